@@ -1,0 +1,28 @@
+# make quick: the main job on scikit-learn's digits (workdir runs/quick).  make test: lint and tests.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: quick test lint clean
+
+quick: $(VENV)/run.stamp
+	$(BIN)/python -m mmx_tf.train --flagfile=quick.flags
+
+test: lint
+	$(BIN)/python -m pytest -q tests
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+
+$(VENV)/run.stamp: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	touch $@
+
+$(VENV)/dev.stamp: $(VENV)/run.stamp requirements-dev.txt
+	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,34 @@
+"""Writing a file so that a reader sees the old content or the whole new content, never a part."""
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def write_atomically(path, data):
+    """Write `data` (bytes, or str as UTF-8) to `path`, replacing it; the folder must exist.
+
+    The bytes go to a temporary file in the same folder, are flushed to the disk, and are renamed over `path`.
+    On an error the temporary file is removed and `path` is what it was. Raises OSError as the file system
+    does.
+    """
+    path = Path(path)
+    data = data.encode() if isinstance(data, str) else bytes(data)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes private files; a result is readable like any file that its owner writes.
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,170 @@
+"""How each integer layer becomes its TFLite operator: weights, options, version.
+
+`WRITERS` maps a layer class to a function (context, layer, input tensor indices, output tensor index). To
+support another operator, add the layer to `layers` and its writer here. Operator versions are the lowest that
+define the int8 form.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from export.flatbuffer import GraphWriter, pack_int4, quantization
+from layers import integer_layers, integer_shape_layers, integer_weighted_layers
+
+Builtin, TensorType = schema.BuiltinOperator, schema.TensorType
+ACTIVATIONS = {
+    "linear": schema.ActivationFunctionType.NONE,
+    "relu": schema.ActivationFunctionType.RELU,
+    "relu6": schema.ActivationFunctionType.RELU6,
+}
+PADDINGS = {"same": schema.Padding.SAME, "valid": schema.Padding.VALID}
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a writer needs: the graph writer, and each layer's output shape without the batch dimension."""
+
+    writer: GraphWriter
+    shapes: dict
+
+    def constant(self, name, values, dtype, **kwargs):
+        """Add a constant from an int array -> tensor index. dtype: INT4, INT8, INT32."""
+        numpy_type = {TensorType.INT8: np.int8, TensorType.INT32: np.int32, TensorType.INT4: None}[dtype]
+        data = pack_int4(values) if numpy_type is None else np.ascontiguousarray(values, numpy_type).tobytes()
+        return self.writer.tensor(name, np.shape(values), dtype, data=data, **kwargs)
+
+    def weights(self, layer, codes, *, axis):
+        """Add weights (`codes` in TFLite's layout) and bias of a layer -> their tensor indices."""
+        scales = layer.weight_scales.numpy()
+        bias_scales = np.float32(layer.input_grid.scale) * scales
+        zeros = np.zeros(len(scales), np.int64)
+        dtype = TensorType.INT4 if layer.weight_storage == "int4" else TensorType.INT8
+        weight_grid = quantization(scales, zeros, axis=axis)
+        bias_grid = quantization(bias_scales, zeros)
+        bias = layer.bias_codes.numpy()
+        return [
+            self.constant(f"{layer.name}/weights", codes, dtype, quantization=weight_grid),
+            self.constant(f"{layer.name}/bias", bias, TensorType.INT32, quantization=bias_grid),
+        ]
+
+
+def _window_options(options, layer):
+    options.padding = PADDINGS[layer.padding]
+    options.strideH, options.strideW = layer.strides
+    options.dilationHFactor, options.dilationWFactor = layer.dilation_rate
+    options.fusedActivationFunction = ACTIVATIONS[layer.activation]
+    return options
+
+
+def _conv(context, layer, inputs, output):
+    codes = layer.weight_codes.numpy().transpose(3, 0, 1, 2)
+    constants = context.weights(layer, codes, axis=0)
+    options = _window_options(schema.Conv2DOptionsT(), layer)
+    version = 7 if layer.weight_storage == "int4" else 3
+    context.writer.operator(Builtin.CONV_2D, inputs + constants, [output], options=options, version=version)
+
+
+def _depthwise(context, layer, inputs, output):
+    height, width, channels, multiplier = layer.weight_shape
+    codes = layer.weight_codes.numpy().reshape(1, height, width, channels * multiplier)
+    constants = context.weights(layer, codes, axis=3)
+    options = _window_options(schema.DepthwiseConv2DOptionsT(), layer)
+    options.depthMultiplier = multiplier
+    version = 7 if layer.weight_storage == "int4" else 3
+    context.writer.operator(
+        Builtin.DEPTHWISE_CONV_2D, inputs + constants, [output], options=options, version=version
+    )
+
+
+def _dense(context, layer, inputs, output):
+    constants = context.weights(layer, layer.weight_codes.numpy().T, axis=None)
+    options = schema.FullyConnectedOptionsT()
+    options.fusedActivationFunction = ACTIVATIONS[layer.activation]
+    version = 7 if layer.weight_storage == "int4" else 4
+    context.writer.operator(
+        Builtin.FULLY_CONNECTED, inputs + constants, [output], options=options, version=version
+    )
+
+
+def _add(context, layer, inputs, output):
+    options = schema.AddOptionsT()
+    options.fusedActivationFunction = ACTIVATIONS[layer.activation]
+    context.writer.operator(Builtin.ADD, inputs, [output], options=options, version=2)
+
+
+def _mul(context, layer, inputs, output):
+    options = schema.MulOptionsT()
+    options.fusedActivationFunction = ACTIVATIONS[layer.activation]
+    context.writer.operator(Builtin.MUL, inputs, [output], options=options, version=2)
+
+
+def _mean(context, layer, inputs, output):
+    axes = context.constant(f"{layer.name}/axes", np.array([1, 2]), TensorType.INT32)
+    options = schema.ReducerOptionsT()
+    options.keepDims = layer.keepdims
+    context.writer.operator(Builtin.MEAN, [*inputs, axes], [output], options=options, version=2)
+
+
+def _requantize(context, layer, inputs, output):
+    options = schema.QuantizeOptionsT()
+    context.writer.operator(Builtin.QUANTIZE, inputs, [output], options=options, version=2)
+
+
+def _rescale(context, layer, inputs, output):
+    one = context.constant(
+        f"{layer.name}/one", np.array([1]), TensorType.INT8, quantization=quantization([1.0], [0])
+    )
+    context.writer.operator(Builtin.MUL, [*inputs, one], [output], options=schema.MulOptionsT(), version=2)
+
+
+def _pool(builtin):
+    def write(context, layer, inputs, output):
+        options = schema.Pool2DOptionsT()
+        options.padding = PADDINGS[layer.padding]
+        options.filterHeight, options.filterWidth = layer.pool_size
+        options.strideH, options.strideW = layer.strides
+        context.writer.operator(builtin, inputs, [output], options=options, version=2)
+
+    return write
+
+
+def _pad(context, layer, inputs, output):
+    amounts = np.array([(0, 0), *layer.padding, (0, 0)])
+    paddings = context.constant(f"{layer.name}/paddings", amounts, TensorType.INT32)
+    options = schema.PadOptionsT()
+    context.writer.operator(Builtin.PAD, [*inputs, paddings], [output], options=options, version=2)
+
+
+def _concatenate(context, layer, inputs, output):
+    options = schema.ConcatenationOptionsT()
+    rank = len(context.shapes[layer.name]) + 1
+    options.axis = layer.axis % rank
+    context.writer.operator(Builtin.CONCATENATION, inputs, [output], options=options, version=2)
+
+
+def _reshape(context, layer, inputs, output):
+    # -1 stands for the batch, so that the file can be resized.
+    shape = np.array([-1, *context.shapes[layer.name]])
+    target = context.constant(f"{layer.name}/shape", shape, TensorType.INT32)
+    options = schema.ReshapeOptionsT()
+    options.newShape = shape.astype(np.int32)
+    context.writer.operator(Builtin.RESHAPE, [*inputs, target], [output], options=options, version=1)
+
+
+WRITERS = {
+    integer_weighted_layers.IntegerConv2D: _conv,
+    integer_weighted_layers.IntegerDepthwiseConv2D: _depthwise,
+    integer_weighted_layers.IntegerDense: _dense,
+    integer_layers.IntegerAdd: _add,
+    integer_layers.IntegerMul: _mul,
+    integer_layers.IntegerMean: _mean,
+    integer_layers.IntegerRequantize: _requantize,
+    integer_layers.IntegerRescale: _rescale,
+    integer_shape_layers.IntegerMaxPool2D: _pool(Builtin.MAX_POOL_2D),
+    integer_shape_layers.IntegerAveragePool2D: _pool(Builtin.AVERAGE_POOL_2D),
+    integer_shape_layers.IntegerPad: _pad,
+    integer_shape_layers.IntegerConcatenate: _concatenate,
+    integer_shape_layers.IntegerReshape: _reshape,
+}

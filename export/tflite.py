@@ -1,0 +1,153 @@
+"""From a folded model to the bytes of a .tflite: one operator per integer layer, in topological order.
+
+    data = convert(folded, input_type="uint8")
+    write_atomically("model.tflite", data)
+
+Tensor names are the names of the Keras layers that produce them. The batch dimension is 1 with shape
+signature -1: `resize_tensor_input` gives larger batches. No float tensor is inside unless float input or
+output is asked for.
+"""
+
+from ai_edge_litert import schema_py_generated as schema
+from tf_keras.layers import InputLayer
+
+from export.flatbuffer import GraphWriter, quantization
+from export.operators import WRITERS, Context
+from layers.integer_layers import Dequantize, QuantizeInput
+from layers.integer_weighted_layers import STORAGES, WeightedLayer
+
+TensorType = schema.TensorType
+INPUT_TYPES = ("int8", "uint8", "float32")
+OUTPUT_TYPES = ("int8", "float32")
+
+
+def convert(folded, *, weight_storage="int8", input_type="uint8", output_type="int8", metadata=None):
+    """The bytes of the .tflite that computes the same codes as `folded` under LiteRT's XNNPACK delegate.
+
+    folded: a functional tf_keras model of integer layers, with `QuantizeInput` after each input; a
+    `Dequantize` may
+        end it.
+    weight_storage: "int8" or "int4"; must be the storage that the model was folded for, because bias codes
+        depend on it. XNNPACK on x86 takes no operator with int4 weights: the file is smaller but slower, and
+        the builtin kernels round twice, so that some codes differ from the folded model's by one.
+    input_type: "int8": the input tensor holds the codes of `QuantizeInput`. "uint8": the same codes plus 128,
+    with
+        one exact QUANTIZE in front. "float32": a QUANTIZE of the float image in front.
+    output_type: "int8" codes, or "float32" with a DEQUANTIZE at the end.
+    metadata: dict from name to bytes, written to the model's metadata buffers.
+
+    Raises TypeError for a layer that has no TFLite operator, ValueError for an option outside its set, a
+    model folded for the other storage, or a layer that is used twice.
+    """
+    _check_option("weight_storage", weight_storage, sorted(STORAGES))
+    _check_option("input_type", input_type, INPUT_TYPES)
+    _check_option("output_type", output_type, OUTPUT_TYPES)
+    _check_storage(folded, weight_storage)
+    writer = GraphWriter()
+    nodes = _nodes(folded)
+    context = Context(writer, {name: _shape(name, node.output_shapes) for name, node in nodes.items()})
+    inputs, produced = {}, {}
+    for layer in folded.layers:
+        if isinstance(layer, InputLayer):
+            continue
+        sources = [tensor._keras_history.layer for tensor in nodes[layer.name].keras_inputs]
+        if isinstance(layer, QuantizeInput):
+            name = sources[0].name
+            inputs[name], produced[layer.name] = _write_input(context, name, layer, input_type)
+        elif isinstance(layer, Dequantize):
+            index = produced[sources[0].name]
+            produced[layer.name] = _write_output(context, layer, index) if output_type == "float32" else index
+        elif type(layer) in WRITERS:
+            index = _code_tensor(context, layer)
+            WRITERS[type(layer)](context, layer, [produced[source.name] for source in sources], index)
+            produced[layer.name] = index
+        else:
+            raise TypeError(
+                f"layer {layer.name!r} is a {type(layer).__name__}, which is no integer layer. Pass a model "
+                f"made by mmx_tf.fold; known layers: {sorted(known.__name__ for known in WRITERS)}."
+            )
+    last = [tensor._keras_history.layer.name for tensor in folded.outputs]
+    outputs = {name: produced[name] for name in last}
+    _check_no_float(writer, input_type, output_type, set(inputs) | set(outputs))
+    return writer.finish(inputs, outputs, metadata=metadata)
+
+
+def _check_option(name, value, allowed):
+    if value not in allowed:
+        raise ValueError(f"{name} is {value!r}; use one of {', '.join(map(repr, allowed))}.")
+
+
+def _check_storage(folded, weight_storage):
+    stored = {layer.weight_storage for layer in folded.layers if isinstance(layer, WeightedLayer)}
+    # First and last layers have 8-bit weights whatever the storage of the others is.
+    actual = "int4" if "int4" in stored else "int8"
+    if stored and actual != weight_storage:
+        raise ValueError(
+            f"weight_storage is {weight_storage!r}, but the model was folded for {actual!r}. "
+            f"Fold it again with weight_storage={weight_storage!r}."
+        )
+
+
+def _nodes(folded):
+    """dict from layer name to its one node in this model; the layer may have others in other models."""
+    nodes = {}
+    for node in (node for depth in folded._nodes_by_depth.values() for node in depth):
+        if nodes.setdefault(node.layer.name, node) is not node:
+            raise ValueError(
+                f"layer {node.layer.name!r} is used more than once; each integer layer is one operator. "
+                "Make one layer per use."
+            )
+    return nodes
+
+
+def _shape(name, shape):
+    # An input layer's node gives a list of one shape.
+    shape = shape[0] if isinstance(shape, list) else shape
+    if None in shape[1:]:
+        raise ValueError(f"layer {name!r} has output shape {shape}; only the batch may be unknown.")
+    return tuple(shape[1:])
+
+
+def _code_tensor(context, layer, *, name=None, unsigned=False):
+    grid, shift = layer.output_grid, 128 if unsigned else 0
+    return context.writer.tensor(
+        name or layer.name,
+        (1, *context.shapes[layer.name]),
+        TensorType.UINT8 if unsigned else TensorType.INT8,
+        quantization=quantization([grid.scale], [grid.zero_point + shift]),
+        dynamic_batch=True,
+    )
+
+
+def _write_input(context, name, layer, input_type):
+    """(index of the file's input tensor, index of the int8 codes)."""
+    if input_type == "int8":
+        index = _code_tensor(context, layer, name=name)
+        return index, index
+    if input_type == "uint8":
+        index = _code_tensor(context, layer, name=name, unsigned=True)
+    else:
+        shape = (1, *context.shapes[layer.name])
+        index = context.writer.tensor(name, shape, TensorType.FLOAT32, dynamic_batch=True)
+    codes = _code_tensor(context, layer)
+    version = 2 if input_type == "uint8" else 1
+    context.writer.operator(
+        schema.BuiltinOperator.QUANTIZE, [index], [codes], options=schema.QuantizeOptionsT(), version=version
+    )
+    return index, codes
+
+
+def _write_output(context, layer, source):
+    shape = (1, *context.shapes[layer.name])
+    index = context.writer.tensor(layer.name, shape, TensorType.FLOAT32, dynamic_batch=True)
+    context.writer.operator(
+        schema.BuiltinOperator.DEQUANTIZE, [source], [index], options=schema.DequantizeOptionsT(), version=2
+    )
+    return index
+
+
+def _check_no_float(writer, input_type, output_type, borders):
+    floats = set(writer.tensors_of_type(TensorType.FLOAT32))
+    allowed = borders if "float32" in (input_type, output_type) else set()
+    if floats - allowed:
+        raise ValueError(f"float tensors inside the file: {sorted(floats - allowed)}. Fold the model again.")

@@ -1,0 +1,1 @@
+"""Quantizers and integer layers: everything here is independent of MetaMix's search and of the export."""

@@ -1,0 +1,118 @@
+"""A Keras layer that quantizes an activation tensor to one bit-width with a learned step size.
+
+    >>> quantizer = ActivationQuantizer(bits=4, signed=False)
+    >>> quantizer(tf.nn.relu(features))          # the first call sets the step size from its input
+"""
+
+import math
+
+import tensorflow as tf
+import tf_keras as keras
+
+from layers import lsq
+
+
+@keras.saving.register_keras_serializable(package="mmx_tf")
+class StepSizeFloor(keras.constraints.Constraint):
+    """Keeps step sizes at or above `lsq.STEP_SIZE_FLOOR` after every optimizer update."""
+
+    def __call__(self, step_size):
+        """Returns the step sizes, raised to the floor where they fell below it."""
+        return tf.maximum(step_size, lsq.STEP_SIZE_FLOOR)
+
+
+def add_step_sizes(layer: keras.layers.Layer, shape: tuple[int, ...], name: str = "step_size"):
+    """Adds a trainable, positive step size variable of `shape` to a layer."""
+    return layer.add_weight(
+        name,
+        shape=shape,
+        initializer="ones",
+        constraint=StepSizeFloor(),
+        aggregation=tf.VariableAggregation.MEAN,
+    )
+
+
+def initialize_once(flag: tf.Variable, initialize, x: tf.Tensor) -> None:
+    """Runs initialize(x) unless every entry of `flag`, a boolean variable, is true.
+
+    While a graph is being traced, a flag that is set already costs the graph nothing; one that is not is
+    looked at whenever the graph runs.
+    """
+    with tf.init_scope():
+        known = tf.executing_eagerly() and bool(tf.reduce_all(flag))
+    if known:
+        return
+
+    def leave():
+        pass
+
+    def run():
+        initialize(x)
+
+    tf.cond(tf.reduce_all(flag), leave, run)
+
+
+def elements_of_one_example(x: tf.Tensor) -> int:
+    """Elements of x without its batch axis, LSQ's N.
+
+    Raises:
+      ValueError: if a dimension other than the batch is unknown.
+    """
+    if None in x.shape[1:]:
+        raise ValueError(
+            f"activation of shape {x.shape}: only the batch size may be unknown; build the model with a "
+            "fixed image size."
+        )
+    return math.prod(x.shape[1:])
+
+
+@keras.saving.register_keras_serializable(package="mmx_tf")
+class ActivationQuantizer(keras.layers.Layer):
+    """Quantizes its input to `bits` bits: fake_quantize(x, s) with a trainable scalar step size s.
+
+    The step size is initialised from the first batch that is seen, before it is used. Also serves as
+    *carrier*: the 8-bit grid of a tensor that feeds an addition, a pooling or several consumers.
+
+    Attributes:
+      bits: bit-width, an integer in 2..8.
+      signed: whether the codes are symmetric around zero (see `lsq.code_range`).
+      low, high: smallest and largest code.
+      step_size: scalar variable (after build).
+      initialized: boolean scalar variable (after build).
+    """
+
+    def __init__(self, *, bits: int, signed: bool, **kwargs):
+        super().__init__(**kwargs)
+        self.bits = int(bits)
+        self.signed = bool(signed)
+        self.low, self.high = lsq.code_range(self.bits, signed=self.signed)
+
+    def build(self, input_shape):
+        """Creates the step size and its initialised flag."""
+        self.step_size = add_step_sizes(self, ())
+        self.initialized = self.add_weight(
+            "initialized", shape=(), dtype=tf.bool, initializer="zeros", trainable=False
+        )
+        super().build(input_shape)
+
+    def call(self, x):
+        """Returns x on the grid; shape unchanged."""
+        return self._quantize(x)
+
+    @tf.autograph.experimental.do_not_convert
+    def _quantize(self, x):
+        initialize_once(self.initialized, self._initialize, x)
+        scale = lsq.gradient_scale(elements_of_one_example(x), self.high)
+        return lsq.fake_quantize(x, self.step_size, low=self.low, high=self.high, gradient_scale=scale, fused=True)
+
+    def set_step_size(self, value: float) -> None:
+        """Sets the step size, which then is no longer initialised from data."""
+        self.step_size.assign(value)
+        self.initialized.assign(True)
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "bits": self.bits, "signed": self.signed}
+
+    def _initialize(self, x):
+        self.set_step_size(lsq.initial_step_size(x, high=self.high))

@@ -1,0 +1,194 @@
+"""Integer layers: one tf_keras layer per TFLite operator, computing the same int8 codes as the operator.
+
+Tensors between these layers hold int8 codes (-128..127) as float32; each layer knows the `Grid` of its
+input(s) and of its output. A functional model of them is the *folded* model; `export.tflite.convert` writes
+it operator by operator.
+
+    image = keras.Input((32, 32, 3))                                  # float, as the training network saw it
+    codes = QuantizeInput(output_grid=Grid(0.02, 0))(image)           # the input tensor of the file total =
+    IntegerAdd(input_grids=(g, g), output_grid=h)([x, y]) logits = Dequantize(input_grid=h)(codes)
+    # float again; the file ends with the codes
+
+Convolutions and dense are in `integer_weighted_layers`, pooling and shape layers in `integer_shape_layers`. A
+layer for another operator subclasses `IntegerLayer` and gets a writer in `export.operators`.
+"""
+
+import tf_keras as keras
+
+from layers import integer_ops
+from layers.grid import as_grid
+
+register = keras.saving.register_keras_serializable(package="mmx_tf")
+
+
+class IntegerLayer(keras.layers.Layer):
+    """Base: one tensor of codes on `input_grid` -> one tensor of codes on `output_grid`. Not trainable."""
+
+    def __init__(self, *, input_grid, output_grid, **kwargs):
+        # Codes must stay float32 whatever the session's mixed-precision policy is: float16 cannot hold
+        # accumulators.
+        super().__init__(**{**kwargs, "dtype": "float32", "trainable": False})
+        self.input_grid = as_grid(input_grid)
+        self.output_grid = as_grid(output_grid)
+
+    def get_config(self):
+        """Config with the grids as plain numbers."""
+        grids = {"input_grid": self.input_grid.get_config(), "output_grid": self.output_grid.get_config()}
+        return {**super().get_config(), **grids}
+
+
+class SameGridLayer(IntegerLayer):
+    """Base of the operators that TFLite defines on one grid: `grid` is the grid of input(s) and output."""
+
+    def __init__(self, *, grid, **kwargs):
+        super().__init__(input_grid=grid, output_grid=grid, **kwargs)
+
+    def get_config(self):
+        """Config with the one grid."""
+        config = super().get_config()
+        del config["input_grid"]
+        return {**config, "grid": config.pop("output_grid")}
+
+
+class BinaryLayer(keras.layers.Layer):
+    """Base: two code tensors on `input_grids` (a pair) -> codes on `output_grid`, fused linear|relu|relu6."""
+
+    def __init__(self, *, input_grids, output_grid, activation="linear", **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32", "trainable": False})
+        first, second = input_grids
+        self.input_grids = (as_grid(first), as_grid(second))
+        self.output_grid = as_grid(output_grid)
+        self.activation = activation
+        integer_ops.activation_bounds(activation, self.output_grid)
+
+    def get_config(self):
+        """Config with the grids as plain numbers."""
+        return {
+            **super().get_config(),
+            "input_grids": [grid.get_config() for grid in self.input_grids],
+            "output_grid": self.output_grid.get_config(),
+            "activation": self.activation,
+        }
+
+    def _arguments(self):
+        grids = {
+            "grid_a": self.input_grids[0],
+            "grid_b": self.input_grids[1],
+            "output_grid": self.output_grid,
+        }
+        return {**grids, "activation": self.activation}
+
+
+@register
+class QuantizeInput(keras.layers.Layer):
+    """Float tensor -> codes on `output_grid`: round half to even of x * (1 / scale).
+
+    The product with the float32 reciprocal is the rule of XNNPACK's float-to-int8 QUANTIZE, and of
+    `Grid.quantize`.
+    """
+
+    def __init__(self, *, output_grid, **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32", "trainable": False})
+        self.output_grid = as_grid(output_grid)
+
+    def call(self, inputs):
+        """Quantize `inputs` of any shape."""
+        return integer_ops.quantize(inputs, self.output_grid)
+
+    def get_config(self):
+        """Config with the grid as plain numbers."""
+        return {**super().get_config(), "output_grid": self.output_grid.get_config()}
+
+
+@register
+class Dequantize(keras.layers.Layer):
+    """Codes on `input_grid` -> float32: (code - zero_point) * scale. The last layer of a folded model."""
+
+    def __init__(self, *, input_grid, **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32", "trainable": False})
+        self.input_grid = as_grid(input_grid)
+
+    def call(self, inputs):
+        """Dequantize `inputs` of any shape."""
+        return (inputs - float(self.input_grid.zero_point)) * self.input_grid.scale
+
+    def get_config(self):
+        """Config with the grid as plain numbers."""
+        return {**super().get_config(), "input_grid": self.input_grid.get_config()}
+
+
+@register
+class IntegerRequantize(IntegerLayer):
+    """int8 -> int8 QUANTIZE: moves codes to another grid; its saturation clips (see `layers.grid`).
+
+    The operator rounds s_in / s_out to a multiple of 1/256 (see `integer_ops.requantize`): right for grids of
+    one scale. Between different scales use `IntegerRescale`.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        integer_ops.requantize_multiplier(self.input_grid, self.output_grid)
+
+    def call(self, inputs):
+        """Requantize codes of any shape."""
+        return integer_ops.requantize(inputs, input_grid=self.input_grid, output_grid=self.output_grid)
+
+
+@register
+class IntegerRescale(IntegerLayer):
+    """MUL by the constant 1: moves codes to a grid of another scale by the full float32 ratio."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        integer_ops.rescale_multiplier(self.input_grid, self.output_grid)
+
+    def call(self, inputs):
+        """Rescale codes of any shape."""
+        return integer_ops.rescale(inputs, input_grid=self.input_grid, output_grid=self.output_grid)
+
+
+@register
+class IntegerAdd(BinaryLayer):
+    """ADD of two code tensors of one shape."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        integer_ops.add_constants(*self.input_grids, self.output_grid)
+
+    def call(self, inputs):
+        """`inputs`: a list of two code tensors."""
+        first, second = inputs
+        return integer_ops.add(first, second, **self._arguments())
+
+
+@register
+class IntegerMul(BinaryLayer):
+    """MUL of two code tensors, with broadcasting (squeeze-excite: [N,H,W,C] times [N,1,1,C])."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        integer_ops.multiply_multiplier(*self.input_grids, self.output_grid)
+
+    def call(self, inputs):
+        """`inputs`: a list of two code tensors."""
+        first, second = inputs
+        return integer_ops.multiply(first, second, **self._arguments())
+
+
+@register
+class IntegerMean(IntegerLayer):
+    """MEAN over height and width (global average pooling): [N,H,W,C] -> [N,C]; [N,1,1,C] with `keepdims`."""
+
+    def __init__(self, *, keepdims=False, **kwargs):
+        super().__init__(**kwargs)
+        self.keepdims = keepdims
+
+    def call(self, inputs):
+        """Average NHWC codes whose height and width are known."""
+        return integer_ops.mean(
+            inputs, input_grid=self.input_grid, output_grid=self.output_grid, keepdims=self.keepdims
+        )
+
+    def get_config(self):
+        """Config with `keepdims`."""
+        return {**super().get_config(), "keepdims": self.keepdims}

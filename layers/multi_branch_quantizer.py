@@ -1,0 +1,87 @@
+"""The activation quantizer of the bit selection phase: one branch per candidate bit-width.
+
+Each branch has its own step size; a vector alpha of one architectural parameter per branch says how likely
+it is (paper Figure 4). A call runs one of three ways:
+
+    quantizer(x, branch=1)          # B-META-FWD: branch 1 alone
+    quantizer(x, branch="mixed")    # B-SEARCH-FWD: softmax(alpha)-weighted sum of all (eq. 2)
+    quantizer(x)                    # the branch with the largest alpha, the one that would be selected
+"""
+
+import tensorflow as tf
+import tf_keras as keras
+
+from layers import lsq
+from layers.activation_quantizer import add_step_sizes, elements_of_one_example, initialize_once
+
+MIXED = "mixed"
+"""Value of `branch` that asks for the softmax(alpha)-weighted mix of all branches."""
+
+
+@keras.saving.register_keras_serializable(package="mmx_tf")
+class MultiBranchQuantizer(keras.layers.Layer):
+    """Activation quantizer with B branches that share their input.
+
+    Attributes:
+      bit_widths: B distinct candidate bit-widths, in the order of the branches.
+      signed: whether the codes are symmetric around zero.
+      ranges: B pairs (low, high) of codes.
+      step_sizes: (B,) variable (after build).
+      alpha: (B,) variable (after build); zeros at first, so that all branches are equally likely.
+      initialized: (B,) boolean variable (after build): branches whose step size has been set.
+    """
+
+    def __init__(self, *, bit_widths, signed: bool, **kwargs):
+        super().__init__(**kwargs)
+        self.bit_widths = tuple(int(bits) for bits in bit_widths)
+        self.signed = bool(signed)
+        self.ranges = tuple(lsq.code_range(bits, signed=self.signed) for bits in self.bit_widths)
+
+    def build(self, input_shape):
+        """Creates step sizes, alpha and the initialised flags."""
+        branches = (len(self.bit_widths),)
+        self.step_sizes = add_step_sizes(self, branches, "step_sizes")
+        self.alpha = self.add_weight(
+            "alpha", shape=branches, initializer="zeros", aggregation=tf.VariableAggregation.MEAN
+        )
+        self.initialized = self.add_weight(
+            "initialized", shape=branches, dtype=tf.bool, initializer="zeros", trainable=False
+        )
+        super().build(input_shape)
+
+    def call(self, x, branch=None):
+        """Quantizes x; shape unchanged.
+
+        Args:
+          x: float tensor (batch, ...).
+          branch: index of a branch, `MIXED`, or None for the branch with the largest alpha.
+        """
+        return self._quantize(x, branch)
+
+    @tf.autograph.experimental.do_not_convert
+    def _quantize(self, x, branch):
+        initialize_once(self.initialized, self._initialize, x)
+        if isinstance(branch, int):
+            low, high = self.ranges[branch]
+            scale = lsq.gradient_scale(elements_of_one_example(x), high)
+            return lsq.fake_quantize(x, self.step_sizes[branch], low=low, high=high, gradient_scale=scale, fused=True)
+        if branch == MIXED:
+            return lsq.mix_branches(x, self.step_sizes, tf.nn.softmax(self.alpha), ranges=self.ranges)
+        if branch is None:
+            selected = tf.argmax(self.alpha)
+            low, high = tf.unstack(tf.gather(tf.constant(self.ranges, tf.float32), selected))
+            return lsq.fake_quantize(
+                x, tf.gather(self.step_sizes, selected), low=low, high=high, gradient_scale=1.0, fused=True
+            )
+        raise ValueError(
+            f"branch={branch!r}: give an index in 0..{len(self.bit_widths) - 1}, {MIXED!r}, or None."
+        )
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "bit_widths": list(self.bit_widths), "signed": self.signed}
+
+    def _initialize(self, x):
+        # All branches are set from the same data, whichever of them runs first.
+        self.step_sizes.assign(tf.stack([lsq.initial_step_size(x, high=high) for _, high in self.ranges]))
+        self.initialized.assign(tf.ones_like(self.initialized))

@@ -1,0 +1,43 @@
+"""mmx_tf: mixed-precision integer networks for TFLite, by MetaMix (AAAI 2024).
+
+    search = mmx_tf.augment(float_model, bit_widths=(8, 4, 3), target_bops=5.3e9)
+    search.compile(optimizer="sgd", loss=..., metrics=["accuracy"])
+    search.fit(train_ds, epochs=2)
+    fixed = mmx_tf.rebuild(search, search.bit_selection())
+    fixed.compile(...); fixed.fit(train_ds, epochs=...)
+    folded = mmx_tf.fold(fixed)
+    data = mmx_tf.convert(folded)
+    report = mmx_tf.verify(folded, data, eval_ds)
+
+The list below is the public interface.
+"""
+
+import os as _os
+
+# TensorFlow reads these when it is first imported: one line of ours is worth more than a screen of its own.
+_os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from export.verify import VerificationReport, verify  # noqa: E402
+from mmx_tf import models  # noqa: E402
+from mmx_tf.augment import augment  # noqa: E402
+from mmx_tf.bit_selection import BitSelection  # noqa: E402
+from mmx_tf.bops import count_bops  # noqa: E402
+from mmx_tf.convert import convert  # noqa: E402
+from mmx_tf.fold import fold  # noqa: E402
+from mmx_tf.rebuild import rebuild  # noqa: E402
+from mmx_tf.saving import load_model  # noqa: E402
+from mmx_tf.search import SearchModel  # noqa: E402
+
+__all__ = [
+    "BitSelection",
+    "SearchModel",
+    "VerificationReport",
+    "augment",
+    "convert",
+    "count_bops",
+    "fold",
+    "load_model",
+    "models",
+    "rebuild",
+    "verify",
+]

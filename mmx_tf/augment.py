@@ -1,0 +1,111 @@
+"""From a float network to the search network: a quantizer in front of every weighted layer.
+
+>>> search = augment(float_model, bit_widths=(8, 4, 3), weight_bits=4, target_bops=5.3e9)
+"""
+
+from collections.abc import Mapping, Sequence
+
+import tf_keras as keras
+
+from layers.activation_quantizer import ActivationQuantizer
+from layers.multi_branch_quantizer import MultiBranchQuantizer
+from mmx_tf import bops, canonical, graph, signs
+from mmx_tf.budget import Budget
+from mmx_tf.search import SearchModel, quantizer_name
+
+
+def augment(
+    float_model: keras.Model,
+    *,
+    bit_widths: Sequence[int] = (8, 4, 3),
+    weight_bits: int = 4,
+    target_bops: float | None = None,
+    target_average_bits: float | None = None,
+    first_last_bits: int = 8,
+    signed: Mapping[str, bool] | None = None,
+    regularizer_weight: float = 1.0,
+    meta_epochs: int = 1,
+) -> SearchModel:
+    """Builds the search network of a trained float network, which is left untouched.
+
+    Args:
+      float_model: functional or built Sequential tf_keras image network.
+      bit_widths: candidate activation bit-widths, distinct integers in 2..8.
+      weight_bits: bits of the weights in weight training and in the BOPs; they are full precision in the
+        search.
+      target_bops: budget in bit operations on one image.
+      target_average_bits: the same budget as average activation bits of the searched layers, weighted by
+        operations. At most one of the two; with neither the search has no budget.
+      first_last_bits: weight and activation bits of first and last layers, which are not searched.
+      signed: overrides, layer name -> whether that layer's input is quantized with symmetric codes. By
+        default this is inferred from what produces the input: unsigned after ReLU, ReLU6 and sigmoid.
+      regularizer_weight: lambda_r of eq. 3, for the BOPs gap relative to the target.
+      meta_epochs: epochs of bit-meta steps alone.
+
+    Raises:
+      ValueError: for bit-widths out of range, two budgets, or a `signed` key that names no layer.
+      UnsupportedLayerError: for a layer that cannot be handled.
+      UnreachableBudgetError: if no choice of bits meets the budget.
+    """
+    bit_widths = _checked_bit_widths(bit_widths)
+    if target_bops is not None and target_average_bits is not None:
+        raise ValueError(
+            f"target_bops={target_bops!r} and target_average_bits={target_average_bits!r}: give one budget."
+        )
+    network = canonical.canonicalize(float_model)
+    costs = tuple(bops.layer_costs(network))
+    if all(cost.end for cost in costs):
+        raise ValueError(
+            f"model {float_model.name!r} has {len(costs)} weighted layers and all of them are first or last "
+            "layers, which keep their bits: there is nothing to search."
+        )
+    budget = Budget(costs, bit_widths, int(weight_bits), int(first_last_bits))
+    if target_average_bits is not None:
+        target_bops = budget.bops_at(target_average_bits)
+    if target_bops is not None:
+        budget = Budget(costs, bit_widths, int(weight_bits), int(first_last_bits), int(target_bops))
+    return SearchModel(
+        network=_with_quantizers(network, budget, dict(signed or {})),
+        budget=budget,
+        regularizer_weight=regularizer_weight,
+        meta_epochs=meta_epochs,
+        name=f"{network.name}_search",
+    )
+
+
+def _checked_bit_widths(bit_widths) -> tuple[int, ...]:
+    widths = tuple(bit_widths)
+    if not widths or any(width not in range(2, 9) for width in widths) or len(set(widths)) != len(widths):
+        raise ValueError(
+            f"bit_widths={bit_widths!r}: candidates are distinct integers in 2..8, for example (8, 4, 3)."
+        )
+    return tuple(int(width) for width in widths)
+
+
+def _with_quantizers(network, budget: Budget, signed: dict[str, bool]) -> keras.Model:
+    costs = {cost.name: cost for cost in budget.costs}
+    unknown = signed.keys() - costs.keys()
+    if unknown:
+        raise ValueError(f"signed names {sorted(unknown)}, which are no layers; allowed are {sorted(costs)}.")
+    nonnegative: dict[int, bool] = {}
+
+    def call(layer, args, kwargs):
+        if layer.name in costs:
+            is_signed = signed.get(layer.name, not nonnegative.get(id(args[0]), False))
+            quantizer = _quantizer(costs[layer.name], budget, is_signed)
+            value = layer(quantizer(args[0]))
+        else:
+            value = layer(*args, **kwargs)
+        nonnegative[id(value)] = signs.is_nonnegative(layer, args, nonnegative)
+        return value
+
+    inputs = keras.Input(network.input_shape[1:], name=network.inputs[0].node.layer.name)
+    # The canonical layers are ours alone, so they are called again here instead of being cloned.
+    return keras.Model(inputs, graph.replay(network, inputs, call), name=network.name)
+
+
+def _quantizer(cost, budget: Budget, signed: bool):
+    name = quantizer_name(cost.name)
+    if cost.end:
+        return ActivationQuantizer(bits=budget.first_last_bits, signed=signed, name=name)
+    return MultiBranchQuantizer(bit_widths=budget.bit_widths, signed=signed, name=name)

@@ -1,0 +1,188 @@
+"""The outcome of the search: one activation bit-width per layer, frozen, with a JSON form.
+
+>>> selection = BitSelection.load("bit_selection.json")
+>>> selection.bops, selection.average_bits["by_ops"]
+"""
+
+import dataclasses
+import json
+import os
+
+from export.atomic import write_atomically
+
+SCHEMA = 1
+
+
+class SelectionMismatchError(ValueError):
+    """A bit selection that does not fit a network."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerSelection:
+    """Chosen bits and cost of one weighted layer.
+
+    Attributes:
+      name: the layer's name.
+      kind: "conv", "depthwise" or "dense".
+      macs: multiply-accumulates on one image.
+      activation_bits: bits of the layer's input.
+      weight_bits: bits of its kernel.
+      signed: whether the input's codes are symmetric around zero.
+      input_elements: elements of the input tensor of one image.
+      searched: whether the bits were searched; first and last layers are not.
+    """
+
+    name: str
+    kind: str
+    macs: int
+    activation_bits: int
+    weight_bits: int
+    signed: bool
+    input_elements: int
+    searched: bool
+
+    @property
+    def bops(self) -> int:
+        """Bit operations of the layer."""
+        return self.macs * self.weight_bits * self.activation_bits
+
+
+@dataclasses.dataclass(frozen=True)
+class BitSelection:
+    """Chosen bits of a network.
+
+    Attributes:
+      bit_widths: the candidates that were searched.
+      layers: all weighted layers in graph order.
+      target_bops: the budget, or None.
+    """
+
+    bit_widths: tuple[int, ...]
+    layers: tuple[LayerSelection, ...]
+    target_bops: int | None = None
+
+    @property
+    def bops(self) -> int:
+        """Bit operations of the network on one image."""
+        return sum(layer.bops for layer in self.layers)
+
+    @property
+    def average_bits(self) -> dict[str, float]:
+        """Mean activation bits of the searched layers: plain, weighted by operations, and by input elements.
+
+        The last is the one that the paper reports.
+        """
+        searched = [layer for layer in self.layers if layer.searched]
+
+        def mean(weight):
+            return sum(weight(layer) * layer.activation_bits for layer in searched) / sum(
+                map(weight, searched)
+            )
+
+        return {
+            "plain": mean(lambda layer: 1),
+            "by_ops": mean(lambda layer: layer.macs),
+            "by_elements": mean(lambda layer: layer.input_elements),
+        }
+
+    def to_json(self) -> dict:
+        """The dict that `save` writes."""
+        return {
+            "schema": SCHEMA,
+            "bit_widths": list(self.bit_widths),
+            "layers": [dataclasses.asdict(layer) for layer in self.layers],
+            "bops": self.bops,
+            "target_bops": self.target_bops,
+        }
+
+    @classmethod
+    def from_json(cls, document: dict) -> "BitSelection":
+        """Reads what `to_json` made.
+
+        Raises:
+          SelectionMismatchError: if the document is of another schema, lacks a key, has a wrong type, names
+            bits outside 2..8, or records BOPs that its layers do not add up to.
+        """
+        if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+            found = document.get("schema") if isinstance(document, dict) else type(document).__name__
+            raise SelectionMismatchError(f"bit selection of schema {found!r}; this version reads {SCHEMA}.")
+        try:
+            layers = tuple(_layer_from_json(layer) for layer in document["layers"])
+            selection = cls(
+                bit_widths=tuple(int(bits) for bits in document["bit_widths"]),
+                layers=layers,
+                target_bops=document["target_bops"],
+            )
+            recorded = document["bops"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise SelectionMismatchError(f"the bit selection is damaged: {error!r}.") from error
+        if recorded != selection.bops:
+            raise SelectionMismatchError(
+                f"the bit selection records {recorded} BOPs but its layers add up to {selection.bops}: it was "
+                "edited or damaged."
+            )
+        return selection
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes the selection as JSON, atomically."""
+        write_atomically(path, (json.dumps(self.to_json(), indent=1) + "\n").encode())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "BitSelection":
+        """Reads a file that `save` wrote.
+
+        Raises:
+          SelectionMismatchError: if the file is not JSON or `from_json` refuses it.
+        """
+        with open(path, encoding="utf-8") as file:
+            try:
+                document = json.load(file)
+            except ValueError as error:
+                raise SelectionMismatchError(f"{path} is not JSON: {error}") from error
+        try:
+            return cls.from_json(document)
+        except SelectionMismatchError as error:
+            raise SelectionMismatchError(f"{path}: {error}") from error
+
+    def check_fits(self, reference: "BitSelection") -> None:
+        """Checks that this selection is of the same network as `reference`, and its bits among the candidates.
+
+        Raises:
+          SelectionMismatchError: listing every layer that differs.
+        """
+        ours = {layer.name: layer for layer in self.layers}
+        theirs = {layer.name: layer for layer in reference.layers}
+        problems = [f"{name}: not in the network" for name in ours if name not in theirs]
+        problems += [f"{name}: missing from the selection" for name in theirs if name not in ours]
+        for name in ours.keys() & theirs.keys():
+            problems += _differences(ours[name], theirs[name], reference.bit_widths)
+        if problems:
+            raise SelectionMismatchError(
+                "the bit selection does not fit the network: " + "; ".join(sorted(problems))
+            )
+
+
+def _differences(ours: LayerSelection, theirs: LayerSelection, bit_widths) -> list[str]:
+    problems = [
+        f"{ours.name}: {field} is {getattr(ours, field)!r}, the network has {getattr(theirs, field)!r}"
+        for field in ("kind", "macs", "signed", "input_elements", "searched")
+        if getattr(ours, field) != getattr(theirs, field)
+    ]
+    allowed = bit_widths if theirs.searched else (theirs.activation_bits,)
+    if ours.activation_bits not in allowed:
+        problems.append(f"{ours.name}: activation_bits {ours.activation_bits} is not among {tuple(allowed)}")
+    return problems
+
+
+def _layer_from_json(document: dict) -> LayerSelection:
+    types = {field.name: field.type for field in dataclasses.fields(LayerSelection)}
+    unknown, missing = document.keys() - types.keys(), types.keys() - document.keys()
+    if unknown or missing:
+        raise ValueError(f"layer keys: unknown {sorted(unknown)}, missing {sorted(missing)}")
+    for name, expected in types.items():
+        if type(document[name]) is not expected:
+            raise ValueError(f"{name}={document[name]!r} is not of type {expected.__name__}")
+    for name in ("activation_bits", "weight_bits"):
+        if document[name] not in range(2, 9):
+            raise ValueError(f"{name}={document[name]} is not in 2..8")
+    return LayerSelection(**document)

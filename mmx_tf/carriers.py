@@ -1,0 +1,130 @@
+"""Where a fixed network needs 8-bit carriers.
+
+An exported tensor has one grid. Where a tensor feeds exactly one quantizer it is written on that quantizer's
+grid at once. Everywhere else (an addition, a pooling, several consumers, the logits) it is written on an
+8-bit grid of its own, its carrier, and each consuming layer requantizes from there. The fixed network trains
+with the carriers in place, so that the file computes what was trained.
+
+TFLite's int8 CONCATENATION and AVERAGE_POOL_2D keep one grid from input to output: the tensors around them
+share one carrier.
+"""
+
+import tensorflow as tf
+import tf_keras as keras
+
+from layers.activation_quantizer import ActivationQuantizer
+from layers.multi_branch_quantizer import MultiBranchQuantizer
+from mmx_tf import canonical, graph, signs
+
+COMMUTING = ("ZeroPadding2D", "MaxPooling2D", "Flatten", "Reshape", "Dropout")
+"""Layers that commute with a quantizer: on the grid of their input, their output is on it too."""
+
+
+def is_quantizer(layer) -> bool:
+    """Whether a layer is an activation quantizer of either kind."""
+    return isinstance(layer, (ActivationQuantizer, MultiBranchQuantizer))
+
+
+def is_fusable_activation(layer) -> bool:
+    """Whether TFLite fuses the layer into the operator before it: ReLU and ReLU6."""
+    return (
+        isinstance(layer, keras.layers.ReLU)
+        and float(layer.negative_slope) == 0.0
+        and float(layer.threshold) == 0.0
+        and (layer.max_value is None or float(layer.max_value) == 6.0)
+    )
+
+
+def is_softmax(layer) -> bool:
+    """Whether a layer is a softmax; at the end of a network it is left out of the file."""
+    return isinstance(layer, keras.layers.Softmax) or (
+        isinstance(layer, keras.layers.Activation) and layer.get_config()["activation"] == "softmax"
+    )
+
+
+def plan(network: keras.Model) -> dict[int, ActivationQuantizer]:
+    """Carriers of a quantized network.
+
+    Args:
+      network: flat functional network with an activation quantizer in front of every weighted layer.
+
+    Returns:
+      Maps ids of the network's symbolic tensors to the carrier that quantizes them. Tensors that must share
+      a grid map to the same layer object.
+    """
+    uses = graph.consumers(network)
+    calls = graph.nodes(network)
+    outputs_of_layer = {node.layer.name: node.outputs for node in calls}
+    nonnegative: dict[int, bool] = {}
+    grid: dict[int, int] = {}  # tensor id -> representative of the tensors that share its grid
+    needing: list[tuple[int, str]] = []
+
+    def root(tensor_id):
+        while grid.get(tensor_id, tensor_id) != tensor_id:
+            tensor_id = grid[tensor_id]
+        return tensor_id
+
+    for tensor in network.inputs:
+        if not _only_feeds_one_quantizer(tensor, uses, outputs_of_layer):
+            needing.append((id(tensor), tensor.node.layer.name))
+    for node in calls:
+        output, kind = id(node.outputs), type(node.layer).__name__
+        inputs = [id(tensor) for tensor in tf.nest.flatten(node.call_args[0])]
+        nonnegative[output] = signs.is_nonnegative(node.layer, node.call_args, nonnegative)
+        if kind in (*COMMUTING, "Concatenate", "AveragePooling2D"):
+            for tensor_id in inputs:
+                grid[root(tensor_id)] = root(output)
+            if kind == "AveragePooling2D":
+                needing.append((output, node.layer.name))
+        elif not _stays_unquantized(node, uses, outputs_of_layer):
+            needing.append((output, node.layer.name))
+
+    signed: dict[int, bool] = {}
+    for tensor_id, _ in needing:
+        is_signed = not nonnegative.get(tensor_id, False)
+        signed[root(tensor_id)] = signed.get(root(tensor_id), False) or is_signed
+    carriers: dict[int, ActivationQuantizer] = {}
+    plan = {}
+    for tensor_id, name in needing:
+        if root(tensor_id) not in carriers:
+            carriers[root(tensor_id)] = ActivationQuantizer(
+                bits=8, signed=signed[root(tensor_id)], name=f"{name}_carrier"
+            )
+        plan[tensor_id] = carriers[root(tensor_id)]
+    return plan
+
+
+def _stays_unquantized(node, uses, outputs_of_layer) -> bool:
+    """Whether the output is inside a fused operator, comes from a quantizer, or feeds exactly one."""
+    layer = node.layer
+    consumers = uses.get(id(node.outputs), [])
+    if is_quantizer(layer) or type(layer).__name__ == "Rescaling":
+        return True
+    if is_softmax(layer) and consumers == [None]:
+        return True
+    if len(consumers) == 1 and consumers[0] is not None:
+        weighted = type(layer).__name__ in canonical.WEIGHTED
+        if weighted and isinstance(consumers[0], keras.layers.BatchNormalization):
+            return True
+        normalized = isinstance(layer, keras.layers.BatchNormalization) and _follows_weighted(node, uses)
+        fuses = weighted or normalized or isinstance(layer, keras.layers.Add)
+        if fuses and is_fusable_activation(consumers[0]):
+            return True
+    return _only_feeds_one_quantizer(node.outputs, uses, outputs_of_layer)
+
+
+def _follows_weighted(node, uses) -> bool:
+    producer = node.call_args[0].node.layer
+    return type(producer).__name__ in canonical.WEIGHTED and len(uses[id(node.call_args[0])]) == 1
+
+
+def _only_feeds_one_quantizer(tensor, uses, outputs_of_layer) -> bool:
+    """Follows commuting layers; a Rescaling of the image is part of the input's quantization."""
+    consumers = uses.get(id(tensor), [])
+    if len(consumers) != 1 or consumers[0] is None:
+        return False
+    if is_quantizer(consumers[0]):
+        return True
+    if type(consumers[0]).__name__ in (*COMMUTING, "Rescaling"):
+        return _only_feeds_one_quantizer(outputs_of_layer[consumers[0].name], uses, outputs_of_layer)
+    return False

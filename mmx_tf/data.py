@@ -1,0 +1,201 @@
+"""Images and labels for training and evaluation, as `tf.data` pipelines of float32 [-1, 1] images.
+
+    >>> data = load("digits")
+    >>> data.num_classes, data.image_shape, data.train_images, data.eval_images
+    (10, (32, 32, 1), 1437, 360)
+    >>> model.fit(data.train(batch_size=128, seed=0)); model.evaluate(data.evaluation(batch_size=128))
+
+Every pixel value is one of the 256 numbers `pixel / 127.5 - 1`. Images below 96 pixels are resized once, kept
+in memory as uint8 when they fit, shifted (black comes in at the edges, as in the usual CIFAR pipelines) and
+flipped. Larger images are decoded anew in each epoch: random resized crop and flip for training, the centre
+for evaluation.
+"""
+
+import functools
+from dataclasses import dataclass, field
+
+import numpy as np
+import tensorflow as tf
+
+from mmx_tf import data_images as images
+from mmx_tf.data_folder import from_folder
+from mmx_tf.data_sources import DataError, Source, Split, digits, from_tfds
+
+__all__ = ["DataError", "ImageData", "load"]
+
+SMALL_IMAGE_BELOW = 96
+MEMORY_LIMIT_BYTES = 200 * 10**6
+MAX_SHIFT = 1 / 8
+_FOLDER = "folder:"
+
+
+def load(name: str, *, data_dir: str = "", image_size: int = 0) -> "ImageData":
+    """Open a dataset; nothing is downloaded and, apart from a folder's check, no image is decoded yet.
+
+    Args:
+        name: 'digits', the name of a TFDS image dataset, or 'folder:PATH' (one subfolder per class).
+        data_dir: the folder of prepared TFDS datasets; empty takes TFDS's own default.
+        image_size: height and width in pixels; 0 takes the dataset's natural size.
+
+    Raises:
+        DataError: unknown or missing dataset (with the command that prepares it), unusable images or labels.
+    """
+    if image_size < 0:
+        raise DataError(f"--image_size={image_size} is not a size; give pixels, or 0 for the natural size.")
+    if name == "digits":
+        source = digits()
+    elif name.startswith(_FOLDER):
+        source = from_folder(name.removeprefix(_FOLDER))
+    else:
+        source = from_tfds(name, data_dir=data_dir)
+    data = ImageData(source=source, image_size=image_size or source.natural_size)
+    data.check_labels()
+    return data
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageData:
+    """An opened dataset at one image size. Make it with `load`."""
+
+    source: Source = field(repr=False)
+    image_size: int
+
+    @property
+    def name(self) -> str:
+        """The name that `load` was given."""
+        return self.source.name
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes; label i is class_names[i]."""
+        return self.source.class_names
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.source.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of every image."""
+        return self.image_size, self.image_size, self.source.channels
+
+    @property
+    def train_images(self) -> int:
+        """Number of training images."""
+        return self.source.train.count
+
+    @property
+    def eval_images(self) -> int:
+        """Number of evaluation images."""
+        return self.source.evaluation.count
+
+    def train(self, *, batch_size: int, seed: int, augment: bool = True) -> tf.data.Dataset:
+        """One epoch of (float32 [B, H, W, C] in [-1, 1], int32 [B]), shuffled.
+
+        Each iteration over the dataset shuffles and augments anew; the whole sequence is decided by `seed`. A
+        last incomplete batch is dropped, except when it is the only one.
+        """
+        split, batch = self.source.train, min(batch_size, self.source.train.count)
+        # One stream of random integers, new in each epoch: a pair for each batch (in memory) or image.
+        pairs = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(2)
+        if self._in_memory:
+            pixels, labels = self._train_pixels
+            dataset = tf.data.Dataset.range(split.count).shuffle(split.count, seed=seed)
+            dataset = dataset.batch(batch, drop_remainder=True)
+            dataset = tf.data.Dataset.zip(dataset, pairs).map(
+                lambda rows, pair: (
+                    self._augment(tf.gather(pixels, rows), pair, augment),
+                    tf.gather(labels, rows),
+                ),
+                num_parallel_calls=tf.data.AUTOTUNE,
+            )
+        else:
+            dataset = tf.data.Dataset.zip(split.stream(seed), pairs).map(
+                lambda example, pair: (self._one_training_image(example[0], pair, augment), example[1]),
+                num_parallel_calls=tf.data.AUTOTUNE,
+            ).batch(batch, drop_remainder=True)
+        return dataset.prefetch(tf.data.AUTOTUNE)
+
+    def evaluation(self, *, batch_size: int, limit: int = 0) -> tf.data.Dataset:
+        """The evaluation images in their fixed order, none dropped: (float32 [B, H, W, C], int32 [B]).
+
+        With `limit` above 0, only the first `limit` of them.
+        """
+        if self._in_memory:
+            dataset = tf.data.Dataset.from_tensor_slices(self._eval_pixels)
+        else:
+            dataset = self.source.evaluation.stream(None)
+        dataset = dataset.take(limit) if limit else dataset
+        if not self._in_memory:
+            dataset = self._fit_all(dataset)
+        dataset = dataset.batch(batch_size)
+        return dataset.map(
+            lambda pixels, labels: (images.normalise(pixels), labels), num_parallel_calls=tf.data.AUTOTUNE
+        ).prefetch(tf.data.AUTOTUNE)
+
+    def check_labels(self) -> None:
+        """Look at the first evaluation examples; a `DataError` when they have no class of this dataset."""
+        labels = [int(label) for _, label in self.source.evaluation.stream(None).take(8)]
+        wrong = [label for label in labels if not 0 <= label < self.num_classes]
+        if wrong or not labels:
+            raise DataError(
+                f"The evaluation images of {self.name} have no usable labels: the first ones are {labels}, "
+                f"but labels must be 0 to {self.num_classes - 1}. The split may be an unlabelled one; choose "
+                "another --dataset."
+            )
+
+    @property
+    def _small(self) -> bool:
+        return self.image_size < SMALL_IMAGE_BELOW or self.name == "digits"
+
+    @property
+    def _in_memory(self) -> bool:
+        count = self.train_images + self.eval_images
+        return self._small and count * int(np.prod(self.image_shape)) <= MEMORY_LIMIT_BYTES
+
+    @functools.cached_property
+    def _train_pixels(self) -> tuple[tf.Tensor, tf.Tensor]:
+        return self._read(self.source.train)
+
+    @functools.cached_property
+    def _eval_pixels(self) -> tuple[tf.Tensor, tf.Tensor]:
+        return self._read(self.source.evaluation)
+
+    def _read(self, split: Split) -> tuple[tf.Tensor, tf.Tensor]:
+        """All images of a split at their final size, uint8 [N, H, W, C], and their labels, int32 [N]."""
+        batches = list(self._fit_all(split.stream(None)).batch(1000).as_numpy_iterator())
+        pixels, labels = (np.concatenate(part) for part in zip(*batches, strict=True))
+        with tf.device("CPU"):
+            return tf.constant(pixels), tf.constant(labels)
+
+    def _fit_all(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
+        return dataset.map(
+            lambda stored, label: (self._fit(stored), label), num_parallel_calls=tf.data.AUTOTUNE
+        )
+
+    def _fit(self, stored: tf.Tensor) -> tf.Tensor:
+        """One stored image as evaluation sees it: uint8 [H, W, C]."""
+        image = images.decode(stored, channels=self.source.channels)
+        return images.centre_square(
+            image, size=self.image_size, margin=1.0 if self._small else images.EVAL_MARGIN
+        )
+
+    def _augment(self, pixels: tf.Tensor, pair: tf.Tensor, augment: bool) -> tf.Tensor:
+        """A uint8 batch of small images, shifted and flipped if `augment`: float32 [B, H, W, C]."""
+        if augment:
+            pixels = images.shift(pixels, pair, by=max(1, int(MAX_SHIFT * self.image_size)))
+            pixels = images.flip(pixels, pair + 1) if self.source.mirrored else pixels
+        return images.normalise(pixels)
+
+    def _one_training_image(self, stored: tf.Tensor, pair: tf.Tensor, augment: bool) -> tf.Tensor:
+        """One stored image as training sees it: float32 [H, W, C]."""
+        if not augment:
+            return images.normalise(self._fit(stored))
+        if self._small:
+            return self._augment(self._fit(stored)[tf.newaxis], pair, augment)[0]
+        pixels = images.random_resized_crop(
+            stored, pair, size=self.image_size, channels=self.source.channels
+        )
+        pixels = images.flip(pixels[tf.newaxis], pair + 1)[0] if self.source.mirrored else pixels
+        return images.normalise(pixels)

@@ -1,0 +1,103 @@
+"""From stored images to the pixels that a network sees: decode, crop, resize, shift, flip.
+
+Everything is TensorFlow operations, for use inside `tf.data`. All geometry is done on uint8 pixels, so that
+a float pixel is always one of the 256 values `pixel / 127.5 - 1` and an integer network can be fed the very
+same pixels. Random operations take a seed tensor of two integers and are stateless: the same seed gives the
+same image in whatever order a parallel map runs.
+"""
+
+import tensorflow as tf
+
+# A training crop of a photograph covers this share of its area, at an aspect ratio in this range, as ImageNet
+# recipes have done since Inception.
+CROP_AREA = (0.08, 1.0)
+CROP_ASPECT = (3 / 4, 4 / 3)
+CROP_ATTEMPTS = 10
+# Evaluation resizes the shorter side to 256/224 of the crop that it then takes from the centre.
+EVAL_MARGIN = 256 / 224
+
+
+def normalise(images: tf.Tensor) -> tf.Tensor:
+    """Map uint8 pixels 0..255 to float32 [-1, 1] by `pixels / 127.5 - 1`, any shape."""
+    return tf.cast(images, tf.float32) / 127.5 - 1.0
+
+
+def decode(stored: tf.Tensor, *, channels: int) -> tf.Tensor:
+    """Make uint8 [h, w, channels] of one stored image: an encoded file's bytes, or pixels as they are."""
+    if stored.dtype != tf.string:
+        return stored
+    image = tf.io.decode_image(stored, channels=channels, expand_animations=False)
+    image.set_shape([None, None, channels])
+    return image
+
+
+def resize(image: tf.Tensor, height, width) -> tf.Tensor:
+    """Resize uint8 [..., h, w, C] bilinearly (with antialiasing when it shrinks), rounded back to uint8."""
+    resized = tf.image.resize(image, tf.stack([height, width]), antialias=True)
+    return tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8)
+
+
+def centre_square(image: tf.Tensor, *, size: int, margin: float = 1.0) -> tf.Tensor:
+    """Resize the shorter side of uint8 [h, w, C] to `margin * size` and take the centre: [size, size, C]."""
+    shape = tf.shape(image)
+    shorter = round(size * margin)
+    scale = shorter / tf.minimum(shape[0], shape[1])
+    height = tf.maximum(shorter, tf.cast(tf.round(scale * tf.cast(shape[0], tf.float64)), tf.int32))
+    width = tf.maximum(shorter, tf.cast(tf.round(scale * tf.cast(shape[1], tf.float64)), tf.int32))
+    top, left = (height - size) // 2, (width - size) // 2
+    square = resize(image, height, width)[top : top + size, left : left + size]
+    return tf.ensure_shape(square, [size, size, image.shape[-1]])
+
+
+def shift(images: tf.Tensor, seed: tf.Tensor, *, by: int) -> tf.Tensor:
+    """Move each image of uint8 [B, H, W, C] by up to `by` pixels on both axes; black comes in behind it."""
+    batch, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
+    offsets = tf.random.stateless_uniform([2, batch, 1], seed, 0, 2 * by + 1, tf.int32)
+    padded = tf.pad(images, [(0, 0), (by, by), (by, by), (0, 0)])
+    rows = tf.gather(padded, offsets[0] + tf.range(height), axis=1, batch_dims=1)
+    return tf.gather(rows, offsets[1] + tf.range(width), axis=2, batch_dims=1)
+
+
+def flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Mirror each image of [B, H, W, C] left to right with probability one half."""
+    mirrored = tf.random.stateless_uniform([tf.shape(images)[0], 1, 1, 1], seed) < 0.5
+    return tf.where(mirrored, tf.reverse(images, axis=[2]), images)
+
+
+def random_resized_crop(stored: tf.Tensor, seed: tf.Tensor, *, size: int, channels: int) -> tf.Tensor:
+    """Cut a random window (`CROP_AREA`, `CROP_ASPECT`) out of one stored image and resize it: uint8 [size,
+    size, C].
+
+    The window of a JPEG file is decoded alone, without the rest of the image.
+    """
+    if stored.dtype != tf.string:
+        window = _random_window(tf.shape(stored), seed)
+        cut = stored[window[0] : window[0] + window[2], window[1] : window[1] + window[3]]
+        return tf.ensure_shape(resize(cut, size, size), [size, size, channels])
+
+    def from_jpeg():
+        window = _random_window(tf.io.extract_jpeg_shape(stored), seed)
+        return tf.image.decode_and_crop_jpeg(stored, window, channels=channels)
+
+    def from_any():
+        image = decode(stored, channels=channels)
+        window = _random_window(tf.shape(image), seed)
+        return image[window[0] : window[0] + window[2], window[1] : window[1] + window[3]]
+
+    cut = tf.cond(tf.io.is_jpeg(stored), from_jpeg, from_any)
+    return tf.ensure_shape(resize(cut, size, size), [size, size, channels])
+
+
+def _random_window(shape: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """A random [top, left, height, width] inside an image of shape [h, w, C]; all of it if none was found."""
+    begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
+        shape,
+        bounding_boxes=tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
+        seed=seed,
+        min_object_covered=0.0,
+        aspect_ratio_range=CROP_ASPECT,
+        area_range=CROP_AREA,
+        max_attempts=CROP_ATTEMPTS,
+        use_image_if_no_bounding_boxes=True,
+    )
+    return tf.stack([begin[0], begin[1], extent[0], extent[1]])

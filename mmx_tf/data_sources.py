@@ -1,0 +1,187 @@
+"""Where images come from: scikit-learn's digits, or a TFDS dataset that was prepared on this machine.
+
+A `Source` says what there is and hands out *stored* images (encoded bytes, or uint8 pixels), which
+`mmx_tf.data` turns into training batches. Nothing is ever downloaded here: a dataset that is missing is an
+error with the command that prepares it. Folders of images are in `mmx_tf.data_folder`.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+DIGITS_EVAL_IMAGES = 360
+LARGE_IMAGE_SIZE = 224
+SHUFFLE_BUFFER = 10_000
+# Parts of TFDS names whose images are writing, which a mirror turns into something else.
+WRITING = ("mnist", "digits", "svhn", "omniglot", "letters")
+
+
+class DataError(ValueError):
+    """A dataset that cannot be used as asked; the message is one paragraph that says what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """One half of a dataset: how many examples, and how to read them.
+
+    `stream(shuffle_seed)` gives a `tf.data.Dataset` of (stored image, int32 label): in a fixed order for
+    None, otherwise shuffled under that seed, in a new order for each iteration.
+    """
+
+    count: int
+    stream: Callable[[int | None], tf.data.Dataset]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A dataset before any choice of image size: its classes, its splits and what its images are.
+
+    `natural_size` is the height and width to use when nobody asks for another, `channels` 1 or 3, `mirrored`
+    whether an image keeps its class when it is flipped left to right.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    natural_size: int
+    channels: int
+    mirrored: bool
+    train: Split
+    evaluation: Split
+
+
+def digits() -> Source:
+    """scikit-learn's 1797 handwritten digits (UCI, real scans), 8x8 grey, stratified split 1437/360."""
+    data = load_digits()
+    images = np.rint(data.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
+    labels = data.target.astype(np.int32)
+    train, evaluation = train_test_split(
+        np.arange(len(labels)), test_size=DIGITS_EVAL_IMAGES, stratify=labels, random_state=0
+    )
+    return Source(
+        name="digits",
+        class_names=tuple(map(str, data.target_names)),
+        natural_size=32,
+        channels=1,
+        mirrored=False,
+        train=_in_memory(images[train], labels[train]),
+        evaluation=_in_memory(images[evaluation], labels[evaluation]),
+    )
+
+
+def _in_memory(images: np.ndarray, labels: np.ndarray) -> Split:
+    def stream(shuffle_seed: int | None) -> tf.data.Dataset:
+        dataset = tf.data.Dataset.from_tensor_slices((images, labels))
+        return dataset if shuffle_seed is None else dataset.shuffle(len(labels), seed=shuffle_seed)
+
+    return Split(count=len(labels), stream=stream)
+
+
+def from_tfds(name: str, *, data_dir: str) -> Source:
+    """A prepared TFDS dataset of images with one label each.
+
+    Trains on the split `train`. Evaluates on `validation`, else on `test`; without either, the last tenth of
+    `train` is kept apart for evaluation.
+
+    Raises:
+        DataError: no dataset of this name, not prepared under `data_dir`, or not a labelled image dataset.
+    """
+    builder = _builder(name, data_dir)
+    features, splits = builder.info.features, builder.info.splits
+    named = dict(features.items()) if isinstance(features, tfds.features.FeaturesDict) else {}
+    image, label = named.get("image"), named.get("label")
+    if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
+        raise DataError(
+            f"The TFDS dataset {name} is not a classification dataset with features 'image' and 'label': it "
+            f"has {_one_line(features)}. Choose another --dataset, or write the images to folders and use "
+            "folder:PATH."
+        )
+    channels = image.shape[-1]
+    if channels not in (1, 3) or image.np_dtype != np.uint8:
+        raise DataError(
+            f"The images of the TFDS dataset {name} have shape {image.shape} and type "
+            f"{image.np_dtype.__name__}; only grey (1 channel) or colour (3 channels) uint8 images can be "
+            "used."
+        )
+    if "train" not in splits:
+        raise DataError(f"The TFDS dataset {name} has no split 'train', only {', '.join(splits) or 'none'}.")
+    evaluation = next((split for split in ("validation", "test") if split in splits), None)
+    halves = ("train", evaluation) if evaluation else ("train[:90%]", "train[90%:]")
+    size = min(image.shape[:2]) if None not in image.shape else LARGE_IMAGE_SIZE
+    return Source(
+        name=name,
+        class_names=tuple(label.names or map(str, range(label.num_classes))),
+        natural_size=size,
+        channels=channels,
+        mirrored=not any(part in name for part in WRITING),
+        train=_tfds_split(builder, halves[0]),
+        evaluation=_tfds_split(builder, halves[1]),
+    )
+
+
+def _builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
+    """The builder of a prepared dataset; no server is asked: names with a foreign namespace are refused."""
+    unknown = (
+        f"There is no dataset {name!r}; --dataset is 'digits', 'folder:PATH' (one subfolder of images per "
+        "class) or the name of a TFDS image dataset such as cifar10 or imagenet2012"
+    )
+    if not re.fullmatch(r"[a-z]\w*(/[\w.+-]+)*(:[\d.*]+)?", name):
+        raise DataError(f"{unknown}.")
+    try:
+        builder = tfds.builder(name, data_dir=data_dir or None)
+    except tfds.core.DatasetNotFoundError as error:
+        known = tfds.list_builders(with_community_datasets=False)
+        close = difflib.get_close_matches(name, known, n=3)
+        raise DataError(unknown + (f" (did you mean {' or '.join(close)}?)." if close else ".")) from error
+    except (ValueError, AssertionError) as error:  # a configuration or version that TFDS does not know
+        raise DataError(f"The TFDS dataset {name!r} cannot be had: {_one_line(error)}") from error
+    if not builder.is_prepared() or not builder.info.splits:
+        where = f", data_dir={os.fspath(data_dir)!r}" if data_dir else ""
+        manual = (
+            " ImageNet must be fetched by hand first: log in at image-net.org, download "
+            "ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar, and put both into "
+            f"{os.path.join(data_dir or '~/tensorflow_datasets', '')}downloads/manual."
+            if builder.name.startswith("imagenet")
+            else ""
+        )
+        raise DataError(
+            f"The dataset {name} is not prepared in {data_dir or 'the default folder of TFDS'} (--data_dir), "
+            "and nothing is downloaded without being asked for. Prepare it with: "
+            'python -c "import tensorflow_datasets as tfds; '
+            f'tfds.load({name!r}{where}, download=True)".{manual}'
+        )
+    return builder
+
+
+def _tfds_split(builder: tfds.core.DatasetBuilder, split: str) -> Split:
+    def stream(shuffle_seed: int | None) -> tf.data.Dataset:
+        count = builder.info.splits[split].num_examples
+        dataset = builder.as_dataset(
+            split=split,
+            shuffle_files=shuffle_seed is not None,
+            decoders={"image": tfds.decode.SkipDecoding()},
+            read_config=tfds.ReadConfig(
+                shuffle_seed=shuffle_seed, try_autocache=False, add_tfds_id=False, skip_prefetch=True
+            ),
+        )
+        dataset = dataset.map(
+            lambda example: (example["image"], tf.cast(example["label"], tf.int32)),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+        if shuffle_seed is None:
+            return dataset
+        return dataset.shuffle(min(count, SHUFFLE_BUFFER), seed=shuffle_seed)
+
+    return Split(count=builder.info.splits[split].num_examples, stream=stream)
+
+
+def _one_line(thing: object) -> str:
+    """The text of an error or a feature description as part of a paragraph."""
+    return " ".join(str(thing).split())[:300]

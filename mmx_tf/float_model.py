@@ -1,0 +1,67 @@
+"""The float network a run starts from: a file, Keras's ImageNet weights, or one trained here."""
+
+import tf_keras as keras
+
+from mmx_tf import canonical, models
+from mmx_tf.data import ImageData
+from mmx_tf.recipe import Recipe, RecipeError
+from mmx_tf.recipe_checks import IMAGENET_WEIGHTS
+from mmx_tf.saving import load_model
+
+
+def load_or_build(recipe: Recipe, data: ImageData) -> tuple[keras.Model, bool]:
+    """The float network of a recipe, checked against the dataset.
+
+    Returns:
+      The network, and whether it is trained already.
+
+    Raises:
+      RecipeError: if the file cannot be read, is no image classifier, or does not fit the dataset.
+    """
+    if recipe.float_model and recipe.float_model != IMAGENET_WEIGHTS:
+        try:
+            model = load_model(recipe.float_model)
+        except ValueError as error:
+            raise RecipeError(f"--float_model={recipe.float_model} cannot be loaded: {error}") from error
+        _check(model, recipe, data)
+        return model, True
+    model = models.build(
+        recipe.model, input_shape=data.image_shape, num_classes=data.num_classes, width=recipe.width
+    )
+    if recipe.float_model == IMAGENET_WEIGHTS:
+        models.load_imagenet_weights(recipe.model, model)
+        return model, True
+    return model, False
+
+
+def gives_probabilities(model: keras.Model) -> bool:
+    """Whether a network ends with a softmax; the built-in ones give logits."""
+    last = model.outputs[0].node.layer
+    if isinstance(last, keras.layers.Softmax):
+        return True
+    return getattr(last, "activation", None) is keras.activations.softmax
+
+
+def _check(model, recipe: Recipe, data: ImageData) -> None:
+    name = f"--float_model={recipe.float_model}"
+    try:
+        canonical.canonicalize(model)
+    except ValueError as error:
+        raise RecipeError(f"{name} cannot be used: {error}") from error
+    if len(model.outputs) != 1 or len(model.output_shape) != 2:
+        raise RecipeError(
+            f"{name} is not an image classifier: its output shape is {model.output_shape}; one output of shape "
+            f"(None, classes) is needed."
+        )
+    if model.output_shape[-1] != data.num_classes:
+        raise RecipeError(
+            f"{name} has {model.output_shape[-1]} classes, but the dataset {data.name} has {data.num_classes}. "
+            "Give the dataset that the network was trained on with --dataset, or another network."
+        )
+    if model.input_shape[1:] != data.image_shape:
+        height, width, channels = model.input_shape[1:]
+        raise RecipeError(
+            f"{name} takes images of shape {(height, width, channels)}, but the dataset {data.name} gives "
+            f"{data.image_shape}. Set --image_size={height}, or give a network with {data.image_shape[2]} "
+            "channels."
+        )

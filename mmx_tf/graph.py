@@ -1,0 +1,75 @@
+"""Running a functional Keras network call by call, with a say in every call.
+
+Every transformation here (augment, rebuild, fold) and the search network's own forward passes go through
+`replay`: it visits the layer calls of a network in graph order and lets the caller decide what each one
+does. Nested models are inlined.
+
+    >>> outputs = replay(model, model.inputs, lambda layer, args, kwargs: layer(*args, **kwargs))
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+import tf_keras as keras
+
+
+@tf.autograph.experimental.do_not_convert
+def replay(network: keras.Model, inputs, call: Callable[[keras.layers.Layer, tuple, dict], Any]):
+    """Runs a network with `call(layer, args, kwargs)` in place of every `layer(*args, **kwargs)`.
+
+    Args:
+      network: a functional or built Sequential model.
+      inputs: what takes the place of the model's inputs: a tensor, or a list of them in order. Anything
+        can stand for a tensor, as long as `call` understands it.
+      call: computes a layer's output from its arguments, whose tensors have been replaced.
+
+    Returns:
+      What stands for the model's outputs: a single value or a list.
+    """
+    inputs = inputs if isinstance(inputs, (list, tuple)) else [inputs]
+    values = dict(zip((id(tensor) for tensor in network.inputs), inputs, strict=True))
+
+    def replaced(tensor):
+        return values.get(id(tensor), tensor)
+
+    for node in nodes(network):
+        args = tf.nest.map_structure(replaced, tuple(node.call_args))
+        kwargs = tf.nest.map_structure(replaced, dict(node.call_kwargs))
+        if is_network(node.layer):
+            results = replay(node.layer, args[0], call)
+        else:
+            results = call(node.layer, args, kwargs)
+        outputs = tf.nest.flatten(node.outputs)
+        results = [results] if len(outputs) == 1 else list(results)
+        values.update(zip((id(tensor) for tensor in outputs), results, strict=True))
+
+    outputs = [values[id(tensor)] for tensor in network.outputs]
+    return outputs[0] if len(outputs) == 1 else outputs
+
+
+def nodes(network: keras.Model) -> list:
+    """The layer calls (Keras nodes) of a network in graph order, input layers left out."""
+    by_depth = network._nodes_by_depth
+    ordered = [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
+    return [node for node in ordered if not node.is_input]
+
+
+def is_network(layer: keras.layers.Layer) -> bool:
+    """Whether a layer is a functional or Sequential model whose graph is known."""
+    return isinstance(layer, keras.Model) and bool(getattr(layer, "_is_graph_network", False))
+
+
+def consumers(network: keras.Model) -> dict[int, list]:
+    """Maps the id of each symbolic tensor to the layers that take it, once per use.
+
+    The network's outputs count as uses too: they appear as None. Nested models must have been inlined.
+    """
+    uses: dict[int, list] = {}
+    for node in nodes(network):
+        for tensor in tf.nest.flatten((node.call_args, node.call_kwargs)):
+            if keras.backend.is_keras_tensor(tensor):
+                uses.setdefault(id(tensor), []).append(node.layer)
+    for tensor in network.outputs:
+        uses.setdefault(id(tensor), []).append(None)
+    return uses

@@ -1,0 +1,200 @@
+"""The run: float network, bit selection, weight training, folding, export, verification, report.
+
+Every stage leaves its result in the workdir, so that the run restarts after the last finished stage (and,
+inside a training stage, after the last finished epoch).
+"""
+
+import json
+import pathlib
+import platform
+from importlib import metadata
+
+import tf_keras as keras
+from absl import logging
+
+from export.atomic import write_atomically
+from export.verify import verify
+from mmx_tf import data as datasets
+from mmx_tf import float_model, report, training
+from mmx_tf.augment import augment
+from mmx_tf.bit_selection import BitSelection
+from mmx_tf.budget import UnreachableBudgetError
+from mmx_tf.canonical import UnsupportedLayerError
+from mmx_tf.convert import convert
+from mmx_tf.fold import FoldError, fold
+from mmx_tf.rebuild import rebuild
+from mmx_tf.recipe import Recipe, RecipeError
+from mmx_tf.saving import load_model
+from mmx_tf.workdir import Workdir
+
+VERSIONED = (
+    "tensorflow", "tf-keras", "tensorflow-model-optimization", "tensorflow-datasets", "ai-edge-litert", "numpy",
+)  # fmt: skip
+
+
+def run(recipe: Recipe, *, command: str = "") -> dict:
+    """Runs a validated recipe in its workdir, or what is left of it; returns the metrics.
+
+    Raises:
+      RecipeError, DataError, ModelError: for input that makes no run, before any training and before
+        anything is written.
+    """
+    data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
+    recipe.check_classes(num_classes=data.num_classes, dataset=data.name)
+    keras.utils.set_random_seed(recipe.seed)
+    model, trained = float_model.load_or_build(recipe, data)
+    search = _search_network(recipe, model, check_export=trained)
+    workdir = Workdir(recipe)
+    if workdir.path("metrics.json").exists():
+        logging.info("%s is finished; nothing is done again.", workdir.root)
+        metrics = json.loads(workdir.path("metrics.json").read_text())
+        selection = BitSelection.load(workdir.path("bit_selection.json"))
+        report.print_summary(selection.to_json(), metrics)
+        return metrics
+
+    if not trained:
+        model = _float_stage(workdir, recipe, data, model)
+        search = _search_network(recipe, model, check_export=False)
+    if "float_top1" not in workdir.state:
+        workdir.record(float_top1=training.top1(model, _evaluation(recipe, data)))
+    logging.info("float network: top-1 %.2f%%", 100 * workdir.state["float_top1"])
+    selection, fixed = _selection_stage(workdir, recipe, data, search)
+    fixed = _weight_stage(workdir, recipe, data, fixed)
+    metrics = _export_stage(workdir, recipe, data, fixed, selection)
+    settings = {**_settings(recipe), "command": command}
+    report.write_report(
+        workdir.path("report.html"),
+        selection=selection.to_json(),
+        metrics=metrics,
+        history=training.histories(workdir),
+        settings=settings,
+    )
+    # Written last: a workdir with metrics is a finished one.
+    write_atomically(workdir.path("metrics.json"), json.dumps(metrics, indent=1) + "\n")
+    report.print_summary(selection.to_json(), metrics)
+    return metrics
+
+
+def open_workdir(root: pathlib.Path):
+    """(folded network, bytes of the .tflite, evaluation batches) of a finished workdir.
+
+    Raises:
+      RecipeError: if the folder is not a finished workdir.
+    """
+    root = pathlib.Path(root)
+    missing = [n for n in ("run.flags", "fixed_model.keras", "model.tflite") if not (root / n).exists()]
+    if missing:
+        raise RecipeError(f"{root} is not a finished workdir: {', '.join(missing)} missing.")
+    recipe = Recipe.from_flagfile((root / "run.flags").read_text())
+    data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
+    folded = fold(load_model(root / "fixed_model.keras"), weight_storage=recipe.weight_storage)
+    return folded, (root / "model.tflite").read_bytes(), _evaluation(recipe, data)
+
+
+def _search_network(recipe: Recipe, model, *, check_export: bool):
+    budget = (
+        {"target_bops": recipe.target_bops}
+        if recipe.target_bops
+        else {"target_average_bits": recipe.target_average_bits}
+    )
+    try:
+        search = augment(
+            model,
+            bit_widths=recipe.candidate_bits,
+            weight_bits=recipe.weight_bits,
+            first_last_bits=recipe.first_last_bits,
+            regularizer_weight=recipe.regularizer_weight,
+            meta_epochs=1,
+            **budget,
+        )
+        if check_export:
+            # Whether a network can be exported shows in its structure; better now than after days of training.
+            fold(rebuild(search, search.selection_of([0] * len(search.quantizers))))
+    except (UnreachableBudgetError, UnsupportedLayerError, FoldError, ValueError) as error:
+        raise RecipeError(str(error)) from error
+    return search
+
+
+def _float_stage(workdir, recipe, data, model):
+    path = workdir.path("checkpoints", "float.keras")
+    if path.exists():
+        return load_model(path)
+    with workdir.timed("float"):
+        training.train_float(workdir, recipe, data, model)
+    _save_atomically(model, path)
+    return model
+
+
+def _selection_stage(workdir, recipe, data, search):
+    path = workdir.path("bit_selection.json")
+    with workdir.timed("select"):
+        training.train_search(workdir, recipe, data, search)
+    if path.exists():
+        selection = BitSelection.load(path)
+    else:
+        selection = search.bit_selection(repair=recipe.repair)
+        selection.save(path)
+    logging.info("bit selection: %d BOPs, target %d", selection.bops, selection.target_bops)
+    return selection, rebuild(search, selection)
+
+
+def _weight_stage(workdir, recipe, data, fixed):
+    path = workdir.path("fixed_model.keras")
+    if path.exists():
+        return load_model(path)
+    with workdir.timed("train"):
+        training.train_fixed(workdir, recipe, data, fixed)
+    _save_atomically(fixed, path)
+    return fixed
+
+
+def _export_stage(workdir, recipe, data, fixed, selection: BitSelection) -> dict:
+    with workdir.timed("convert"):
+        folded = fold(fixed, weight_storage=recipe.weight_storage)
+        content = convert(folded, weight_storage=recipe.weight_storage, input_type=recipe.input_type)
+        write_atomically(workdir.path("model.tflite"), content)
+    with workdir.timed("verify"):
+        evaluation = _evaluation(recipe, data)
+        parity = verify(folded, content, evaluation)
+        fixed_top1 = training.top1(fixed, evaluation)
+    for tensor in parity.tensors:
+        if tensor.differing:
+            logging.warning(
+                "tensor %s: %d of %d codes differ between the folded model and the file, by %d at most",
+                tensor.name, tensor.differing, tensor.codes, tensor.largest_difference,
+            )  # fmt: skip
+    return {
+        "float_top1": workdir.state["float_top1"],
+        "fixed_top1": fixed_top1,
+        "folded_top1": parity.folded_top1,
+        "tflite_top1": parity.tflite_top1,
+        "top1_agreement": parity.top1_agreement,
+        "code_disagreement": parity.code_disagreement,
+        "eval_images": parity.eval_images,
+        "tensor_codes_compared": sum(tensor.codes for tensor in parity.tensors),
+        "tensor_codes_differing": sum(tensor.differing for tensor in parity.tensors),
+        "xnnpack_partitions": parity.partitions,
+        "xnnpack_left_outside": [name for _, name in parity.left_outside],
+        "bops": selection.bops,
+        "target_bops": selection.target_bops,
+        "average_bits": selection.average_bits,
+        "file_bytes": len(content),
+        "seconds": workdir.state["seconds"],
+        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in VERSIONED},
+    }
+
+
+def _evaluation(recipe: Recipe, data):
+    return data.evaluation(batch_size=min(recipe.batch_size, 128), limit=recipe.eval_images)
+
+
+def _settings(recipe: Recipe) -> dict[str, str]:
+    lines = [line for line in recipe.to_flagfile().splitlines() if line.startswith("--")]
+    return dict(line[2:].split("=", 1) for line in lines)
+
+
+def _save_atomically(model, path: pathlib.Path) -> None:
+    temporary = path.with_name(f".{path.name}.partial.keras")
+    model.save(temporary)
+    temporary.replace(path)
+

@@ -1,0 +1,216 @@
+"""The figures of a run: which layer got how many activation bits, what it costs, how the search got there.
+
+The bit plot is the paper's Figure 7 with a cost panel below it: one bar per layer in graph order, coloured by
+layer kind (Okabe-Ito colours, which stay apart under every common colour-blindness), the bits over the bar.
+
+    save_bits_plot("bits.png", selection, metrics)
+
+Figures are built on `matplotlib.figure.Figure` directly: no pyplot, so no global state and no display.
+"""
+
+import dataclasses
+import io
+import math
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from mmx_tf import report_facts
+from mmx_tf.report_facts import RunFacts
+
+
+@dataclasses.dataclass(frozen=True)
+class Theme:
+    """Colours of a figure: `ink` for text, `paper` behind it, one per layer kind, `lines` for curves."""
+
+    ink: str
+    muted: str
+    grid: str
+    paper: str
+    kinds: Mapping[str, str]
+    lines: tuple[str, ...]
+
+    def kind(self, name: str) -> str:
+        """The colour of layer kind `name`; kinds that we do not know are grey."""
+        return self.kinds.get(name, "#8c8c8c")
+
+
+LIGHT = Theme(ink="#1f2328", muted="#59636e", grid="#dfe3e8", paper="#ffffff",
+              kinds={"conv": "#0072b2", "depthwise": "#f0a500", "dense": "#009e73"},
+              lines=("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"))
+DARK = Theme(ink="#e6edf3", muted="#9aa4af", grid="#343b44", paper="#161b22",
+             kinds={"conv": "#56b4e9", "depthwise": "#f0c030", "dense": "#2fc99a"},
+             lines=("#56b4e9", "#ff8f5e", "#2fc99a", "#e59cc4", "#f0c030", "#8ab4f8"))
+
+_KIND_LABELS = {"conv": "convolution", "depthwise": "depthwise convolution", "dense": "dense"}
+_MAX_NAMES = 72  # more layer names than this do not fit side by side at a readable size
+_FLAT_NAMES = 8  # so many fit without slanting them
+_MAX_NAME_LENGTH = 24
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """One set of curves: values by line name over `x_label`; `level` is a horizontal line (name, value)."""
+
+    title: str
+    curves: Mapping[str, Sequence[float]]
+    x_label: str = "step"
+    level: tuple[str, float] | None = None
+
+
+def bits_figure(facts: RunFacts, *, theme: Theme = LIGHT, title: str | None = None) -> Figure:
+    """Bars of the activation bits of every layer, and below them every layer's share of BOPs and of MACs."""
+    figure = Figure(figsize=(16, 7), facecolor=theme.paper)
+    bits_axes, cost_axes = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    figure.subplots_adjust(left=0.052, right=0.992, top=0.865,
+                           bottom=0.225 if len(facts.layers) > _FLAT_NAMES else 0.075, hspace=0.09)
+    places = range(len(facts.layers))
+    width = min(0.8, 0.05 * len(facts.layers))  # a network of few layers would get slabs for bars
+    colours = [theme.kind(layer.kind) for layer in facts.layers]
+
+    bits = [layer.activation_bits for layer in facts.layers]
+    bits_axes.bar(places, bits, color=colours, width=width)
+    _dress(bits_axes, theme)
+    bits_axes.set_yticks(sorted({*facts.bit_widths, *bits}))
+    bits_axes.set_ylim(0, max(bits) * 1.13)
+    bits_axes.set_ylabel("activation bits", color=theme.ink, fontsize=12)
+    if len(bits) <= _MAX_NAMES:
+        for place, value in zip(places, bits, strict=True):
+            bits_axes.text(place, value + max(bits) * 0.015, str(value), ha="center", va="bottom",
+                           fontsize=9.5, color=theme.ink)
+
+    shares = [100 * layer.bops_share for layer in facts.layers]
+    cost_axes.bar(places, shares, color=colours, width=width)
+    cost_axes.plot(places, [100 * layer.macs_share for layer in facts.layers], linestyle="none", marker="_",
+                   markersize=10, markeredgewidth=2, color=theme.ink)
+    _dress(cost_axes, theme)
+    cost_axes.set_ylim(bottom=0)
+    cost_axes.set_ylabel("share of BOPs, %", color=theme.ink, fontsize=12)
+    cost_axes.set_xlim(-0.7, len(bits) - 0.3)
+    _name_layers(cost_axes, [layer.name for layer in facts.layers], theme)
+
+    figure.align_ylabels((bits_axes, cost_axes))
+    _bits_legend(figure, facts, theme)
+    figure.text(0.052, 0.945, title or "Activation bits of every layer", fontsize=16, fontweight="bold",
+                color=theme.ink, parse_math=False)
+    figure.text(0.052, 0.893, _cost_line(facts), fontsize=12, color=theme.muted)
+    return figure
+
+
+def curves_figure(panels: Sequence[Panel], *, theme: Theme = LIGHT) -> Figure:
+    """One axes per panel, up to three in a row. Points that are not finite are left out of the curve."""
+    columns = min(3, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(16 * columns / 3, 4.2 * rows), facecolor=theme.paper, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.15, h_pad=0.1)
+    all_axes = figure.subplots(rows, columns, squeeze=False).flat
+    for axes in all_axes[len(panels):]:
+        axes.set_visible(False)
+    for axes, panel in zip(all_axes, panels, strict=False):
+        _dress(axes, theme)
+        for colour, (name, values) in zip(_cycle(theme.lines), panel.curves.items(), strict=False):
+            x = range(1, len(values) + 1)
+            axes.plot(x, [v if math.isfinite(v) else math.nan for v in values], color=colour, linewidth=1.8,
+                      marker="o" if len(values) <= 30 else "", markersize=4, label=name.replace("_", " "))
+        if panel.level:
+            name, value = panel.level
+            axes.axhline(value, color=theme.ink, linestyle="--", linewidth=1.5, label=name)
+        axes.set_title(panel.title, fontsize=13, color=theme.ink, loc="left", parse_math=False)
+        axes.set_xlabel(panel.x_label, fontsize=11, color=theme.muted)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        if len(panel.curves) + bool(panel.level) > 1:
+            _literally(axes.legend(frameon=False, fontsize=10.5, labelcolor=theme.ink))
+    return figure
+
+
+def save_bits_plot(path: str | os.PathLike, selection: Mapping, metrics: Mapping, *,
+                   title: str | None = None) -> None:
+    """Writes the bit plot of a run as a PNG of 1600 x 700 pixels, atomically.
+
+    Args:
+      path: the file to write; its folder must exist.
+      selection: the contents of `bit_selection.json`.
+      metrics: the contents of `metrics.json`.
+      title: bold first line of the figure.
+
+    Raises:
+      ValueError: `selection` or `metrics` lacks a required key.
+    """
+    path = pathlib.Path(path)
+    figure = bits_figure(report_facts.run_facts(selection, metrics), title=title)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(render(figure, "png"))
+    os.replace(temporary, path)
+
+
+def render(figure: Figure, form: str) -> bytes:
+    """The figure as "png" (100 dots per inch) or "svg"; equal figures give equal bytes."""
+    buffer = io.BytesIO()
+    stamp = {"Date": None} if form == "svg" else {"Software": None}
+    with matplotlib.rc_context({"svg.hashsalt": "mmx_tf"}):
+        figure.savefig(buffer, format=form, dpi=100, metadata=stamp)
+    return buffer.getvalue()
+
+
+def _bits_legend(figure: Figure, facts: RunFacts, theme: Theme) -> None:
+    present = {layer.kind for layer in facts.layers}
+    unknown = sorted(present - set(report_facts.KINDS))
+    kinds = [kind for kind in report_facts.KINDS if kind in present] + unknown
+    handles = [Patch(color=theme.kind(kind), label=_KIND_LABELS.get(kind, kind)) for kind in kinds]
+    tick = Line2D([], [], linestyle="none", marker="_", markersize=10, markeredgewidth=2,
+                  color=theme.ink, label="share of MACs, for comparison")
+    _literally(figure.legend(handles=[*handles, tick], loc="upper right", bbox_to_anchor=(0.996, 0.995),
+                             ncols=math.ceil(len(kinds) / 2 + 0.5), frameon=False, fontsize=11,
+                             labelcolor=theme.ink))
+
+
+def _literally(legend: Legend) -> None:
+    """Names from a run may hold a dollar sign, which would otherwise open a formula."""
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def _cost_line(facts: RunFacts) -> str:
+    line = f"{report_facts.si(facts.bops)}BOPs"
+    if facts.target_bops:
+        line += f" (budget {report_facts.si(facts.target_bops)}BOPs)"
+    if "by_ops" in facts.average_bits:
+        line += f", {facts.average_bits['by_ops']:.2f} activation bits on average, weighted by operations"
+    return f"{line}; first and last layer are not searched"
+
+
+def _name_layers(axes: Axes, names: Sequence[str], theme: Theme) -> None:
+    places = range(0, len(names), math.ceil(len(names) / _MAX_NAMES))
+    slanted = {"rotation": 60, "ha": "right", "rotation_mode": "anchor", "fontsize": 9}
+    axes.set_xticks(places)
+    axes.set_xticklabels([_shorten(names[place]) for place in places], color=theme.ink, parse_math=False,
+                         **({"fontsize": 11} if len(names) <= _FLAT_NAMES else slanted))
+
+
+def _shorten(name: str) -> str:
+    if len(name) <= _MAX_NAME_LENGTH:
+        return name
+    half = (_MAX_NAME_LENGTH - 1) // 2
+    return f"{name[:half]}…{name[-half:]}"
+
+
+def _dress(axes: Axes, theme: Theme) -> None:
+    axes.set_facecolor(theme.paper)
+    axes.grid(axis="y", color=theme.grid, linewidth=1)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=theme.muted, labelcolor=theme.ink, length=0, labelsize=11)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(theme.muted)
+
+
+def _cycle(colours: Sequence[str]):
+    while True:
+        yield from colours

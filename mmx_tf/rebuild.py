@@ -1,0 +1,96 @@
+"""From the search network and a bit selection to the *fixed* network, which is then fine-tuned.
+
+The fixed network is the original architecture at the chosen bits: a fixed activation quantizer in front of
+every weighted layer, LSQ weights through tfmot QuantizeConfigs, and 8-bit carriers where the exported file
+has them. It starts from the meta-state's weights and the chosen branches' step sizes.
+
+    >>> fixed = rebuild(search, selection)
+    >>> fixed.compile(...); fixed.fit(train_ds, epochs=...)
+"""
+
+import tensorflow as tf
+import tf_keras as keras
+
+from layers.activation_quantizer import ActivationQuantizer
+from layers.multi_branch_quantizer import MultiBranchQuantizer
+from layers.quantize_configs import LsqWeightConfig, quantize_weights
+from mmx_tf import carriers as carrier_plan
+from mmx_tf import graph
+from mmx_tf.bit_selection import BitSelection
+from mmx_tf.search import SearchModel, quantizer_name
+
+
+def rebuild(
+    search: SearchModel,
+    selection: BitSelection,
+    *,
+    quantized_weights: bool = True,
+    per_channel: bool = True,
+    carriers: bool = True,
+) -> keras.Model:
+    """Builds the fixed network of a selection, an ordinary tf_keras model.
+
+    Args:
+      search: the search network; it is left untouched.
+      selection: bits of every layer.
+      quantized_weights: quantize the weights to the selection's bits; False keeps full precision.
+      per_channel: one weight step size per output channel of a convolution; False has one per tensor, as
+        dense layers always have.
+      carriers: put the 8-bit carriers in place; without them the network cannot be exported exactly.
+
+    Raises:
+      SelectionMismatchError: if the selection is not of this network.
+    """
+    selection.check_fits(search.selection_of([0] * len(search.quantizers)))
+    chosen = {layer.name: layer for layer in selection.layers}
+    bits_of_quantizer = {quantizer_name(name): layer.activation_bits for name, layer in chosen.items()}
+    tensor_carriers = carrier_plan.plan(search.network) if carriers else {}
+
+    outputs_of = {node.layer.name: node.outputs for node in graph.nodes(search.network)}
+
+    def call(layer, args, kwargs):
+        if carrier_plan.is_quantizer(layer):
+            value = _fixed_quantizer(layer, bits_of_quantizer[layer.name])(args[0])
+        elif layer.name in chosen:
+            value = _fixed_layer(layer, chosen[layer.name], args[0], quantized_weights, per_channel)
+        else:
+            clone = type(layer).from_config(layer.get_config())
+            value = clone(*args, **kwargs)
+            clone.set_weights(layer.get_weights())
+        carrier = tensor_carriers.get(id(outputs_of[layer.name]))
+        return value if carrier is None else carrier(value)
+
+    inputs = keras.Input(search.network.input_shape[1:], name=search.network.inputs[0].node.layer.name)
+    carrier = tensor_carriers.get(id(search.network.inputs[0]))
+    outputs = graph.replay(search.network, inputs if carrier is None else carrier(inputs), call)
+    return keras.Model(inputs, outputs, name=f"{search.network.name}_fixed")
+
+
+def _fixed_quantizer(quantizer, bits: int) -> ActivationQuantizer:
+    fixed = ActivationQuantizer(bits=bits, signed=quantizer.signed, name=quantizer.name)
+    fixed.build(None)
+    if isinstance(quantizer, MultiBranchQuantizer):
+        branch = quantizer.bit_widths.index(bits)
+        step_size, initialized = quantizer.step_sizes[branch], quantizer.initialized[branch]
+    else:
+        step_size, initialized = quantizer.step_size, quantizer.initialized
+    if bool(initialized):
+        fixed.set_step_size(step_size)
+    return fixed
+
+
+def _fixed_layer(layer, chosen, value, quantized_weights: bool, per_channel: bool) -> tf.Tensor:
+    clone = type(layer).from_config(layer.get_config())
+    if not quantized_weights:
+        value = clone(value)
+        clone.set_weights(layer.get_weights())
+        return value
+    config = LsqWeightConfig(bits=chosen.weight_bits, per_channel=per_channel and chosen.kind != "dense")
+    wrapper = quantize_weights(clone, config)
+    value = wrapper(value)
+    kernel, *bias = layer.get_weights()
+    config.kernel.assign(kernel)
+    config.quantizer.initialize(kernel)
+    if bias:
+        clone.bias.assign(bias[0])
+    return value

@@ -1,0 +1,181 @@
+"""A recipe is everything that decides a run: one frozen value, made from the command line and then checked.
+
+Each field of `Recipe` is the flag of the same name, with the same default. `Recipe.to_flagfile` writes the
+flags that replay the run; `Recipe.differences` says how two runs differ, so that a workdir is never resumed
+by another run.
+
+    >>> recipe = Recipe.from_flagfile("--float_epochs=12\\n--workdir=runs/try\\n")
+    >>> recipe.candidate_bits, recipe.target_average_bits
+    ((8, 4, 3), 4.0)
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+from absl import flags
+
+from mmx_tf import models, recipe_checks
+from mmx_tf.recipe_checks import CHOICES, RecipeError, format_bops, parse_bops, parse_candidate_bits
+
+__all__ = ["Recipe", "RecipeError", "define_flags", "format_bops", "parse_bops"]
+
+
+def _flag(default, help_text: str, *, group: str = "", text: bool = False):
+    """A field that is a flag; `group` opens a group of the flagfile, `text` marks a string that is parsed."""
+    return dataclasses.field(default=default, metadata={"help": help_text, "group": group, "text": text})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All settings of one run; the help text of each flag is beside its field. Make it with `from_flags`."""
+
+    model: str = _flag(
+        "mobilenet_v2",
+        f"Built-in network: {', '.join(models.NAMES)}. Ignored with a file as --float_model.",
+        group="float network",
+    )
+    image_size: int = _flag(0, "Height and width of the images in pixels; 0 takes the dataset's own.")
+    width: float = _flag(1.0, "Multiplier of the built-in network's channel counts.")
+    num_classes: int = _flag(0, "Number of classes; 0 takes the dataset's, any other value must equal it.")
+    float_model: str = _flag(
+        "", "Trained float network: a .keras file, or 'imagenet' for Keras's ImageNet weights of --model."
+    )
+    float_epochs: int = _flag(0, "Without --float_model: train the built-in network this many epochs first.")
+    float_learning_rate: float = _flag(0.05, "Peak learning rate of that float training.")
+
+    dataset: str = _flag(
+        "digits",
+        "'digits', the name of a TFDS dataset, or 'folder:PATH' (one subfolder per class).",
+        group="data",
+    )
+    data_dir: str = _flag("", "Folder of prepared TFDS datasets; empty takes TFDS's own default.")
+    batch_size: int = _flag(128, "Images per training step.")
+    steps_per_epoch: int = _flag(0, "Training steps per epoch; 0 takes the whole dataset.")
+    eval_images: int = _flag(0, "Images to evaluate on; 0 takes all.")
+
+    candidate_bits: tuple[int, ...] = _flag(
+        (8, 4, 3), "Candidate activation bit-widths, separated by commas.", group="bits and budget", text=True
+    )
+    weight_bits: int = _flag(4, "Weight bit-width of all layers but the first and the last.")
+    first_last_bits: int = _flag(8, "Weight and activation bit-width of the first and the last layer.")
+    target_bops: int = _flag(
+        0, "Budget in bit operations per image, such as 5.3G (empty: --target_average_bits).", text=True
+    )
+    target_average_bits: float = _flag(
+        0.0, "Budget in average activation bits (0: --target_bops; 4 if neither is given)."
+    )
+    repair: bool = _flag(True, "Let an explicit repair bring a selection over budget under it.")
+
+    select_epochs: int = _flag(
+        2,
+        "Epochs of bit selection: the first is meta training, the rest meta and search steps.",
+        group="training",
+    )
+    train_epochs: int = _flag(10, "Epochs of weight training at the selected bits.")
+    learning_rate: float = _flag(0.04, "Peak learning rate of weight training (warm-up, then cosine).")
+    warmup_epochs: float = _flag(0.0, "Epochs of linear warm-up in weight training.")
+    weight_decay: float = _flag(1e-5, "L2 decay of kernels (not of batch norm, biases, step sizes, alpha).")
+    momentum: float = _flag(0.9, "Momentum of the SGD optimizers.")
+    nesterov: bool = _flag(True, "Nesterov momentum.")
+    select_learning_rate: float = _flag(0.004, "Constant learning rate of the weights in bit selection.")
+    step_learning_rate: float = _flag(0.004, "Learning rate of the quantizers' step sizes.")
+    alpha_learning_rate: float = _flag(0.01, "Learning rate of the architectural parameters alpha.")
+    regularizer_weight: float = _flag(
+        1.0, "lambda_r: the search loss is task loss + lambda_r * |BOPs - target| / target."
+    )
+
+    weight_storage: str = _flag(
+        "int8", f"Weights in the .tflite: {' or '.join(CHOICES['weight_storage'])}.", group="export"
+    )
+    input_type: str = _flag("uint8", f"Input type of the .tflite: {', '.join(CHOICES['input_type'])}.")
+
+    strategy: str = _flag("none", f"Distribution strategy: {', '.join(CHOICES['strategy'])}.", group="run")
+    seed: int = _flag(0, "Seed of initial weights, shuffling and augmentation.")
+    workdir: str = _flag("", "Folder of everything that the run writes; an interrupted run resumes there.")
+
+    @classmethod
+    def from_flags(cls, flag_values: flags.FlagValues) -> "Recipe":
+        """Take the parsed flags of `define_flags`; call `validate` on the result before work starts.
+
+        Raises:
+            RecipeError: --candidate_bits or --target_bops cannot be read.
+        """
+        values = {field.name: flag_values[field.name].value for field in dataclasses.fields(cls)}
+        values["candidate_bits"] = parse_candidate_bits(values["candidate_bits"])
+        values["target_bops"] = parse_bops(values["target_bops"]) if values["target_bops"].strip() else 0
+        if not values["target_bops"] and not values["target_average_bits"]:
+            values["target_average_bits"] = 4.0
+        return cls(**values)
+
+    @classmethod
+    def from_flagfile(cls, text: str) -> "Recipe":
+        """Read back what `to_flagfile` wrote (or any flagfile's text); later lines override earlier ones.
+
+        Raises:
+            RecipeError: a line that is no flag of ours or whose value cannot be read.
+        """
+        flag_values = flags.FlagValues()
+        define_flags(flag_values)
+        lines = [line.strip() for line in text.splitlines() if line.strip() and line[0] != "#"]
+        try:
+            rest = flag_values(["flagfile", *lines])[1:]
+        except flags.Error as error:
+            raise RecipeError(f"The flagfile cannot be read: {error}") from error
+        if rest:
+            raise RecipeError(f"The flagfile has a line that is not --name=value: {rest[0]!r}.")
+        return cls.from_flags(flag_values)
+
+    def to_flagfile(self) -> str:
+        """The text of a flagfile that replays this run: every flag, in groups, one `--name=value` a line."""
+        lines = []
+        for field in dataclasses.fields(self):
+            if field.metadata["group"]:
+                lines.append(f"# {field.metadata['group']}")
+            lines.append(f"--{field.name}={_flag_text(field, getattr(self, field.name))}")
+        return "\n".join(lines) + "\n"
+
+    def differences(self, other: "Recipe") -> list[str]:
+        """Name the flags that differ, with both values; the workdir does not count."""
+        return [
+            f"--{field.name} is {_flag_text(field, mine) or 'empty'} here and "
+            f"{_flag_text(field, theirs) or 'empty'} there"
+            for field in dataclasses.fields(self)
+            for mine, theirs in [(getattr(self, field.name), getattr(other, field.name))]
+            if field.name != "workdir" and mine != theirs
+        ]
+
+    def validate(self) -> None:
+        """Check every field against its allowed set and the fields against each other.
+
+        Raises:
+            RecipeError: names the flag, its value, what is allowed and what to do.
+        """
+        recipe_checks.check(self)
+
+    def check_classes(self, *, num_classes: int, dataset: str) -> None:
+        """Check --num_classes against the loaded dataset's; a `RecipeError` when they differ."""
+        recipe_checks.check_classes(self, num_classes=num_classes, dataset=dataset)
+
+
+def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
+    """Define one absl flag for each field of `Recipe`; a flag given later overrides an earlier one."""
+    define = {
+        int: flags.DEFINE_integer,
+        float: flags.DEFINE_float,
+        bool: flags.DEFINE_bool,
+        str: flags.DEFINE_string,
+    }
+    for field in dataclasses.fields(Recipe):
+        kind, default = field.type, field.default
+        if field.metadata["text"]:
+            kind, default = str, _flag_text(field, default)
+        define[kind](field.name, default, field.metadata["help"], flag_values=flag_values)
+
+
+def _flag_text(field: dataclasses.Field, value) -> str:
+    """A field's value as it stands on a command line."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if field.metadata["text"] and not value else str(value)

@@ -1,0 +1,177 @@
+"""What a recipe's flags may be: the allowed sets, the texts that are parsed, and the rules between flags.
+
+Every refusal is a `RecipeError` of one paragraph that names the flag, the value, what is allowed and what to
+do.
+"""
+
+import os
+import re
+import typing
+from decimal import Decimal
+
+from mmx_tf import models
+
+if typing.TYPE_CHECKING:
+    from mmx_tf.recipe import Recipe
+
+CANDIDATE_BITS = tuple(range(2, 9))
+IMAGENET_WEIGHTS = "imagenet"
+CHOICES = {
+    "weight_bits": (8, 4, 3, 2),
+    "first_last_bits": (8, 4, 3, 2),
+    "strategy": ("none",),
+    "weight_storage": ("int8", "int4"),
+    "input_type": ("uint8", "int8", "float32"),
+}
+# flag: (lowest, highest, whether 0 is allowed beside them); None is no limit.
+RANGES = {
+    "image_size": (16, 2048, True),
+    "num_classes": (2, None, True),
+    "float_epochs": (0, None, True),
+    "batch_size": (1, None, False),
+    "steps_per_epoch": (0, None, True),
+    "eval_images": (0, None, True),
+    "select_epochs": (2, None, False),
+    "train_epochs": (1, None, False),
+    "warmup_epochs": (0, None, True),
+    "weight_decay": (0, 1, True),
+    "regularizer_weight": (0, None, True),
+    "seed": (0, 2**31 - 1, True),
+}
+ABOVE_ZERO = (
+    "width",
+    "learning_rate",
+    "float_learning_rate",
+    "select_learning_rate",
+    "step_learning_rate",
+    "alpha_learning_rate",
+)
+_WHY = {
+    "select_epochs": " Bit selection needs one epoch of meta training and at least one of search.",
+}
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+class RecipeError(ValueError):
+    """Flags that do not make a run; the message is one paragraph: the value, what is allowed, what to do."""
+
+
+def parse_bops(text: str) -> int:
+    """Read a number of bit operations: '5.3G', '800M', '5.3e9' or '5300000000'.
+
+    Raises:
+        RecipeError: `text` is not such a number, or is not above zero.
+    """
+    match = re.fullmatch(r"\s*(\d+\.?\d*(?:e[+-]?\d{1,2})?)\s*([KMGT]?)\s*", text, re.IGNORECASE)
+    value = int(Decimal(match[1]) * _UNITS[match[2].upper()]) if match else 0
+    if value <= 0:
+        raise RecipeError(
+            f"--target_bops={text} is not a number of bit operations; write a number above 0, alone or with "
+            "K, M, G or T behind it, such as 5.3G, 800M, 5.3e9 or 5300000000."
+        )
+    return value
+
+
+def format_bops(bops: float) -> str:
+    """Write a number of bit operations for people: 5300000000 -> '5.30 GBOPs'."""
+    for unit in "GMK":
+        if bops >= _UNITS[unit]:
+            return f"{bops / _UNITS[unit]:.2f} {unit}BOPs"
+    return f"{bops:.0f} BOPs"
+
+
+def parse_candidate_bits(text: str) -> tuple[int, ...]:
+    """Read candidate bit-widths: '8,4,3' -> (8, 4, 3), in the given order.
+
+    Raises:
+        RecipeError: not at least two distinct integers in 2..8.
+    """
+    try:
+        bits = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        bits = ()
+    if len(bits) < 2 or len(set(bits)) < len(bits) or not set(bits) <= set(CANDIDATE_BITS):
+        raise RecipeError(
+            f"--candidate_bits={text} is not a set of candidate activation bit-widths; give at least two "
+            f"distinct integers out of {', '.join(map(str, CANDIDATE_BITS))}, separated by commas, such as "
+            "8,4,3."
+        )
+    return bits
+
+
+def check(recipe: "Recipe") -> None:
+    """Check every field of `recipe` against its allowed set, then the fields against each other and the disk.
+
+    Raises:
+        RecipeError: the first rule that is broken.
+    """
+    if recipe.model not in models.NAMES:
+        _refuse("model", recipe.model, ", ".join(models.NAMES), " Your own network goes into --float_model.")
+    for name, allowed in CHOICES.items():
+        if getattr(recipe, name) not in allowed:
+            _refuse(name, getattr(recipe, name), ", ".join(map(str, allowed)))
+    for name, (low, high, zero) in RANGES.items():
+        value = getattr(recipe, name)
+        if not (value == 0 and zero) and not low <= value <= (float("inf") if high is None else high):
+            limits = f"{low} or more" if high is None else f"{low} to {high}"
+            _refuse(name, value, f"0, or {limits}" if zero and low > 0 else limits, _WHY.get(name, ""))
+    for name in ABOVE_ZERO:
+        if not 0 < getattr(recipe, name) < float("inf"):
+            _refuse(name, getattr(recipe, name), "any finite number above 0")
+    if not 0 <= recipe.momentum < 1:
+        _refuse("momentum", recipe.momentum, "0 or more, below 1")
+    _check_budget(recipe)
+    _check_float_model(recipe)
+    if not recipe.workdir:
+        _refuse("workdir", "", "any folder, new or of the same run", " An example: --workdir=runs/first.")
+
+
+def check_classes(recipe: "Recipe", *, num_classes: int, dataset: str) -> None:
+    """Check the recipe against the dataset that was loaded.
+
+    Raises:
+        RecipeError: --num_classes is set and differs from the dataset's.
+    """
+    if recipe.num_classes not in (0, num_classes):
+        raise RecipeError(
+            f"--num_classes={recipe.num_classes}, but the dataset {dataset} has {num_classes} classes. Leave "
+            f"--num_classes out (0 takes the dataset's) or name the dataset that you mean with --dataset."
+        )
+
+
+def _refuse(name: str, value, allowed: str, advice: str = "") -> typing.NoReturn:
+    raise RecipeError(f"--{name}={value} is not allowed; allowed: {allowed}.{advice}")
+
+
+def _check_budget(recipe: "Recipe") -> None:
+    bits, average = recipe.candidate_bits, recipe.target_average_bits
+    parse_candidate_bits(",".join(map(str, bits)))
+    if bool(recipe.target_bops) == bool(average):
+        raise RecipeError(
+            f"A run has exactly one budget, but here are --target_bops={recipe.target_bops or ''} and "
+            f"--target_average_bits={average:g}. Clear the one that you do not mean with --target_bops= or "
+            "--target_average_bits=0 (also when it comes from a flagfile)."
+        )
+    if recipe.target_bops < 0:
+        _refuse("target_bops", recipe.target_bops, "any number above 0")
+    if average and not min(bits) <= average <= max(bits):
+        _refuse(
+            "target_average_bits",
+            f"{average:g}",
+            f"{min(bits)} to {max(bits)}, the smallest and the largest of --candidate_bits",
+        )
+
+
+def _check_float_model(recipe: "Recipe") -> None:
+    path = recipe.float_model
+    if not path and not recipe.float_epochs:
+        raise RecipeError(
+            "There is no float network to start from: give a trained one with --float_model=FILE.keras (or "
+            f"--float_model={IMAGENET_WEIGHTS} for Keras's ImageNet weights of --model={recipe.model}), or "
+            "let the built-in network be trained first with --float_epochs=N."
+        )
+    if path and path != IMAGENET_WEIGHTS and not os.path.isfile(path):
+        raise RecipeError(
+            f"--float_model={path} is not a file; give the path of a .keras file that tf_keras saved, or "
+            f"'{IMAGENET_WEIGHTS}' for Keras's ImageNet weights of --model={recipe.model}."
+        )

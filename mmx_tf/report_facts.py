@@ -1,0 +1,185 @@
+"""What a finished run amounts to: the figures that the report, the plots and the terminal summary all show.
+
+`bit_selection.json` and `metrics.json` hold what was measured; everything that is derived from them (BOPs of
+each layer, shares, what uniform bit-widths would have cost) is derived once, here, so that the page, the plot
+and the terminal cannot disagree. The cost of one layer is
+
+    BOPs = MACs * weight bits * activation bits
+
+and the first and the last layer keep their recorded bits in every comparison, as in the paper.
+
+    facts = run_facts(selection, metrics)
+    facts.bops, facts.uniform_bops(4), [layer.bops for layer in facts.layers]
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+KINDS = ("conv", "depthwise", "dense")
+_SELECTION_KEYS = ("bit_widths", "layers", "bops")
+_LAYER_KEYS = ("name", "kind", "macs", "activation_bits", "weight_bits")
+_METRIC_KEYS = ("fixed_top1", "folded_top1", "tflite_top1", "top1_agreement", "code_disagreement",
+                "eval_images", "file_bytes")
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerFacts:
+    """One quantized layer. `bops` and `macs` are per image; the shares are parts of the network's sums."""
+
+    name: str
+    kind: str
+    macs: int
+    activation_bits: int
+    weight_bits: int
+    signed: bool | None
+    bops: int
+    bops_share: float
+    macs_share: float
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFacts:
+    """A run in figures.
+
+    Accuracies and `top1_agreement` are fractions of `eval_images`, `code_disagreement` of their logit codes;
+    `target_bops` is None when the budget was not given in BOPs.
+    """
+
+    bit_widths: tuple[int, ...]
+    layers: tuple[LayerFacts, ...]
+    bops: int
+    target_bops: float | None
+    float_top1: float | None
+    fixed_top1: float
+    folded_top1: float
+    tflite_top1: float
+    top1_agreement: float
+    code_disagreement: float
+    eval_images: int
+    file_bytes: int
+    average_bits: Mapping[str, float]
+    seconds: Mapping[str, float]
+    versions: Mapping[str, str]
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one image through all quantized layers."""
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def searched(self) -> tuple[LayerFacts, ...]:
+        """The layers whose bit-width was chosen: all but the first and the last."""
+        return self.layers[1:-1]
+
+    @property
+    def top1(self) -> tuple[tuple[str, float], ...]:
+        """(form of the network, top-1 accuracy), in the order in which the run makes them."""
+        forms = (("float network", self.float_top1), ("fixed-bit network", self.fixed_top1),
+                 ("folded integer twin", self.folded_top1), (".tflite file", self.tflite_top1))
+        return tuple((form, value) for form, value in forms if value is not None)
+
+    @property
+    def layer_bops(self) -> int:
+        """Sum of the layers' BOPs; equals `bops` unless the two files come from different runs."""
+        return sum(layer.bops for layer in self.layers)
+
+    def uniform_bops(self, bits: int) -> int:
+        """BOPs with every searched layer at `bits` activation bits; weights and both ends as recorded."""
+        ends = self.layers[:1] + self.layers[1:][-1:]
+        return sum(layer.bops for layer in ends) + sum(
+            layer.macs * layer.weight_bits * bits for layer in self.searched)
+
+    def layers_at(self, bits: int) -> int:
+        """How many searched layers were given `bits` activation bits."""
+        return sum(layer.activation_bits == bits for layer in self.searched)
+
+
+def run_facts(selection: Mapping, metrics: Mapping) -> RunFacts:
+    """Derives the figures of a run from the contents of its `bit_selection.json` and `metrics.json`.
+
+    Optional: `target_bops`, a layer's `signed`, and of the metrics `float_top1`, `average_bits`, `seconds`,
+    `versions`. Averages that `metrics` lacks but the layers determine (plain, by operations) are filled in.
+
+    Raises:
+      ValueError: a required key is missing (all missing ones are named), or there are no layers.
+    """
+    _require(selection, _SELECTION_KEYS, "`selection`")
+    _require(metrics, _METRIC_KEYS, "`metrics`")
+    entries = selection["layers"]
+    if not entries:
+        raise ValueError("`selection` has an empty `layers` list; a report needs a quantized layer.")
+    for index, entry in enumerate(entries):
+        _require(entry, _LAYER_KEYS, f"layer {index} ({entry.get('name', 'no name')}) of `selection`")
+    bops = [e["macs"] * e["weight_bits"] * e["activation_bits"] for e in entries]
+    all_bops, all_macs = max(sum(bops), 1), max(sum(e["macs"] for e in entries), 1)
+    layers = tuple(
+        LayerFacts(name=str(e["name"]), kind=str(e["kind"]), macs=e["macs"], weight_bits=e["weight_bits"],
+                   activation_bits=e["activation_bits"], signed=e.get("signed"), bops=b,
+                   bops_share=b / all_bops, macs_share=e["macs"] / all_macs)
+        for e, b in zip(entries, bops, strict=True))
+    measured = {key: metrics[key] for key in _METRIC_KEYS}
+    return RunFacts(
+        bit_widths=tuple(selection["bit_widths"]), layers=layers, bops=selection["bops"],
+        target_bops=selection.get("target_bops", metrics.get("target_bops")),
+        float_top1=metrics.get("float_top1"),
+        average_bits=_average_bits(layers[1:-1]) | dict(metrics.get("average_bits") or {}),
+        seconds=dict(metrics.get("seconds") or {}), versions=dict(metrics.get("versions") or {}), **measured)
+
+
+def si(value: float) -> str:
+    """`value` with four significant digits and a decimal prefix: 5394053120 -> '5.394 G', 96 -> '96 '."""
+    factor, prefix = prefix_of(value)
+    if factor == 1:
+        return f"{value:.4g} "
+    scaled = abs(value) / factor
+    decimals = 3 - sum(scaled >= ten * 0.99995 for ten in (10, 100, 1000))
+    return f"{value / factor:.{decimals}f} {prefix}"
+
+
+def prefix_of(value: float) -> tuple[float, str]:
+    """The decimal prefix that suits `value` and its factor: 5394053120 -> (1e9, 'G')."""
+    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= factor * 0.99995:
+            return factor, prefix
+    return 1, ""
+
+
+def percent(fraction: float) -> str:
+    """`fraction` as a percentage that never rounds up to a claim: 0.99999 -> '>99.99%', not '100%'."""
+    if math.isnan(fraction):
+        return "not a number"
+    if fraction in (0, 1):
+        return f"{100 * fraction:.0f}%"
+    if 0 < fraction < 0.0001:
+        return "<0.01%"
+    if 0.9999 < fraction < 1:
+        return ">99.99%"
+    return f"{100 * fraction:.2f}%"
+
+
+def duration(seconds: float) -> str:
+    """`seconds` in the two largest units that matter: 3725 -> '1 h 02 min'."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _average_bits(searched: tuple[LayerFacts, ...]) -> dict[str, float]:
+    macs = sum(layer.macs for layer in searched)
+    if not macs:
+        return {}
+    return {"plain": sum(layer.activation_bits for layer in searched) / len(searched),
+            "by_ops": sum(layer.activation_bits * layer.macs for layer in searched) / macs}
+
+
+def _require(mapping: Mapping, keys: tuple[str, ...], what: str) -> None:
+    missing = [key for key in keys if key not in mapping]
+    if missing:
+        present = ", ".join(map(str, mapping)) or "nothing"
+        raise ValueError(f"{what} lacks {', '.join(missing)}; it has {present}. "
+                         f"A report needs {', '.join(keys)}.")

@@ -1,0 +1,275 @@
+"""MetaMix's bit selection phase (paper Algorithm 1) as a Keras model.
+
+>>> search = mmx_tf.augment(float_model, bit_widths=(8, 4, 3), target_bops=5.3e9)
+>>> search.compile(optimizer="sgd", loss=..., metrics=["accuracy"])
+>>> search.fit(train_ds, epochs=2)          # epoch 1: bit-meta steps; from epoch 2 also bit-search steps
+>>> selection = search.bit_selection()
+"""
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+from absl import logging
+
+from layers.multi_branch_quantizer import MIXED, MultiBranchQuantizer
+from mmx_tf import bops, graph
+from mmx_tf.bit_selection import BitSelection, LayerSelection
+from mmx_tf.budget import Budget
+
+
+@keras.saving.register_keras_serializable(package="mmx_tf")
+class SearchModel(keras.Model):
+    """A network with B activation quantizer branches in front of every searched layer.
+
+    Calling it, `evaluate` and `predict` use the branch with the largest alpha in every layer.
+
+    Attributes:
+      network: functional network with the quantizers in place; weights are full precision.
+      budget: costs, candidates and target.
+      quantizers: searched layer name -> MultiBranchQuantizer, in graph order.
+      end_quantizers: first and last layer name -> ActivationQuantizer.
+      meta_epochs: epochs of bit-meta steps alone, before bit-search steps join in.
+      regularizer_weight: lambda_r, applied to the BOPs gap relative to the target.
+    """
+
+    def __init__(
+        self,
+        *,
+        network: keras.Model,
+        budget: Budget,
+        regularizer_weight: float = 1.0,
+        meta_epochs: int = 1,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.network = network
+        self.budget = budget
+        self.regularizer_weight = float(regularizer_weight)
+        self.meta_epochs = int(meta_epochs)
+        by_name = {layer.name: layer for layer in network.layers}
+        quantizer_of = {cost.name: by_name[quantizer_name(cost.name)] for cost in budget.costs}
+        self.quantizers = {c.name: quantizer_of[c.name] for c in budget.costs if not c.end}
+        self.end_quantizers = {c.name: quantizer_of[c.name] for c in budget.costs if c.end}
+        self.searching = tf.Variable(False, trainable=False, name="searching")
+        self._search_loss_tracker = keras.metrics.Mean(name="search_loss")
+        self._batch_norm_statistics = [
+            variable
+            for layer in network.layers
+            if isinstance(layer, keras.layers.BatchNormalization)
+            for variable in (layer.moving_mean, layer.moving_variance)
+        ]
+
+    # Variable groups: each has its own optimizer, since optimizers with momentum move variables even at
+    # zero gradient.
+
+    @property
+    def alphas(self) -> list[tf.Variable]:
+        """Architectural parameters, one (B,) variable per searched layer, in graph order."""
+        return [quantizer.alpha for quantizer in self.quantizers.values()]
+
+    @property
+    def step_sizes(self) -> list[tf.Variable]:
+        """Step sizes of all activation quantizers."""
+        ends = [quantizer.step_size for quantizer in self.end_quantizers.values()]
+        return ends + [quantizer.step_sizes for quantizer in self.quantizers.values()]
+
+    @property
+    def meta_weights(self) -> list[tf.Variable]:
+        """Full-precision weights, biases and batch-norm parameters."""
+        others = {id(variable) for variable in self.alphas + self.step_sizes}
+        return [variable for variable in self.network.trainable_variables if id(variable) not in others]
+
+    def compile(self, optimizer="sgd", step_optimizer=None, alpha_optimizer=None, loss=None, **kwargs):
+        """Configures training; see keras.Model.compile for the other arguments.
+
+        Args:
+          optimizer: optimizer of the weights and batch-norm parameters.
+          step_optimizer: optimizer of the step sizes; default SGD(0.004, momentum=0.9).
+          alpha_optimizer: optimizer of the architectural parameters; default Adam(0.02).
+          loss: as for keras.Model.compile.
+          **kwargs: passed on to keras.Model.compile.
+        """
+        super().compile(optimizer=optimizer, loss=loss, **kwargs)
+        self.step_optimizer = keras.optimizers.get(
+            step_optimizer or keras.optimizers.SGD(0.004, momentum=0.9)
+        )
+        self.alpha_optimizer = keras.optimizers.get(alpha_optimizer or keras.optimizers.Adam(0.02))
+        self._search_loss = keras.losses.get(loss)
+        # Slot variables must exist before train_step is traced: tf.cond may not create any.
+        self.optimizer.build(self.meta_weights)
+        self.step_optimizer.build(self.step_sizes)
+        self.alpha_optimizer.build(self.alphas)
+
+    def fit(self, *args, callbacks=None, **kwargs):
+        """keras.Model.fit; bit-search steps join in after `meta_epochs` epochs."""
+        return super().fit(*args, callbacks=[_StartSearch(), *(callbacks or [])], **kwargs)
+
+    def call(self, inputs, training=None, branch=None):
+        """Runs the network.
+
+        Args:
+          inputs: images (batch, height, width, channels).
+          training: whether batch norm uses batch statistics and dropout is active.
+          branch: branch index for all searched layers (B-META-FWD), `MIXED` (B-SEARCH-FWD), or None for the
+            branch with the largest alpha in each.
+        """
+
+        def call(layer, args, kwargs):
+            if isinstance(layer, MultiBranchQuantizer):
+                kwargs = {**kwargs, "branch": branch}
+            return layer(*args, **kwargs)
+
+        return graph.replay(self.network, inputs, call)
+
+    def train_step(self, data):
+        """One iteration of Algorithm 1 on a minibatch: bit-meta step, then (once searching) bit-search step."""
+        images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        self.bit_meta_step(images, labels, sample_weight)
+        tf.cond(
+            self.searching,
+            lambda: self.bit_search_step(images, labels, sample_weight),
+            lambda: tf.constant(0.0),
+        )
+        return {**{metric.name: metric.result() for metric in self.metrics}, **self._search_state()}
+
+    @tf.autograph.experimental.do_not_convert
+    def bit_meta_step(self, images, labels, sample_weight=None) -> None:
+        """Updates weights, batch norm and step sizes by the mean loss over the B single-bit-width networks.
+
+        Paper eq. 1. Alpha is not touched. One pass's activations are alive at a time: gradients are
+        accumulated pass by pass. Each pass starts from the same running statistics, whose new value is the
+        mean of what the B passes make of them, so that no branch is privileged.
+        """
+        branches = len(self.budget.bit_widths)
+        variables = self.meta_weights + self.step_sizes
+        statistics = [tf.identity(variable) for variable in self._batch_norm_statistics]
+        gradients = [tf.zeros_like(variable) for variable in variables]
+        new_statistics = [tf.zeros_like(value) for value in statistics]
+        for i in range(branches):
+            with tf.control_dependencies(gradients):
+                _assign(self._batch_norm_statistics, statistics)
+                with tf.GradientTape() as tape:
+                    outputs = self(images, training=True, branch=i)
+                    loss = self.compute_loss(images, labels, outputs, sample_weight) / branches
+            gradients = _accumulate(gradients, tape.gradient(loss, variables))
+            new_statistics = _accumulate(new_statistics, self._batch_norm_statistics)
+            self.compute_metrics(images, labels, outputs, sample_weight)
+        _assign(self._batch_norm_statistics, [value / branches for value in new_statistics])
+        weights = len(self.meta_weights)
+        self.optimizer.apply_gradients(zip(gradients[:weights], self.meta_weights, strict=True))
+        self.step_optimizer.apply_gradients(zip(gradients[weights:], self.step_sizes, strict=True))
+
+    @tf.autograph.experimental.do_not_convert
+    def bit_search_step(self, images, labels, sample_weight=None) -> tf.Tensor:
+        """Updates alpha by task loss + lambda_r * r(alpha) on the fixed meta-state (paper eq. 2-5).
+
+        The tape watches alpha alone, so no weight gradient is computed. Running statistics are put back.
+
+        Returns:
+          The task loss, a scalar.
+        """
+        statistics = [tf.identity(variable) for variable in self._batch_norm_statistics]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(self.alphas)
+            outputs = self(images, training=True, branch=MIXED)
+            task_loss = self._search_loss(labels, outputs, sample_weight)
+            loss = task_loss + self.regularizer_weight * self.regularizer()
+        gradients = tape.gradient(loss, self.alphas)
+        _assign(self._batch_norm_statistics, statistics)
+        self.alpha_optimizer.apply_gradients(zip(gradients, self.alphas, strict=True))
+        self._search_loss_tracker.update_state(task_loss)
+        return task_loss
+
+    def selected_bops(self) -> tf.Tensor:
+        """BOPs of the branches with the largest alpha: scalar float64, differentiable (eq. 4 and 5)."""
+        searched = self.budget.searched
+        return bops.selected_bops(
+            self.alphas,
+            macs=[cost.macs for cost in searched],
+            weight_bits=[self.budget.weight_bits] * len(searched),
+            bit_widths=self.budget.bit_widths,
+            fixed_bops=self.budget.fixed_bops,
+        )
+
+    def regularizer(self) -> tf.Tensor:
+        """r(alpha) / target: the BOPs gap relative to the target (eq. 4, normalised); 0 without a target."""
+        if self.budget.target_bops is None:
+            return tf.constant(0.0)
+        gap = tf.abs(self.selected_bops() - self.budget.target_bops) / self.budget.target_bops
+        return tf.cast(gap, tf.float32)
+
+    def bit_selection(self, *, repair: bool = True) -> BitSelection:
+        """The branch with the largest alpha in every layer, repaired to meet the budget.
+
+        Args:
+          repair: flip layers, smallest alpha margin first and each flip logged, until the budget is met.
+        """
+        alphas = np.stack([alpha.numpy() for alpha in self.alphas])
+        choice = [int(branch) for branch in alphas.argmax(axis=1)]
+        if repair:
+            before = self.budget.bops_of(choice)
+            choice, flips = self.budget.repair(alphas, choice)
+            for flip in flips:
+                logging.info(
+                    "budget repair: %s %d -> %d bits (alpha margin %.4g)",
+                    flip.name, flip.from_bits, flip.to_bits, flip.margin,
+                )  # fmt: skip
+            if flips:
+                logging.info(
+                    "budget repair: %d flips took %d BOPs to %d (target %d)",
+                    len(flips), before, self.budget.bops_of(choice), self.budget.target_bops,
+                )  # fmt: skip
+        return self.selection_of(choice)
+
+    def selection_of(self, choice) -> BitSelection:
+        """The BitSelection of a choice: the branch index of every searched layer, in graph order."""
+        bits = {c.name: self.budget.bit_widths[b] for c, b in zip(self.budget.searched, choice, strict=True)}
+        ends = self.budget.first_last_bits
+        signed = {name: q.signed for name, q in {**self.quantizers, **self.end_quantizers}.items()}
+        layers = tuple(
+            LayerSelection(
+                name=cost.name, kind=cost.kind, macs=cost.macs, activation_bits=bits.get(cost.name, ends),
+                weight_bits=ends if cost.end else self.budget.weight_bits, signed=signed[cost.name],
+                input_elements=cost.input_elements, searched=not cost.end,
+            )
+            for cost in self.budget.costs
+        )  # fmt: skip
+        return BitSelection(self.budget.bit_widths, layers, self.budget.target_bops)
+
+    @property
+    def metrics(self):
+        """Keras metrics plus the running mean of the search loss."""
+        return [*super().metrics, self._search_loss_tracker]
+
+    def _search_state(self) -> dict[str, tf.Tensor]:
+        probabilities = tf.nn.softmax(tf.stack(self.alphas))
+        entropy = -tf.reduce_sum(probabilities * tf.math.log(probabilities + 1e-12), axis=-1)
+        return {
+            "bops": tf.cast(self.selected_bops(), tf.float32),
+            "regularizer": self.regularizer(),
+            "alpha_entropy": tf.reduce_mean(entropy),
+        }
+
+
+class _StartSearch(keras.callbacks.Callback):
+    """Switches bit-search steps on once the meta epochs are over."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.searching.assign(epoch >= self.model.meta_epochs)
+
+
+def quantizer_name(layer_name: str) -> str:
+    """Name of the activation quantizer in front of a layer."""
+    return f"{layer_name}_input_quantizer"
+
+
+def _assign(variables, values):
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+def _accumulate(totals, values):
+    return [
+        total if value is None else total + tf.convert_to_tensor(value)
+        for total, value in zip(totals, values, strict=True)
+    ]

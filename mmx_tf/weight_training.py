@@ -1,0 +1,40 @@
+"""Optimizers and schedules of float training and weight training (fine-tuning at fixed bits)."""
+
+import tf_keras as keras
+
+
+def cosine_schedule(peak: float, *, steps: int, warmup_steps: int = 0):
+    """Linear warm-up from 0 to `peak`, then half a cosine down to 0 at `steps`."""
+    if warmup_steps:
+        return keras.optimizers.schedules.CosineDecay(
+            0.0, max(1, steps - warmup_steps), warmup_target=peak, warmup_steps=warmup_steps
+        )
+    return keras.optimizers.schedules.CosineDecay(peak, max(1, steps))
+
+
+def sgd(model_variables, learning_rate, *, momentum: float, nesterov: bool, weight_decay: float = 0.0):
+    """SGD with momentum whose decay spares batch norm, biases, step sizes and alpha.
+
+    The decay is decoupled, as everywhere in Keras: w -= learning rate * decay * w, outside the momentum.
+
+    Args:
+      model_variables: the variables that will be trained.
+      learning_rate: number or schedule.
+      momentum: momentum in [0, 1).
+      nesterov: Nesterov's form of it.
+      weight_decay: decay of the kernels.
+    """
+    optimizer = keras.optimizers.SGD(
+        learning_rate,
+        momentum=momentum,
+        nesterov=nesterov and momentum > 0,
+        weight_decay=weight_decay or None,
+    )
+    if weight_decay:
+        optimizer.exclude_from_weight_decay([v for v in model_variables if not is_kernel(v)])
+    return optimizer
+
+
+def is_kernel(variable) -> bool:
+    """Whether a variable is a convolution's or dense layer's kernel."""
+    return variable.name.split("/")[-1].split(":")[0] in ("kernel", "depthwise_kernel")

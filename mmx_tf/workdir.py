@@ -1,0 +1,76 @@
+"""The folder of one run: which recipe it belongs to, where its files are, what has been done and how long it took."""
+
+import json
+import pathlib
+import time
+from contextlib import contextmanager
+
+from export.atomic import write_atomically
+from mmx_tf.recipe import Recipe, RecipeError
+
+
+class Workdir:
+    """Paths and progress of a run; everything in it is written atomically.
+
+    Attributes:
+      root: the folder.
+      state: facts that finished phases recorded, saved in checkpoints/state.json; `state["seconds"]` maps
+        phases to the time they took, restarts included.
+    """
+
+    def __init__(self, recipe: Recipe):
+        """Opens or makes the folder; call only when the recipe has been validated.
+
+        Raises:
+          RecipeError: if the folder holds a run with other flags, or files that no run of ours wrote, or
+            cannot be written.
+        """
+        self.root = pathlib.Path(recipe.workdir)
+        self.state = {"seconds": {}}
+        flagfile = self.path("run.flags")
+        try:
+            if flagfile.exists():
+                self._check_same_run(recipe, Recipe.from_flagfile(flagfile.read_text()))
+            elif self.root.exists() and any(self.root.iterdir()):
+                raise RecipeError(
+                    f"--workdir={self.root} holds files but no run.flags, so it is no workdir of a run. Give a "
+                    "new or empty folder."
+                )
+            self.path("checkpoints").mkdir(parents=True, exist_ok=True)
+            write_atomically(flagfile, recipe.to_flagfile())
+        except OSError as error:
+            raise RecipeError(f"--workdir={self.root} cannot be used: {error}.") from error
+        if self._state_file.exists():
+            self.state = json.loads(self._state_file.read_text())
+
+    def path(self, *parts: str) -> pathlib.Path:
+        """A path inside the folder."""
+        return self.root.joinpath(*parts)
+
+    def record(self, **facts) -> None:
+        """Remembers facts across restarts."""
+        self.state.update(facts)
+        write_atomically(self._state_file, json.dumps(self.state, indent=1) + "\n")
+
+    @contextmanager
+    def timed(self, phase: str):
+        """Adds the time of the block to a phase's seconds, also when the block is interrupted."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            seconds = self.state["seconds"]
+            seconds[phase] = round(seconds.get(phase, 0.0) + time.monotonic() - start, 2)
+            self.record()
+
+    @property
+    def _state_file(self) -> pathlib.Path:
+        return self.path("checkpoints", "state.json")
+
+    def _check_same_run(self, recipe: Recipe, earlier: Recipe) -> None:
+        differences = recipe.differences(earlier)
+        if differences:
+            raise RecipeError(
+                f"--workdir={self.root} holds a run with other flags: {'; '.join(differences)}. Give another "
+                "--workdir, or the same flags to resume that run."
+            )

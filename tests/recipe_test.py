@@ -1,0 +1,212 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+from absl import flags
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmx_tf.recipe import Recipe, RecipeError, define_flags, format_bops, parse_bops
+
+ROOT = Path(__file__).parents[1]
+RUNNABLE = "--float_epochs=3\n--workdir=runs/test\n"
+
+
+def recipe(*arguments: str) -> Recipe:
+    return Recipe.from_flagfile(RUNNABLE + "\n".join(arguments))
+
+
+def refusal(*arguments: str) -> str:
+    with pytest.raises(RecipeError) as caught:
+        recipe(*arguments).validate()
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("text", "bops"),
+    [
+        ("5.3G", 5_300_000_000),
+        ("800M", 800_000_000),
+        ("5.3e9", 5_300_000_000),
+        ("5300000000", 5_300_000_000),
+        ("1.234567891G", 1_234_567_891),
+        (" 12 k ", 12_000),
+        ("0.5T", 500_000_000_000),
+    ],
+)
+def test_bops_are_read_exactly(text, bops):
+    assert parse_bops(text) == bops
+
+
+@pytest.mark.parametrize("text", ["", "0", "-5G", "5.3X", "G", "5,3G", "nan", "inf", "0.1", "five"])
+def test_bops_that_are_no_number_are_refused(text):
+    with pytest.raises(RecipeError, match=r"5\.3G, 800M"):
+        parse_bops(text)
+
+
+def test_bops_for_people():
+    assert format_bops(5_300_000_000) == "5.30 GBOPs"
+    assert format_bops(12_345_678) == "12.35 MBOPs"
+    assert format_bops(1_500) == "1.50 KBOPs"
+    assert format_bops(7) == "7 BOPs"
+
+
+@given(st.integers(1, 10**13))
+def test_a_whole_number_of_bops_is_read_back(bops):
+    assert parse_bops(str(bops)) == bops
+
+
+def test_defaults():
+    plain = recipe()
+    plain.validate()
+    assert (plain.candidate_bits, plain.weight_bits, plain.target_average_bits) == ((8, 4, 3), 4, 4.0)
+    assert plain.target_bops == 0
+
+
+def test_a_bops_budget_leaves_the_average_unset():
+    bops = recipe("--target_bops=5.3G")
+    bops.validate()
+    assert (bops.target_bops, bops.target_average_bits) == (5_300_000_000, 0.0)
+
+
+@given(
+    bits=st.permutations([2, 4, 5, 8]),
+    bops=st.integers(1, 10**12),
+    rate=st.floats(1e-9, 10.0),
+    nesterov=st.booleans(),
+    seed=st.integers(0, 2**31 - 1),
+    folder=st.text("abcXYZ019 -=/#._", max_size=12),
+)
+def test_a_flagfile_replays_the_recipe(bits, bops, rate, nesterov, seed, folder):
+    made = dataclasses.replace(
+        recipe(),
+        candidate_bits=tuple(bits),
+        target_bops=bops,
+        target_average_bits=0.0,
+        learning_rate=rate,
+        nesterov=nesterov,
+        seed=seed,
+        workdir="runs/" + folder.strip() + "x",
+    )
+    assert Recipe.from_flagfile(made.to_flagfile()) == made
+
+
+def test_later_flags_override_a_flagfile(tmp_path):
+    flagfile = tmp_path / "some.flags"
+    flagfile.write_text("# a comment\n--weight_bits=3\n--seed=1\n" + RUNNABLE)
+    flag_values = flags.FlagValues()
+    flags.DEFINE_string("flagfile", "", "", flag_values=flag_values)
+    define_flags(flag_values)
+    flag_values(["train", f"--flagfile={flagfile}", "--seed=2"])
+    made = Recipe.from_flags(flag_values)
+    assert (made.weight_bits, made.seed) == (3, 2)
+
+
+def test_differences_name_both_values_and_leave_the_workdir_out():
+    here = recipe("--weight_bits=3", "--target_bops=1G", "--workdir=runs/a")
+    there = recipe("--workdir=runs/b")
+    assert here.differences(here) == []
+    assert here.differences(there) == [
+        "--weight_bits is 3 here and 4 there",
+        "--target_bops is 1000000000 here and empty there",
+        "--target_average_bits is 0.0 here and 4.0 there",
+    ]
+
+
+@pytest.mark.parametrize("bits", ["8", "8,8", "9,4", "1,4", "8;4", "8,4,x", "", "8,4,4.5"])
+def test_candidate_bits_must_be_distinct_integers_from_2_to_8(bits):
+    message = refusal(f"--candidate_bits={bits}")
+    assert f"--candidate_bits={bits}" in message and "2, 3, 4, 5, 6, 7, 8" in message
+
+
+@pytest.mark.parametrize(
+    ("argument", "allowed"),
+    [
+        ("--weight_bits=5", "8, 4, 3, 2"),
+        ("--first_last_bits=16", "8, 4, 3, 2"),
+        ("--strategy=mirrored", "none"),
+        ("--weight_storage=int3", "int8, int4"),
+        ("--input_type=bool", "uint8, int8, float32"),
+        ("--model=vgg", "mobilenet_v2"),
+        ("--image_size=8", "0, or 16 to 2048"),
+        ("--width=0", "above 0"),
+        ("--width=nan", "above 0"),
+        ("--num_classes=1", "0, or 2 or more"),
+        ("--float_epochs=-1", "0 or more"),
+        ("--batch_size=0", "1 or more"),
+        ("--steps_per_epoch=-2", "0 or more"),
+        ("--eval_images=-2", "0 or more"),
+        ("--select_epochs=1", "2 or more"),
+        ("--train_epochs=0", "1 or more"),
+        ("--warmup_epochs=-0.5", "0 or more"),
+        ("--weight_decay=-1", "0 to 1"),
+        ("--weight_decay=nan", "0 to 1"),
+        ("--regularizer_weight=-1", "0 or more"),
+        ("--seed=-1", "0 to 2147483647"),
+        ("--momentum=1", "below 1"),
+        ("--learning_rate=0", "above 0"),
+        ("--float_learning_rate=-1", "above 0"),
+        ("--select_learning_rate=inf", "above 0"),
+        ("--step_learning_rate=0", "above 0"),
+        ("--alpha_learning_rate=0", "above 0"),
+        ("--target_average_bits=2", "3 to 8"),
+        ("--target_average_bits=9", "3 to 8"),
+        ("--target_average_bits=nan", "3 to 8"),
+        ("--workdir=", "any folder"),
+    ],
+)
+def test_a_value_outside_its_range_is_named_with_what_is_allowed(argument, allowed):
+    message = refusal(argument)
+    assert argument in message and allowed in message
+
+
+def test_two_budgets_are_refused():
+    message = refusal("--target_bops=5.3G", "--target_average_bits=4")
+    assert "--target_bops=5300000000" in message and "--target_average_bits=4" in message
+
+
+def test_a_run_needs_a_float_network():
+    message = refusal("--float_epochs=0")
+    assert "--float_model=FILE.keras" in message and "--float_epochs=N" in message
+    recipe("--float_epochs=0", "--float_model=imagenet").validate()
+
+
+def test_a_float_model_that_is_no_file_is_refused(tmp_path):
+    missing = tmp_path / "net.keras"
+    assert str(missing) in refusal(f"--float_model={missing}")
+
+
+def test_the_class_count_must_be_the_datasets():
+    recipe().check_classes(num_classes=10, dataset="digits")
+    recipe("--num_classes=10").check_classes(num_classes=10, dataset="digits")
+    with pytest.raises(RecipeError, match="--num_classes=7, but the dataset digits has 10"):
+        recipe("--num_classes=7").check_classes(num_classes=10, dataset="digits")
+
+
+@pytest.mark.parametrize("line", ["--no_such_flag=1", "stray", "--seed=abc"])
+def test_a_flagfile_that_is_not_ours_is_refused(line):
+    with pytest.raises(RecipeError):
+        Recipe.from_flagfile(line)
+
+
+@pytest.mark.parametrize("name", ["quick", "mbv2"])
+def test_the_flagfiles_of_the_project_are_valid(name):
+    made = Recipe.from_flagfile((ROOT / f"{name}.flags").read_text())
+    made.validate()
+    assert (made.candidate_bits, made.weight_bits) == ((8, 4, 3), 4)
+
+
+def test_the_imagenet_flagfile_is_the_papers_recipe():
+    made = Recipe.from_flagfile((ROOT / "mbv2.flags").read_text())
+    assert made.target_bops == 5_300_000_000
+    assert made.select_epochs + made.train_epochs == 140
+    assert (made.dataset, made.image_size, made.batch_size) == ("imagenet2012", 224, 256)
+
+
+def test_the_cifar10_flagfile_asks_for_a_float_model():
+    made = Recipe.from_flagfile((ROOT / "cifar10_mbv2.flags").read_text())
+    with pytest.raises(RecipeError, match="--float_model"):
+        made.validate()
+    dataclasses.replace(made, float_epochs=1).validate()
