@@ -57,8 +57,9 @@ class Timing:
     memory_bytes: int | None
 
 
-def benchmark(models: Sequence[str | os.PathLike], *, threads: Sequence[int] = (1,), runs: int = 50,
-              warmup: int = 5) -> list[Timing]:
+def benchmark(
+    models: Sequence[str | os.PathLike], *, threads: Sequence[int] = (1,), runs: int = 50, warmup: int = 5
+) -> list[Timing]:
     """Times `models` with every number of `threads`, interleaved, on random input of a fixed seed.
 
     Args:
@@ -76,8 +77,10 @@ def benchmark(models: Sequence[str | os.PathLike], *, threads: Sequence[int] = (
     if not models:
         raise ValueError("no model to time; give at least one .tflite file.")
     if not threads or min(threads) < 1 or runs < 1 or warmup < 0:
-        raise ValueError(f"threads={list(threads)}, runs={runs}, warmup={warmup}: threads and runs must be "
-                         f"at least 1, warmup at least 0.")
+        raise ValueError(
+            f"threads={list(threads)}, runs={runs}, warmup={warmup}: threads and runs must be "
+            f"at least 1, warmup at least 0."
+        )
     paths = [_checked(path) for path in models]
     memory = [_memory(path) for path in paths]
     _start(paths[0], threads[0])  # The first start in a process pays for LiteRT's own; no model should.
@@ -93,10 +96,22 @@ def benchmark(models: Sequence[str | os.PathLike], *, threads: Sequence[int] = (
         base = statistics.median(times[0])
         for path, (interpreter, init, first), mine, used in zip(paths, started, times, memory, strict=True):
             median = statistics.median(mine)
-            results.append(Timing(
-                model=str(path), threads=count, file_bytes=path.stat().st_size, init_ms=init, first_ms=first,
-                median_ms=median, p90_ms=float(np.percentile(mine, 90)), min_ms=min(mine), runs=runs,
-                ratio=median / base, **_delegation(interpreter), **used))
+            results.append(
+                Timing(
+                    model=str(path),
+                    threads=count,
+                    file_bytes=path.stat().st_size,
+                    init_ms=init,
+                    first_ms=first,
+                    median_ms=median,
+                    p90_ms=float(np.percentile(mine, 90)),
+                    min_ms=min(mine),
+                    runs=runs,
+                    ratio=median / base,
+                    **_delegation(interpreter),
+                    **used,
+                )
+            )
     return results
 
 
@@ -108,8 +123,18 @@ def table(results: Sequence[Timing]) -> str:
         taken = "?" if r.ops is None else f"{r.partitions} part., {r.ops_outside}/{r.ops} ops left"
         memory = "?" if r.memory_bytes is None else f"{r.memory_bytes / 1e6:.1f} MB"
         times = (f"{ms:.3f}" for ms in (r.p90_ms, r.min_ms, r.first_ms, r.init_ms))
-        rows.append((str(r.threads), f"{r.median_ms:.3f}", f"{r.ratio:.2f}x", *times, memory,
-                     f"{r.file_bytes / 1e6:.2f} MB", taken, r.model))
+        rows.append(
+            (
+                str(r.threads),
+                f"{r.median_ms:.3f}",
+                f"{r.ratio:.2f}x",
+                *times,
+                memory,
+                f"{r.file_bytes / 1e6:.2f} MB",
+                taken,
+                r.model,
+            )
+        )
     *widths, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
     return "\n".join("  ".join([*map(str.rjust, row, widths), row[-1]]) for row in rows)
 
@@ -117,8 +142,13 @@ def table(results: Sequence[Timing]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = _Parser(prog="export.benchmark", allow_abbrev=False, description=__doc__.split("\n")[0])
-    parser.add_argument("--model", action="append", required=True, metavar="FILE.tflite",
-                        help="a file to time; repeat it to compare, the first is the reference")
+    parser.add_argument(
+        "--model",
+        action="append",
+        required=True,
+        metavar="FILE.tflite",
+        help="a file to time; repeat it to compare, the first is the reference",
+    )
     parser.add_argument("--threads", type=_counts, default=(1,), metavar="N[,N...]", help="default: 1")
     parser.add_argument("--runs", type=int, default=50, metavar="N", help="timed rounds, default: 50")
     parser.add_argument("--warmup", type=int, default=5, metavar="N", help="untimed rounds, default: 5")
@@ -134,8 +164,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         results = benchmark(args.model, threads=args.threads, runs=args.runs, warmup=args.warmup)
     except ValueError as error:
         parser.error(str(error))
-    print(f"{platform.machine()}, {os.cpu_count()} CPUs, ai-edge-litert {_LITERT}; "
-          f"{args.runs} interleaved runs, times in ms")
+    print(
+        f"{platform.machine()}, {os.cpu_count()} CPUs, ai-edge-litert {_LITERT}; "
+        f"{args.runs} interleaved runs, times in ms"
+    )
     print(table(results))
     if args.json:
         _write_json(args.json, results)
@@ -227,8 +259,9 @@ def _memory(path: pathlib.Path) -> dict[str, int | None]:
     """Measured in a process of its own, because a process's peak never shrinks."""
     command = [sys.executable, __file__, "--memory_only", f"--model={path.resolve()}"]
     # Safe path: this file's folder would otherwise come first in the search for the modules it imports.
-    done = subprocess.run(command, capture_output=True, text=True, check=False,
-                          env={**os.environ, "PYTHONSAFEPATH": "1"})
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONSAFEPATH": "1"}
+    )
     if done.returncode < 0:
         raise ValueError(f"{path}: LiteRT crashes on it (signal {-done.returncode}).")
     # Any other failure is the model's and shows in this process too, with its message.
@@ -254,8 +287,12 @@ def _high_water() -> int | None:
 
 def _write_json(path: str, results: Sequence[Timing]) -> None:
     machine = {"architecture": platform.machine(), "system": platform.system(), "cpus": os.cpu_count()}
-    record = {"schema": 1, "machine": machine, "ai_edge_litert": _LITERT,
-              "results": [dataclasses.asdict(result) for result in results]}
+    record = {
+        "schema": 1,
+        "machine": machine,
+        "ai_edge_litert": _LITERT,
+        "results": [dataclasses.asdict(result) for result in results],
+    }
     temporary = pathlib.Path(f"{path}.{os.getpid()}.tmp")
     temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     os.replace(temporary, path)

@@ -34,10 +34,13 @@ def int8_baseline(model: keras.Model, images: np.ndarray, *, input_type: str = "
     images = np.asarray(images, np.float32)
     expected = tuple(model.input_shape[1:])
     fits = images.ndim == len(expected) + 1 and all(
-        want in (None, have) for want, have in zip(expected, images.shape[1:], strict=True))
+        want in (None, have) for want, have in zip(expected, images.shape[1:], strict=True)
+    )
     if not len(images) or not fits:
-        raise ValueError(f"calibration images of shape {images.shape} do not fit the model's input; give at "
-                         f"least one, shape (n, {', '.join(map(str, expected))}).")
+        raise ValueError(
+            f"calibration images of shape {images.shape} do not fit the model's input; give at "
+            f"least one, shape (n, {', '.join(map(str, expected))})."
+        )
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ([image[None]] for image in images)

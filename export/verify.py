@@ -168,7 +168,10 @@ class _Runner:
         shift = 128 if self.input["dtype"] == np.uint8 else 0
         if self.input["dtype"] != np.float32:
             scale, zero_point = self.input["quantization"]
-            if (np.float32(scale), zero_point - shift) != (np.float32(input_grid.scale), input_grid.zero_point):
+            if (np.float32(scale), zero_point - shift) != (
+                np.float32(input_grid.scale),
+                input_grid.zero_point,
+            ):
                 raise ValueError(
                     f"the file's input has scale {scale} and zero point {zero_point}, the folded model has "
                     f"{input_grid}: the file was made from another model."
@@ -208,7 +211,9 @@ def _final_codes(folded) -> Dequantize:
 def main(arguments=None) -> int:
     """Verifies the file of a finished workdir again and prints the report as JSON; returns the exit code."""
     parser = argparse.ArgumentParser(description="Compare a workdir's model.tflite with its folded model.")
-    parser.add_argument("--workdir", required=True, type=pathlib.Path, help="a workdir that mmx_tf.train finished")
+    parser.add_argument(
+        "--workdir", required=True, type=pathlib.Path, help="a workdir that mmx_tf.train finished"
+    )
     workdir = parser.parse_args(arguments).workdir
     # The command stands above the library: it needs the workdir's recipe and data, which export does not know.
     from mmx_tf.pipeline import open_workdir

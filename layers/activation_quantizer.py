@@ -1,7 +1,7 @@
 """A Keras layer that quantizes an activation tensor to one bit-width with a learned step size.
 
-    >>> quantizer = ActivationQuantizer(bits=4, signed=False)
-    >>> quantizer(tf.nn.relu(features))          # the first call sets the step size from its input
+>>> quantizer = ActivationQuantizer(bits=4, signed=False)
+>>> quantizer(tf.nn.relu(features))          # the first call sets the step size from its input
 """
 
 import math
@@ -50,6 +50,10 @@ def initialize_once(flag: tf.Variable, initialize, x: tf.Tensor) -> None:
         initialize(x)
 
     tf.cond(tf.reduce_all(flag), leave, run)
+
+
+FUSED_FROM_ELEMENTS = 4096
+"""Elements of one example from which on a fused quantizer repays its compilation."""
 
 
 def elements_of_one_example(x: tf.Tensor) -> int:
@@ -102,8 +106,15 @@ class ActivationQuantizer(keras.layers.Layer):
     @tf.autograph.experimental.do_not_convert
     def _quantize(self, x):
         initialize_once(self.initialized, self._initialize, x)
-        scale = lsq.gradient_scale(elements_of_one_example(x), self.high)
-        return lsq.fake_quantize(x, self.step_size, low=self.low, high=self.high, gradient_scale=scale, fused=True)
+        elements = elements_of_one_example(x)
+        return lsq.fake_quantize(
+            x,
+            self.step_size,
+            low=self.low,
+            high=self.high,
+            gradient_scale=lsq.gradient_scale(elements, self.high),
+            fused=elements >= FUSED_FROM_ELEMENTS,
+        )
 
     def set_step_size(self, value: float) -> None:
         """Sets the step size, which then is no longer initialised from data."""

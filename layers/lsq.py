@@ -99,7 +99,7 @@ def fake_quantize(x, step_size, *, low, high, gradient_scale, fused: bool = Fals
     return quantize(tf.convert_to_tensor(x, tf.float32), tf.convert_to_tensor(step_size, tf.float32))
 
 
-def mix_branches(x, step_sizes, probabilities, *, ranges) -> tf.Tensor:
+def mix_branches(x, step_sizes, probabilities, *, ranges, fused: bool = False) -> tf.Tensor:
     """Probability-weighted sum of the quantized branches (paper eq. 2), for the bit-search step.
 
     Gradients flow to x and to the probabilities. The step sizes get none: the bit-search step holds them
@@ -110,19 +110,21 @@ def mix_branches(x, step_sizes, probabilities, *, ranges) -> tf.Tensor:
       step_sizes: (B,) positive step sizes, one per branch.
       probabilities: (B,) weights of the branches.
       ranges: B pairs (low, high).
+      fused: as for `fake_quantize`.
 
     Returns:
       Tensor of x's shape.
     """
+    forward, backward = (_fused_mix_forward, _fused_mix_backward) if fused else (_mix_forward, _mix_backward)
     step_sizes = tf.stop_gradient(tf.convert_to_tensor(step_sizes, tf.float32))
     ranges = tf.constant(ranges, tf.float32)
 
     @tf.custom_gradient
     def mix(x, probabilities):
         def gradient(upstream):
-            return _fused_mix_backward(x, step_sizes, probabilities, upstream, ranges)
+            return backward(x, step_sizes, probabilities, upstream, ranges)
 
-        return _fused_mix_forward(x, step_sizes, probabilities, ranges), gradient
+        return forward(x, step_sizes, probabilities, ranges), gradient
 
     return mix(tf.convert_to_tensor(x, tf.float32), tf.convert_to_tensor(probabilities, tf.float32))
 
@@ -148,7 +150,9 @@ def _backward(x, step_size, upstream, low, high, gradient_scale):
 
 
 def _mix_forward(x, step_sizes, probabilities, ranges):
-    return tf.add_n([p * _forward(x, s, low, high) for s, p, (low, high) in _branches(step_sizes, probabilities, ranges)])
+    return tf.add_n(
+        [p * _forward(x, s, low, high) for s, p, (low, high) in _branches(step_sizes, probabilities, ranges)]
+    )
 
 
 def _mix_backward(x, step_sizes, probabilities, upstream, ranges):
@@ -159,7 +163,14 @@ def _mix_backward(x, step_sizes, probabilities, upstream, ranges):
 
 
 def _branches(step_sizes, probabilities, ranges):
-    return list(zip(tf.unstack(step_sizes), tf.unstack(probabilities), map(tf.unstack, tf.unstack(ranges)), strict=True))
+    return list(
+        zip(
+            tf.unstack(step_sizes),
+            tf.unstack(probabilities),
+            map(tf.unstack, tf.unstack(ranges)),
+            strict=True,
+        )
+    )
 
 
 def _sum_to_shape_of(step_size, per_element):

@@ -12,7 +12,12 @@ import tensorflow as tf
 import tf_keras as keras
 
 from layers import lsq
-from layers.activation_quantizer import add_step_sizes, elements_of_one_example, initialize_once
+from layers.activation_quantizer import (
+    FUSED_FROM_ELEMENTS,
+    add_step_sizes,
+    elements_of_one_example,
+    initialize_once,
+)
 
 MIXED = "mixed"
 """Value of `branch` that asks for the softmax(alpha)-weighted mix of all branches."""
@@ -61,18 +66,24 @@ class MultiBranchQuantizer(keras.layers.Layer):
     @tf.autograph.experimental.do_not_convert
     def _quantize(self, x, branch):
         initialize_once(self.initialized, self._initialize, x)
-        if isinstance(branch, int):
-            low, high = self.ranges[branch]
-            scale = lsq.gradient_scale(elements_of_one_example(x), high)
-            return lsq.fake_quantize(x, self.step_sizes[branch], low=low, high=high, gradient_scale=scale, fused=True)
+        elements = elements_of_one_example(x)
+        fused = elements >= FUSED_FROM_ELEMENTS
         if branch == MIXED:
-            return lsq.mix_branches(x, self.step_sizes, tf.nn.softmax(self.alpha), ranges=self.ranges)
+            probabilities = tf.nn.softmax(self.alpha)
+            return lsq.mix_branches(x, self.step_sizes, probabilities, ranges=self.ranges, fused=fused)
         if branch is None:
-            selected = tf.argmax(self.alpha)
-            low, high = tf.unstack(tf.gather(tf.constant(self.ranges, tf.float32), selected))
-            return lsq.fake_quantize(
-                x, tf.gather(self.step_sizes, selected), low=low, high=high, gradient_scale=1.0, fused=True
-            )
+            branch = tf.argmax(self.alpha)
+            low, high = tf.unstack(tf.gather(tf.constant(self.ranges, tf.float32), branch))
+            scale = 1.0
+        elif branch in range(len(self.ranges)):
+            low, high = self.ranges[branch]
+            scale = lsq.gradient_scale(elements, high)
+        else:
+            self._refuse(branch)
+        step_size = self.step_sizes[branch]
+        return lsq.fake_quantize(x, step_size, low=low, high=high, gradient_scale=scale, fused=fused)
+
+    def _refuse(self, branch):
         raise ValueError(
             f"branch={branch!r}: give an index in 0..{len(self.bit_widths) - 1}, {MIXED!r}, or None."
         )

@@ -1,6 +1,6 @@
 """From a fixed or folded network to the bytes of a .tflite.
 
-    >>> data = convert(folded, weight_storage="int8", input_type="uint8")
+>>> data = convert(folded, weight_storage="int8", input_type="uint8")
 """
 
 import json

@@ -111,10 +111,14 @@ class ImageData:
                 num_parallel_calls=tf.data.AUTOTUNE,
             )
         else:
-            dataset = tf.data.Dataset.zip(split.stream(seed), pairs).map(
-                lambda example, pair: (self._one_training_image(example[0], pair, augment), example[1]),
-                num_parallel_calls=tf.data.AUTOTUNE,
-            ).batch(batch, drop_remainder=True)
+            dataset = (
+                tf.data.Dataset.zip(split.stream(seed), pairs)
+                .map(
+                    lambda example, pair: (self._one_training_image(example[0], pair, augment), example[1]),
+                    num_parallel_calls=tf.data.AUTOTUNE,
+                )
+                .batch(batch, drop_remainder=True)
+            )
         return dataset.prefetch(tf.data.AUTOTUNE)
 
     def evaluation(self, *, batch_size: int, limit: int = 0) -> tf.data.Dataset:
@@ -194,8 +198,6 @@ class ImageData:
             return images.normalise(self._fit(stored))
         if self._small:
             return self._augment(self._fit(stored)[tf.newaxis], pair, augment)[0]
-        pixels = images.random_resized_crop(
-            stored, pair, size=self.image_size, channels=self.source.channels
-        )
+        pixels = images.random_resized_crop(stored, pair, size=self.image_size, channels=self.source.channels)
         pixels = images.flip(pixels[tf.newaxis], pair + 1)[0] if self.source.mirrored else pixels
         return images.normalise(pixels)

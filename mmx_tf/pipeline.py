@@ -180,7 +180,8 @@ def _export_stage(workdir, recipe, data, fixed, selection: BitSelection) -> dict
         "average_bits": selection.average_bits,
         "file_bytes": len(content),
         "seconds": workdir.state["seconds"],
-        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in VERSIONED},
+        "versions": {"python": platform.python_version()}
+        | {name: metadata.version(name) for name in VERSIONED},
     }
 
 
@@ -197,4 +198,3 @@ def _save_atomically(model, path: pathlib.Path) -> None:
     temporary = path.with_name(f".{path.name}.partial.keras")
     model.save(temporary)
     temporary.replace(path)
-

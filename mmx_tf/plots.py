@@ -42,12 +42,22 @@ class Theme:
         return self.kinds.get(name, "#8c8c8c")
 
 
-LIGHT = Theme(ink="#1f2328", muted="#59636e", grid="#dfe3e8", paper="#ffffff",
-              kinds={"conv": "#0072b2", "depthwise": "#f0a500", "dense": "#009e73"},
-              lines=("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"))
-DARK = Theme(ink="#e6edf3", muted="#9aa4af", grid="#343b44", paper="#161b22",
-             kinds={"conv": "#56b4e9", "depthwise": "#f0c030", "dense": "#2fc99a"},
-             lines=("#56b4e9", "#ff8f5e", "#2fc99a", "#e59cc4", "#f0c030", "#8ab4f8"))
+LIGHT = Theme(
+    ink="#1f2328",
+    muted="#59636e",
+    grid="#dfe3e8",
+    paper="#ffffff",
+    kinds={"conv": "#0072b2", "depthwise": "#f0a500", "dense": "#009e73"},
+    lines=("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"),
+)
+DARK = Theme(
+    ink="#e6edf3",
+    muted="#9aa4af",
+    grid="#343b44",
+    paper="#161b22",
+    kinds={"conv": "#56b4e9", "depthwise": "#f0c030", "dense": "#2fc99a"},
+    lines=("#56b4e9", "#ff8f5e", "#2fc99a", "#e59cc4", "#f0c030", "#8ab4f8"),
+)
 
 _KIND_LABELS = {"conv": "convolution", "depthwise": "depthwise convolution", "dense": "dense"}
 _MAX_NAMES = 72  # more layer names than this do not fit side by side at a readable size
@@ -69,8 +79,13 @@ def bits_figure(facts: RunFacts, *, theme: Theme = LIGHT, title: str | None = No
     """Bars of the activation bits of every layer, and below them every layer's share of BOPs and of MACs."""
     figure = Figure(figsize=(16, 7), facecolor=theme.paper)
     bits_axes, cost_axes = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    figure.subplots_adjust(left=0.052, right=0.992, top=0.865,
-                           bottom=0.225 if len(facts.layers) > _FLAT_NAMES else 0.075, hspace=0.09)
+    figure.subplots_adjust(
+        left=0.052,
+        right=0.992,
+        top=0.865,
+        bottom=0.225 if len(facts.layers) > _FLAT_NAMES else 0.075,
+        hspace=0.09,
+    )
     places = range(len(facts.layers))
     width = min(0.8, 0.05 * len(facts.layers))  # a network of few layers would get slabs for bars
     colours = [theme.kind(layer.kind) for layer in facts.layers]
@@ -83,13 +98,27 @@ def bits_figure(facts: RunFacts, *, theme: Theme = LIGHT, title: str | None = No
     bits_axes.set_ylabel("activation bits", color=theme.ink, fontsize=12)
     if len(bits) <= _MAX_NAMES:
         for place, value in zip(places, bits, strict=True):
-            bits_axes.text(place, value + max(bits) * 0.015, str(value), ha="center", va="bottom",
-                           fontsize=9.5, color=theme.ink)
+            bits_axes.text(
+                place,
+                value + max(bits) * 0.015,
+                str(value),
+                ha="center",
+                va="bottom",
+                fontsize=9.5,
+                color=theme.ink,
+            )
 
     shares = [100 * layer.bops_share for layer in facts.layers]
     cost_axes.bar(places, shares, color=colours, width=width)
-    cost_axes.plot(places, [100 * layer.macs_share for layer in facts.layers], linestyle="none", marker="_",
-                   markersize=10, markeredgewidth=2, color=theme.ink)
+    cost_axes.plot(
+        places,
+        [100 * layer.macs_share for layer in facts.layers],
+        linestyle="none",
+        marker="_",
+        markersize=10,
+        markeredgewidth=2,
+        color=theme.ink,
+    )
     _dress(cost_axes, theme)
     cost_axes.set_ylim(bottom=0)
     cost_axes.set_ylabel("share of BOPs, %", color=theme.ink, fontsize=12)
@@ -98,8 +127,15 @@ def bits_figure(facts: RunFacts, *, theme: Theme = LIGHT, title: str | None = No
 
     figure.align_ylabels((bits_axes, cost_axes))
     _bits_legend(figure, facts, theme)
-    figure.text(0.052, 0.945, title or "Activation bits of every layer", fontsize=16, fontweight="bold",
-                color=theme.ink, parse_math=False)
+    figure.text(
+        0.052,
+        0.945,
+        title or "Activation bits of every layer",
+        fontsize=16,
+        fontweight="bold",
+        color=theme.ink,
+        parse_math=False,
+    )
     figure.text(0.052, 0.893, _cost_line(facts), fontsize=12, color=theme.muted)
     return figure
 
@@ -111,14 +147,21 @@ def curves_figure(panels: Sequence[Panel], *, theme: Theme = LIGHT) -> Figure:
     figure = Figure(figsize=(16 * columns / 3, 4.2 * rows), facecolor=theme.paper, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.15, h_pad=0.1)
     all_axes = figure.subplots(rows, columns, squeeze=False).flat
-    for axes in all_axes[len(panels):]:
+    for axes in all_axes[len(panels) :]:
         axes.set_visible(False)
     for axes, panel in zip(all_axes, panels, strict=False):
         _dress(axes, theme)
         for colour, (name, values) in zip(_cycle(theme.lines), panel.curves.items(), strict=False):
             x = range(1, len(values) + 1)
-            axes.plot(x, [v if math.isfinite(v) else math.nan for v in values], color=colour, linewidth=1.8,
-                      marker="o" if len(values) <= 30 else "", markersize=4, label=name.replace("_", " "))
+            axes.plot(
+                x,
+                [v if math.isfinite(v) else math.nan for v in values],
+                color=colour,
+                linewidth=1.8,
+                marker="o" if len(values) <= 30 else "",
+                markersize=4,
+                label=name.replace("_", " "),
+            )
         if panel.level:
             name, value = panel.level
             axes.axhline(value, color=theme.ink, linestyle="--", linewidth=1.5, label=name)
@@ -130,8 +173,9 @@ def curves_figure(panels: Sequence[Panel], *, theme: Theme = LIGHT) -> Figure:
     return figure
 
 
-def save_bits_plot(path: str | os.PathLike, selection: Mapping, metrics: Mapping, *,
-                   title: str | None = None) -> None:
+def save_bits_plot(
+    path: str | os.PathLike, selection: Mapping, metrics: Mapping, *, title: str | None = None
+) -> None:
     """Writes the bit plot of a run as a PNG of 1600 x 700 pixels, atomically.
 
     Args:
@@ -164,11 +208,27 @@ def _bits_legend(figure: Figure, facts: RunFacts, theme: Theme) -> None:
     unknown = sorted(present - set(report_facts.KINDS))
     kinds = [kind for kind in report_facts.KINDS if kind in present] + unknown
     handles = [Patch(color=theme.kind(kind), label=_KIND_LABELS.get(kind, kind)) for kind in kinds]
-    tick = Line2D([], [], linestyle="none", marker="_", markersize=10, markeredgewidth=2,
-                  color=theme.ink, label="share of MACs, for comparison")
-    _literally(figure.legend(handles=[*handles, tick], loc="upper right", bbox_to_anchor=(0.996, 0.995),
-                             ncols=math.ceil(len(kinds) / 2 + 0.5), frameon=False, fontsize=11,
-                             labelcolor=theme.ink))
+    tick = Line2D(
+        [],
+        [],
+        linestyle="none",
+        marker="_",
+        markersize=10,
+        markeredgewidth=2,
+        color=theme.ink,
+        label="share of MACs, for comparison",
+    )
+    _literally(
+        figure.legend(
+            handles=[*handles, tick],
+            loc="upper right",
+            bbox_to_anchor=(0.996, 0.995),
+            ncols=math.ceil(len(kinds) / 2 + 0.5),
+            frameon=False,
+            fontsize=11,
+            labelcolor=theme.ink,
+        )
+    )
 
 
 def _literally(legend: Legend) -> None:
@@ -190,8 +250,12 @@ def _name_layers(axes: Axes, names: Sequence[str], theme: Theme) -> None:
     places = range(0, len(names), math.ceil(len(names) / _MAX_NAMES))
     slanted = {"rotation": 60, "ha": "right", "rotation_mode": "anchor", "fontsize": 9}
     axes.set_xticks(places)
-    axes.set_xticklabels([_shorten(names[place]) for place in places], color=theme.ink, parse_math=False,
-                         **({"fontsize": 11} if len(names) <= _FLAT_NAMES else slanted))
+    axes.set_xticklabels(
+        [_shorten(names[place]) for place in places],
+        color=theme.ink,
+        parse_math=False,
+        **({"fontsize": 11} if len(names) <= _FLAT_NAMES else slanted),
+    )
 
 
 def _shorten(name: str) -> str:

@@ -24,8 +24,14 @@ __all__ = ["print_summary", "save_bits_plot", "write_report"]
 _STYLE = pathlib.Path(__file__).with_name("report.css")
 
 
-def write_report(path: str | os.PathLike, *, selection: Mapping, metrics: Mapping,
-                 history: Mapping | None = None, settings: Mapping | None = None) -> None:
+def write_report(
+    path: str | os.PathLike,
+    *,
+    selection: Mapping,
+    metrics: Mapping,
+    history: Mapping | None = None,
+    settings: Mapping | None = None,
+) -> None:
     """Writes the report of a run to `path`, atomically: an older report stays whole until the new one is.
 
     Args:
@@ -43,15 +49,24 @@ def write_report(path: str | os.PathLike, *, selection: Mapping, metrics: Mappin
     facts = run_facts(selection, metrics)
     settings = settings or {}
     title = html.escape(report_page.title(settings))
-    sections = (report_page.summary(facts, settings), report_page.tiles(facts), report_page.honest_note(),
-                report_page.bits_section(facts), report_page.accuracy_section(facts),
-                report_page.cost_section(facts), report_page.history_section(facts, history or {}, settings),
-                report_page.layers_section(facts), report_page.run_section(facts, settings))
+    sections = (
+        report_page.summary(facts, settings),
+        report_page.tiles(facts),
+        report_page.honest_note(),
+        report_page.bits_section(facts),
+        report_page.accuracy_section(facts),
+        report_page.cost_section(facts),
+        report_page.history_section(facts, history or {}, settings),
+        report_page.layers_section(facts),
+        report_page.run_section(facts, settings),
+    )
     style = _STYLE.read_text(encoding="utf-8")
-    page = (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
-            f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            f'<style>{style}</style></head>\n'
-            f'<body><h1>{title}</h1>\n' + "\n".join(sections) + "</body></html>\n")
+    page = (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<style>{style}</style></head>\n"
+        f"<body><h1>{title}</h1>\n" + "\n".join(sections) + "</body></html>\n"
+    )
     path = pathlib.Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(page, encoding="utf-8")
@@ -71,9 +86,19 @@ def print_summary(selection: Mapping, metrics: Mapping, file: TextIO | None = No
     """
     facts = run_facts(selection, metrics)
     rows = [("#", "layer", "kind", "MACs", "act bits", "weight bits", "BOPs", "share")]
-    rows += [(str(index), layer.name, layer.kind, si(layer.macs).rstrip(), str(layer.activation_bits),
-              str(layer.weight_bits), si(layer.bops).rstrip(), percent(layer.bops_share))
-             for index, layer in enumerate(facts.layers, start=1)]
+    rows += [
+        (
+            str(index),
+            layer.name,
+            layer.kind,
+            si(layer.macs).rstrip(),
+            str(layer.activation_bits),
+            str(layer.weight_bits),
+            si(layer.bops).rstrip(),
+            percent(layer.bops_share),
+        )
+        for index, layer in enumerate(facts.layers, start=1)
+    ]
     lines = _align(rows, left=(1, 2))
     rule = "-" * max(map(len, lines))
     cost = f"{si(facts.bops)}BOPs"
@@ -84,9 +109,14 @@ def print_summary(selection: Mapping, metrics: Mapping, file: TextIO | None = No
         averages = (f"{value:.2f} {key}" for key, value in facts.average_bits.items() if value is not None)
         totals.append(("average bits", ", ".join(averages)))
     totals += [(f"top-1, {form}", percent(value)) for form, value in facts.top1]
-    totals += [("file and folded agree", f"{percent(facts.top1_agreement)} of {facts.eval_images:,} images, "
-                                         f"{percent(facts.code_disagreement)} of logit codes differ"),
-               ("file size", f"{facts.file_bytes:,} bytes")]
+    totals += [
+        (
+            "file and folded agree",
+            f"{percent(facts.top1_agreement)} of {facts.eval_images:,} images, "
+            f"{percent(facts.code_disagreement)} of logit codes differ",
+        ),
+        ("file size", f"{facts.file_bytes:,} bytes"),
+    ]
     lines = [lines[0], rule, *lines[1:], rule, *_align(totals, left=(0, 1))]
     print("\n".join(lines), file=file or sys.stdout)
 
@@ -94,6 +124,10 @@ def print_summary(selection: Mapping, metrics: Mapping, file: TextIO | None = No
 def _align(rows: Sequence[Sequence[str]], *, left: Sequence[int]) -> list[str]:
     """Rows as lines with columns padded to their widest cell; the columns in `left` are left-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) if index in left else cell.rjust(width)
-                      for index, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip()
-            for row in rows]
+    return [
+        "  ".join(
+            cell.ljust(width) if index in left else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

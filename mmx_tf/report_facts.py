@@ -19,8 +19,15 @@ from collections.abc import Mapping
 KINDS = ("conv", "depthwise", "dense")
 _SELECTION_KEYS = ("bit_widths", "layers", "bops")
 _LAYER_KEYS = ("name", "kind", "macs", "activation_bits", "weight_bits")
-_METRIC_KEYS = ("fixed_top1", "folded_top1", "tflite_top1", "top1_agreement", "code_disagreement",
-                "eval_images", "file_bytes")
+_METRIC_KEYS = (
+    "fixed_top1",
+    "folded_top1",
+    "tflite_top1",
+    "top1_agreement",
+    "code_disagreement",
+    "eval_images",
+    "file_bytes",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +82,12 @@ class RunFacts:
     @property
     def top1(self) -> tuple[tuple[str, float], ...]:
         """(form of the network, top-1 accuracy), in the order in which the run makes them."""
-        forms = (("float network", self.float_top1), ("fixed-bit network", self.fixed_top1),
-                 ("folded integer twin", self.folded_top1), (".tflite file", self.tflite_top1))
+        forms = (
+            ("float network", self.float_top1),
+            ("fixed-bit network", self.fixed_top1),
+            ("folded integer twin", self.folded_top1),
+            (".tflite file", self.tflite_top1),
+        )
         return tuple((form, value) for form, value in forms if value is not None)
 
     @property
@@ -88,7 +99,8 @@ class RunFacts:
         """BOPs with every searched layer at `bits` activation bits; weights and both ends as recorded."""
         ends = self.layers[:1] + self.layers[1:][-1:]
         return sum(layer.bops for layer in ends) + sum(
-            layer.macs * layer.weight_bits * bits for layer in self.searched)
+            layer.macs * layer.weight_bits * bits for layer in self.searched
+        )
 
     def layers_at(self, bits: int) -> int:
         """How many searched layers were given `bits` activation bits."""
@@ -114,17 +126,31 @@ def run_facts(selection: Mapping, metrics: Mapping) -> RunFacts:
     bops = [e["macs"] * e["weight_bits"] * e["activation_bits"] for e in entries]
     all_bops, all_macs = max(sum(bops), 1), max(sum(e["macs"] for e in entries), 1)
     layers = tuple(
-        LayerFacts(name=str(e["name"]), kind=str(e["kind"]), macs=e["macs"], weight_bits=e["weight_bits"],
-                   activation_bits=e["activation_bits"], signed=e.get("signed"), bops=b,
-                   bops_share=b / all_bops, macs_share=e["macs"] / all_macs)
-        for e, b in zip(entries, bops, strict=True))
+        LayerFacts(
+            name=str(e["name"]),
+            kind=str(e["kind"]),
+            macs=e["macs"],
+            weight_bits=e["weight_bits"],
+            activation_bits=e["activation_bits"],
+            signed=e.get("signed"),
+            bops=b,
+            bops_share=b / all_bops,
+            macs_share=e["macs"] / all_macs,
+        )
+        for e, b in zip(entries, bops, strict=True)
+    )
     measured = {key: metrics[key] for key in _METRIC_KEYS}
     return RunFacts(
-        bit_widths=tuple(selection["bit_widths"]), layers=layers, bops=selection["bops"],
+        bit_widths=tuple(selection["bit_widths"]),
+        layers=layers,
+        bops=selection["bops"],
         target_bops=selection.get("target_bops", metrics.get("target_bops")),
         float_top1=metrics.get("float_top1"),
         average_bits=_average_bits(layers[1:-1]) | dict(metrics.get("average_bits") or {}),
-        seconds=dict(metrics.get("seconds") or {}), versions=dict(metrics.get("versions") or {}), **measured)
+        seconds=dict(metrics.get("seconds") or {}),
+        versions=dict(metrics.get("versions") or {}),
+        **measured,
+    )
 
 
 def si(value: float) -> str:
@@ -173,13 +199,16 @@ def _average_bits(searched: tuple[LayerFacts, ...]) -> dict[str, float]:
     macs = sum(layer.macs for layer in searched)
     if not macs:
         return {}
-    return {"plain": sum(layer.activation_bits for layer in searched) / len(searched),
-            "by_ops": sum(layer.activation_bits * layer.macs for layer in searched) / macs}
+    return {
+        "plain": sum(layer.activation_bits for layer in searched) / len(searched),
+        "by_ops": sum(layer.activation_bits * layer.macs for layer in searched) / macs,
+    }
 
 
 def _require(mapping: Mapping, keys: tuple[str, ...], what: str) -> None:
     missing = [key for key in keys if key not in mapping]
     if missing:
         present = ", ".join(map(str, mapping)) or "nothing"
-        raise ValueError(f"{what} lacks {', '.join(missing)}; it has {present}. "
-                         f"A report needs {', '.join(keys)}.")
+        raise ValueError(
+            f"{what} lacks {', '.join(missing)}; it has {present}. A report needs {', '.join(keys)}."
+        )

@@ -14,8 +14,11 @@ from matplotlib.figure import Figure
 from mmx_tf import plots
 from mmx_tf.report_facts import KINDS, RunFacts, duration, percent, prefix_of, si
 
-_AVERAGES = {"plain": "plain mean over the searched layers", "by_ops": "weighted by operations",
-             "by_elements": "weighted by input elements"}
+_AVERAGES = {
+    "plain": "plain mean over the searched layers",
+    "by_ops": "weighted by operations",
+    "by_elements": "weighted by input elements",
+}
 _SIGNED = {True: "signed", False: "unsigned", None: ""}
 _SCORES = ("acc", "top1", "top5")
 
@@ -32,20 +35,26 @@ def summary(facts: RunFacts, settings: Mapping) -> str:
     data = f" on {html.escape(str(settings['dataset']))}" if settings.get("dataset") else ""
     counts = [f"{bits} bits for {facts.layers_at(bits)}" for bits in sorted(facts.bit_widths, reverse=True)]
     weight_bits = sorted({layer.weight_bits for layer in facts.searched})
-    text = (f"<strong>{network}</strong>{data} has {len(facts.layers)} quantized layers and "
-            f"{facts.macs / 1e6:,.1f} million multiply-accumulates an image. ")
+    text = (
+        f"<strong>{network}</strong>{data} has {len(facts.layers)} quantized layers and "
+        f"{facts.macs / 1e6:,.1f} million multiply-accumulates an image. "
+    )
     if facts.searched:
-        text += (f"The first and the last layer keep {_and(_ends(facts))} bits; for the "
-                 f"{len(facts.searched)} between them MetaMix chose the width of the activations: "
-                 f"{_and(counts)}. Their weights have {_and(map(str, weight_bits))} bits. ")
+        text += (
+            f"The first and the last layer keep {_and(_ends(facts))} bits; for the "
+            f"{len(facts.searched)} between them MetaMix chose the width of the activations: "
+            f"{_and(counts)}. Their weights have {_and(map(str, weight_bits))} bits. "
+        )
     text += f"One image then costs <strong>{si(facts.bops)}BOPs</strong>"
     if facts.target_bops:
         text += ", " + _against(facts.bops, facts.target_bops, f"the budget of {si(facts.target_bops)}BOPs")
     if facts.searched:
         everywhere = facts.uniform_bops(8)
         text += " and " + _against(facts.bops, everywhere, "what 8-bit activations everywhere would cost")
-    text += (f". On {facts.eval_images:,} evaluation images the exported file is right on "
-             f"<strong>{percent(facts.tflite_top1)}</strong>")
+    text += (
+        f". On {facts.eval_images:,} evaluation images the exported file is right on "
+        f"<strong>{percent(facts.tflite_top1)}</strong>"
+    )
     if facts.float_top1 is not None:
         text += f"; the float network that it started from is right on {percent(facts.float_top1)}"
     return f"<p>{text}. {_exactness(facts)}</p>"
@@ -62,14 +71,25 @@ def tiles(facts: RunFacts) -> str:
         budget = _against(facts.bops, facts.target_bops, "the budget")
         mood = "good" if facts.bops <= facts.target_bops else "bad"
     equal = percent(1 - facts.code_disagreement)
-    boxes = (("top-1 of the .tflite file", percent(facts.tflite_top1), change, ""),
-             ("for one image", f"{si(facts.bops)}BOPs", budget, mood),
-             ("file and folded network, same class", percent(facts.top1_agreement),
-              f"and {equal} of logit codes equal", ""),
-             ("file size", f"{si(facts.file_bytes)}B", f"{facts.file_bytes:,} bytes", ""))
-    return '<div class="tiles">' + "".join(
-        f'<div class="tile"><b>{value}</b>{label}<span class="{mood}">{extra}</span></div>'
-        for label, value, extra, mood in boxes) + "</div>"
+    boxes = (
+        ("top-1 of the .tflite file", percent(facts.tflite_top1), change, ""),
+        ("for one image", f"{si(facts.bops)}BOPs", budget, mood),
+        (
+            "file and folded network, same class",
+            percent(facts.top1_agreement),
+            f"and {equal} of logit codes equal",
+            "",
+        ),
+        ("file size", f"{si(facts.file_bytes)}B", f"{facts.file_bytes:,} bytes", ""),
+    )
+    return (
+        '<div class="tiles">'
+        + "".join(
+            f'<div class="tile"><b>{value}</b>{label}<span class="{mood}">{extra}</span></div>'
+            for label, value, extra, mood in boxes
+        )
+        + "</div>"
+    )
 
 
 def honest_note() -> str:
@@ -78,7 +98,8 @@ def honest_note() -> str:
         '<p class="note"><strong>What the bits save, and where.</strong> In the file every activation is an '
         "int8 tensor that takes only the codes of its bit-width. On an ordinary CPU a 3- or 4-bit layer "
         "therefore takes as much time and as much memory as an 8-bit one. The BOPs are saved on hardware "
-        "that has these widths; for it the file carries them as metadata.</p>")
+        "that has these widths; for it the file carries them as metadata.</p>"
+    )
 
 
 def bits_section(facts: RunFacts) -> str:
@@ -88,31 +109,41 @@ def bits_section(facts: RunFacts) -> str:
         bits = [layer.activation_bits for layer in facts.searched if layer.kind == kind]
         if bits:
             per_kind.append(f"{kind} {sum(bits) / len(bits):.2f} ({len(bits)})")
-    alt = (f"Bar chart of the activation bits of {len(facts.layers)} layers, coloured by kind, above their "
-           f"shares of BOPs and MACs. The same figures are in the table of layers.")
+    alt = (
+        f"Bar chart of the activation bits of {len(facts.layers)} layers, coloured by kind, above their "
+        f"shares of BOPs and MACs. The same figures are in the table of layers."
+    )
     words = f"Mean bits (number) of the searched layers by kind: {'; '.join(per_kind)}." if per_kind else ""
     rows = "".join(
         f'<tr><td class="text">{html.escape(_AVERAGES.get(key, key))}</td><td>{value:.2f}</td></tr>'
-        for key, value in facts.average_bits.items() if value is not None)
+        for key, value in facts.average_bits.items()
+        if value is not None
+    )
     figure = _figure(lambda theme: plots.bits_figure(facts, theme=theme), alt, words)
-    table = f'<table><caption>Average activation bits</caption><tbody>{rows}</tbody></table>' if rows else ""
+    table = f"<table><caption>Average activation bits</caption><tbody>{rows}</tbody></table>" if rows else ""
     return f"<h2>Chosen bits</h2>{figure}{table}"
 
 
 def accuracy_section(facts: RunFacts) -> str:
     """Top-1 of the four forms of the network and how far the file is from the folded one."""
-    rows = [(form, percent(value), value, "" if form == ".tflite file" else "plain")
-            for form, value in facts.top1]
-    return (f"<h2>Accuracy</h2>{_meters(f'Top-1 on the same {facts.eval_images:,} images', rows)}"
-            f'<p class="muted">The fixed-bit network is what was trained; in its folded integer twin batch '
-            f"norm is part of weights and biases and all arithmetic is exact; the file is that twin for "
-            f"LiteRT, and LiteRT ran it.</p><p>{_exactness(facts)}</p>")
+    rows = [
+        (form, percent(value), value, "" if form == ".tflite file" else "plain") for form, value in facts.top1
+    ]
+    return (
+        f"<h2>Accuracy</h2>{_meters(f'Top-1 on the same {facts.eval_images:,} images', rows)}"
+        f'<p class="muted">The fixed-bit network is what was trained; in its folded integer twin batch '
+        f"norm is part of weights and biases and all arithmetic is exact; the file is that twin for "
+        f"LiteRT, and LiteRT ran it.</p><p>{_exactness(facts)}</p>"
+    )
 
 
 def cost_section(facts: RunFacts) -> str:
     """BOPs of the selection beside the budget and beside uniform activation bits."""
-    rows = [(f"all searched layers at {bits} bits", facts.uniform_bops(bits), "plain")
-            for bits in sorted({*facts.bit_widths, 8, 4}, reverse=True) if facts.searched]
+    rows = [
+        (f"all searched layers at {bits} bits", facts.uniform_bops(bits), "plain")
+        for bits in sorted({*facts.bit_widths, 8, 4}, reverse=True)
+        if facts.searched
+    ]
     rows.append(("chosen bits", facts.bops, ""))
     if facts.target_bops:
         rows.append(("budget", facts.target_bops, "goal"))
@@ -120,8 +151,10 @@ def cost_section(facts: RunFacts) -> str:
     most = rows[0][1] or 1
     note = "Weights, and the first and the last layer, are the same in every row."
     if facts.layer_bops != facts.bops:
-        note += (f" The layers of this selection sum to {facts.layer_bops:,} BOPs but {facts.bops:,} are "
-                 f"recorded: the record is not of this selection.")
+        note += (
+            f" The layers of this selection sum to {facts.layer_bops:,} BOPs but {facts.bops:,} are "
+            f"recorded: the record is not of this selection."
+        )
     bars = [(name, f"{si(bops)}BOPs", bops / most, look) for name, bops, look in rows]
     caption = "BOPs of one image: MACs x weight bits x activation bits, summed over the layers"
     return f'<h2>Cost</h2>{_meters(caption, bars)}<p class="muted">{note}</p>'
@@ -130,14 +163,19 @@ def cost_section(facts: RunFacts) -> str:
 def history_section(facts: RunFacts, history: Mapping, settings: Mapping) -> str:
     """Curves of the search and of both trainings; empty when nothing was recorded."""
     parts = []
-    for phase, heading in (("select", "Bit selection over time"), ("train", "Weight training over time"),
-                           ("float", "Training of the float network")):
+    for phase, heading in (
+        ("select", "Bit selection over time"),
+        ("train", "Weight training over time"),
+        ("float", "Training of the float network"),
+    ):
         curves = {name: values for name, values in (history.get(phase) or {}).items() if len(values)}
         panels = _panels(facts, curves, settings.get(f"{phase}_epochs"))
         if panels:
             alt = f"{heading}: {'; '.join(panel.title for panel in panels)}."
-            parts.append(f"<h2>{heading}</h2>" + _figure(
-                lambda theme, panels=panels: plots.curves_figure(panels, theme=theme), alt, ""))
+            parts.append(
+                f"<h2>{heading}</h2>"
+                + _figure(lambda theme, panels=panels: plots.curves_figure(panels, theme=theme), alt, "")
+            )
     return "".join(parts)
 
 
@@ -148,14 +186,17 @@ def layers_section(facts: RunFacts) -> str:
         f'<td class="text"><span class="kind {html.escape(layer.kind)}">{html.escape(layer.kind)}</span></td>'
         f'<td>{layer.macs:,}</td><td><span class="bits">{layer.activation_bits}</span></td>'
         f'<td>{layer.weight_bits}</td><td class="text">{_SIGNED[layer.signed]}</td>'
-        f'<td>{layer.bops:,}</td><td>{percent(layer.bops_share)}</td></tr>'
-        for index, layer in enumerate(facts.layers, start=1))
-    return (f'<h2>Layers</h2><div class="scroll"><table><thead><tr><th>#</th><th class="text">layer</th>'
-            f'<th class="text">kind</th><th>MACs</th><th>activation bits</th><th>weight bits</th>'
-            f'<th class="text">input codes</th><th>BOPs</th><th>share of BOPs</th></tr></thead>'
-            f'<tbody>{rows}</tbody>'
-            f'<tfoot><tr><td></td><th class="text">all layers</th><td></td><td>{facts.macs:,}</td><td></td>'
-            f'<td></td><td></td><td>{facts.layer_bops:,}</td><td>100%</td></tr></tfoot></table></div>')
+        f"<td>{layer.bops:,}</td><td>{percent(layer.bops_share)}</td></tr>"
+        for index, layer in enumerate(facts.layers, start=1)
+    )
+    return (
+        f'<h2>Layers</h2><div class="scroll"><table><thead><tr><th>#</th><th class="text">layer</th>'
+        f'<th class="text">kind</th><th>MACs</th><th>activation bits</th><th>weight bits</th>'
+        f'<th class="text">input codes</th><th>BOPs</th><th>share of BOPs</th></tr></thead>'
+        f"<tbody>{rows}</tbody>"
+        f'<tfoot><tr><td></td><th class="text">all layers</th><td></td><td>{facts.macs:,}</td><td></td>'
+        f"<td></td><td></td><td>{facts.layer_bops:,}</td><td>100%</td></tr></tfoot></table></div>"
+    )
 
 
 def run_section(facts: RunFacts, settings: Mapping) -> str:
@@ -163,28 +204,35 @@ def run_section(facts: RunFacts, settings: Mapping) -> str:
     parts = []
     if facts.seconds:
         longest = max(facts.seconds.values()) or 1
-        bars = [(str(phase), duration(value), value / longest, "plain")
-                for phase, value in facts.seconds.items()]
+        bars = [
+            (str(phase), duration(value), value / longest, "plain") for phase, value in facts.seconds.items()
+        ]
         parts.append(_meters(f"Time of each phase, {duration(sum(facts.seconds.values()))} in all", bars))
     if settings.get("command"):
         parts.append(f"<p>Command:</p><pre>{html.escape(str(settings['command']))}</pre>")
     flags = {name: value for name, value in settings.items() if name != "command"}
     for caption, mapping in (("Settings", flags), ("Versions", facts.versions)):
         if mapping:
-            rows = "".join(f'<tr><td class="text">{html.escape(str(name))}</td>'
-                           f'<td class="text wrap">{html.escape(str(value))}</td></tr>'
-                           for name, value in mapping.items())
+            rows = "".join(
+                f'<tr><td class="text">{html.escape(str(name))}</td>'
+                f'<td class="text wrap">{html.escape(str(value))}</td></tr>'
+                for name, value in mapping.items()
+            )
             parts.append(f"<table><caption>{caption}</caption><tbody>{rows}</tbody></table>")
     return f"<h2>The run</h2>{''.join(parts)}" if parts else ""
 
 
 def _exactness(facts: RunFacts) -> str:
     if facts.top1_agreement == 1 and facts.code_disagreement == 0:
-        return ("The file computes exactly what the folded integer twin of the trained network computes: "
-                "every logit code of every image is equal.")
-    return (f"The file gives the same class as the folded integer twin of the trained network on "
-            f"{percent(facts.top1_agreement)} of the images; {percent(facts.code_disagreement)} of the logit "
-            f"codes differ.")
+        return (
+            "The file computes exactly what the folded integer twin of the trained network computes: "
+            "every logit code of every image is equal."
+        )
+    return (
+        f"The file gives the same class as the folded integer twin of the trained network on "
+        f"{percent(facts.top1_agreement)} of the images; {percent(facts.code_disagreement)} of the logit "
+        f"codes differ."
+    )
 
 
 def _against(value: float, reference: float, what: str) -> str:
@@ -208,8 +256,13 @@ def _panels(facts: RunFacts, curves: Mapping[str, Sequence[float]], epochs: obje
     groups: dict[str, dict[str, Sequence[float]]] = {}
     for name, values in curves.items():
         low = name.lower()
-        group = ("losses" if "loss" in low else "accuracy" if any(score in low for score in _SCORES)
-                 else name.replace("_", " "))
+        group = (
+            "losses"
+            if "loss" in low
+            else "accuracy"
+            if any(score in low for score in _SCORES)
+            else name.replace("_", " ")
+        )
         groups.setdefault(group, {})[name] = values
     panels = []
     for group, lines in groups.items():
@@ -227,11 +280,15 @@ def _panels(facts: RunFacts, curves: Mapping[str, Sequence[float]], epochs: obje
 
 def _figure(draw: Callable[[plots.Theme], Figure], alt: str, caption: str) -> str:
     """The figure, for light screens and print and for dark ones; on a phone it scrolls sideways."""
-    light, dark = ("data:image/svg+xml;base64," + base64.b64encode(plots.render(draw(theme), "svg")).decode()
-                   for theme in (plots.LIGHT, plots.DARK))
+    light, dark = (
+        "data:image/svg+xml;base64," + base64.b64encode(plots.render(draw(theme), "svg")).decode()
+        for theme in (plots.LIGHT, plots.DARK)
+    )
     words = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
-    return (f'<figure><div class="scroll"><picture><source media="screen and (prefers-color-scheme: dark)" '
-            f'srcset="{dark}"><img alt="{html.escape(alt)}" src="{light}"></picture></div>{words}</figure>')
+    return (
+        f'<figure><div class="scroll"><picture><source media="screen and (prefers-color-scheme: dark)" '
+        f'srcset="{dark}"><img alt="{html.escape(alt)}" src="{light}"></picture></div>{words}</figure>'
+    )
 
 
 def _meters(caption: str, rows: Sequence[tuple[str, str, float, str]]) -> str:
@@ -239,5 +296,6 @@ def _meters(caption: str, rows: Sequence[tuple[str, str, float, str]]) -> str:
     body = "".join(
         f'<tr><td class="text">{html.escape(name)}</td><td>{html.escape(value)}</td><td class="meter">'
         f'<span class="bar {look}" style="width:{100 * min(max(part, 0), 1):.2f}%"></span></td></tr>'
-        for name, value, part, look in rows)
+        for name, value, part, look in rows
+    )
     return f'<table class="wide"><caption>{html.escape(caption)}</caption><tbody>{body}</tbody></table>'

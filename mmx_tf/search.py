@@ -15,6 +15,7 @@ from layers.multi_branch_quantizer import MIXED, MultiBranchQuantizer
 from mmx_tf import bops, graph
 from mmx_tf.bit_selection import BitSelection, LayerSelection
 from mmx_tf.budget import Budget
+from mmx_tf.tracing import build_before_tracing
 
 
 @keras.saving.register_keras_serializable(package="mmx_tf")
@@ -100,9 +101,15 @@ class SearchModel(keras.Model):
         self.step_optimizer.build(self.step_sizes)
         self.alpha_optimizer.build(self.alphas)
 
-    def fit(self, *args, callbacks=None, **kwargs):
+    def fit(self, x=None, y=None, *, callbacks=None, **kwargs):
         """keras.Model.fit; bit-search steps join in after `meta_epochs` epochs."""
-        return super().fit(*args, callbacks=[_StartSearch(), *(callbacks or [])], **kwargs)
+        build_before_tracing(self, x, y)
+        return super().fit(x, y, callbacks=[_StartSearch(), *(callbacks or [])], **kwargs)
+
+    @property
+    def output_shape(self):
+        """Shape of the network's output."""
+        return self.network.output_shape
 
     def call(self, inputs, training=None, branch=None):
         """Runs the network.

@@ -11,6 +11,7 @@ from mmx_tf.data import ImageData
 from mmx_tf.float_model import gives_probabilities
 from mmx_tf.recipe import Recipe
 from mmx_tf.search import SearchModel
+from mmx_tf.tracing import build_before_tracing
 from mmx_tf.weight_training import cosine_schedule, sgd
 from mmx_tf.workdir import Workdir
 
@@ -42,7 +43,9 @@ def train_search(workdir: Workdir, recipe: Recipe, data: ImageData, search: Sear
         ),
         step_optimizer=keras.optimizers.SGD(recipe.step_learning_rate, momentum=recipe.momentum),
         # Hard BOPs oscillate round the target; a decaying rate lets the selection settle.
-        alpha_optimizer=keras.optimizers.Adam(cosine_schedule(recipe.alpha_learning_rate, steps=search_steps)),
+        alpha_optimizer=keras.optimizers.Adam(
+            cosine_schedule(recipe.alpha_learning_rate, steps=search_steps)
+        ),
         loss=_loss(search.network),
         metrics=["accuracy"],
     )
@@ -111,6 +114,7 @@ def _loss(model):
 
 def _compile(model, optimizer):
     model.compile(optimizer=optimizer, loss=_loss(model), metrics=["accuracy"])
+    model.optimizer.build(model.trainable_variables)
 
 
 def _fit(workdir: Workdir, phase: str, model, dataset, *, epochs: int, step_logs=(), **kwargs):
@@ -119,6 +123,7 @@ def _fit(workdir: Workdir, phase: str, model, dataset, *, epochs: int, step_logs
     if done >= epochs:
         return
     logging.info("%s: epochs %d to %d", phase, done + 1, epochs)
+    build_before_tracing(model, dataset)
     board = keras.callbacks.TensorBoard(workdir.path("logs", phase), write_graph=False)
     model.fit(
         dataset,

@@ -47,14 +47,16 @@ def models(tmp_path_factory):
 
 
 def _run(*arguments, cwd=_ROOT):
-    return subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True, cwd=cwd,
-                          timeout=120)
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=120
+    )
 
 
 def test_times_every_model_at_every_number_of_threads(models):
     results = benchmark([models["int8"], models["float"]], threads=(1, 2), runs=7, warmup=1)
     assert [(r.model, r.threads) for r in results] == [
-        (str(models[name]), threads) for threads in (1, 2) for name in ("int8", "float")]
+        (str(models[name]), threads) for threads in (1, 2) for name in ("int8", "float")
+    ]
     for result in results:
         assert 0 < result.min_ms <= result.median_ms <= result.p90_ms
         assert result.init_ms > 0 and result.first_ms > 0 and result.runs == 7
@@ -67,8 +69,9 @@ def test_times_every_model_at_every_number_of_threads(models):
 def test_models_take_turns(models, monkeypatch):
     order = []
     run = benchmark_module._run
-    monkeypatch.setattr(benchmark_module, "_run", lambda interpreter: order.append(id(interpreter)) or
-                        run(interpreter))
+    monkeypatch.setattr(
+        benchmark_module, "_run", lambda interpreter: order.append(id(interpreter)) or run(interpreter)
+    )
     benchmark([models["int8"], models["float"]], runs=3, warmup=2)
     rounds = order[-10:]
     assert rounds[0] != rounds[1]
@@ -99,8 +102,16 @@ def test_memory_is_the_models_own(models, tmp_path):
 
 def test_command_line_writes_table_and_json(models, tmp_path):
     out = tmp_path / "times.json"
-    done = _run("-m", "export.benchmark", f"--model={models['int8']}", f"--model={models['float']}",
-                "--threads=1,2", "--runs=3", "--warmup=0", f"--json={out}")
+    done = _run(
+        "-m",
+        "export.benchmark",
+        f"--model={models['int8']}",
+        f"--model={models['float']}",
+        "--threads=1,2",
+        "--runs=3",
+        "--warmup=0",
+        f"--json={out}",
+    )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[1].split()[:3] == ["threads", "median", "ratio"]
@@ -112,10 +123,12 @@ def test_command_line_writes_table_and_json(models, tmp_path):
 
 
 def test_needs_no_tensorflow_and_nothing_of_this_project(models, tmp_path):
-    code = ("import sys; from export import benchmark; "
-            f"assert benchmark.main(['--model={models['int8']}', '--runs=1']) == 0; "
-            "print(sorted({name.split('.')[0] for name in sys.modules} & "
-            "{'tensorflow', 'tf_keras', 'keras', 'mmx_tf', 'layers', 'tensorflow_model_optimization'}))")
+    code = (
+        "import sys; from export import benchmark; "
+        f"assert benchmark.main(['--model={models['int8']}', '--runs=1']) == 0; "
+        "print(sorted({name.split('.')[0] for name in sys.modules} & "
+        "{'tensorflow', 'tf_keras', 'keras', 'mmx_tf', 'layers', 'tensorflow_model_optimization'}))"
+    )
     done = _run("-c", code)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
@@ -126,33 +139,36 @@ def test_needs_no_tensorflow_and_nothing_of_this_project(models, tmp_path):
 
 
 def test_table_says_when_the_runtime_does_not_tell(models):
-    result, = benchmark([models["int8"]], runs=1, warmup=0)
+    (result,) = benchmark([models["int8"]], runs=1, warmup=0)
     quiet = dataclasses.replace(result, ops=None, partitions=None, ops_outside=None, memory_bytes=None)
     assert "1 part., 0/" in table([result])
     assert table([quiet]).splitlines()[1].split().count("?") == 2
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ([], "--model"),
-    (["--model=none.tflite"], "none.tflite: no such file"),
-    (["--model=text.tflite"], "text.tflite: not a .tflite file"),
-    (["--model=empty.tflite"], "empty.tflite: not a .tflite file"),
-    (["--model=broken.tflite"], "broken.tflite: LiteRT cannot run it"),
-    (["--model=good.tflite", "--threads=0"], "'0' is not a list of positive integers"),
-    (["--model=good.tflite", "--threads=1,two"], "'1,two' is not a list of positive integers"),
-    (["--model=good.tflite", "--threads=-1"], "'-1' is not a list of positive integers"),
-    (["--model=good.tflite", "--runs=0"], "runs=0"),
-    (["--model=good.tflite", "--runs=many"], "'many'"),
-    (["--model=good.tflite", "--warmup=-1"], "warmup=-1"),
-    (["--model=good.tflite", "--json=nowhere/out.json"], "nowhere/out.json: its folder does not exist"),
-    (["--model=good.tflite", "extra"], "extra"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--model"),
+        (["--model=none.tflite"], "none.tflite: no such file"),
+        (["--model=text.tflite"], "text.tflite: not a .tflite file"),
+        (["--model=empty.tflite"], "empty.tflite: not a .tflite file"),
+        (["--model=broken.tflite"], "broken.tflite: LiteRT cannot run it"),
+        (["--model=good.tflite", "--threads=0"], "'0' is not a list of positive integers"),
+        (["--model=good.tflite", "--threads=1,two"], "'1,two' is not a list of positive integers"),
+        (["--model=good.tflite", "--threads=-1"], "'-1' is not a list of positive integers"),
+        (["--model=good.tflite", "--runs=0"], "runs=0"),
+        (["--model=good.tflite", "--runs=many"], "'many'"),
+        (["--model=good.tflite", "--warmup=-1"], "warmup=-1"),
+        (["--model=good.tflite", "--json=nowhere/out.json"], "nowhere/out.json: its folder does not exist"),
+        (["--model=good.tflite", "extra"], "extra"),
+    ],
+)
 def test_bad_input_is_one_line_and_exit_code_2(models, arguments, message, tmp_path, monkeypatch, capsys):
     good = models["int8"].read_bytes()
     (tmp_path / "good.tflite").write_bytes(good)
     (tmp_path / "text.tflite").write_text("this is no flatbuffer")
     (tmp_path / "empty.tflite").write_bytes(b"")
-    (tmp_path / "broken.tflite").write_bytes(good[:len(good) // 2])
+    (tmp_path / "broken.tflite").write_bytes(good[: len(good) // 2])
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
         main(arguments)
@@ -178,16 +194,21 @@ def test_int8_baseline_is_integer_throughout_and_close(models):
             scale, zero_point = target["quantization"]
             outputs[name] = (outputs[name] - zero_point) * scale
     assert {np.dtype(tensor["dtype"]) for tensor in interpreters["int8"].get_tensor_details()} <= {
-        np.dtype("int8"), np.dtype("int32")}
+        np.dtype("int8"),
+        np.dtype("int32"),
+    }
     np.testing.assert_allclose(outputs["int8"], outputs["float"], atol=0.05 * np.abs(outputs["float"]).max())
 
 
-@pytest.mark.parametrize(("images", "input_type", "message"), [
-    (np.zeros((0, 8, 8, 1)), "int8", r"shape \(0, 8, 8, 1\) do not fit"),
-    (np.zeros((2, 8, 8)), "int8", r"shape \(n, 8, 8, 1\)"),
-    (np.zeros((2, 9, 8, 1)), "int8", r"shape \(2, 9, 8, 1\) do not fit"),
-    (np.zeros((2, 8, 8, 1)), "int4", "input_type='int4': use 'int8' or 'uint8'"),
-])
+@pytest.mark.parametrize(
+    ("images", "input_type", "message"),
+    [
+        (np.zeros((0, 8, 8, 1)), "int8", r"shape \(0, 8, 8, 1\) do not fit"),
+        (np.zeros((2, 8, 8)), "int8", r"shape \(n, 8, 8, 1\)"),
+        (np.zeros((2, 9, 8, 1)), "int8", r"shape \(2, 9, 8, 1\) do not fit"),
+        (np.zeros((2, 8, 8, 1)), "int4", "input_type='int4': use 'int8' or 'uint8'"),
+    ],
+)
 def test_int8_baseline_refuses(images, input_type, message):
     model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(2)])
     with pytest.raises(ValueError, match=message):

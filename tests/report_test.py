@@ -20,30 +20,57 @@ _HOSTILE = '<script>alert("x")</script> & $\\frac{1}$'
 
 
 def _layer(name, kind, macs, activation_bits, weight_bits):
-    return {"name": name, "kind": kind, "macs": macs, "activation_bits": activation_bits,
-            "weight_bits": weight_bits, "signed": kind == "depthwise"}
+    return {
+        "name": name,
+        "kind": kind,
+        "macs": macs,
+        "activation_bits": activation_bits,
+        "weight_bits": weight_bits,
+        "signed": kind == "depthwise",
+    }
 
 
 @pytest.fixture
 def selection():
-    layers = [_layer("stem", "conv", 1000, 8, 8), _layer("block_depthwise", "depthwise", 300, 4, 4),
-              _layer("block_project", "conv", 500, 3, 4), _layer("logits", "dense", 100, 8, 8)]
+    layers = [
+        _layer("stem", "conv", 1000, 8, 8),
+        _layer("block_depthwise", "depthwise", 300, 4, 4),
+        _layer("block_project", "conv", 500, 3, 4),
+        _layer("logits", "dense", 100, 8, 8),
+    ]
     # 1000*64 + 300*16 + 500*12 + 100*64
     return {"schema": 1, "bit_widths": [8, 4, 3], "layers": layers, "bops": 81_200, "target_bops": 82_000}
 
 
 @pytest.fixture
 def metrics():
-    return {"float_top1": 0.9312, "fixed_top1": 0.92, "folded_top1": 0.9185, "tflite_top1": 0.9185,
-            "top1_agreement": 1.0, "code_disagreement": 0.00031, "eval_images": 10_000, "bops": 81_200,
-            "target_bops": 82_000, "average_bits": {"plain": 3.5, "by_ops": 3.375, "by_elements": 3.8},
-            "file_bytes": 3_990_000, "seconds": {"select": 1800.0, "verify": 12.34},
-            "versions": {"tensorflow": "2.21.0"}}
+    return {
+        "float_top1": 0.9312,
+        "fixed_top1": 0.92,
+        "folded_top1": 0.9185,
+        "tflite_top1": 0.9185,
+        "top1_agreement": 1.0,
+        "code_disagreement": 0.00031,
+        "eval_images": 10_000,
+        "bops": 81_200,
+        "target_bops": 82_000,
+        "average_bits": {"plain": 3.5, "by_ops": 3.375, "by_elements": 3.8},
+        "file_bytes": 3_990_000,
+        "seconds": {"select": 1800.0, "verify": 12.34},
+        "versions": {"tensorflow": "2.21.0"},
+    }
 
 
-HISTORY = {"float": {}, "select": {"hard_bops": [96_000, 90_000, 81_200], "meta_loss": [2.0, 1.0, 0.5],
-                                   "search_loss": [math.nan, 1.5, 1.0], "alpha_entropy": [1.1, 1.0, 0.9]},
-           "train": {"loss": [1.0], "val_accuracy": [0.9]}}
+HISTORY = {
+    "float": {},
+    "select": {
+        "hard_bops": [96_000, 90_000, 81_200],
+        "meta_loss": [2.0, 1.0, 0.5],
+        "search_loss": [math.nan, 1.5, 1.0],
+        "alpha_entropy": [1.1, 1.0, 0.9],
+    },
+    "train": {"loss": [1.0], "val_accuracy": [0.9]},
+}
 
 
 class _Page(html.parser.HTMLParser):
@@ -96,15 +123,33 @@ def test_facts_by_hand(selection, metrics):
 
 
 def test_page_says_what_the_run_gave(tmp_path, selection, metrics):
-    settings = {"command": "python -m mmx_tf.train --flagfile=quick.flags", "model": "mobilenet_v2",
-                "dataset": "digits", "train_epochs": 1, "seed": 3}
+    settings = {
+        "command": "python -m mmx_tf.train --flagfile=quick.flags",
+        "model": "mobilenet_v2",
+        "dataset": "digits",
+        "train_epochs": 1,
+        "seed": 3,
+    }
     page = _write(tmp_path, selection, metrics, history=HISTORY, settings=settings)
-    for words in ("MetaMix report: mobilenet_v2 on digits", "81.20 k BOPs", "0.98% below the budget",
-                  "15.42% below what 8-bit activations everywhere would cost",  # 81200 / 96000
-                  "8 bits for 0, 4 bits for 1 and 3 bits for 1", "91.85%", "93.12%", "-1.27 points",
-                  "0.03% of the logit codes differ", "takes as much time and as much memory", "30 min 00 s",
-                  "python -m mmx_tf.train --flagfile=quick.flags", "train_epochs 1", "tensorflow 2.21.0",
-                  "Bit selection over time", "Weight training over time", "weighted by input elements 3.80"):
+    for words in (
+        "MetaMix report: mobilenet_v2 on digits",
+        "81.20 k BOPs",
+        "0.98% below the budget",
+        "15.42% below what 8-bit activations everywhere would cost",  # 81200 / 96000
+        "8 bits for 0, 4 bits for 1 and 3 bits for 1",
+        "91.85%",
+        "93.12%",
+        "-1.27 points",
+        "0.03% of the logit codes differ",
+        "takes as much time and as much memory",
+        "30 min 00 s",
+        "python -m mmx_tf.train --flagfile=quick.flags",
+        "train_epochs 1",
+        "tensorflow 2.21.0",
+        "Bit selection over time",
+        "Weight training over time",
+        "weighted by input elements 3.80",
+    ):
         assert words in page.text.replace("81.20 kBOPs", "81.20 k BOPs"), words
     assert "Training of the float network" not in page.text
     assert "2 block_depthwise depthwise 300 4 4 signed 4,800 5.91%" in page.text
@@ -189,12 +234,18 @@ def test_bits_plot_shows_bits_kinds_and_shares(tmp_path, selection, metrics):
     bits_axes, cost_axes = plots.bits_figure(facts).axes
     assert [bar.get_height() for bar in bits_axes.patches] == [8, 4, 3, 8]
     assert [colors.to_hex(bar.get_facecolor()) for bar in bits_axes.patches] == [
-        plots.LIGHT.kinds[kind] for kind in ("conv", "depthwise", "conv", "dense")]
+        plots.LIGHT.kinds[kind] for kind in ("conv", "depthwise", "conv", "dense")
+    ]
     assert [bar.get_height() for bar in cost_axes.patches] == [
-        100 * layer.bops_share for layer in facts.layers]
+        100 * layer.bops_share for layer in facts.layers
+    ]
     assert list(cost_axes.lines[0].get_ydata()) == [100 * layer.macs_share for layer in facts.layers]
     assert [label.get_text() for label in cost_axes.get_xticklabels()] == [
-        "stem", "block_depthwise", "block_project", "logits"]
+        "stem",
+        "block_depthwise",
+        "block_project",
+        "logits",
+    ]
     save_bits_plot(tmp_path / "bits.png", selection, metrics, title="digits")
     assert image.imread(tmp_path / "bits.png").shape[:2] == (700, 1600)
     assert [path.name for path in tmp_path.iterdir()] == ["bits.png"]
@@ -202,8 +253,9 @@ def test_bits_plot_shows_bits_kinds_and_shares(tmp_path, selection, metrics):
 
 
 def test_many_long_names_are_thinned_and_shortened(selection, metrics):
-    selection["layers"] = [_layer(f"stage_{i}_with_a_very_long_name_conv", "conv", 10, 4, 4)
-                           for i in range(200)]
+    selection["layers"] = [
+        _layer(f"stage_{i}_with_a_very_long_name_conv", "conv", 10, 4, 4) for i in range(200)
+    ]
     _, cost_axes = plots.bits_figure(run_facts(selection, metrics)).axes
     labels = [label.get_text() for label in cost_axes.get_xticklabels()]
     assert len(labels) == 67  # every third
@@ -216,7 +268,16 @@ def test_summary_is_aligned(selection, metrics, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == "# layer kind MACs act bits weight bits BOPs share".split()
     assert lines[3].split() == [
-        "2", "a_name_that_is_longer_than_all_the_others", "depthwise", "300", "4", "4", "4.800", "k", "5.91%"]
+        "2",
+        "a_name_that_is_longer_than_all_the_others",
+        "depthwise",
+        "300",
+        "4",
+        "4",
+        "4.800",
+        "k",
+        "5.91%",
+    ]
     assert len({len(line) for line in lines[:7]}) == 1
     rest = {line.split("  ")[0]: line for line in lines[7:]}
     assert rest["cost of one image"].endswith("81.20 kBOPs  (budget 82.00 kBOPs)")
@@ -246,5 +307,10 @@ def test_si_keeps_four_digits(value):
 def test_units():
     assert si(5_394_053_120) == "5.394 G" and si(999_999) == "1.000 M" and si(96) == "96 " and si(0) == "0 "
     assert [duration(s) for s in (0.04, 12.34, 59.97, 3599.7, 3725)] == [
-        "0.0 s", "12.3 s", "1 min 00 s", "1 h 00 min", "1 h 02 min"]
+        "0.0 s",
+        "12.3 s",
+        "1 min 00 s",
+        "1 h 00 min",
+        "1 h 02 min",
+    ]
     assert percent(0.99999) == ">99.99%" and percent(1e-9) == "<0.01%" and percent(math.nan) == "not a number"

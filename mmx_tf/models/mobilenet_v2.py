@@ -99,9 +99,9 @@ def build(*, input_shape: tuple[int, int, int], num_classes: int, width: float =
     stem, *blocks, head = _channels(width)
 
     inputs = keras.Input(input_shape, name="image")
-    x = keras.layers.Conv2D(
-        stem, 3, strides=1 if small else 2, padding="same", use_bias=False, name="Conv1"
-    )(inputs)
+    x = keras.layers.Conv2D(stem, 3, strides=1 if small else 2, padding="same", use_bias=False, name="Conv1")(
+        inputs
+    )
     x = _norm_relu(x, norm="bn_Conv1", relu="Conv1_relu", momentum=momentum)
     for index, (filters, (_, stride, expansion)) in enumerate(zip(blocks, BLOCKS, strict=True)):
         x = _block(
