@@ -79,10 +79,11 @@ def _depthwise(context, layer, inputs, output):
 
 
 def _dense(context, layer, inputs, output):
-    constants = context.weights(layer, layer.weight_codes.numpy().T, axis=None)
+    axis = 0 if layer.per_channel else None
+    constants = context.weights(layer, layer.weight_codes.numpy().T, axis=axis)
     options = schema.FullyConnectedOptionsT()
     options.fusedActivationFunction = ACTIVATIONS[layer.activation]
-    version = 7 if layer.weight_storage == "int4" else 4
+    version = 12 if layer.per_channel else 7 if layer.weight_storage == "int4" else 4
     context.writer.operator(
         Builtin.FULLY_CONNECTED, inputs + constants, [output], options=options, version=version
     )

@@ -9,7 +9,6 @@ output is asked for.
 """
 
 from ai_edge_litert import schema_py_generated as schema
-from tf_keras.layers import InputLayer
 
 from export.flatbuffer import GraphWriter, quantization
 from export.operators import WRITERS, Context
@@ -24,17 +23,16 @@ OUTPUT_TYPES = ("int8", "float32")
 def convert(folded, *, weight_storage="int8", input_type="uint8", output_type="int8", metadata=None):
     """The bytes of the .tflite that computes the same codes as `folded` under LiteRT's XNNPACK delegate.
 
-    folded: a functional tf_keras model of integer layers, with `QuantizeInput` after each input; a
-    `Dequantize` may
-        end it.
-    weight_storage: "int8" or "int4"; must be the storage that the model was folded for, because bias codes
+    Args:
+      folded: a functional tf_keras model of integer layers, with `QuantizeInput` after each input (or after the
+        image's rescaling, which then stays in front of the file); a `Dequantize` may end it.
+      weight_storage: "int8" or "int4"; must be the storage that the model was folded for, because bias codes
         depend on it. XNNPACK on x86 takes no operator with int4 weights: the file is smaller but slower, and
         the builtin kernels round twice, so that some codes differ from the folded model's by one.
-    input_type: "int8": the input tensor holds the codes of `QuantizeInput`. "uint8": the same codes plus 128,
-    with
-        one exact QUANTIZE in front. "float32": a QUANTIZE of the float image in front.
-    output_type: "int8" codes, or "float32" with a DEQUANTIZE at the end.
-    metadata: dict from name to bytes, written to the model's metadata buffers.
+      input_type: "int8": the input tensor holds the codes of `QuantizeInput`. "uint8": the same codes plus
+        128, with one exact QUANTIZE in front. "float32": a QUANTIZE of the float image in front.
+      output_type: "int8" codes, or "float32" with a DEQUANTIZE at the end.
+      metadata: dict from name to bytes, written to the model's metadata buffers.
 
     Raises TypeError for a layer that has no TFLite operator, ValueError for an option outside its set, a
     model folded for the other storage, or a layer that is used twice.
@@ -47,8 +45,9 @@ def convert(folded, *, weight_storage="int8", input_type="uint8", output_type="i
     nodes = _nodes(folded)
     context = Context(writer, {name: _shape(name, node.output_shapes) for name, node in nodes.items()})
     inputs, produced = {}, {}
+    in_front = _in_front_of_the_file(folded, nodes)
     for layer in folded.layers:
-        if isinstance(layer, InputLayer):
+        if layer.name in in_front:
             continue
         sources = [tensor._keras_history.layer for tensor in nodes[layer.name].keras_inputs]
         if isinstance(layer, QuantizeInput):
@@ -86,6 +85,16 @@ def _check_storage(folded, weight_storage):
             f"weight_storage is {weight_storage!r}, but the model was folded for {actual!r}. "
             f"Fold it again with weight_storage={weight_storage!r}."
         )
+
+
+def _in_front_of_the_file(folded, nodes):
+    """Names of the input layers and of what lies between them and `QuantizeInput` (the image's rescaling)."""
+    names, pending = set(), [layer.name for layer in folded.layers if isinstance(layer, QuantizeInput)]
+    while pending:
+        sources = {tensor._keras_history.layer.name for tensor in nodes[pending.pop()].keras_inputs}
+        pending += sources - names
+        names |= sources
+    return names
 
 
 def _nodes(folded):

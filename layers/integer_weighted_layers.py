@@ -40,12 +40,18 @@ def finer_codes(codes, scales, *, bits):
 class WeightedLayer(IntegerLayer):
     """Base of the three: weights, requantization and the choice of an exact accumulation.
 
-    weight_codes: int array in the layout of the Keras layer; weight_scales: float32, one per output channel
-    (a single one for dense); bias_codes: int32, one per output channel, on the grid s_in * s_w. All three are
-    None only when a saved model is loaded, which fills them in. weight_storage: "int8" or "int4" (codes in
-    -8..7, two per byte). activation_bits, weight_bits: the widths that input and weights were trained at; they
-    do not change the arithmetic, the file records them. Raises ValueError for codes outside the storage, wrong shapes, or an accumulator
-    that could leave int32.
+    Args:
+      weight_codes: int array in the layout of the Keras layer. This, scales and bias are None only when a
+        saved model is loaded, which fills them in.
+      weight_scales: float32, one per output channel (a dense layer may have a single one).
+      bias_codes: int32, one per output channel, on the grid s_in * s_w.
+      activation: fused activation, "linear", "relu" or "relu6".
+      weight_storage: "int8" or "int4" (codes in -8..7, two per byte).
+      activation_bits, weight_bits: the widths that input and weights were trained at; they do not change the
+        arithmetic, the file records them.
+
+    Raises:
+      ValueError: for codes outside the storage, wrong shapes, or an accumulator that could leave int32.
     """
 
     output_axes = (-1,)
@@ -214,16 +220,24 @@ class IntegerDepthwiseConv2D(_Windowed):
 
 @register
 class IntegerDense(WeightedLayer):
-    """FULLY_CONNECTED on [N, in]. weight_codes [in, out]; one weight scale."""
+    """FULLY_CONNECTED on [N, in]. weight_codes [in, out]; one weight scale, or one per output if `per_channel`."""
+
+    def __init__(self, *, per_channel=False, **kwargs):
+        self.per_channel = bool(per_channel)  # the base asks for `scale_count`
+        super().__init__(**kwargs)
 
     @property
     def scale_count(self):
-        """One scale for the whole tensor."""
-        return 1
+        """One scale for the whole tensor, or one per output."""
+        return self.output_channels if self.per_channel else 1
 
     def linear(self, inputs, weights):
         """Matrix product."""
         return tf.linalg.matmul(inputs, weights)
+
+    def get_config(self):
+        """Config with `per_channel`."""
+        return {**super().get_config(), "per_channel": self.per_channel}
 
 
 def pair(name, value):

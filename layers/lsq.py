@@ -71,6 +71,11 @@ def initial_step_size(x: tf.Tensor, *, high: float, axes: list[int] | None = Non
     return tf.maximum(2.0 * mean / tf.sqrt(tf.cast(high, x.dtype)), STEP_SIZE_FLOOR)
 
 
+def covering_step_size(x: tf.Tensor, *, high: float) -> tf.Tensor:
+    """The step size max|x| / high whose grid clips nothing of x, kept above `STEP_SIZE_FLOOR`."""
+    return tf.maximum(tf.reduce_max(tf.abs(x)) / tf.cast(high, x.dtype), STEP_SIZE_FLOOR)
+
+
 def fake_quantize(x, step_size, *, low, high, gradient_scale, fused: bool = False) -> tf.Tensor:
     """Quantizes x to the grid of `step_size` and back, with LSQ's gradients for both.
 
@@ -92,7 +97,7 @@ def fake_quantize(x, step_size, *, low, high, gradient_scale, fused: bool = Fals
     @tf.custom_gradient
     def quantize(x, step_size):
         def gradient(upstream):
-            return backward(x, step_size, upstream, low, high, tf.constant(gradient_scale, tf.float32))
+            return backward(x, step_size, upstream, low, high, tf.cast(gradient_scale, tf.float32))
 
         return forward(x, step_size, low, high), gradient
 
@@ -182,7 +187,7 @@ def _sum_to_shape_of(step_size, per_element):
 
 def _sum_all(x):
     # Over the batch first: XLA vectorises that sum, and short sums of partial sums lose fewer bits.
-    return tf.reduce_sum(tf.reduce_sum(x, axis=0))
+    return tf.reduce_sum(tf.reduce_sum(x, axis=0)) if x.shape.rank else x
 
 
 def _fused(function):

@@ -38,9 +38,9 @@ class MultiBranchQuantizer(keras.layers.Layer):
 
     def __init__(self, *, bit_widths, signed: bool, **kwargs):
         super().__init__(**kwargs)
+        self.ranges = tuple(lsq.code_range(bits, signed=signed) for bits in bit_widths)
         self.bit_widths = tuple(int(bits) for bits in bit_widths)
         self.signed = bool(signed)
-        self.ranges = tuple(lsq.code_range(bits, signed=self.signed) for bits in self.bit_widths)
 
     def build(self, input_shape):
         """Creates step sizes, alpha and the initialised flags."""
@@ -71,13 +71,12 @@ class MultiBranchQuantizer(keras.layers.Layer):
         if branch == MIXED:
             probabilities = tf.nn.softmax(self.alpha)
             return lsq.mix_branches(x, self.step_sizes, probabilities, ranges=self.ranges, fused=fused)
+        settings = [(low, high, lsq.gradient_scale(elements, high)) for low, high in self.ranges]
         if branch is None:
             branch = tf.argmax(self.alpha)
-            low, high = tf.unstack(tf.gather(tf.constant(self.ranges, tf.float32), branch))
-            scale = 1.0
-        elif branch in range(len(self.ranges)):
-            low, high = self.ranges[branch]
-            scale = lsq.gradient_scale(elements, high)
+            low, high, scale = tf.unstack(tf.gather(tf.constant(settings, tf.float32), branch))
+        elif branch in range(len(settings)):
+            low, high, scale = settings[branch]
         else:
             self._refuse(branch)
         step_size = self.step_sizes[branch]

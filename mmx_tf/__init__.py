@@ -17,8 +17,13 @@ import os as _os
 # TensorFlow reads these when it is first imported: one line of ours is worth more than a screen of its own.
 _os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+from mmx_tf.quiet import without_native_noise as _without_native_noise  # noqa: E402
+
+with _without_native_noise():
+    import tensorflow_model_optimization as _  # noqa: F401 (loads TensorFlow and Keras)
+
 from export.verify import VerificationReport, verify  # noqa: E402
-from mmx_tf import models  # noqa: E402
+from mmx_tf import data, models, report  # noqa: E402
 from mmx_tf.augment import augment  # noqa: E402
 from mmx_tf.bit_selection import BitSelection  # noqa: E402
 from mmx_tf.bops import count_bops  # noqa: E402
@@ -35,9 +40,11 @@ __all__ = [
     "augment",
     "convert",
     "count_bops",
+    "data",
     "fold",
     "load_model",
     "models",
     "rebuild",
+    "report",
     "verify",
 ]

@@ -3,15 +3,19 @@
 >>> search = augment(float_model, bit_widths=(8, 4, 3), weight_bits=4, target_bops=5.3e9)
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import tf_keras as keras
+from absl import logging
 
 from layers.activation_quantizer import ActivationQuantizer
 from layers.multi_branch_quantizer import MultiBranchQuantizer
-from mmx_tf import bops, canonical, graph, signs
+from mmx_tf import bops, canonical, carriers, graph, signs
 from mmx_tf.budget import Budget
 from mmx_tf.search import SearchModel, quantizer_name
+
+
+WITHOUT_INTEGER_FORM = ("TFOpLambda", "Activation", "Softmax", "Multiply")
 
 
 def augment(
@@ -43,11 +47,13 @@ def augment(
       meta_epochs: epochs of bit-meta steps alone.
 
     Raises:
-      ValueError: for bit-widths out of range, two budgets, or a `signed` key that names no layer.
+      ValueError: for bits that are no integers in 2..8, two budgets, or a `signed` key that names no layer.
       UnsupportedLayerError: for a layer that cannot be handled.
       UnreachableBudgetError: if no choice of bits meets the budget.
     """
     bit_widths = _checked_bit_widths(bit_widths)
+    weight_bits = _checked_bits("weight_bits", weight_bits)
+    first_last_bits = _checked_bits("first_last_bits", first_last_bits)
     if target_bops is not None and target_average_bits is not None:
         raise ValueError(
             f"target_bops={target_bops!r} and target_average_bits={target_average_bits!r}: give one budget."
@@ -59,11 +65,12 @@ def augment(
             f"model {float_model.name!r} has {len(costs)} weighted layers and all of them are first or last "
             "layers, which keep their bits: there is nothing to search."
         )
-    budget = Budget(costs, bit_widths, int(weight_bits), int(first_last_bits))
+    budget = Budget(costs, bit_widths, weight_bits, first_last_bits)
     if target_average_bits is not None:
         target_bops = budget.bops_at(target_average_bits)
     if target_bops is not None:
-        budget = Budget(costs, bit_widths, int(weight_bits), int(first_last_bits), int(target_bops))
+        budget = Budget(costs, bit_widths, weight_bits, first_last_bits, int(target_bops))
+    _warn_of_what_cannot_be_exported(network)
     return SearchModel(
         network=_with_quantizers(network, budget, dict(signed or {})),
         budget=budget,
@@ -73,13 +80,35 @@ def augment(
     )
 
 
+def _warn_of_what_cannot_be_exported(network) -> None:
+    without = [
+        f"{layer.name!r} ({type(layer).__name__})"
+        for layer in network.layers
+        if type(layer).__name__ in WITHOUT_INTEGER_FORM
+        and not (carriers.is_softmax(layer) and layer.output.node.layer is network.output.node.layer)
+    ]
+    if without:
+        logging.warning(
+            "%s can be searched and fine-tuned, but has no integer form yet: fold will refuse it. Layers "
+            "concerned: %s.",
+            network.name,
+            ", ".join(without),
+        )
+
+
 def _checked_bit_widths(bit_widths) -> tuple[int, ...]:
-    widths = tuple(bit_widths)
+    widths = tuple(bit_widths) if isinstance(bit_widths, Iterable) else ()
     if not widths or any(width not in range(2, 9) for width in widths) or len(set(widths)) != len(widths):
         raise ValueError(
             f"bit_widths={bit_widths!r}: candidates are distinct integers in 2..8, for example (8, 4, 3)."
         )
     return tuple(int(width) for width in widths)
+
+
+def _checked_bits(name: str, bits) -> int:
+    if bits not in range(2, 9):
+        raise ValueError(f"{name}={bits!r}: an integer in 2..8.")
+    return int(bits)
 
 
 def _with_quantizers(network, budget: Budget, signed: dict[str, bool]) -> keras.Model:

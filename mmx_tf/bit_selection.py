@@ -114,12 +114,12 @@ class BitSelection:
                 target_bops=document["target_bops"],
             )
             recorded = document["bops"]
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise SelectionMismatchError(f"the bit selection is damaged: {error!r}.") from error
         if recorded != selection.bops:
             raise SelectionMismatchError(
-                f"the bit selection records {recorded} BOPs but its layers add up to {selection.bops}: it was "
-                "edited or damaged."
+                f"the bit selection records {recorded} BOPs but its layers add up to {selection.bops}: it "
+                "was edited or damaged."
             )
         return selection
 
@@ -145,7 +145,7 @@ class BitSelection:
             raise SelectionMismatchError(f"{path}: {error}") from error
 
     def check_fits(self, reference: "BitSelection") -> None:
-        """Checks that this selection is of the same network as `reference`, and its bits among the candidates.
+        """Checks that this selection is of the same network as `reference`, its bits among the candidates.
 
         Raises:
           SelectionMismatchError: listing every layer that differs.

@@ -29,7 +29,7 @@ class LayerCost:
       kind: "conv", "depthwise" or "dense".
       macs: multiply-accumulates.
       weights: elements of the kernel.
-      input_elements: elements of the input tensor.
+      input_elements: elements of the input tensor, without the zeros of a padding layer.
       end: whether it is a first or last layer: no weighted layer before it, or none after it.
     """
 
@@ -47,7 +47,8 @@ def layer_costs(network: keras.Model) -> list[LayerCost]:
     reached: dict[int, set] = {}
     calls = graph.nodes(network)
     for node in calls:
-        upstream = set().union(*(reached.get(id(t), set()) for t in tf.nest.flatten(node.call_args)))
+        tensors = tf.nest.flatten((node.call_args, node.call_kwargs))
+        upstream = set().union(*(reached.get(id(tensor), set()) for tensor in tensors))
         if type(node.layer).__name__ in canonical.WEIGHTED:
             if upstream:
                 before.add(node.layer.name)
@@ -112,6 +113,12 @@ def _cost(node, *, end) -> LayerCost:
         kind=kind,
         macs=positions * weights,
         weights=weights,
-        input_elements=math.prod(node.call_args[0].shape[1:]),
+        input_elements=math.prod(_before_padding(node.call_args[0]).shape[1:]),
         end=end,
     )
+
+
+def _before_padding(tensor):
+    while type(tensor.node.layer).__name__ == "ZeroPadding2D":
+        tensor = tensor.node.call_args[0]
+    return tensor

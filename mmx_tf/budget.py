@@ -52,9 +52,10 @@ class Budget:
         low, high = self.reachable
         if self.target_bops is not None and not low <= self.target_bops <= high:
             raise UnreachableBudgetError(
-                f"target_bops={self.target_bops} ({self.target_bops / 1e9:.4g} GBOPs) is out of reach: with "
-                f"candidates {self.bit_widths} and {self.weight_bits}-bit weights this network takes {low} to "
-                f"{high} BOPs ({low / 1e9:.4g} to {high / 1e9:.4g} GBOPs)."
+                f"target_bops={self.target_bops} ({self.target_bops / 1e9:.4g} GBOPs) is out of reach: "
+                f"with candidates {self.bit_widths} and {self.weight_bits}-bit weights this network "
+                f"takes {low} to {high} BOPs ({low / 1e9:.4g} to {high / 1e9:.4g} GBOPs), on average "
+                f"{min(self.bit_widths)} to {max(self.bit_widths)} bits."
             )
 
     @property

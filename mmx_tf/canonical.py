@@ -2,8 +2,9 @@
 
 A canonical network is functional and flat; it computes what the user's network computes. Nested models are
 inlined; a SeparableConv2D is a DepthwiseConv2D and a 1x1 Conv2D; an activation inside a layer is a layer of
-its own; ReLU has one spelling; every layer is called once. All layers are new, so the user's network is left
-untouched.
+its own; ReLU has one spelling, linear activations are gone; Add and Multiply take two inputs; every layer is
+called once. Everything is float32 and trainable, whatever was frozen: quantization changes what each layer
+sees, so each has to follow. All layers are new, so the user's network is left untouched.
 """
 
 import tf_keras as keras
@@ -17,6 +18,7 @@ SUPPORTED = (
     "Dropout", "Rescaling", "TFOpLambda",
 )  # fmt: skip
 REWRITTEN = ("SeparableConv2D",)
+BINARY = ("Add", "Multiply")
 
 
 class UnsupportedLayerError(ValueError):
@@ -39,7 +41,7 @@ def canonicalize(network: keras.Model) -> keras.Model:
     """
     _check_network(network)
     seen: set[int] = set()
-    taken: set[str] = set()
+    names = _Names(network)
 
     def call(layer, args, kwargs):
         if id(layer) in seen and layer.weights:
@@ -51,14 +53,25 @@ def canonicalize(network: keras.Model) -> keras.Model:
             )
         seen.add(id(layer))
         _check_layer(layer)
-        clones = _clones(layer, taken)
-        value = clones[0](*args, **kwargs)
-        for clone in clones[1:]:
-            value = clone(value)
+        _check_call(layer, args, kwargs)
+        kwargs = {key: value for key, value in kwargs.items() if key != "training"}
+        if type(layer).__name__ in BINARY:
+            return _chain(layer, args[0], names)
+        clones = _clones(layer, names)
+        value = args[0]
+        for clone in clones:
+            value = clone(value, *args[1:], **kwargs)
+            args, kwargs = args[:1], {}
         _copy_weights(layer, clones)
+        if isinstance(value, (list, tuple)):
+            raise UnsupportedLayerError(
+                layer,
+                f"gives {len(value)} tensors.",
+                "Quantizers follow single tensors: use layers with one output each.",
+            )
         return value
 
-    inputs = keras.Input(network.input_shape[1:], name=network.inputs[0].node.layer.name)
+    inputs = keras.Input(network.inputs[0].shape[1:], name=names.own(network.inputs[0].node.layer.name))
     return keras.Model(inputs, graph.replay(network, inputs, call), name=network.name)
 
 
@@ -82,7 +95,7 @@ def _check_network(network):
         raise ValueError(
             f"model {network.name!r} has {len(network.inputs)} inputs; exactly one image is allowed."
         )
-    shape = network.input_shape
+    shape = tuple(network.inputs[0].shape)
     if len(shape) != 4 or None in shape[1:]:
         raise ValueError(
             f"model {network.name!r} takes inputs of shape {shape}; an image network takes (None, height, "
@@ -92,7 +105,9 @@ def _check_network(network):
 
 def _check_layer(layer):
     kind = type(layer).__name__
-    if kind not in WEIGHTED + SUPPORTED + REWRITTEN:
+    # A custom class may have the name of a Keras one.
+    known = type(layer).__module__.startswith("tf_keras.")
+    if not known or kind not in WEIGHTED + SUPPORTED + REWRITTEN:
         raise UnsupportedLayerError(
             layer,
             "cannot be handled.",
@@ -109,47 +124,110 @@ def _check_layer(layer):
         )
 
 
-def _clones(layer, taken) -> list[keras.layers.Layer]:
-    config = layer.get_config()
-    name = config["name"]
-    while name in taken:
-        # Nested models may repeat a name; in one flat network each is its own.
-        name += "_1"
-    taken.add(name)
-    config["name"] = name
+def _check_call(layer, args, kwargs):
+    if kwargs.get("training") is True:
+        raise UnsupportedLayerError(
+            layer,
+            "is called with training=True, also when the network is not trained.",
+            "A deployed network has no training mode: build the network without this argument.",
+        )
+    if type(layer).__name__ == "BatchNormalization" and list(layer.axis) != [args[0].shape.rank - 1]:
+        raise UnsupportedLayerError(
+            layer, f"normalizes axis {list(layer.axis)}.", "Build it with axis=-1, the channels."
+        )
+
+
+class _Names:
+    """Hands out layer names: the user's own as far as they are unique, ours never in the user's way."""
+
+    def __init__(self, network):
+        self._users = _layer_names(network)
+        self._taken: set[str] = set()
+
+    def own(self, name: str) -> str:
+        """The name for a layer that the user called `name`; nested models may repeat a name."""
+        return self.new(name) if name in self._taken else self._take(name)
+
+    def new(self, name: str) -> str:
+        """A name like `name` that nobody has."""
+        while name in self._taken or name in self._users:
+            name += "_1"
+        return self._take(name)
+
+    def _take(self, name):
+        self._taken.add(name)
+        return name
+
+
+def _layer_names(network) -> set[str]:
+    names = {network.inputs[0].node.layer.name}
+    for node in graph.nodes(network):
+        names |= _layer_names(node.layer) if graph.is_network(node.layer) else {node.layer.name}
+    return names
+
+
+def _chain(layer, values, names: _Names):
+    """a + b + c as (a + b) + c: the exported addition and product take two tensors."""
+    name, total = names.own(layer.name), values[0]
+    for count, value in enumerate(values[1:], start=2):
+        last = count == len(values)
+        total = type(layer)(name=name if last else names.new(f"{name}_{count}"))([total, value])
+    return total
+
+
+def _clones(layer, names: _Names) -> list[keras.layers.Layer]:
+    """New layers that together do what `layer` does; none for a linear activation."""
     kind = type(layer).__name__
+    config = layer.get_config()
+    if kind == "Activation" and config["activation"] == "linear":
+        return []
+    config["name"] = names.own(config["name"])
+    config["trainable"] = True
+    if kind == "TFOpLambda":
+        return [type(layer).from_config(config)]
+    # Not the layer's own policy, which may be mixed precision.
+    config["dtype"] = "float32"
     if kind == "SeparableConv2D":
-        return _split_separable(config)
+        return _split_separable(layer, config, names)
     if kind in WEIGHTED:
-        activation = config["activation"]
-        config["activation"] = "linear"
-        clone = type(layer).from_config(config)
-        return [clone] if activation == "linear" else [clone, _activation(activation, f"{name}_activation")]
+        activation, config["activation"] = config["activation"], "linear"
+        return [type(layer).from_config(config), *_fused_activation(layer, activation, config["name"], names)]
     if kind == "Activation":
-        return [_activation(config["activation"], name)]
+        return [_activation(layer, config["activation"], config["name"])]
     return [type(layer).from_config(config)]
 
 
-def _activation(activation, name):
-    if activation == "relu":
-        return keras.layers.ReLU(name=name)
-    if activation == "relu6" or activation is keras.activations.relu:
+def _fused_activation(layer, activation, name, names: _Names) -> list[keras.layers.Layer]:
+    return [] if activation == "linear" else [_activation(layer, activation, names.new(f"{name}_activation"))]
+
+
+def _activation(layer, activation, name):
+    if isinstance(activation, dict) and activation.get("class_name") in SUPPORTED:
+        # A layer object given as activation=.
+        config = {**activation["config"], "name": name, "trainable": True, "dtype": "float32"}
+        return getattr(keras.layers, activation["class_name"]).from_config(config)
+    if not isinstance(activation, str):
+        raise UnsupportedLayerError(
+            layer,
+            "has an activation that is a function or class of its own.",
+            "Use one that Keras has by name, for example 'relu', 'relu6' or 'sigmoid'.",
+        )
+    if activation in ("relu", "relu6"):
         return keras.layers.ReLU(6.0 if activation == "relu6" else None, name=name)
     return keras.layers.Activation(activation, name=name)
 
 
-def _split_separable(config):
-    name, activation = config["name"], config["activation"]
+def _split_separable(layer, config, names: _Names):
+    name = config["name"]
     depthwise = keras.layers.DepthwiseConv2D(
         config["kernel_size"], strides=config["strides"], padding=config["padding"],
         depth_multiplier=config["depth_multiplier"], dilation_rate=config["dilation_rate"], use_bias=False,
-        name=f"{name}_depthwise",
+        name=names.new(f"{name}_depthwise"),
     )  # fmt: skip
     pointwise = keras.layers.Conv2D(
-        config["filters"], 1, use_bias=config["use_bias"], name=f"{name}_pointwise"
+        config["filters"], 1, use_bias=config["use_bias"], name=names.new(f"{name}_pointwise")
     )
-    layers = [depthwise, pointwise]
-    return layers if activation == "linear" else [*layers, _activation(activation, f"{name}_activation")]
+    return [depthwise, pointwise, *_fused_activation(layer, config["activation"], name, names)]
 
 
 def _copy_weights(layer, clones):

@@ -88,7 +88,7 @@ def plan(network: keras.Model) -> dict[int, ActivationQuantizer]:
     for tensor_id, name in needing:
         if root(tensor_id) not in carriers:
             carriers[root(tensor_id)] = ActivationQuantizer(
-                bits=8, signed=signed[root(tensor_id)], name=f"{name}_carrier"
+                bits=8, signed=signed[root(tensor_id)], covering=True, name=f"{name}_carrier"
             )
         plan[tensor_id] = carriers[root(tensor_id)]
     return plan
@@ -98,7 +98,7 @@ def _stays_unquantized(node, uses, outputs_of_layer) -> bool:
     """Whether the output is inside a fused operator, comes from a quantizer, or feeds exactly one."""
     layer = node.layer
     consumers = uses.get(id(node.outputs), [])
-    if is_quantizer(layer) or type(layer).__name__ == "Rescaling":
+    if is_quantizer(layer):
         return True
     if is_softmax(layer) and consumers == [None]:
         return True
@@ -119,12 +119,12 @@ def _follows_weighted(node, uses) -> bool:
 
 
 def _only_feeds_one_quantizer(tensor, uses, outputs_of_layer) -> bool:
-    """Follows commuting layers; a Rescaling of the image is part of the input's quantization."""
+    """Follows commuting layers; what feeds a Rescaling of the image is not quantized, its output is."""
     consumers = uses.get(id(tensor), [])
     if len(consumers) != 1 or consumers[0] is None:
         return False
-    if is_quantizer(consumers[0]):
+    if is_quantizer(consumers[0]) or type(consumers[0]).__name__ == "Rescaling":
         return True
-    if type(consumers[0]).__name__ in (*COMMUTING, "Rescaling"):
+    if type(consumers[0]).__name__ in COMMUTING:
         return _only_feeds_one_quantizer(outputs_of_layer[consumers[0].name], uses, outputs_of_layer)
     return False

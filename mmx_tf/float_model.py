@@ -1,5 +1,8 @@
 """The float network a run starts from: a file, Keras's ImageNet weights, or one trained here."""
 
+import json
+import zipfile
+
 import tf_keras as keras
 
 from mmx_tf import canonical, models
@@ -7,6 +10,8 @@ from mmx_tf.data import ImageData
 from mmx_tf.recipe import Recipe, RecipeError
 from mmx_tf.recipe_checks import IMAGENET_WEIGHTS
 from mmx_tf.saving import load_model
+
+MAX_REASON = 400
 
 
 def load_or_build(recipe: Recipe, data: ImageData) -> tuple[keras.Model, bool]:
@@ -19,10 +24,7 @@ def load_or_build(recipe: Recipe, data: ImageData) -> tuple[keras.Model, bool]:
       RecipeError: if the file cannot be read, is no image classifier, or does not fit the dataset.
     """
     if recipe.float_model and recipe.float_model != IMAGENET_WEIGHTS:
-        try:
-            model = load_model(recipe.float_model)
-        except ValueError as error:
-            raise RecipeError(f"--float_model={recipe.float_model} cannot be loaded: {error}") from error
+        model = _load(recipe.float_model)
         _check(model, recipe, data)
         return model, True
     model = models.build(
@@ -42,6 +44,35 @@ def gives_probabilities(model: keras.Model) -> bool:
     return getattr(last, "activation", None) is keras.activations.softmax
 
 
+def _load(path: str) -> keras.Model:
+    try:
+        return load_model(path)
+    except ValueError as error:
+        if _keras_version(path).startswith("3"):
+            reason = (
+                "it was saved by Keras 3. Build the same network with `import tf_keras`, copy the weights "
+                "with set_weights, and save that."
+            )
+        elif "Lambda layer" in str(error):
+            reason = (
+                "it holds a Lambda layer, whose Python code is never run from a file. Rebuild the network "
+                "with ordinary layers."
+            )
+        else:
+            reason = " ".join(str(error).split())
+            reason = reason if len(reason) <= MAX_REASON else reason[:MAX_REASON] + " ..."
+        raise RecipeError(f"--float_model={path} cannot be loaded: {reason}") from error
+
+
+def _keras_version(path: str) -> str:
+    """The version of Keras that wrote a .keras file; "" when the file does not say."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return json.loads(archive.read("metadata.json")).get("keras_version", "")
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return ""
+
+
 def _check(model, recipe: Recipe, data: ImageData) -> None:
     name = f"--float_model={recipe.float_model}"
     try:
@@ -50,18 +81,24 @@ def _check(model, recipe: Recipe, data: ImageData) -> None:
         raise RecipeError(f"{name} cannot be used: {error}") from error
     if len(model.outputs) != 1 or len(model.output_shape) != 2:
         raise RecipeError(
-            f"{name} is not an image classifier: its output shape is {model.output_shape}; one output of shape "
-            f"(None, classes) is needed."
+            f"{name} is not an image classifier: its output shape is {model.output_shape}; one output of "
+            "shape (None, classes) is needed."
         )
     if model.output_shape[-1] != data.num_classes:
         raise RecipeError(
-            f"{name} has {model.output_shape[-1]} classes, but the dataset {data.name} has {data.num_classes}. "
-            "Give the dataset that the network was trained on with --dataset, or another network."
+            f"{name} has {model.output_shape[-1]} classes, but the dataset {data.name} has "
+            f"{data.num_classes}. Give the dataset that the network was trained on with --dataset, or "
+            "another network."
         )
     if model.input_shape[1:] != data.image_shape:
         height, width, channels = model.input_shape[1:]
+        if height != width:
+            advice = "Images are square here: give a network whose input is."
+        elif channels != data.image_shape[2]:
+            advice = f"Give a network for images of {data.image_shape[2]} channel(s), or another --dataset."
+        else:
+            advice = f"Set --image_size={height}."
         raise RecipeError(
             f"{name} takes images of shape {(height, width, channels)}, but the dataset {data.name} gives "
-            f"{data.image_shape}. Set --image_size={height}, or give a network with {data.image_shape[2]} "
-            "channels."
+            f"{data.image_shape}. {advice}"
         )

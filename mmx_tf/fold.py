@@ -31,7 +31,7 @@ from layers.integer_shape_layers import (
 )
 from layers.integer_weighted_layers import IntegerConv2D, IntegerDense, IntegerDepthwiseConv2D
 from layers.quantize_configs import QuantizeWrapper
-from mmx_tf import carriers, graph
+from mmx_tf import canonical, carriers, graph
 from mmx_tf.folded_weights import folded_weights
 
 
@@ -135,6 +135,10 @@ class _Folder:
 
     def _weighted(self, wrapper, value):
         layer = wrapper.layer
+        if isinstance(layer, keras.layers.Dense) and len(value.tensor.shape) != 2:
+            raise FoldError(
+                layer, f"its input has shape {value.tensor.shape}; a dense layer takes (None, features)."
+            )
 
         def emit(output_grid, activation):
             weights = folded_weights(
@@ -150,7 +154,7 @@ class _Folder:
                 **dataclasses.asdict(weights),
             )
             if isinstance(layer, keras.layers.Dense):
-                return IntegerDense(**common)(value.tensor)
+                return IntegerDense(per_channel=weights.weight_scales.size > 1, **common)(value.tensor)
             window = dict(strides=layer.strides, padding=layer.padding, dilation_rate=layer.dilation_rate)
             depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
             return (IntegerDepthwiseConv2D if depthwise else IntegerConv2D)(**common, **window)(value.tensor)
@@ -159,9 +163,9 @@ class _Folder:
         return pending
 
     def _BatchNormalization(self, layer, value):
-        fusable = isinstance(value, _Pending) and type(value.source).__name__ in ("Conv2D", "DepthwiseConv2D")
+        fusable = isinstance(value, _Pending) and type(value.source).__name__ in canonical.WEIGHTED
         if not fusable or value.batch_norm or value.activation != "linear":
-            raise FoldError(layer, "batch norm is folded only directly after a convolution.")
+            raise FoldError(layer, "batch norm is folded only directly after a weighted layer.")
         value.batch_norm = layer
         return value
 

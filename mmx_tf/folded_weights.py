@@ -18,7 +18,7 @@ class FoldedWeights:
 
     Attributes:
       weight_codes: int8, in the layout of the Keras kernel.
-      weight_scales: float32, one per output channel, or one for a dense layer.
+      weight_scales: float32, one per output channel, or one for a dense layer without batch norm.
       bias_codes: int32, one per output channel, on the grid input scale * weight scale.
       weight_storage: "int8" or "int4".
     """
@@ -49,7 +49,8 @@ def folded_weights(
     depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
     channels = int(np.prod(kernel.shape[2:])) if depthwise else kernel.shape[-1]
     dense = isinstance(layer, keras.layers.Dense)
-    scales = np.broadcast_to(steps.reshape(-1).astype(np.float64), (1 if dense else channels,)).copy()
+    single = dense and batch_norm is None and steps.size == 1
+    scales = np.broadcast_to(steps.reshape(-1).astype(np.float64), (1 if single else channels,)).copy()
     bias = layer.bias.numpy().astype(np.float64) if layer.use_bias else np.zeros(channels)
     if batch_norm is not None:
         factor, bias = _batch_norm_affine(batch_norm, bias)

@@ -65,11 +65,14 @@ def consumers(network: keras.Model) -> dict[int, list]:
 
     The network's outputs count as uses too: they appear as None. Nested models must have been inlined.
     """
-    uses: dict[int, list] = {}
-    for node in nodes(network):
-        for tensor in tf.nest.flatten((node.call_args, node.call_kwargs)):
-            if keras.backend.is_keras_tensor(tensor):
-                uses.setdefault(id(tensor), []).append(node.layer)
+    calls = nodes(network)
+    tensors = [*network.inputs, *tf.nest.flatten([node.outputs for node in calls])]
+    uses: dict[int, list] = {id(tensor): [] for tensor in tensors}
+    for node in calls:
+        # Numbers and None are among the arguments too.
+        for argument in tf.nest.flatten((node.call_args, node.call_kwargs)):
+            if id(argument) in uses:
+                uses[id(argument)].append(node.layer)
     for tensor in network.outputs:
-        uses.setdefault(id(tensor), []).append(None)
+        uses[id(tensor)].append(None)
     return uses

@@ -6,6 +6,8 @@
 >>> selection = search.bit_selection()
 """
 
+import dataclasses
+
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
@@ -242,6 +244,25 @@ class SearchModel(keras.Model):
             for cost in self.budget.costs
         )  # fmt: skip
         return BitSelection(self.budget.bit_widths, layers, self.budget.target_bops)
+
+    def get_config(self):
+        """Config of the network and the search's settings; optimizers are compiled anew."""
+        return {
+            "name": self.name,
+            "network": keras.saving.serialize_keras_object(self.network),
+            "budget": dataclasses.asdict(self.budget),
+            "regularizer_weight": self.regularizer_weight,
+            "meta_epochs": self.meta_epochs,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """The search model of a config that `get_config` made."""
+        network = keras.saving.deserialize_keras_object(config["network"], custom_objects=custom_objects)
+        budget = dict(config["budget"])
+        budget["costs"] = tuple(bops.LayerCost(**cost) for cost in budget["costs"])
+        budget["bit_widths"] = tuple(budget["bit_widths"])
+        return cls(**{**config, "network": network, "budget": Budget(**budget)})
 
     @property
     def metrics(self):

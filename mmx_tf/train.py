@@ -9,8 +9,9 @@ done, 2 flags or input that make no run (said in one paragraph, before any train
 
 import sys
 
-from absl import app, flags, logging
+from absl import app, flags
 
+from mmx_tf import quiet
 from mmx_tf import recipe as recipes
 from mmx_tf.data import DataError
 from mmx_tf.models.errors import ModelError
@@ -21,21 +22,21 @@ FLAGS = flags.FLAGS
 USAGE_EXIT_CODE = 2
 
 
-def parse_flags(argv: list[str]) -> list[str]:
-    """Parses the command line; an unknown flag or a bad value ends the program with one line and exit code 2."""
+def parse_flags(argv: list[str], flag_values: flags.FlagValues = FLAGS) -> list[str]:
+    """Parses the command line; an unknown flag or a bad value ends the program with exit code 2."""
     try:
-        return FLAGS(argv)
+        return flag_values(argv)
     except flags.Error as error:
         _refuse(f"{error}. `python -m mmx_tf.train --helpfull` lists the flags.")
 
 
-def main(argv: list[str]) -> None:
-    """Runs the recipe that the flags describe."""
+def main(argv: list[str], flag_values: flags.FlagValues = FLAGS) -> None:
+    """Runs the recipe that the flags describe; `argv` is what is left when they have been parsed."""
     if argv[1:]:
         _refuse(f"{argv[1]!r} is no flag; everything is given as --name=value.")
-    logging.set_verbosity(logging.INFO)
+    quiet.set_up_logging()
     try:
-        recipe = Recipe.from_flags(FLAGS)
+        recipe = Recipe.from_flags(flag_values)
         recipe.validate()
         run(recipe, command=" ".join(["python -m mmx_tf.train", *sys.argv[1:]]))
     except (RecipeError, DataError, ModelError) as error:
@@ -49,4 +50,7 @@ def _refuse(message: str):
 
 if __name__ == "__main__":
     recipes.define_flags()
+    flags.adopt_module_key_flags(recipes)  # --help shows the flags of the main module only.
+    # Before app.run, whose start-up already makes TensorFlow look for a GPU.
+    quiet.provoke_native_noise()
     app.run(main, flags_parser=parse_flags)

@@ -6,6 +6,8 @@ import sys
 import tf_keras as keras
 from absl import logging
 
+from layers.activation_quantizer import ActivationQuantizer
+from layers.lsq import STEP_SIZE_FLOOR
 from mmx_tf.checkpoints import EpochCheckpoint
 from mmx_tf.data import ImageData
 from mmx_tf.float_model import gives_probabilities
@@ -63,6 +65,21 @@ def train_fixed(workdir: Workdir, recipe: Recipe, data: ImageData, fixed: keras.
     _compile(fixed, _sgd(recipe, fixed, schedule))
     evaluation = data.evaluation(batch_size=recipe.batch_size, limit=recipe.eval_images)
     _fit(workdir, "train", fixed, dataset, epochs=recipe.train_epochs, validation_data=evaluation)
+    for name in collapsed_quantizers(fixed):
+        logging.warning(
+            "the step size of %s has collapsed to its floor, so that layer sees next to nothing; train again "
+            "with a lower --learning_rate.",
+            name,
+        )
+
+
+def collapsed_quantizers(network: keras.Model) -> list[str]:
+    """Names of the activation quantizers whose step size has fallen to the floor."""
+    return [
+        layer.name
+        for layer in network.layers
+        if isinstance(layer, ActivationQuantizer) and float(layer.step_size) <= 10 * STEP_SIZE_FLOOR
+    ]
 
 
 def top1(model: keras.Model, evaluation) -> float:

@@ -1,4 +1,4 @@
-"""The folder of one run: which recipe it belongs to, where its files are, what has been done and how long it took."""
+"""The folder of one run: which recipe it belongs to, where its files are, what was done and in what time."""
 
 import json
 import pathlib
@@ -30,18 +30,26 @@ class Workdir:
         flagfile = self.path("run.flags")
         try:
             if flagfile.exists():
-                self._check_same_run(recipe, Recipe.from_flagfile(flagfile.read_text()))
+                self._check_same_run(recipe, self._earlier(flagfile))
             elif self.root.exists() and any(self.root.iterdir()):
                 raise RecipeError(
-                    f"--workdir={self.root} holds files but no run.flags, so it is no workdir of a run. Give a "
-                    "new or empty folder."
+                    f"--workdir={self.root} holds files but no run.flags, so it is no workdir of a run. Give "
+                    "a new or empty folder."
                 )
-            self.path("checkpoints").mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(parents=True, exist_ok=True)
+            # First of all files: a folder without it is refused.
             write_atomically(flagfile, recipe.to_flagfile())
+            self.path("checkpoints").mkdir(exist_ok=True)
+            if self._state_file.exists():
+                self.state = json.loads(self._state_file.read_text())
         except OSError as error:
-            raise RecipeError(f"--workdir={self.root} cannot be used: {error}.") from error
-        if self._state_file.exists():
-            self.state = json.loads(self._state_file.read_text())
+            raise RecipeError(
+                f"--workdir={self.root} cannot be used: {error}. Give a folder that can be made and written."
+            ) from error
+        except ValueError as error:
+            if isinstance(error, RecipeError):
+                raise
+            raise RecipeError(f"{self._state_file} cannot be read: {error}. Give a new --workdir.") from error
 
     def path(self, *parts: str) -> pathlib.Path:
         """A path inside the folder."""
@@ -66,6 +74,14 @@ class Workdir:
     @property
     def _state_file(self) -> pathlib.Path:
         return self.path("checkpoints", "state.json")
+
+    def _earlier(self, flagfile: pathlib.Path) -> Recipe:
+        try:
+            return Recipe.from_flagfile(flagfile.read_text())
+        except ValueError as error:  # not one of our flagfiles, or not even a text
+            raise RecipeError(
+                f"{flagfile} does not describe a run of this program: {error} Give a new --workdir."
+            ) from error
 
     def _check_same_run(self, recipe: Recipe, earlier: Recipe) -> None:
         differences = recipe.differences(earlier)

@@ -201,18 +201,17 @@ def test_int8_baseline_is_integer_throughout_and_close(models):
 
 
 @pytest.mark.parametrize(
-    ("images", "input_type", "message"),
+    ("images", "message"),
     [
-        (np.zeros((0, 8, 8, 1)), "int8", r"shape \(0, 8, 8, 1\) do not fit"),
-        (np.zeros((2, 8, 8)), "int8", r"shape \(n, 8, 8, 1\)"),
-        (np.zeros((2, 9, 8, 1)), "int8", r"shape \(2, 9, 8, 1\) do not fit"),
-        (np.zeros((2, 8, 8, 1)), "int4", "input_type='int4': use 'int8' or 'uint8'"),
+        (np.zeros((0, 8, 8, 1)), r"shape \(0, 8, 8, 1\) do not fit"),
+        (np.zeros((2, 8, 8)), r"shape \(n, 8, 8, 1\)"),
+        (np.zeros((2, 9, 8, 1)), r"shape \(2, 9, 8, 1\) do not fit"),
     ],
 )
-def test_int8_baseline_refuses(images, input_type, message):
+def test_int8_baseline_refuses(images, message):
     model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(2)])
     with pytest.raises(ValueError, match=message):
-        int8_baseline(model, images, input_type=input_type)
+        int8_baseline(model, images)
 
 
 def test_empty_calls_are_refused(models):

@@ -1,0 +1,312 @@
+"""The canonical form computes what the user's network computes, and leaves that network alone."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras as keras
+
+from mmx_tf.canonical import canonicalize, weighted_layers
+
+layers = keras.layers
+
+
+def classes_of(network):
+    return [type(layer).__name__ for layer in network.layers[1:]]
+
+
+def names_of(network):
+    return [layer.name for layer in network.layers[1:]]
+
+
+def functional(body, shape=(8, 8, 3)):
+    inputs = keras.Input(shape, name="image")
+    return keras.Model(inputs, body(inputs))
+
+
+def checked(model, seed=0):
+    """Canonicalizes with random weights; asserts equal outputs and an untouched model."""
+    rng = np.random.default_rng(seed)
+    # Positive values serve batch-norm variances too; images of both signs exercise the activations.
+    model.set_weights([rng.uniform(0.2, 1, w.shape) * rng.choice([0.5, 0.7]) for w in model.get_weights()])
+    images = rng.normal(size=(2, *model.inputs[0].shape[1:])).astype(np.float32)
+    expected, weights, config = model(images), model.get_weights(), model.get_config()
+    variables = [id(v) for v in model.variables]
+    network = canonicalize(model)
+    for ours, theirs in zip(tf.nest.flatten(network(images)), tf.nest.flatten(expected), strict=True):
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-6, atol=1e-6)
+        assert np.ptp(theirs.numpy()) > 0
+    # Training the canonical network must not reach the user's.
+    network.set_weights([w * 0 for w in network.get_weights()])
+    np.testing.assert_array_equal(model(images), expected)
+    assert [id(v) for v in model.variables] == variables
+    assert model.get_config() == config
+    for before, after in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+    assert len({layer.name for layer in network.layers}) == len(network.layers)
+    return network
+
+
+@pytest.mark.parametrize("activation", ["relu", "relu6", "sigmoid", "tanh", tf.nn.relu6, layers.ReLU(2.0)])
+def test_an_activation_inside_a_layer_becomes_a_layer(activation):
+    network = checked(functional(layers.Conv2D(4, 3, strides=2, activation=activation, name="c")))
+    assert names_of(network) == ["c", "c_activation"]
+    assert network.get_layer("c").get_config()["activation"] == "linear"
+
+
+@pytest.mark.parametrize(
+    ("activation", "limit"),
+    [("relu", None), ("relu6", 6.0), (tf.nn.relu, None), (tf.nn.relu6, 6.0), (keras.activations.relu, None)]
+    + [(layers.ReLU(6.0), 6.0)],
+)
+def test_relu_has_one_spelling(activation, limit):
+    for body in (layers.Conv2D(2, 1, activation=activation), layers.Activation(activation)):
+        if isinstance(activation, layers.Layer) and isinstance(body, layers.Activation):
+            continue
+        relu = checked(functional(body)).layers[-1]
+        assert type(relu) is layers.ReLU
+        assert relu.max_value == limit and relu.negative_slope == 0 and relu.threshold == 0
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "hard_sigmoid", "swish", "softmax", tf.nn.sigmoid])
+def test_other_activation_layers_stay(activation):
+    assert classes_of(checked(functional(layers.Activation(activation)))) == ["Activation"]
+
+
+def test_linear_activations_are_dropped():
+    network = checked(
+        functional(lambda x: layers.Activation("linear")(layers.Conv2D(2, 1)(layers.Activation(None)(x))))
+    )
+    assert classes_of(network) == ["Conv2D"]
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.ReLU(),
+        layers.ReLU(6.0),
+        layers.ReLU(negative_slope=0.1, threshold=0.2),
+        layers.DepthwiseConv2D(3, depth_multiplier=2, dilation_rate=2),
+        layers.DepthwiseConv2D(3, strides=2, padding="same", use_bias=False),
+        layers.BatchNormalization(),
+        layers.BatchNormalization(scale=False, center=False),
+        layers.GlobalAveragePooling2D(),
+        layers.GlobalAveragePooling2D(keepdims=True),
+        layers.AveragePooling2D(3, strides=2, padding="same"),
+        layers.MaxPooling2D(2),
+        layers.ZeroPadding2D(((0, 1), (2, 3))),
+        layers.Flatten(),
+        layers.Reshape((4, 16, 3)),
+        layers.Dropout(0.5),
+        layers.Rescaling(1 / 127.5, offset=-1.0),
+        layers.Softmax(),
+        layers.Dense(5),
+    ],
+    ids=lambda layer: layer.name,
+)
+def test_a_layer_that_stays_as_it_is(layer):
+    network = checked(functional(layer))
+    assert classes_of(network) == [type(layer).__name__]
+    assert network.layers[1] is not layer
+    if not isinstance(layer, layers.Rescaling):
+        assert network.layers[1].get_config() == layer.get_config()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"depth_multiplier": 2, "dilation_rate": 2, "activation": "relu6", "use_bias": False},
+        {"strides": 2, "padding": "same", "activation": "sigmoid"},
+    ],
+)
+def test_separable_convolution_is_a_depthwise_and_a_pointwise(options):
+    network = checked(functional(layers.SeparableConv2D(5, 3, name="s", **options)))
+    activation = ["s_activation"] if "activation" in options else []
+    assert names_of(network) == ["s_depthwise", "s_pointwise", *activation]
+    assert [layer.name for layer in weighted_layers(network)] == ["s_depthwise", "s_pointwise"]
+    assert not network.get_layer("s_depthwise").use_bias
+    assert network.get_layer("s_pointwise").use_bias == options.get("use_bias", True)
+
+
+@pytest.mark.parametrize("merge", [layers.Add, layers.Multiply])
+def test_three_inputs_are_merged_two_at_a_time(merge):
+    def body(x):
+        return merge(name="m")([layers.Conv2D(3, 1, name=name)(x) for name in "abcd"])
+
+    network = checked(functional(body))
+    assert [name for name in names_of(network) if name not in "abcd"] == ["m_2", "m_3", "m"]
+    assert [len(network.get_layer(name).input) for name in ("m_2", "m_3", "m")] == [2, 2, 2]
+
+
+@pytest.mark.parametrize("merge", [layers.Add, layers.Multiply])
+def test_two_inputs_stay_one_layer(merge):
+    network = checked(functional(lambda x: merge(name="m")([x, layers.Conv2D(3, 1)(x)])))
+    assert names_of(network)[1:] == ["m"]
+
+
+def test_concatenate_takes_any_number():
+    network = checked(
+        functional(lambda x: layers.Concatenate()([x, layers.ReLU()(x), layers.Conv2D(1, 1)(x)]))
+    )
+    assert classes_of(network).count("Concatenate") == 1
+
+
+def test_operators_are_passed_through():
+    network = checked(functional(lambda x: tf.nn.relu6(layers.Conv2D(3, 1)(x * 2 + 1)) + x))
+    assert classes_of(network).count("TFOpLambda") == 4
+
+
+def test_a_sequential_classifier():
+    network = checked(
+        keras.Sequential(
+            [
+                layers.Input((8, 8, 3)),
+                layers.Rescaling(2.0),
+                layers.Conv2D(4, 3, activation="relu"),
+                layers.BatchNormalization(),
+                layers.MaxPooling2D(),
+                layers.Flatten(),
+                layers.Dense(3, activation="softmax"),
+            ]
+        )
+    )
+    assert not isinstance(network, keras.Sequential)
+    assert classes_of(network)[-2:] == ["Dense", "Activation"]
+
+
+def test_nested_models_are_flattened_and_repeated_names_told_apart():
+    def block():
+        return keras.Sequential(
+            [layers.Input((8, 8, 3)), layers.Conv2D(3, 1, activation="relu", name="conv")], name=None
+        )
+
+    network = checked(functional(lambda x: layers.Conv2D(2, 1, name="conv_1")(block()(block()(x)))))
+    assert classes_of(network) == ["Conv2D", "ReLU", "Conv2D", "ReLU", "Conv2D"]
+    assert [layer.name for layer in weighted_layers(network)] == ["conv", "conv_1_1", "conv_1"]
+
+
+def test_our_names_give_way_to_the_users():
+    network = checked(
+        functional(
+            lambda x: layers.Conv2D(2, 1, name="a_activation")(
+                layers.Conv2D(2, 1, activation="relu", name="a")(x)
+            )
+        )
+    )
+    assert names_of(network) == ["a", "a_activation_1", "a_activation"]
+    assert isinstance(network.get_layer("a_activation"), layers.Conv2D)
+
+
+def test_a_layer_without_weights_may_be_called_twice():
+    relu = layers.ReLU(name="relu")
+    network = checked(functional(lambda x: relu(layers.Conv2D(3, 1, name="c")(relu(x)))))
+    assert names_of(network) == ["relu", "c", "relu_1"]
+
+
+def test_two_outputs():
+    checked(functional(lambda x: [layers.Conv2D(3, 1)(x), layers.ReLU()(x)]))
+
+
+def test_an_input_in_a_dict():
+    inputs = keras.Input((8, 8, 3), name="image")
+    outputs = layers.Conv2D(2, 1)(inputs)
+    images = np.ones((1, 8, 8, 3), np.float32)
+    network = canonicalize(keras.Model({"image": inputs}, outputs))
+    np.testing.assert_array_equal(network(images), keras.Model(inputs, outputs)(images))
+
+
+def test_frozen_layers_are_trainable_again_and_train_as_usual():
+    base = keras.Sequential([layers.Input((8, 8, 3)), layers.Conv2D(2, 1), layers.BatchNormalization()])
+    base.trainable = False
+    norm = layers.BatchNormalization()
+    model = functional(lambda x: norm(base(x, training=False), training=False))
+    network = checked(model)
+    assert len(network.trainable_weights) == 6
+    assert not base.trainable
+    network.set_weights(model.get_weights())
+    images = np.random.default_rng(0).normal(3, 1, (4, 8, 8, 3)).astype(np.float32)
+    assert not np.allclose(network(images, training=True), network(images))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_mixed_precision_becomes_float32():
+    policy = "mixed_bfloat16"
+    model = functional(
+        lambda x: layers.Dense(2, dtype=policy)(layers.Activation("relu", dtype=policy)(layers.Flatten()(x)))
+    )
+    network = canonicalize(model)
+    assert {layer.compute_dtype for layer in network.layers} == {"float32"}
+    images = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
+    np.testing.assert_allclose(network(images), tf.cast(model(images), tf.float32), atol=0.05)
+
+
+class Custom(layers.Layer):
+    def call(self, x):
+        return x
+
+
+def impostor(x):
+    return type("ReLU", (Custom,), {})(name="bad")(x)
+
+
+def shared(x):
+    convolution = layers.Conv2D(3, 1, name="bad")
+    return convolution(convolution(x))
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "advice"),
+    [
+        (lambda x: layers.LSTM(2, name="bad")(layers.Reshape((8, 24))(x)), "LSTM", "Allowed are Conv2D"),
+        (layers.Conv2DTranspose(2, 3, name="bad"), "Conv2DTranspose", "Rewrite the layer"),
+        (layers.Lambda(lambda x: x + 1, name="bad"), "Lambda", "Rewrite the layer"),
+        (layers.RandomFlip(name="bad"), "RandomFlip", "belongs in the input pipeline"),
+        (Custom(name="bad"), "Custom", "Rewrite the layer"),
+        (impostor, "ReLU", "Rewrite the layer"),
+        (layers.MaxPooling2D(data_format="channels_first", name="bad"), "MaxPooling2D", "channels_last"),
+        (layers.Conv2D(3, 1, groups=3, name="bad"), "Conv2D", "groups=1"),
+        (shared, "Conv2D", "one layer object per call"),
+        (layers.BatchNormalization(axis=1, name="bad"), "BatchNormalization", "axis=-1"),
+        (lambda x: layers.Dropout(0.5, name="bad")(x, training=True), "Dropout", "training=True"),
+        (layers.Activation(lambda x: x, name="bad"), "Activation", "'relu6'"),
+        (layers.Dense(2, activation=Custom(), name="bad"), "Dense", "'relu6'"),
+        (lambda x: tf.split(x, 3, axis=-1)[0], "TFOpLambda", "one output each"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The object being serialized:UserWarning")
+def test_a_layer_that_cannot_be_handled_is_named_with_class_and_advice(body, kind, advice):
+    with pytest.raises(ValueError) as error:
+        canonicalize(functional(body))
+    name = "tf.split" if kind == "TFOpLambda" else "bad"
+    assert f"Layer {name!r} ({kind})" in str(error.value)
+    assert advice in str(error.value)
+
+
+class Subclassed(keras.Model):
+    def call(self, x):
+        return x
+
+
+def two_inputs():
+    first, second = keras.Input((8, 8, 3)), keras.Input((8, 8, 3))
+    return keras.Model([first, second], layers.Add()([first, second]), name="pair")
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (
+            lambda: keras.Sequential([layers.Dense(2)], name="mine"),
+            "'mine' .Sequential.*start it with an Input",
+        ),
+        (lambda: Subclassed(name="mine"), "'mine' .Subclassed.*functional model"),
+        (two_inputs, "'pair' has 2 inputs; exactly one image"),
+        (lambda: functional(layers.ReLU(), (None, None, 3)), "None, 3.*of fixed size"),
+        (lambda: functional(layers.Dense(2), (8,)), "8.*height, width, channels"),
+        (lambda: "model.keras", "builtins.str.*import tf_keras"),
+        (lambda: layers.Dense(2), "expected a tf_keras model, got .*Dense"),
+    ],
+)
+def test_a_network_that_is_no_image_network_is_refused(network, message):
+    with pytest.raises(ValueError, match=message):
+        canonicalize(network())

@@ -1,0 +1,217 @@
+"""Where the fixed network has 8-bit carriers: everywhere but between an operator and its one quantizer."""
+
+import pytest
+import tensorflow as tf
+import tf_keras as keras
+
+from mmx_tf import augment, carriers, graph
+
+layers = keras.layers
+
+
+def conv(name, **options):
+    return layers.Conv2D(4, 3, padding="same", name=name, **options)
+
+
+def plan(body, head=True):
+    """Carriers of stem -> ReLU6 -> body -> logits by the name of the layer whose output they quantize."""
+    inputs = keras.Input((8, 8, 3), name="image")
+    x = layers.ReLU(6.0, name="stem_relu")(conv("stem")(inputs))
+    x = body(x)
+    if head:
+        x = layers.Dense(3, name="logits")(layers.GlobalAveragePooling2D(name="gap")(x))
+    search = augment(keras.Model(inputs, x))
+    planned = carriers.plan(search.network)
+    tensors = [*search.network.inputs, *(node.outputs for node in graph.nodes(search.network))]
+    found = {tensor.node.layer.name: planned[id(tensor)] for tensor in tensors if id(tensor) in planned}
+    assert len(found) == len(planned)
+    return found
+
+
+def last(x):
+    """A searched layer and a ReLU, so that what comes before is in the middle of the network."""
+    return layers.ReLU(name="last_relu")(conv("last")(x))
+
+
+AROUND_GAP = {"last_relu", "logits"}
+"""Every network here ends ReLU -> mean -> dense: the mean needs a grid of its own for its input."""
+
+
+def test_a_plain_chain_needs_none_but_around_the_mean_and_at_the_logits():
+    planned = plan(last)
+    assert planned.keys() == AROUND_GAP
+    assert planned["logits"].signed and not planned["last_relu"].signed
+    assert {carrier.bits for carrier in planned.values()} == {8}
+    assert planned["logits"] is not planned["last_relu"]
+    assert planned["logits"].name == "logits_carrier"
+
+
+def test_batch_norm_between_convolution_and_relu_is_inside_the_operator():
+    def body(x):
+        return last(layers.ReLU(name="r")(layers.BatchNormalization(name="bn")(conv("c")(x))))
+
+    assert plan(body).keys() == AROUND_GAP
+
+
+@pytest.mark.parametrize(
+    "relu", [layers.ReLU(2.0), layers.ReLU(negative_slope=0.1), layers.ReLU(threshold=0.5)]
+)
+def test_a_relu_that_is_not_fused_has_a_carrier_before_it(relu):
+    assert plan(lambda x: last(relu(conv("c")(x)))).keys() == {"c", *AROUND_GAP}
+
+
+def test_a_residual_addition_has_carriers_at_its_inputs():
+    planned = plan(lambda x: last(layers.Add(name="add")([x, conv("branch")(x)])))
+    # The sum itself feeds one quantizer only.
+    assert planned.keys() == {"stem_relu", "branch", *AROUND_GAP}
+    assert planned["stem_relu"] is not planned["branch"]
+    assert not planned["stem_relu"].signed and planned["branch"].signed
+
+
+def test_a_sum_with_several_consumers_has_a_carrier_too():
+    def body(x):
+        x = layers.Add(name="first")([x, conv("a")(x)])
+        return last(layers.Add(name="second")([x, conv("b")(x)]))
+
+    assert plan(body).keys() == {"stem_relu", "a", "first", "b", *AROUND_GAP}
+
+
+def test_a_relu_after_a_sum_is_inside_the_operator():
+    planned = plan(lambda x: last(layers.ReLU(name="r")(layers.Add(name="add")([x, conv("branch")(x)]))))
+    assert planned.keys() == {"stem_relu", "branch", *AROUND_GAP}
+
+
+def test_a_concatenation_shares_one_carrier_among_its_inputs():
+    def body(x):
+        left = layers.ReLU(name="left_relu")(conv("left")(x))
+        return last(layers.Concatenate(name="both")([left, conv("right")(x)]))
+
+    planned = plan(body)
+    assert planned.keys() == {"stem_relu", "left_relu", "right", *AROUND_GAP}
+    # One signed input makes the shared grid signed.
+    assert planned["left_relu"] is planned["right"] and planned["right"].signed
+    assert planned["stem_relu"] is not planned["right"]
+
+
+def test_nested_concatenations_share_one_carrier():
+    def body(x):
+        inner = layers.Concatenate(name="inner")([x, layers.ReLU(name="r")(conv("a")(x))])
+        return last(layers.Concatenate(name="outer")([inner, layers.ReLU(name="s")(conv("b")(inner))]))
+
+    planned = plan(body)
+    assert planned.keys() == {"stem_relu", "r", "s", *AROUND_GAP}
+    assert planned["stem_relu"] is planned["r"] is planned["s"]
+    assert not planned["s"].signed
+
+
+def test_an_average_pooling_has_one_carrier_before_and_after():
+    planned = plan(lambda x: last(layers.AveragePooling2D(name="pool")(x)))
+    assert planned.keys() == {"stem_relu", "pool", *AROUND_GAP}
+    assert planned["stem_relu"] is planned["pool"]
+
+
+@pytest.mark.parametrize("linear", [False, True])
+def test_a_global_mean_has_a_carrier_at_its_input_and_keeps_its_sign(linear):
+    planned = plan(lambda x: conv("last")(x) if linear else last(x))
+    assert planned.keys() == {"last" if linear else "last_relu", "logits"}
+    assert planned["last" if linear else "last_relu"].signed is linear
+
+
+@pytest.mark.parametrize(
+    "commuting",
+    [
+        lambda x: layers.MaxPooling2D()(x),
+        lambda x: layers.ZeroPadding2D()(x),
+        lambda x: layers.Dropout(0.1)(x),
+        lambda x: layers.Reshape((4, 16, 4))(x),
+        lambda x: layers.MaxPooling2D()(layers.ZeroPadding2D()(layers.Dropout(0.1)(x))),
+    ],
+)
+def test_layers_that_commute_with_a_quantizer_need_none(commuting):
+    assert plan(lambda x: last(commuting(x))).keys() == AROUND_GAP
+
+
+def test_flatten_and_dense_need_none_but_the_logits():
+    def body(x):
+        x = layers.Dense(4, activation="relu", name="hidden")(layers.Flatten()(x))
+        return layers.Dense(3, name="logits")(x)
+
+    assert plan(body, head=False).keys() == {"logits"}
+
+
+def test_a_tensor_with_two_consumers_has_a_carrier():
+    def body(x):
+        return layers.Add(name="add")([last(x), conv("other")(x)])
+
+    assert plan(body).keys() == {"stem_relu", "last_relu", "other", "add", "logits"}
+
+
+def test_two_consumers_behind_a_commuting_layer_have_one_before_it():
+    def body(x):
+        x = layers.MaxPooling2D(name="pool")(x)
+        return layers.Add(name="add")([last(x), conv("other")(x)])
+
+    planned = plan(body)
+    assert planned.keys() == {"stem_relu", "last_relu", "other", "add", "logits"}
+
+
+def test_a_final_softmax_has_none_behind_the_logits():
+    def body(x):
+        x = layers.GlobalAveragePooling2D()(last(x))
+        return layers.Dense(3, activation="softmax", name="logits")(x)
+
+    assert plan(body, head=False).keys() == {"last_relu", "logits"}
+
+
+def test_a_commuting_layer_at_the_end_leaves_the_carrier_at_the_logits():
+    assert plan(lambda x: layers.Flatten()(conv("logits")(last(x))), head=False).keys() == {"logits"}
+
+
+def test_an_image_with_two_consumers_has_a_carrier_behind_its_rescaling():
+    def planned(rescaling, second):
+        inputs = keras.Input((8, 8, 3), name="image")
+        x = layers.Rescaling(1 / 255, name="rescaling")(inputs) if rescaling else inputs
+        y = conv("a")(x)
+        y = layers.Concatenate()([y, conv("b")(x)]) if second else y
+        outputs = layers.Dense(3, name="logits")(layers.Flatten()(conv("c")(y)))
+        network = augment(keras.Model(inputs, outputs)).network
+        plan = carriers.plan(network)
+        return [
+            name for tensor, name in tensors(network) if tensor in plan and name in ("image", "rescaling")
+        ]
+
+    def tensors(network):
+        outputs = [*network.inputs, *(node.outputs for node in graph.nodes(network))]
+        return [(id(tensor), tensor.node.layer.name) for tensor in outputs]
+
+    assert planned(rescaling=False, second=False) == planned(rescaling=True, second=False) == []
+    assert planned(rescaling=False, second=True) == ["image"]
+    # The rescaling is part of the image's quantization, so the carrier is behind it.
+    assert planned(rescaling=True, second=True) == ["rescaling"]
+
+
+def test_an_operator_given_its_tensor_by_keyword():
+    planned = plan(lambda x: last(tf.math.subtract(conv("c")(x), y=x)))
+    assert {"stem_relu", "c"} <= planned.keys()
+
+
+@pytest.mark.parametrize(
+    ("layer", "fusable"),
+    [
+        (layers.ReLU(), True),
+        (layers.ReLU(6.0), True),
+        (layers.ReLU(1.0), False),
+        (layers.ReLU(negative_slope=0.2), False),
+        (layers.ReLU(threshold=1.0), False),
+        (layers.Activation("sigmoid"), False),
+    ],
+)
+def test_is_fusable_activation(layer, fusable):
+    assert carriers.is_fusable_activation(layer) is fusable
+
+
+def test_is_softmax():
+    assert carriers.is_softmax(layers.Softmax())
+    assert carriers.is_softmax(layers.Activation("softmax"))
+    assert not carriers.is_softmax(layers.Activation("sigmoid"))
+    assert not carriers.is_softmax(layers.ReLU())

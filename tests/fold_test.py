@@ -1,0 +1,239 @@
+"""The folded twin: close to the fixed network, equal to the file, for every kind of layer that can be folded."""
+
+import json
+
+import numpy as np
+import pytest
+import tf_keras as keras
+from ai_edge_litert import schema_py_generated as schema
+
+import mmx_tf
+from export.flatbuffer import read_metadata
+from layers.grid import Grid
+from layers.integer_layers import IntegerLayer
+from layers.integer_weighted_layers import WeightedLayer
+from layers.quantize_configs import LsqWeightConfig, quantize_weights
+from mmx_tf import data
+from mmx_tf.fold import FoldError
+from mmx_tf.folded_weights import folded_weights
+from networks import small_network
+
+INT8, INT4 = schema.TensorType.INT8, schema.TensorType.INT4
+CHOICES = {"mixed": [1, 2, 0], "three": [2, 2, 2], "eight": [0, 0, 0]}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits", image_size=16)
+
+
+@pytest.fixture(scope="module")
+def trained(digits):
+    """A float network that has learnt something, so that its logits are no ties."""
+    keras.utils.set_random_seed(6)
+    network = small_network()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    network.compile(optimizer=keras.optimizers.Adam(0.01), loss=loss)
+    network.fit(digits.train(batch_size=64, seed=0), epochs=8, verbose=0)
+    return network
+
+
+def fine_tuned(network, digits, *, choice=None, weight_bits=4, steps=6):
+    """A fixed network of real step sizes and batch-norm statistics."""
+    keras.utils.set_random_seed(7)
+    search = mmx_tf.augment(network, bit_widths=(8, 4, 3), weight_bits=weight_bits)
+    choice = [i % 3 for i in range(len(search.quantizers))] if choice is None else choice
+    images, labels = next(iter(digits.train(batch_size=64, seed=0)))
+    search(images, branch=0)
+    fixed = mmx_tf.rebuild(search, search.selection_of(choice))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    fixed.compile(optimizer=keras.optimizers.SGD(0.01, momentum=0.9), loss=loss, metrics=["accuracy"])
+    fixed.fit(digits.train(batch_size=64, seed=0).take(steps), epochs=2, verbose=0)
+    return fixed
+
+
+def check_exact(fixed, digits, *, weight_storage="int8"):
+    """Folds, converts, verifies; every code of every tensor must be equal. Returns (folded, bytes, report)."""
+    folded = mmx_tf.fold(fixed, weight_storage=weight_storage)
+    content = mmx_tf.convert(folded, weight_storage=weight_storage, input_type="int8")
+    report = mmx_tf.verify(folded, content, digits.evaluation(batch_size=90))
+    assert [tensor for tensor in report.tensors if tensor.differing] == []
+    assert report.code_disagreement == 0.0 and report.top1_agreement == 1.0
+    assert report.eval_images == 360
+    return folded, content, report
+
+
+@pytest.mark.parametrize("choice", CHOICES.values(), ids=CHOICES)
+def test_file_equals_folded_and_folded_is_close_to_fixed(digits, trained, choice):
+    fixed = fine_tuned(trained, digits, choice=choice, steps=22)
+    folded, _, report = check_exact(fixed, digits)
+    assert (report.partitions, report.left_outside) == (1, ())
+    evaluation = digits.evaluation(batch_size=90)
+    images = np.concatenate([images for images, _ in evaluation])
+    expected, found = fixed.predict(images, verbose=0), folded.predict(images, verbose=0)
+    # Low bits amplify every code that the rounding of a bias or of a float32 sum flips, so the two agree in
+    # what they know, not image by image.
+    labels = np.concatenate([labels for _, labels in evaluation])
+    accuracies = [(logits.argmax(1) == labels).mean() for logits in (expected, found)]
+    assert min(accuracies) > 0.2 and abs(accuracies[0] - accuracies[1]) <= 0.03
+    assert np.abs(expected - found).mean() < 0.1 * np.abs(expected).mean()
+
+
+def test_searched_inputs_take_at_most_two_to_the_b_codes(digits):
+    fixed = fine_tuned(small_network(), digits, choice=CHOICES["mixed"])
+    folded, _, report = check_exact(fixed, digits)
+    distinct = {tensor.name: tensor.distinct for tensor in report.tensors}
+    bits = {layer.name: layer.activation_bits for layer in folded.layers if isinstance(layer, WeightedLayer)}
+    assert bits == {"stem": 8, "depthwise": 4, "project": 3, "expand": 8, "logits": 8}
+    for name in ("depthwise", "project"):
+        source = folded.get_layer(name).input.node.layer.name
+        assert 2 < distinct[source] <= 2 ** bits[name]
+
+
+@pytest.mark.parametrize("weight_bits", [8, 4, 3, 2])
+def test_weight_bits_and_int4_storage(digits, weight_bits):
+    fixed = fine_tuned(small_network(), digits, weight_bits=weight_bits)
+    folded, content, _ = check_exact(fixed, digits)
+    highest, k = 2 ** (weight_bits - 1) - 1, 127 // (2 ** (weight_bits - 1) - 1)
+    codes = folded.get_layer("project").weight_codes.numpy()
+    assert np.all(codes % k == 0) and np.abs(codes // k).max() <= highest
+    if weight_bits <= 4:
+        small = mmx_tf.convert(mmx_tf.fold(fixed, weight_storage="int4"), weight_storage="int4")
+        assert _weight_types(small) == {
+            "stem": INT8,
+            "depthwise": INT4,
+            "project": INT4,
+            "expand": INT4,
+            "logits": INT8,
+        }
+        with pytest.raises(ValueError, match="folded for 'int8'"):
+            mmx_tf.convert(folded, weight_storage="int4")
+
+
+def _weight_types(content):
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    names = {tensor.name.decode(): tensor.type for tensor in model.subgraphs[0].tensors}
+    return {name.removesuffix("/weights"): kind for name, kind in names.items() if name.endswith("/weights")}
+
+
+def other_layers(kind):
+    """A network around one kind of layer."""
+    layers = keras.layers
+    inputs = keras.Input((16, 16, 1))
+    x = layers.Conv2D(6, 3, padding="same", activation="relu", name="first")(inputs)
+    if kind == "concatenate":
+        x = layers.Concatenate(name="join")(
+            [layers.Conv2D(4, 1, name="a")(x), layers.Conv2D(3, 1, name="b")(x)]
+        )
+    elif kind == "average_pooling":
+        x = layers.AveragePooling2D(name="join")(x)
+    elif kind == "max_pooling_padding_flatten":
+        x = layers.ZeroPadding2D(((1, 0), (0, 1)), name="pad")(layers.MaxPooling2D(name="max")(x))
+        x = layers.Dropout(0.2, name="drop")(layers.Flatten(name="flatten")(x))
+        x = layers.Dense(12, use_bias=False, name="hidden")(x)
+        x = layers.BatchNormalization(name="hidden_bn")(x)
+        return keras.Model(inputs, layers.Dense(10, name="logits")(layers.ReLU(name="hidden_relu")(x)))
+    elif kind == "separable":
+        x = layers.SeparableConv2D(8, 3, strides=2, activation="relu", depth_multiplier=2, name="separable")(
+            x
+        )
+    elif kind == "residual_downsample":
+        left = layers.Conv2D(8, 3, strides=2, padding="same", name="left")(x)
+        left = layers.Conv2D(8, 3, padding="same", name="left2")(layers.ReLU(name="left_relu")(left))
+        x = layers.ReLU(name="sum_relu")(
+            layers.Add(name="join")([left, layers.Conv2D(8, 1, 2, name="down")(x)])
+        )
+    elif kind == "rescaling_reshape_softmax":
+        inputs = keras.Input((16, 16, 1))
+        x = layers.Conv2D(6, 3, strides=2, activation="relu6", name="first")(
+            layers.Rescaling(0.5, 0.1)(inputs)
+        )
+        x = layers.Reshape((-1,), name="reshape")(x)
+        return keras.Model(
+            inputs, layers.Dense(10, activation="softmax", name="scores")(layers.Dense(8, name="h")(x))
+        )
+    x = layers.Conv2D(
+        7, 3, dilation_rate=2 if kind != "average_pooling" else 1, activation="relu6", name="last"
+    )(x)
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    return keras.Model(inputs, layers.Dense(10, name="logits")(x))
+
+
+KINDS = ("concatenate", "average_pooling", "max_pooling_padding_flatten", "separable", "residual_downsample")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_layer_is_exact(digits, kind):
+    check_exact(fine_tuned(other_layers(kind), digits, steps=2), digits)
+
+
+def test_rescaling_and_final_softmax(digits):
+    """The image's rescaling stays in front of the file; the largest logit is the largest probability."""
+    network = other_layers("rescaling_reshape_softmax")
+    search = mmx_tf.augment(network, bit_widths=(8, 4))
+    images = next(iter(digits.evaluation(batch_size=64)))[0]
+    search(images, branch=0)
+    fixed = mmx_tf.rebuild(search, search.selection_of([0]))
+    probabilities = fixed.predict(images, verbose=0)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-5)
+    folded, _, _ = check_exact(fixed, digits)
+    agreement = folded.predict(images, verbose=0).argmax(1) == probabilities.argmax(1)
+    assert agreement.mean() >= 0.95
+
+
+def test_folded_model_saves_and_loads(digits, tmp_path):
+    folded = mmx_tf.fold(fine_tuned(small_network(), digits, steps=1))
+    folded.save(tmp_path / "folded.keras")
+    loaded = mmx_tf.load_model(tmp_path / "folded.keras")
+    images = next(iter(digits.evaluation(batch_size=32)))[0]
+    np.testing.assert_array_equal(loaded.predict(images, verbose=0), folded.predict(images, verbose=0))
+    assert mmx_tf.convert(loaded) == mmx_tf.convert(folded)
+
+
+def test_fixed_model_is_folded_by_convert_and_bits_are_in_the_metadata(digits):
+    fixed = fine_tuned(small_network(), digits, choice=CHOICES["mixed"], steps=1)
+    content = mmx_tf.convert(fixed)
+    assert content == mmx_tf.convert(mmx_tf.fold(fixed))
+    document = json.loads(read_metadata(content)["mmx_tf"])
+    assert [layer["activation_bits"] for layer in document["layers"]] == [8, 4, 3, 8, 8]
+    assert [layer["kind"] for layer in document["layers"]] == ["conv", "depthwise", "conv", "conv", "dense"]
+
+
+def test_no_carriers_or_float_layers_are_errors_that_name_the_layer(digits):
+    search = mmx_tf.augment(small_network(), bit_widths=(8, 4))
+    images = next(iter(digits.evaluation(batch_size=8)))[0]
+    search(images, branch=0)
+    with pytest.raises(FoldError, match="'add' .Add."):
+        mmx_tf.fold(mmx_tf.rebuild(search, search.selection_of([0, 0, 0]), carriers=False))
+
+
+def test_batch_norm_is_folded_by_hand():
+    """One channel of gamma -2, one of gamma 0: signs go into the codes, a dead channel keeps its bias."""
+    config = LsqWeightConfig(bits=4, per_channel=True)
+    wrapper = quantize_weights(keras.layers.Conv2D(2, 1, name="conv"), config)
+    wrapper.build((None, 4, 4, 1))
+    config.kernel.assign([[[[0.3, 0.5]]]])
+    config.quantizer.step_size.assign([[[[0.1, 0.25]]]])
+    wrapper.layer.bias.assign([1.0, -1.0])
+    norm = keras.layers.BatchNormalization(epsilon=0.0)
+    norm.build((None, 4, 4, 2))
+    norm.set_weights([np.array(v, np.float32) for v in ([-2.0, 0.0], [0.5, 0.75], [0.2, 0.0], [4.0, 1.0])])
+    weights = folded_weights(wrapper, norm, Grid(0.05, 0), weight_storage="int8")
+    # Channel 0: factor -2 / 2 = -1, code 3 -> -3 * 18 on scale 0.1 / 18; bias 0.5 - (1 - 0.2) = -0.3.
+    assert weights.weight_codes[0, 0, 0, 0] == -54
+    assert weights.weight_scales[0] == pytest.approx(0.1 / 18)
+    assert weights.bias_codes[0] == round(-0.3 / (0.05 * 0.1 / 18))
+    # Channel 1: factor 0, so it is its bias 0.75 alone.
+    assert weights.weight_codes[0, 0, 0, 1] == 0
+    assert weights.bias_codes[1] * 0.05 * float(weights.weight_scales[1]) == pytest.approx(0.75, rel=1e-4)
+
+
+def test_folded_layers_are_all_integer(digits):
+    folded = mmx_tf.fold(fine_tuned(small_network(), digits, steps=1))
+    codes = keras.Model(
+        folded.inputs, [layer.output for layer in folded.layers if isinstance(layer, IntegerLayer)]
+    )
+    images = next(iter(digits.evaluation(batch_size=16)))[0]
+    for tensor in codes.predict(images, verbose=0):
+        np.testing.assert_array_equal(tensor, np.rint(tensor))
+        assert tensor.min() >= -128 and tensor.max() <= 127

@@ -1,0 +1,242 @@
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tf_keras as keras
+from absl import logging as absl_logging
+from networks import small_network
+
+import mmx_tf
+from mmx_tf.pipeline import open_workdir, run
+from mmx_tf.recipe import Recipe, RecipeError
+
+ROOT = Path(__file__).parents[1]
+EVAL_IMAGES = 64
+METRICS = {
+    "float_top1", "fixed_top1", "folded_top1", "tflite_top1", "top1_agreement", "code_disagreement",
+    "eval_images", "bops", "target_bops", "average_bits", "file_bytes", "seconds", "versions",
+    # Beyond the contract:
+    "tensor_codes_compared", "tensor_codes_differing", "xnnpack_partitions", "xnnpack_left_outside",
+}  # fmt: skip
+# MACs of tests/networks.py's network on 16x16 pixels, worked out by hand.
+MACS = {"stem": 3456, "depthwise": 3456, "project": 2304, "expand": 3072, "logits": 80}
+ENDS = ("stem", "logits")
+
+
+@pytest.fixture(scope="module")
+def float_network(tmp_path_factory):
+    """A user's network, briefly trained on real digits."""
+    path = tmp_path_factory.mktemp("float") / "float.keras"
+    digits = mmx_tf.data.load("digits", image_size=16)
+    keras.utils.set_random_seed(0)
+    network = small_network()
+    network.compile(keras.optimizers.Adam(0.02), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    network.fit(digits.train(batch_size=64, seed=0), epochs=8, verbose=0)
+    network.save(path)
+    return path
+
+
+def arguments_of(float_network, workdir) -> list[str]:
+    return [
+        f"--float_model={float_network}", "--image_size=16", "--batch_size=64", "--steps_per_epoch=4",
+        "--train_epochs=2", f"--eval_images={EVAL_IMAGES}", "--target_average_bits=4.5",
+        f"--workdir={workdir}",
+    ]  # fmt: skip
+
+
+def recipe_of(float_network, workdir, *more) -> Recipe:
+    recipe = Recipe.from_flagfile("\n".join([*arguments_of(float_network, workdir), *more]))
+    recipe.validate()
+    return recipe
+
+
+@pytest.fixture(scope="module")
+def finished(float_network, tmp_path_factory):
+    """(recipe, workdir, what the command printed) of one whole run of the command line."""
+    workdir = tmp_path_factory.mktemp("runs") / "run"
+    recipe = recipe_of(float_network, workdir)
+    done = command("mmx_tf.train", *arguments_of(float_network, workdir))
+    assert done.returncode == 0, done.stderr
+    return recipe, workdir, done
+
+
+@pytest.fixture(scope="module")
+def metrics(finished):
+    return json.loads((finished[1] / "metrics.json").read_text())
+
+
+def command(module, *arguments) -> subprocess.CompletedProcess:
+    words = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def said():
+    """What the program logs during a test."""
+    lines = []
+
+    class Listener(absl_logging.logging.Handler):
+        def emit(self, record):
+            lines.append(record.getMessage())
+
+    logger, listener = absl_logging.get_absl_logger(), Listener()
+    verbosity = absl_logging.get_verbosity()
+    absl_logging.set_verbosity(absl_logging.INFO)
+    logger.addHandler(listener)
+    yield lines
+    logger.removeHandler(listener)
+    absl_logging.set_verbosity(verbosity)
+
+
+def contents(folder: Path):
+    """Every file below a folder with its content and the time at which it was written."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+def test_a_run_leaves_every_file(finished):
+    _, workdir, _ = finished
+    for name in (
+        "run.flags", "bit_selection.json", "fixed_model.keras", "model.tflite", "metrics.json", "report.html",
+    ):  # fmt: skip
+        assert (workdir / name).stat().st_size > 100, name
+    assert list((workdir / "checkpoints" / "select").glob("ckpt-2.*"))
+    assert list((workdir / "checkpoints" / "train").glob("ckpt-2.*"))
+    assert list((workdir / "logs").rglob("events.out.tfevents.*"))
+    assert not [path for path in workdir.iterdir() if path.name.startswith(".")]
+
+
+def test_the_command_prints_its_own_lines_only(finished):
+    _, _, done = finished
+    assert "mmx_tf: select: epochs 1 to 2" in done.stderr
+    assert [line for line in done.stderr.splitlines() if not line.startswith("mmx_tf: ")] == []
+    epochs, table = done.stdout.split("#  layer", 1)
+    assert re.fullmatch(r"(Epoch \d/2\n4/4 - \d+s - loss: .*\n){4}", epochs)
+    assert all(name in table for name in MACS)
+    assert "file and folded agree" in table and "100% of 64 images" in table
+
+
+def test_metrics(finished, metrics):
+    _, workdir, _ = finished
+    assert set(metrics) == METRICS
+    assert metrics["eval_images"] == EVAL_IMAGES
+    assert metrics["code_disagreement"] == 0.0
+    assert metrics["top1_agreement"] == 1.0
+    assert metrics["tensor_codes_differing"] == 0
+    assert metrics["folded_top1"] == metrics["tflite_top1"]
+    for form in ("float", "fixed", "folded", "tflite"):
+        # A share of the evaluation images, far above the tenth that guessing gives.
+        share = metrics[f"{form}_top1"] * EVAL_IMAGES
+        assert share == pytest.approx(round(share), abs=1e-4)
+        assert metrics[f"{form}_top1"] > 0.3
+    assert metrics["file_bytes"] == (workdir / "model.tflite").stat().st_size
+    assert set(metrics["average_bits"]) == {"plain", "by_ops", "by_elements"}
+    assert set(metrics["seconds"]) == {"select", "train", "convert", "verify"}
+    assert all(seconds > 0 for seconds in metrics["seconds"].values())
+    assert metrics["versions"]["tensorflow"] == "2.21.0"
+
+
+def test_bit_selection_meets_the_budget(finished, metrics):
+    _, workdir, _ = finished
+    selection = json.loads((workdir / "bit_selection.json").read_text())
+    assert set(selection) == {"schema", "bit_widths", "layers", "bops", "target_bops"}
+    assert selection["schema"] == 1
+    assert selection["bit_widths"] == [8, 4, 3]
+    assert {layer["name"]: layer["macs"] for layer in selection["layers"]} == MACS
+    assert list(MACS) == [layer["name"] for layer in selection["layers"]]
+    bops = 0
+    for layer in selection["layers"]:
+        assert {"name", "kind", "macs", "activation_bits", "weight_bits", "signed"} <= set(layer)
+        end = layer["name"] in ENDS
+        assert layer["weight_bits"] == (8 if end else 4)
+        assert layer["activation_bits"] in ((8,) if end else (8, 4, 3))
+        bops += layer["macs"] * layer["weight_bits"] * layer["activation_bits"]
+    # Ends: 3536 MACs at 8x8 bits; searched: 8832 MACs at 4 bits times 4.5 on average.
+    assert metrics["target_bops"] == selection["target_bops"] == 3536 * 64 + 8832 * 18
+    assert metrics["bops"] == selection["bops"] == bops <= selection["target_bops"]
+
+
+def test_run_flags_replay_the_run(finished):
+    recipe, workdir, _ = finished
+    assert Recipe.from_flagfile((workdir / "run.flags").read_text()) == recipe
+
+
+def test_the_report_shows_the_run(finished):
+    _, workdir, _ = finished
+    page = (workdir / "report.html").read_text()
+    assert f"--workdir={workdir}" in page
+    assert all(name in page for name in MACS)
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_second_run_does_nothing_again(finished, metrics, said, capsys):
+    recipe, workdir, _ = finished
+    before = contents(workdir)
+    assert run(recipe) == metrics
+    after = contents(workdir)
+    # run.flags is written anew, with the same content.
+    assert {path: data for path, (data, _) in after.items()} == {
+        path: data for path, (data, _) in before.items()
+    }
+    assert {path.name for path in after if after[path] != before[path]} <= {"run.flags"}
+    assert any("is finished" in line for line in said)
+    assert "file and folded agree" in capsys.readouterr().out
+
+
+def test_another_flag_is_refused_in_a_finished_workdir(finished, float_network):
+    _, workdir, _ = finished
+    before = contents(workdir)
+    with pytest.raises(RecipeError, match="--train_epochs is 3 here and 2 there"):
+        run(recipe_of(float_network, workdir, "--train_epochs=3"))
+    assert contents(workdir) == before
+
+
+@pytest.fixture
+def killed_after_selection(finished, float_network, tmp_path):
+    """(recipe, workdir) as a run leaves them that is killed in the first epoch of weight training."""
+    _, workdir, _ = finished
+    copy = tmp_path / "killed"
+    shutil.copytree(workdir, copy)
+    for name in ("fixed_model.keras", "model.tflite", "metrics.json", "report.html"):
+        (copy / name).unlink()
+    shutil.rmtree(copy / "checkpoints" / "train")
+    shutil.rmtree(copy / "logs" / "train")
+    return recipe_of(float_network, copy), copy
+
+
+def test_a_run_killed_after_selection_resumes_there(finished, metrics, killed_after_selection, said):
+    _, workdir, _ = finished
+    recipe, copy = killed_after_selection
+    with pytest.raises(RecipeError, match=r"fixed_model\.keras, model\.tflite missing"):
+        open_workdir(copy)
+    before = contents(copy)
+    selected = {*(copy / "checkpoints" / "select").iterdir(), copy / "bit_selection.json"}
+    resumed = run(recipe)
+    after = contents(copy)
+    assert {path: after[path] for path in selected} == {path: before[path] for path in selected}
+    assert [line for line in said if line.startswith(("select: epochs", "train: epochs"))] == [
+        "train: epochs 1 to 2"
+    ]
+    # Selection and seeds are the same, so is the result.
+    same = METRICS - {"seconds"}
+    assert {key: resumed[key] for key in same} == {key: metrics[key] for key in same}
+    assert (copy / "model.tflite").read_bytes() == (workdir / "model.tflite").read_bytes()
+
+
+def test_the_file_can_be_verified_again_by_command(finished, metrics):
+    _, workdir, _ = finished
+    done = command("export.verify", f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["eval_images"] == EVAL_IMAGES
+    assert report["code_disagreement"] == 0.0
+    assert report["tflite_top1"] == metrics["tflite_top1"]
+
+
+def test_a_folder_that_is_no_workdir_cannot_be_opened(tmp_path):
+    with pytest.raises(RecipeError, match=r"not a finished workdir: run\.flags, fixed_model\.keras"):
+        open_workdir(tmp_path / "nowhere")

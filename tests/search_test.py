@@ -1,0 +1,216 @@
+"""Algorithm 1 on real digits: what moves in which step, what is logged, what is refused."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras as keras
+
+import mmx_tf
+from layers.multi_branch_quantizer import MIXED
+from mmx_tf import data
+from networks import small_network
+
+BITS = (8, 4, 3)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    images, labels = next(iter(data.load("digits", image_size=16).train(batch_size=32, seed=0)))
+    return images, labels
+
+
+def compiled(search, **kwargs):
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    search.compile(
+        optimizer=keras.optimizers.SGD(0.05, momentum=0.9), loss=loss, metrics=["accuracy"], **kwargs
+    )
+    return search
+
+
+def values(variables):
+    return [variable.numpy().copy() for variable in variables]
+
+
+def moved(before, variables):
+    return [not np.array_equal(old, new.numpy()) for old, new in zip(before, variables, strict=True)]
+
+
+@pytest.fixture
+def search():
+    keras.utils.set_random_seed(3)
+    return compiled(mmx_tf.augment(small_network(), bit_widths=BITS, target_average_bits=4.0))
+
+
+def test_meta_step_moves_weights_step_sizes_and_statistics_but_not_alpha(search, batch):
+    search(batch[0], branch=0)
+    weights, steps = values(search.meta_weights), values(search.step_sizes)
+    alphas = values(search.alphas)
+    statistics = values(search.network.non_trainable_variables)
+    search.bit_meta_step(*batch)
+    assert all(moved(weights, search.meta_weights))
+    assert all(moved(steps, search.step_sizes))
+    assert any(moved(statistics, search.network.non_trainable_variables))
+    assert not any(moved(alphas, search.alphas))
+
+
+def test_search_step_moves_alpha_alone_by_not_one_bit_else(search, batch):
+    search.bit_meta_step(*batch)
+    alphas = values(search.alphas)
+    others = [v for v in search.network.variables if not any(v is a for a in search.alphas)]
+    before = values(others)
+    optimizers = values(search.optimizer.variables) + values(search.step_optimizer.variables)
+    search.bit_search_step(*batch)
+    assert all(moved(alphas, search.alphas))
+    assert not any(moved(before, others))
+    assert not any(moved(optimizers, search.optimizer.variables + search.step_optimizer.variables))
+
+
+def test_search_step_computes_no_weight_gradient(search, batch):
+    search.bit_meta_step(*batch)
+    step = tf.function(lambda images, labels: search.bit_search_step(images, labels), autograph=False)
+    step(*batch)
+    operations = {node.op for node in step.get_concrete_function(*batch).graph.as_graph_def().node}
+    live = _reachable_operations(step.get_concrete_function(*batch).graph)
+    assert "Conv2DBackpropInput" in operations
+    assert "Conv2DBackpropFilter" not in live
+    assert "DepthwiseConv2dNativeBackpropFilter" not in live
+
+
+def _reachable_operations(graph):
+    """Types of the operations that some stateful operation or output depends on: what is not pruned."""
+    pending = [op for op in graph.get_operations() if op.op_def.is_stateful]
+    pending += [tensor.op for tensor in graph.outputs]
+    seen = set()
+    while pending:
+        operation = pending.pop()
+        if operation not in seen:
+            seen.add(operation)
+            pending += [tensor.op for tensor in operation.inputs] + list(operation.control_inputs)
+    return {operation.type for operation in seen}
+
+
+def test_meta_gradient_is_the_mean_over_the_single_bit_width_networks(batch):
+    """Plain SGD at learning rate 1 moves every weight by minus the mean of the B gradients (eq. 1)."""
+    keras.utils.set_random_seed(4)
+    search = mmx_tf.augment(small_network(batch_norm=False), bit_widths=BITS)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    search.compile(optimizer=keras.optimizers.SGD(1.0), step_optimizer=keras.optimizers.SGD(1.0), loss=loss)
+    images, labels = batch
+    search(images, branch=0)
+    variables = search.meta_weights + search.step_sizes
+    expected = [0.0] * len(variables)
+    for branch in range(len(BITS)):
+        with tf.GradientTape() as tape:
+            value = loss(labels, search(images, training=True, branch=branch))
+        gradients = tape.gradient(value, variables, unconnected_gradients="zero")
+        expected = [
+            e + tf.convert_to_tensor(g).numpy() / len(BITS) for e, g in zip(expected, gradients, strict=True)
+        ]
+    before = values(variables)
+    search.bit_meta_step(images, labels)
+    for old, new, gradient in zip(before, variables, expected, strict=True):
+        np.testing.assert_allclose(new.numpy(), np.maximum(old - gradient, -np.inf), rtol=1e-4, atol=1e-6)
+
+
+def test_running_statistics_are_the_mean_over_the_branches(search, batch):
+    images, _ = batch
+    search(images, branch=0)
+    start = values(search._batch_norm_statistics)
+    single = []
+    for branch in range(len(BITS)):
+        for variable, value in zip(search._batch_norm_statistics, start, strict=True):
+            variable.assign(value)
+        search(images, training=True, branch=branch)
+        single.append(values(search._batch_norm_statistics))
+    for variable, value in zip(search._batch_norm_statistics, start, strict=True):
+        variable.assign(value)
+    search.bit_meta_step(*batch)
+    for i, variable in enumerate(search._batch_norm_statistics):
+        mean = np.mean([statistics[i] for statistics in single], axis=0)
+        np.testing.assert_allclose(variable.numpy(), mean, rtol=1e-5, atol=1e-7)
+
+
+def test_fit_searches_from_the_second_epoch_and_logs_every_step(search):
+    digits = data.load("digits", image_size=16).train(batch_size=64, seed=0).take(3)
+    logs, alphas = [], []
+
+    class Record(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, batch_logs=None):
+            logs.append(dict(batch_logs))
+            alphas.append(np.stack(values(search.alphas)))
+
+    search.fit(digits, epochs=2, verbose=0, callbacks=[Record()])
+    assert len(logs) == 6
+    assert {"loss", "search_loss", "bops", "regularizer", "alpha_entropy", "accuracy"} <= logs[0].keys()
+    assert all(not alpha.any() for alpha in alphas[:3])
+    assert all(alpha.any() for alpha in alphas[3:])
+    assert logs[0]["alpha_entropy"] == pytest.approx(np.log(3), abs=1e-5)
+    # Equal alphas choose the first candidate, 8 bits, in every layer.
+    assert logs[0]["bops"] == pytest.approx(search.budget.bops_at(8))
+
+
+def test_training_step_is_traced_once(search):
+    digits = data.load("digits", image_size=16).train(batch_size=64, seed=0).take(2)
+    traces = []
+    train_step = search.train_step
+
+    def counted(batch):
+        traces.append(1)
+        return train_step(batch)
+
+    search.train_step = counted
+    search.fit(digits, epochs=3, verbose=0)
+    assert len(traces) == 1
+
+
+def test_regularizer_gradient_by_hand():
+    """All alphas zero: hard BOPs are the first candidate's; d r / d alpha = (1, -1/3, -2/3) * macs * bw / target."""
+    search = mmx_tf.augment(small_network(), bit_widths=BITS, weight_bits=4, target_average_bits=4.0)
+    with tf.GradientTape() as tape:
+        regularizer = search.regularizer()
+    gradients = tape.gradient(regularizer, search.alphas)
+    budget = search.budget
+    assert float(regularizer) == pytest.approx(budget.bops_at(8) / budget.target_bops - 1, rel=1e-6)
+    for cost, gradient in zip(budget.searched, gradients, strict=True):
+        expected = np.array([1, -1 / 3, -2 / 3]) * cost.macs * 4 / budget.target_bops
+        np.testing.assert_allclose(gradient.numpy(), expected, rtol=1e-5)
+
+
+def test_forward_passes_are_the_three_of_the_paper(search, batch):
+    images, _ = batch
+    search(images, branch=0)
+    for alpha in search.alphas:
+        alpha.assign([-30.0, 30.0, -30.0])
+    single = search(images, branch=1)
+    np.testing.assert_allclose(search(images, branch=MIXED), single, atol=1e-5)
+    np.testing.assert_allclose(search(images), single, atol=1e-6)
+    assert np.abs(search(images, branch=2) - single).max() > 1e-3
+
+
+def test_unreachable_budget_names_the_range():
+    with pytest.raises(ValueError, match="out of reach.*takes .* to .* BOPs"):
+        mmx_tf.augment(small_network(), bit_widths=BITS, target_bops=1e3)
+
+
+def test_selection_meets_the_budget_and_repair_can_be_switched_off(search, caplog):
+    for alpha in search.alphas:
+        alpha.assign([0.2, 0.1, 0.0])
+    raw = search.bit_selection(repair=False)
+    assert raw.bops > search.budget.target_bops
+    with caplog.at_level("INFO", logger="absl"):
+        repaired = search.bit_selection()
+    assert "budget repair: " in caplog.text and "8 -> 4 bits (alpha margin 0.1)" in caplog.text
+    assert repaired.bops <= search.budget.target_bops
+    assert repaired.target_bops == search.budget.target_bops
+
+
+def test_saves_and_loads_as_keras_and_searches_on(search, batch, tmp_path):
+    search.bit_meta_step(*batch)
+    search.bit_search_step(*batch)
+    search.save(tmp_path / "search.keras")
+    loaded = mmx_tf.load_model(tmp_path / "search.keras")
+    np.testing.assert_array_equal(loaded(batch[0]), search(batch[0]))
+    np.testing.assert_array_equal(np.stack(values(loaded.alphas)), np.stack(values(search.alphas)))
+    assert loaded.budget == search.budget
+    assert loaded.bit_selection() == search.bit_selection()
+    compiled(loaded).bit_meta_step(*batch)
