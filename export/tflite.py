@@ -24,8 +24,8 @@ def convert(folded, *, weight_storage="int8", input_type="uint8", output_type="i
     """The bytes of the .tflite that computes the same codes as `folded` under LiteRT's XNNPACK delegate.
 
     Args:
-      folded: a functional tf_keras model of integer layers, with `QuantizeInput` after each input (or after the
-        image's rescaling, which then stays in front of the file); a `Dequantize` may end it.
+      folded: a functional tf_keras model of integer layers, with `QuantizeInput` after each input (or after
+        the image's rescaling, which then stays in front of the file); a `Dequantize` may end it.
       weight_storage: "int8" or "int4"; must be the storage that the model was folded for, because bias codes
         depend on it. XNNPACK on x86 takes no operator with int4 weights: the file is smaller but slower, and
         the builtin kernels round twice, so that some codes differ from the folded model's by one.

@@ -209,15 +209,16 @@ def _final_codes(folded) -> Dequantize:
 
 
 def main(arguments=None) -> int:
-    """Verifies the file of a finished workdir again and prints the report as JSON; returns the exit code."""
+    """Verifies the file of a finished workdir again, prints the report as JSON, returns the exit code."""
     parser = argparse.ArgumentParser(description="Compare a workdir's model.tflite with its folded model.")
-    parser.add_argument(
-        "--workdir", required=True, type=pathlib.Path, help="a workdir that mmx_tf.train finished"
-    )
+    parser.add_argument("--workdir", required=True, type=pathlib.Path, help="a finished workdir")
     workdir = parser.parse_args(arguments).workdir
-    # The command stands above the library: it needs the workdir's recipe and data, which export does not know.
+    # The command stands above the library: the workdir's recipe and data are not known in export.
+    from mmx_tf import quiet
     from mmx_tf.pipeline import open_workdir
 
+    quiet.set_up_logging()
+    quiet.provoke_native_noise()
     try:
         folded, data, eval_ds = open_workdir(workdir)
         report = verify(folded, data, eval_ds)

@@ -220,7 +220,7 @@ class IntegerDepthwiseConv2D(_Windowed):
 
 @register
 class IntegerDense(WeightedLayer):
-    """FULLY_CONNECTED on [N, in]. weight_codes [in, out]; one weight scale, or one per output if `per_channel`."""
+    """FULLY_CONNECTED on [N, in]. weight_codes [in, out]; one weight scale, or one per output."""
 
     def __init__(self, *, per_channel=False, **kwargs):
         self.per_channel = bool(per_channel)  # the base asks for `scale_count`

@@ -14,7 +14,6 @@ from mmx_tf import bops, canonical, carriers, graph, signs
 from mmx_tf.budget import Budget
 from mmx_tf.search import SearchModel, quantizer_name
 
-
 WITHOUT_INTEGER_FORM = ("TFOpLambda", "Activation", "Softmax", "Multiply")
 
 

@@ -57,7 +57,7 @@ class _Codes:
 
 @dataclasses.dataclass
 class _Pending:
-    """An operator whose output grid is not known yet, with what will be fused into it or follows on its grid."""
+    """An operator whose output grid is not known yet, with what is fused into it or follows on its grid."""
 
     emit: object  # (output_grid, activation) -> codes tensor
     source: keras.layers.Layer

@@ -28,8 +28,13 @@ from mmx_tf.saving import load_model
 from mmx_tf.workdir import Workdir
 
 VERSIONED = (
-    "tensorflow", "tf-keras", "tensorflow-model-optimization", "tensorflow-datasets", "ai-edge-litert", "numpy",
-)  # fmt: skip
+    "tensorflow",
+    "tf-keras",
+    "tensorflow-model-optimization",
+    "tensorflow-datasets",
+    "ai-edge-litert",
+    "numpy",
+)
 
 
 def run(recipe: Recipe, *, command: str = "") -> dict:
@@ -108,7 +113,7 @@ def _search_network(recipe: Recipe, model, *, check_export: bool):
             **budget,
         )
         if check_export:
-            # Whether a network can be exported shows in its structure; better now than after days of training.
+            # Whether a network can be exported shows in its structure: better now than after training.
             fold(rebuild(search, search.selection_of([0] * len(search.quantizers))))
     except (UnreachableBudgetError, UnsupportedLayerError, FoldError, ValueError) as error:
         raise RecipeError(str(error)) from error

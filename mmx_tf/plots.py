@@ -80,10 +80,10 @@ def bits_figure(facts: RunFacts, *, theme: Theme = LIGHT, title: str | None = No
     figure = Figure(figsize=(16, 7), facecolor=theme.paper)
     bits_axes, cost_axes = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     figure.subplots_adjust(
-        left=0.052,
+        left=0.066,
         right=0.992,
         top=0.865,
-        bottom=0.225 if len(facts.layers) > _FLAT_NAMES else 0.075,
+        bottom=0.27 if len(facts.layers) > _FLAT_NAMES else 0.075,
         hspace=0.09,
     )
     places = range(len(facts.layers))

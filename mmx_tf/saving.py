@@ -1,4 +1,4 @@
-"""Loading what mmx_tf wrote. No code from the file is run: safe mode is on, and every class is ours or Keras's."""
+"""Loading what mmx_tf wrote. No code from the file is run: safe mode is on, every class ours or Keras's."""
 
 import os
 

@@ -131,7 +131,7 @@ class SearchModel(keras.Model):
         return graph.replay(self.network, inputs, call)
 
     def train_step(self, data):
-        """One iteration of Algorithm 1 on a minibatch: bit-meta step, then (once searching) bit-search step."""
+        """One iteration of Algorithm 1 on a minibatch: bit-meta step, then bit-search step once searching."""
         images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         self.bit_meta_step(images, labels, sample_weight)
         tf.cond(

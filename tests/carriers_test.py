@@ -81,10 +81,12 @@ def test_a_relu_after_a_sum_is_inside_the_operator():
     assert planned.keys() == {"stem_relu", "branch", *AROUND_GAP}
 
 
-def test_a_concatenation_shares_one_carrier_among_its_inputs():
+@pytest.mark.parametrize("signed_first", [False, True])
+def test_a_concatenation_shares_one_carrier_among_its_inputs(signed_first):
     def body(x):
         left = layers.ReLU(name="left_relu")(conv("left")(x))
-        return last(layers.Concatenate(name="both")([left, conv("right")(x)]))
+        right = conv("right")(x)
+        return last(layers.Concatenate(name="both")([right, left] if signed_first else [left, right]))
 
     planned = plan(body)
     assert planned.keys() == {"stem_relu", "left_relu", "right", *AROUND_GAP}

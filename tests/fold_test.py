@@ -1,4 +1,4 @@
-"""The folded twin: close to the fixed network, equal to the file, for every kind of layer that can be folded."""
+"""The folded twin: close to the fixed network, equal to the file, for every kind of layer."""
 
 import json
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tf_keras as keras
 from ai_edge_litert import schema_py_generated as schema
+from networks import small_network
 
 import mmx_tf
 from export.flatbuffer import read_metadata
@@ -16,7 +17,6 @@ from layers.quantize_configs import LsqWeightConfig, quantize_weights
 from mmx_tf import data
 from mmx_tf.fold import FoldError
 from mmx_tf.folded_weights import folded_weights
-from networks import small_network
 
 INT8, INT4 = schema.TensorType.INT8, schema.TensorType.INT4
 CHOICES = {"mixed": [1, 2, 0], "three": [2, 2, 2], "eight": [0, 0, 0]}
@@ -53,7 +53,7 @@ def fine_tuned(network, digits, *, choice=None, weight_bits=4, steps=6):
 
 
 def check_exact(fixed, digits, *, weight_storage="int8"):
-    """Folds, converts, verifies; every code of every tensor must be equal. Returns (folded, bytes, report)."""
+    """Folds, converts, verifies; every code of every tensor must be equal -> (folded, bytes, report)."""
     folded = mmx_tf.fold(fixed, weight_storage=weight_storage)
     content = mmx_tf.convert(folded, weight_storage=weight_storage, input_type="int8")
     report = mmx_tf.verify(folded, content, digits.evaluation(batch_size=90))

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
+from networks import small_network
 
 import mmx_tf
 from layers.activation_quantizer import ActivationQuantizer
 from layers.quantize_configs import QuantizeWrapper
 from mmx_tf import data
 from mmx_tf.bit_selection import SelectionMismatchError
-from networks import small_network
 
 CHOICE = [1, 2, 0]  # depthwise 4 bits, project 3 bits, expand 8 bits
 

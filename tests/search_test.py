@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
+from networks import small_network
 
 import mmx_tf
 from layers.multi_branch_quantizer import MIXED
 from mmx_tf import data
-from networks import small_network
 
 BITS = (8, 4, 3)
 
@@ -164,7 +164,7 @@ def test_training_step_is_traced_once(search):
 
 
 def test_regularizer_gradient_by_hand():
-    """All alphas zero: hard BOPs are the first candidate's; d r / d alpha = (1, -1/3, -2/3) * macs * bw / target."""
+    """Zero alphas choose the first candidate; dr/d alpha = (1, -1/3, -2/3) * macs * weight bits / target."""
     search = mmx_tf.augment(small_network(), bit_widths=BITS, weight_bits=4, target_average_bits=4.0)
     with tf.GradientTape() as tape:
         regularizer = search.regularizer()

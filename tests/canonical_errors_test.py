@@ -1,0 +1,86 @@
+"""What `canonicalize` refuses: each error names the layer, its class and the way out."""
+
+import pytest
+import tensorflow as tf
+import tf_keras as keras
+
+from mmx_tf.canonical import canonicalize
+
+layers = keras.layers
+
+
+def functional(body, shape=(8, 8, 3)):
+    inputs = keras.Input(shape, name="image")
+    return keras.Model(inputs, body(inputs))
+
+
+class Custom(layers.Layer):
+    def call(self, x):
+        return x
+
+
+def impostor(x):
+    return type("ReLU", (Custom,), {})(name="bad")(x)
+
+
+def shared(x):
+    convolution = layers.Conv2D(3, 1, name="bad")
+    return convolution(convolution(x))
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "advice"),
+    [
+        (lambda x: layers.LSTM(2, name="bad")(layers.Reshape((8, 24))(x)), "LSTM", "Allowed are Conv2D"),
+        (layers.Conv2DTranspose(2, 3, name="bad"), "Conv2DTranspose", "Rewrite the layer"),
+        (layers.Lambda(lambda x: x + 1, name="bad"), "Lambda", "Rewrite the layer"),
+        (layers.RandomFlip(name="bad"), "RandomFlip", "belongs in the input pipeline"),
+        (Custom(name="bad"), "Custom", "Rewrite the layer"),
+        (impostor, "ReLU", "Rewrite the layer"),
+        (layers.MaxPooling2D(data_format="channels_first", name="bad"), "MaxPooling2D", "channels_last"),
+        (layers.Conv2D(3, 1, groups=3, name="bad"), "Conv2D", "groups=1"),
+        (shared, "Conv2D", "one layer object per call"),
+        (layers.BatchNormalization(axis=1, name="bad"), "BatchNormalization", "axis=-1"),
+        (lambda x: layers.Dropout(0.5, name="bad")(x, training=True), "Dropout", "training=True"),
+        (layers.Activation(lambda x: x, name="bad"), "Activation", "'relu6'"),
+        (layers.Dense(2, activation=Custom(), name="bad"), "Dense", "'relu6'"),
+        (lambda x: tf.split(x, 3, axis=-1)[0], "TFOpLambda", "one output each"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The object being serialized:UserWarning")
+def test_a_layer_that_cannot_be_handled_is_named_with_class_and_advice(body, kind, advice):
+    with pytest.raises(ValueError) as error:
+        canonicalize(functional(body))
+    name = "tf.split" if kind == "TFOpLambda" else "bad"
+    assert f"Layer {name!r} ({kind})" in str(error.value)
+    assert advice in str(error.value)
+
+
+class Subclassed(keras.Model):
+    def call(self, x):
+        return x
+
+
+def two_inputs():
+    first, second = keras.Input((8, 8, 3)), keras.Input((8, 8, 3))
+    return keras.Model([first, second], layers.Add()([first, second]), name="pair")
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (
+            lambda: keras.Sequential([layers.Dense(2)], name="mine"),
+            "'mine' .Sequential.*start it with an Input",
+        ),
+        (lambda: Subclassed(name="mine"), "'mine' .Subclassed.*functional model"),
+        (two_inputs, "'pair' has 2 inputs; exactly one image"),
+        (lambda: functional(layers.ReLU(), (None, None, 3)), "None, 3.*of fixed size"),
+        (lambda: functional(layers.Dense(2), (8,)), "8.*height, width, channels"),
+        (lambda: "model.keras", "builtins.str.*import tf_keras"),
+        (lambda: layers.Dense(2), "expected a tf_keras model, got .*Dense"),
+    ],
+)
+def test_a_network_that_is_no_image_network_is_refused(network, message):
+    with pytest.raises(ValueError, match=message):
+        canonicalize(network())
