@@ -113,7 +113,7 @@ class ActivationQuantizer(keras.layers.Layer):
         elements = elements_of_one_example(x)
         return lsq.fake_quantize(
             x,
-            self.step_size,
+            lsq.limit_shrinking(self.step_size),
             low=self.low,
             high=self.high,
             gradient_scale=lsq.gradient_scale(elements, self.high),

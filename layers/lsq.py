@@ -104,6 +104,22 @@ def fake_quantize(x, step_size, *, low, high, gradient_scale, fused: bool = Fals
     return quantize(tf.convert_to_tensor(x, tf.float32), tf.convert_to_tensor(step_size, tf.float32))
 
 
+@tf.custom_gradient
+def limit_shrinking(step_size: tf.Tensor):
+    """The step size itself, with its gradient clipped to at most the step size.
+
+    LSQ's gradient scale keeps the relative update of a step size near that of the weights, far below this
+    limit. Where it does not (the first steps after a change of bits, a large learning rate), an unlimited
+    update can take a step size to zero in one go, and a layer that has lost its grid does not come back.
+    Growing is not limited.
+    """
+
+    def gradient(upstream):
+        return tf.minimum(upstream, step_size)
+
+    return tf.identity(step_size), gradient
+
+
 def mix_branches(x, step_sizes, probabilities, *, ranges, fused: bool = False) -> tf.Tensor:
     """Probability-weighted sum of the quantized branches (paper eq. 2), for the bit-search step.
 

@@ -79,7 +79,7 @@ class MultiBranchQuantizer(keras.layers.Layer):
             low, high, scale = settings[branch]
         else:
             self._refuse(branch)
-        step_size = self.step_sizes[branch]
+        step_size = lsq.limit_shrinking(self.step_sizes[branch])
         return lsq.fake_quantize(x, step_size, low=low, high=high, gradient_scale=scale, fused=fused)
 
     def _refuse(self, branch):

@@ -34,14 +34,30 @@ from layers.quantize_configs import QuantizeWrapper
 from mmx_tf import canonical, carriers, graph
 from mmx_tf.folded_weights import folded_weights
 
+FOLDABLE = (
+    "Conv2D, DepthwiseConv2D, SeparableConv2D or Dense, each with BatchNormalization and ReLU or ReLU6 "
+    "directly after it",
+    "Add with ReLU or ReLU6 directly after it",
+    "Concatenate",
+    "GlobalAveragePooling2D",
+    "AveragePooling2D",
+    "MaxPooling2D",
+    "ZeroPadding2D",
+    "Flatten",
+    "Reshape",
+    "Dropout",
+    "Rescaling of the image",
+    "a softmax at the end",
+)
+
 
 class FoldError(ValueError):
     """A layer of the fixed network that has no integer form, named with its class and the way out."""
 
     def __init__(self, layer: keras.layers.Layer, reason: str):
         super().__init__(
-            f"Layer {layer.name!r} ({type(layer).__name__}) cannot be folded: {reason} Rebuild the network "
-            "with the layers that mmx_tf.augment names in its errors, or export without this layer."
+            f"Layer {layer.name!r} ({type(layer).__name__}) cannot be folded: {reason} Build the network "
+            f"with layers that can be: {', '.join(FOLDABLE)}."
         )
 
 
@@ -208,8 +224,8 @@ class _Folder:
         return _Pending(emit, layer, activation="relu" if value.nonnegative else "linear")
 
     def _Rescaling(self, layer, value):
-        if not isinstance(value, _Pending) or value.source is not None:
-            raise FoldError(layer, "Rescaling is allowed on the image only.")
+        if not isinstance(value, _Pending) or value.source is not None or value.deferred:
+            raise FoldError(layer, "Rescaling is allowed on the image only, before anything else.")
         return _image(keras.layers.Rescaling.from_config(layer.get_config())(value.emit.image), None)
 
     def _AveragePooling2D(self, layer, value):

@@ -118,6 +118,7 @@ def _weight_types(content):
 
 def other_layers(kind):
     """A network around one kind of layer."""
+    keras.utils.set_random_seed(8)
     layers = keras.layers
     inputs = keras.Input((16, 16, 1))
     x = layers.Conv2D(6, 3, padding="same", activation="relu", name="first")(inputs)
@@ -237,3 +238,15 @@ def test_folded_layers_are_all_integer(digits):
     for tensor in codes.predict(images, verbose=0):
         np.testing.assert_array_equal(tensor, np.rint(tensor))
         assert tensor.min() >= -128 and tensor.max() <= 127
+
+
+def test_padding_in_front_of_the_rescaling_is_an_error(digits):
+    inputs = keras.Input((16, 16, 1))
+    x = keras.layers.Rescaling(2.0)(keras.layers.ZeroPadding2D()(inputs))
+    x = keras.layers.Conv2D(4, 3, name="middle")(keras.layers.Conv2D(4, 3, activation="relu")(x))
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    search = mmx_tf.augment(keras.Model(inputs, keras.layers.Dense(10)(x)), bit_widths=(8, 4))
+    search(next(iter(digits.evaluation(batch_size=8)))[0], branch=0)
+    fixed = mmx_tf.rebuild(search, search.selection_of([0]))
+    with pytest.raises(FoldError, match="Rescaling is allowed on the image only"):
+        mmx_tf.fold(fixed)

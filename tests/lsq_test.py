@@ -224,3 +224,12 @@ def test_mix_of_one_sure_branch_is_that_branch_bit_for_bit():
     x = np.random.default_rng(0).normal(0, 3, SHAPE).astype(np.float32)
     mixed = run_mix(x, MIX_STEPS, [0.0, 1.0, 0.0], MIX_RANGES)[0]
     np.testing.assert_array_equal(mixed, run(x, 0.5, 0, 15)[0])
+
+
+def test_limit_shrinking_clips_positive_gradients_to_the_step_size():
+    step_size = tf.Variable([0.5, 0.5, 0.5])
+    with tf.GradientTape() as tape:
+        value = lsq.limit_shrinking(step_size)
+        loss = tf.reduce_sum(value * [0.2, 3.0, -3.0])
+    np.testing.assert_array_equal(value, [0.5, 0.5, 0.5])
+    np.testing.assert_allclose(tape.gradient(loss, step_size), [0.2, 0.5, -3.0])

@@ -28,12 +28,12 @@ def set_quantizer(*, alpha=ALPHA):
     return quantizer
 
 
-def gradients(quantizer, branch, x=X):
-    """(dx, d steps, d alpha) of sum(quantizer(x))."""
+def gradients(quantizer, branch, x=X, sign=1.0):
+    """(dx, d steps, d alpha) of sign * sum(quantizer(x))."""
     x = tf.convert_to_tensor(x)
     with tf.GradientTape() as tape:
         tape.watch(x)
-        total = tf.reduce_sum(quantizer(x, branch=branch))
+        total = sign * tf.reduce_sum(quantizer(x, branch=branch))
     return tape.gradient(total, [x, quantizer.step_sizes, quantizer.alpha])
 
 
@@ -57,7 +57,12 @@ def test_a_single_branch_by_hand(branch):
     low, high = quantizer.ranges[branch]
     step_size, scale = [0.25, 0.5, 1.0][branch], 1 / np.sqrt(5 * high)
     want = reference.gradients(X, step_size, 1.0, low=low, high=high, gradient_scale=scale)[1]
-    np.testing.assert_allclose(ds, np.eye(3)[branch] * want, rtol=1e-5)  # the other branches get none
+    # Here the step size would shrink by more than itself, so the limit holds; growing has no limit. The other
+    # branches get no gradient.
+    assert want > step_size
+    np.testing.assert_allclose(ds, np.eye(3)[branch] * step_size, rtol=1e-5)
+    growing = gradients(quantizer, branch, sign=-1.0)[1]
+    np.testing.assert_allclose(growing, np.eye(3)[branch] * -want, rtol=1e-5)
 
 
 @pytest.mark.parametrize("signed", [False, True])
