@@ -46,6 +46,15 @@ def convert(folded, *, weight_storage="int8", input_type="uint8", output_type="i
     context = Context(writer, {name: _shape(name, node.output_shapes) for name, node in nodes.items()})
     inputs, produced = {}, {}
     in_front = _in_front_of_the_file(folded, nodes)
+    rescalings = [
+        layer.name for layer in folded.layers if layer.name in in_front and layer.get_config().get("scale")
+    ]
+    if rescalings and input_type == "float32":
+        raise ValueError(
+            f"the network rescales its image ({rescalings[0]!r}), which stays in front of the file: a "
+            "float32 input would be taken for the rescaled image. Use input_type 'uint8' or 'int8', whose codes are "
+            "those of the rescaled image."
+        )
     for layer in folded.layers:
         if layer.name in in_front:
             continue

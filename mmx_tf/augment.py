@@ -80,11 +80,12 @@ def augment(
 
 
 def _warn_of_what_cannot_be_exported(network) -> None:
+    last_layers = [tensor.node.layer for tensor in network.outputs]
     without = [
         f"{layer.name!r} ({type(layer).__name__})"
         for layer in network.layers
         if type(layer).__name__ in WITHOUT_INTEGER_FORM
-        and not (carriers.is_softmax(layer) and layer.output.node.layer is network.output.node.layer)
+        and not (carriers.is_softmax(layer) and layer in last_layers)
     ]
     if without:
         logging.warning(
@@ -135,5 +136,6 @@ def _with_quantizers(network, budget: Budget, signed: dict[str, bool]) -> keras.
 def _quantizer(cost, budget: Budget, signed: bool):
     name = quantizer_name(cost.name)
     if cost.end:
-        return ActivationQuantizer(bits=budget.first_last_bits, signed=signed, name=name)
+        # LSQ's rule would spend 8 bits on a range far beyond the image's.
+        return ActivationQuantizer(bits=budget.first_last_bits, signed=signed, covering=True, name=name)
     return MultiBranchQuantizer(bit_widths=budget.bit_widths, signed=signed, name=name)

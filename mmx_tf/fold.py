@@ -11,10 +11,11 @@ import tensorflow as tf
 import tf_keras as keras
 
 from layers.integer_layers import Dequantize
+from layers.integer_weighted_layers import STORAGES
 from mmx_tf import graph
 from mmx_tf.integer_graph import Codes, FoldError, IntegerGraph, image, name_of
 
-__all__ = ["FoldError", "fold"]
+__all__ = ["FoldError", "check_foldable", "fold"]
 
 
 def fold(fixed: keras.Model, *, weight_storage: str = "int8") -> keras.Model:
@@ -31,9 +32,26 @@ def fold(fixed: keras.Model, *, weight_storage: str = "int8") -> keras.Model:
       out: its largest entry is that of the logits.
 
     Raises:
+      FoldError: for a layer that has no integer form, or a quantizer that has seen no image.
+      ValueError: for another weight_storage.
+    """
+    return _folded(fixed, weight_storage, calibrated=True)
+
+
+def check_foldable(fixed: keras.Model) -> None:
+    """Checks that a network can be folded, before it has been trained or has seen an image.
+
+    Raises:
       FoldError: for a layer that has no integer form.
     """
-    folder = IntegerGraph(weight_storage)
+    _folded(fixed, "int8", calibrated=False)
+
+
+def _folded(fixed, weight_storage, *, calibrated):
+    if weight_storage not in STORAGES:
+        raise ValueError(f"weight_storage is {weight_storage!r}; use one of {', '.join(sorted(STORAGES))}.")
+    last_layers = {tensor.node.layer.name for tensor in fixed.outputs}
+    folder = IntegerGraph(weight_storage, last_layers=last_layers, calibrated=calibrated)
     inputs = keras.Input(fixed.input_shape[1:], name=fixed.inputs[0].node.layer.name)
     results = graph.replay(fixed, image(inputs), folder.call)
     outputs = []

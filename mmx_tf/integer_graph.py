@@ -81,8 +81,10 @@ class Pending:
 class IntegerGraph:
     """Folds one network, call by call."""
 
-    def __init__(self, weight_storage):
+    def __init__(self, weight_storage, *, last_layers, calibrated=True):
         self.weight_storage = weight_storage
+        self.last_layers = last_layers
+        self.calibrated = calibrated
 
     def call(self, layer, args, kwargs):
         """The folded value of one layer call, a `Codes` or a `Pending`."""
@@ -91,7 +93,8 @@ class IntegerGraph:
             return self._quantize(layer, value)
         if isinstance(layer, QuantizeWrapper):
             return self._weighted(layer, _codes(layer, value))
-        if carriers.is_softmax(layer) or isinstance(layer, keras.layers.Dropout):
+        final_softmax = carriers.is_softmax(layer) and layer.name in self.last_layers
+        if final_softmax or isinstance(layer, keras.layers.Dropout):
             return value
         handler = getattr(self, f"_{type(layer).__name__}", None)
         if handler is None:
@@ -99,6 +102,8 @@ class IntegerGraph:
         return handler(layer, value)
 
     def _quantize(self, quantizer, value):
+        if self.calibrated and not bool(quantizer.initialized):
+            raise FoldError(quantizer, "it has seen no image yet, so its step size means nothing.")
         step_size = float(quantizer.step_size.numpy())
         grid = Grid.low_bit(step_size=step_size, highest_code=quantizer.high)
         if isinstance(value, Pending):

@@ -21,7 +21,7 @@ from mmx_tf.bit_selection import BitSelection
 from mmx_tf.budget import UnreachableBudgetError
 from mmx_tf.canonical import UnsupportedLayerError
 from mmx_tf.convert import convert
-from mmx_tf.fold import FoldError, fold
+from mmx_tf.fold import FoldError, check_foldable, fold
 from mmx_tf.rebuild import rebuild
 from mmx_tf.recipe import Recipe, RecipeError
 from mmx_tf.saving import load_model
@@ -114,7 +114,7 @@ def _search_network(recipe: Recipe, model, *, check_export: bool):
         )
         if check_export:
             # Whether a network can be exported shows in its structure: better now than after training.
-            fold(rebuild(search, search.selection_of([0] * len(search.quantizers))))
+            check_foldable(rebuild(search, search.selection_of([0] * len(search.quantizers))))
     except (UnreachableBudgetError, UnsupportedLayerError, FoldError, ValueError) as error:
         raise RecipeError(str(error)) from error
     return search

@@ -67,7 +67,12 @@ def rebuild(
 
 
 def _fixed_quantizer(quantizer, bits: int) -> ActivationQuantizer:
-    fixed = ActivationQuantizer(bits=bits, signed=quantizer.signed, name=quantizer.name)
+    fixed = ActivationQuantizer(
+        bits=bits,
+        signed=quantizer.signed,
+        covering=isinstance(quantizer, ActivationQuantizer) and quantizer.covering,
+        name=quantizer.name,
+    )
     fixed.build(None)
     if isinstance(quantizer, MultiBranchQuantizer):
         branch = quantizer.bit_widths.index(bits)

@@ -214,6 +214,12 @@ class SearchModel(keras.Model):
           repair: flip layers, smallest alpha margin first and each flip logged, until the budget is met.
         """
         alphas = np.stack([alpha.numpy() for alpha in self.alphas])
+        if not alphas.any():
+            logging.warning(
+                "no bit-search step has run (they join in after %d epochs of one fit): the selection is the "
+                "first candidate in every layer, and what the repair makes of it.",
+                self.meta_epochs,
+            )
         choice = [int(branch) for branch in alphas.argmax(axis=1)]
         if repair:
             before = self.budget.bops_of(choice)

@@ -4,7 +4,7 @@
     python -m mmx_tf.train --flagfile=mbv2.flags --data_dir=DIR --workdir=DIR
 
 Later flags override the flagfile. A run that was interrupted continues with the same command. Exit codes: 0
-done, 2 flags or input that make no run (said in one paragraph, before any training).
+done, 2 flags or input that make no run (said in one paragraph, before any training), 130 interrupted.
 """
 
 import sys
@@ -20,6 +20,7 @@ from mmx_tf.recipe import Recipe, RecipeError
 
 FLAGS = flags.FLAGS
 USAGE_EXIT_CODE = 2
+INTERRUPTED_EXIT_CODE = 130
 
 
 def parse_flags(argv: list[str], flag_values: flags.FlagValues = FLAGS) -> list[str]:
@@ -41,6 +42,9 @@ def main(argv: list[str], flag_values: flags.FlagValues = FLAGS) -> None:
         run(recipe, command=" ".join(["python -m mmx_tf.train", *sys.argv[1:]]))
     except (RecipeError, DataError, ModelError) as error:
         _refuse(str(error))
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues after the last finished epoch.", file=sys.stderr)
+        sys.exit(INTERRUPTED_EXIT_CODE)
 
 
 def _refuse(message: str):

@@ -250,3 +250,25 @@ def test_padding_in_front_of_the_rescaling_is_an_error(digits):
     fixed = mmx_tf.rebuild(search, search.selection_of([0]))
     with pytest.raises(FoldError, match="Rescaling is allowed on the image only"):
         mmx_tf.fold(fixed)
+
+
+def test_softmax_is_left_out_at_the_end_only(digits):
+    inputs = keras.Input((16, 16, 1))
+    x = keras.layers.Softmax(name="middle")(keras.layers.Conv2D(4, 3)(inputs))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(x))
+    search = mmx_tf.augment(keras.Model(inputs, keras.layers.Dense(10)(x)), bit_widths=(8, 4))
+    images = next(iter(digits.evaluation(batch_size=8)))[0]
+    search(images, branch=0)
+    fixed = mmx_tf.rebuild(search, search.selection_of([0]))
+    fixed(images)
+    with pytest.raises(FoldError, match="'middle' .Softmax."):
+        mmx_tf.fold(fixed)
+
+
+def test_a_network_that_has_seen_no_image_and_an_unknown_storage_are_refused():
+    search = mmx_tf.augment(small_network(), bit_widths=(8, 4))
+    fixed = mmx_tf.rebuild(search, search.selection_of([0, 0, 0]))
+    with pytest.raises(FoldError, match="has seen no image"):
+        mmx_tf.fold(fixed)
+    with pytest.raises(ValueError, match="weight_storage is 'int3'; use one of int4, int8"):
+        mmx_tf.fold(fixed, weight_storage="int3")
