@@ -52,8 +52,8 @@ def convert(folded, *, weight_storage="int8", input_type="uint8", output_type="i
     if rescalings and input_type == "float32":
         raise ValueError(
             f"the network rescales its image ({rescalings[0]!r}), which stays in front of the file: a "
-            "float32 input would be taken for the rescaled image. Use input_type 'uint8' or 'int8', whose codes are "
-            "those of the rescaled image."
+            "float32 input would be taken for the rescaled image. Use input_type 'uint8' or 'int8', "
+            "whose codes are those of the rescaled image."
         )
     for layer in folded.layers:
         if layer.name in in_front:
