@@ -117,7 +117,7 @@ def _rescale(context, layer, inputs, output):
     one = context.constant(
         f"{layer.name}/one", np.array([1]), TensorType.INT8, quantization=quantization([1.0], [0])
     )
-    context.writer.operator(Builtin.MUL, [*inputs, one], [output], options=schema.MulOptionsT(), version=2)
+    _mul(context, layer, [*inputs, one], output)
 
 
 def _pool(builtin):
@@ -157,6 +157,7 @@ def _reshape(context, layer, inputs, output):
 WRITERS = {
     integer_weighted_layers.IntegerConv2D: _conv,
     integer_weighted_layers.IntegerDepthwiseConv2D: _depthwise,
+    integer_weighted_layers.IntegerBatchNorm: _depthwise,
     integer_weighted_layers.IntegerDense: _dense,
     integer_layers.IntegerAdd: _add,
     integer_layers.IntegerMul: _mul,

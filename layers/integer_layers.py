@@ -47,7 +47,8 @@ class SameGridLayer(IntegerLayer):
         """Config with the one grid."""
         config = super().get_config()
         del config["input_grid"]
-        return {**config, "grid": config.pop("output_grid")}
+        grid = config.pop("output_grid")
+        return {**config, "grid": grid}
 
 
 class BinaryLayer(keras.layers.Layer):
@@ -136,15 +137,26 @@ class IntegerRequantize(IntegerLayer):
 
 @register
 class IntegerRescale(IntegerLayer):
-    """MUL by the constant 1: moves codes to a grid of another scale by the full float32 ratio."""
+    """MUL by the constant 1: moves codes to a grid of another scale by the full float32 ratio.
 
-    def __init__(self, **kwargs):
+    With a fused `activation` ("relu", "relu6") it is that activation where no operator before it fuses one.
+    """
+
+    def __init__(self, *, activation="linear", **kwargs):
         super().__init__(**kwargs)
+        self.activation = activation
+        integer_ops.activation_bounds(activation, self.output_grid)
         integer_ops.rescale_multiplier(self.input_grid, self.output_grid)
 
     def call(self, inputs):
         """Rescale codes of any shape."""
-        return integer_ops.rescale(inputs, input_grid=self.input_grid, output_grid=self.output_grid)
+        return integer_ops.rescale(
+            inputs, input_grid=self.input_grid, output_grid=self.output_grid, activation=self.activation
+        )
+
+    def get_config(self):
+        """Config with the activation."""
+        return {**super().get_config(), "activation": self.activation}
 
 
 @register

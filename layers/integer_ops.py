@@ -153,7 +153,7 @@ def rescale_multiplier(input_grid, output_grid):
     return multiply_multiplier(input_grid, ONE, output_grid)
 
 
-def rescale(codes, *, input_grid, output_grid):
+def rescale(codes, *, input_grid, output_grid, activation="linear"):
     """Codes on `input_grid` -> codes on `output_grid` as a MUL by the constant 1 does it.
 
     Rule: float32(q - z_in) * float32(s_in / s_out), round half to even: what a fake quantizer computes in
@@ -162,7 +162,8 @@ def rescale(codes, *, input_grid, output_grid):
     multiplier = rescale_multiplier(input_grid, output_grid)
     # The casts keep the multiplier apart from constants before it, as in `multiply`.
     shifted = tf.cast(codes, tf.int32) - input_grid.zero_point
-    return requantize_accumulator(shifted, multiplier, output_grid.zero_point, (LOWEST, HIGHEST))
+    bounds = activation_bounds(activation, output_grid)
+    return requantize_accumulator(shifted, multiplier, output_grid.zero_point, bounds)
 
 
 def mean(codes, *, input_grid, output_grid, keepdims=False):

@@ -219,6 +219,14 @@ class IntegerDepthwiseConv2D(_Windowed):
 
 
 @register
+class IntegerBatchNorm(IntegerDepthwiseConv2D):
+    """DEPTHWISE_CONV_2D of 1x1 pixels: y = factor * x + bias per channel, for a batch norm on its own.
+
+    With one weight a channel, the scale holds the factor itself: the code is its sign times 127.
+    """
+
+
+@register
 class IntegerDense(WeightedLayer):
     """FULLY_CONNECTED on [N, in]. weight_codes [in, out]; one weight scale, or one per output."""
 

@@ -1,15 +1,19 @@
 """The canonical form of a user's network, which the rest of the project works on.
 
 A canonical network is functional and flat; it computes what the user's network computes. Nested models are
-inlined; a SeparableConv2D is a DepthwiseConv2D and a 1x1 Conv2D; an activation inside a layer is a layer of
-its own; ReLU has one spelling, linear activations are gone; Add and Multiply take two inputs; every layer is
-called once. Everything is float32 and trainable, whatever was frozen: quantization changes what each layer
+inlined; a SeparableConv2D is a DepthwiseConv2D and a 1x1 Conv2D, a Dense on an image is a 1x1 Conv2D; an
+activation inside a layer is a layer of its own; ReLU has one spelling, linear activations are gone; Add and
+Multiply take two inputs; a TensorFlow operator is the layer that equals it, where there is one; every layer
+is called once. Everything is float32 and trainable, whatever was frozen: quantization changes what each layer
 sees, so each has to follow. All layers are new, so the user's network is left untouched.
 """
 
+import functools
+
+import numpy as np
 import tf_keras as keras
 
-from mmx_tf import graph
+from mmx_tf import graph, operators
 
 WEIGHTED = ("Conv2D", "DepthwiseConv2D", "Dense")
 SUPPORTED = (
@@ -57,7 +61,12 @@ def canonicalize(network: keras.Model) -> keras.Model:
         kwargs = {key: value for key, value in kwargs.items() if key != "training"}
         if type(layer).__name__ in BINARY:
             return _chain(layer, args[0], names)
-        clones = _clones(layer, names)
+        if type(layer).__name__ == "TFOpLambda":
+            rewritten = operators.as_layer(layer, args, kwargs, name=functools.partial(names.own, layer.name))
+            if rewritten is not None:
+                equal, inputs = rewritten
+                return equal(inputs)
+        clones = _clones(layer, names, rank=getattr(getattr(args[0], "shape", None), "rank", None))
         value = args[0]
         for clone in clones:
             value = clone(value, *args[1:], **kwargs)
@@ -73,11 +82,6 @@ def canonicalize(network: keras.Model) -> keras.Model:
 
     inputs = keras.Input(network.inputs[0].shape[1:], name=names.own(network.inputs[0].node.layer.name))
     return keras.Model(inputs, graph.replay(network, inputs, call), name=network.name)
-
-
-def weighted_layers(network: keras.Model) -> list[keras.layers.Layer]:
-    """The convolutions, depthwise convolutions and dense layers of a canonical network, in graph order."""
-    return [node.layer for node in graph.nodes(network) if type(node.layer).__name__ in WEIGHTED]
 
 
 def _check_network(network):
@@ -131,6 +135,13 @@ def _check_call(layer, args, kwargs):
             "is called with training=True, also when the network is not trained.",
             "A deployed network has no training mode: build the network without this argument.",
         )
+    if type(layer).__name__ == "Dense" and args[0].shape.rank not in (2, 4):
+        raise UnsupportedLayerError(
+            layer,
+            f"takes a tensor of shape {tuple(args[0].shape)}.",
+            "A dense layer here takes (None, features) or (None, height, width, channels): put a Flatten or "
+            "a Reshape in front of it.",
+        )
     if type(layer).__name__ == "BatchNormalization" and list(layer.axis) != [args[0].shape.rank - 1]:
         raise UnsupportedLayerError(
             layer, f"normalizes axis {list(layer.axis)}.", "Build it with axis=-1, the channels."
@@ -175,8 +186,8 @@ def _chain(layer, values, names: _Names):
     return total
 
 
-def _clones(layer, names: _Names) -> list[keras.layers.Layer]:
-    """New layers that together do what `layer` does; none for a linear activation."""
+def _clones(layer, names: _Names, *, rank) -> list[keras.layers.Layer]:
+    """New layers that together do what `layer` does; none for a linear activation. rank: of its input."""
     kind = type(layer).__name__
     config = layer.get_config()
     if kind == "Activation" and config["activation"] == "linear":
@@ -191,7 +202,8 @@ def _clones(layer, names: _Names) -> list[keras.layers.Layer]:
         return _split_separable(layer, config, names)
     if kind in WEIGHTED:
         activation, config["activation"] = config["activation"], "linear"
-        return [type(layer).from_config(config), *_fused_activation(layer, activation, config["name"], names)]
+        clone = type(layer).from_config(config) if kind != "Dense" or rank == 2 else _pointwise(config)
+        return [clone, *_fused_activation(layer, activation, config["name"], names)]
     if kind == "Activation":
         return [_activation(layer, config["activation"], config["name"])]
     return [type(layer).from_config(config)]
@@ -217,6 +229,11 @@ def _activation(layer, activation, name):
     return keras.layers.Activation(activation, name=name)
 
 
+def _pointwise(config):
+    """The 1x1 convolution that equals a Dense on an image."""
+    return keras.layers.Conv2D(config["units"], 1, use_bias=config["use_bias"], name=config["name"])
+
+
 def _split_separable(layer, config, names: _Names):
     name = config["name"]
     depthwise = keras.layers.DepthwiseConv2D(
@@ -234,5 +251,11 @@ def _copy_weights(layer, clones):
     weights = layer.get_weights()
     for clone in clones:
         count = len(clone.weights)
-        clone.set_weights(weights[:count])
+        # A Dense that became a convolution has a kernel of another shape.
+        clone.set_weights(
+            [
+                np.reshape(value, variable.shape)
+                for value, variable in zip(weights[:count], clone.weights, strict=True)
+            ]
+        )
         weights = weights[count:]

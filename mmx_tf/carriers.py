@@ -19,6 +19,9 @@ from mmx_tf import canonical, graph, signs
 COMMUTING = ("ZeroPadding2D", "MaxPooling2D", "Flatten", "Reshape", "Dropout")
 """Layers that commute with a quantizer: on the grid of their input, their output is on it too."""
 
+FUSING = (*canonical.WEIGHTED, "BatchNormalization", "Add", "Multiply")
+"""Layers whose operator takes ReLU or ReLU6 as its fused activation."""
+
 
 def is_quantizer(layer) -> bool:
     """Whether a layer is an activation quantizer of either kind."""
@@ -103,19 +106,12 @@ def _stays_unquantized(node, uses, outputs_of_layer) -> bool:
     if is_softmax(layer) and consumers == [None]:
         return True
     if len(consumers) == 1 and consumers[0] is not None:
-        weighted = type(layer).__name__ in canonical.WEIGHTED
-        if weighted and isinstance(consumers[0], keras.layers.BatchNormalization):
+        kind = type(layer).__name__
+        if kind in canonical.WEIGHTED and isinstance(consumers[0], keras.layers.BatchNormalization):
             return True
-        normalized = isinstance(layer, keras.layers.BatchNormalization) and _follows_weighted(node, uses)
-        fuses = weighted or normalized or isinstance(layer, keras.layers.Add)
-        if fuses and is_fusable_activation(consumers[0]):
+        if kind in FUSING and is_fusable_activation(consumers[0]):
             return True
     return _only_feeds_one_quantizer(node.outputs, uses, outputs_of_layer)
-
-
-def _follows_weighted(node, uses) -> bool:
-    producer = node.call_args[0].node.layer
-    return type(producer).__name__ in canonical.WEIGHTED and len(uses[id(node.call_args[0])]) == 1
 
 
 def _only_feeds_one_quantizer(tensor, uses, outputs_of_layer) -> bool:

@@ -8,7 +8,7 @@ import json
 import tf_keras as keras
 
 from export import tflite
-from layers.integer_weighted_layers import IntegerConv2D, IntegerDense, WeightedLayer
+from layers.integer_weighted_layers import IntegerBatchNorm, IntegerConv2D, IntegerDense, WeightedLayer
 from layers.quantize_configs import QuantizeWrapper
 from mmx_tf.fold import fold
 
@@ -58,7 +58,7 @@ def layer_bits(folded: keras.Model) -> dict:
                 "weight_bits": layer.weight_bits,
             }
             for layer in folded.layers
-            if isinstance(layer, WeightedLayer)
+            if isinstance(layer, WeightedLayer) and not isinstance(layer, IntegerBatchNorm)
         ],
     }
 

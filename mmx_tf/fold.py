@@ -13,7 +13,8 @@ import tf_keras as keras
 from layers.integer_layers import Dequantize
 from layers.integer_weighted_layers import STORAGES
 from mmx_tf import graph
-from mmx_tf.integer_graph import Codes, FoldError, IntegerGraph, image, name_of
+from mmx_tf.integer_graph import IntegerGraph
+from mmx_tf.integer_values import Codes, FoldError, image, name_of
 
 __all__ = ["FoldError", "check_foldable", "fold"]
 

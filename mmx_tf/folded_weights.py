@@ -62,6 +62,29 @@ def folded_weights(
     codes, scales = _with_representable_bias(codes, scales, bias, input_grid.scale, depthwise=depthwise)
     if storage == "int8":
         codes, scales = finer_codes(codes, scales, bits=quantizer.bits)
+    return _stored(codes, scales, bias, input_grid, storage)
+
+
+def batch_norm_weights(batch_norm: keras.layers.Layer, input_grid: Grid) -> FoldedWeights:
+    """A batch norm on its own as the weights of a 1x1 depthwise convolution, in float64.
+
+    One weight per channel, of code +-127: the scale holds the factor, so that nothing is lost but float32's
+    rounding.
+
+    Args:
+      batch_norm: batch norm of C channels.
+      input_grid: grid of its input codes.
+    """
+    channels = batch_norm.moving_mean.shape[0]
+    factor, bias = _batch_norm_affine(batch_norm, np.zeros(channels))
+    codes = 127 * np.sign(factor).astype(np.int64).reshape(1, 1, channels, 1)
+    codes, scales = _with_representable_bias(
+        codes, np.abs(factor) / 127, bias, input_grid.scale, depthwise=True
+    )
+    return _stored(codes, scales, bias, input_grid, "int8")
+
+
+def _stored(codes, scales, bias, input_grid, storage) -> FoldedWeights:
     scales = np.asarray(scales, np.float32)
     bias_scales = (np.float32(input_grid.scale) * scales).astype(np.float64)
     return FoldedWeights(codes.astype(np.int8), scales, np.rint(bias / bias_scales).astype(np.int32), storage)

@@ -122,7 +122,7 @@ def test_first_last_bits_change_the_ends_only():
     # stem: 8*8*4 outputs of 3*3*3; probe: 8*8 positions of 4*2; logits: 8*8*2 -> 3.
     assert search.selection_of([1]).layers == (
         LayerSelection("stem", "conv", 6912, 6, 6, True, 192, False),
-        LayerSelection("probe", "dense", 512, 2, 3, False, 256, True),
+        LayerSelection("probe", "conv", 512, 2, 3, False, 256, True),
         LayerSelection("logits", "dense", 384, 6, 6, True, 128, False),
     )
 

@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from mmx_tf.canonical import canonicalize, weighted_layers
+from mmx_tf import graph
+from mmx_tf.canonical import WEIGHTED, canonicalize
 
 layers = keras.layers
 
@@ -16,6 +17,10 @@ def classes_of(network):
 
 def names_of(network):
     return [layer.name for layer in network.layers[1:]]
+
+
+def weighted_layers(network):
+    return [node.layer for node in graph.nodes(network) if type(node.layer).__name__ in WEIGHTED]
 
 
 def functional(body, shape=(8, 8, 3)):
@@ -99,7 +104,6 @@ def test_linear_activations_are_dropped():
         layers.Dropout(0.5),
         layers.Rescaling(1 / 127.5, offset=-1.0),
         layers.Softmax(),
-        layers.Dense(5),
     ],
     ids=lambda layer: layer.name,
 )
@@ -151,9 +155,35 @@ def test_concatenate_takes_any_number():
     assert classes_of(network).count("Concatenate") == 1
 
 
-def test_operators_are_passed_through():
-    network = checked(functional(lambda x: tf.nn.relu6(layers.Conv2D(3, 1)(x * 2 + 1)) + x))
-    assert classes_of(network).count("TFOpLambda") == 4
+def test_operators_with_a_layer_of_their_own_become_it():
+    def body(x):
+        y = tf.nn.relu6(features=layers.Conv2D(3, 1)(x)) + x
+        y = tf.concat([tf.math.multiply(y, y=x), keras.activations.relu(y)], axis=-1)
+        gate = tf.reduce_mean(y, axis=[1, 2], keepdims=True)
+        return tf.reduce_mean(gate * y, [1, 2])
+
+    network = checked(functional(body))
+    assert classes_of(network) == [
+        "Conv2D", "ReLU", "Add", "Multiply", "ReLU", "Concatenate", "GlobalAveragePooling2D", "Multiply",
+        "GlobalAveragePooling2D",
+    ]  # fmt: skip
+
+
+def test_other_operators_are_passed_through():
+    def body(x):
+        y = layers.Conv2D(3, 1)(x * 2 + 1)
+        # A mean over one axis and a sum of two shapes are not what the layers compute.
+        return tf.nn.silu(y) + tf.reduce_mean(y, axis=1, keepdims=True)
+
+    network = checked(functional(body))
+    assert classes_of(network).count("Conv2D") == 1
+    assert set(classes_of(network)) == {"Conv2D", "TFOpLambda"}
+
+
+def test_a_dense_layer_on_an_image_is_a_pointwise_convolution():
+    network = checked(functional(lambda x: layers.Dense(5, activation="relu", name="d")(x)))
+    assert classes_of(network) == ["Conv2D", "ReLU"]
+    assert network.get_layer("d").kernel_size == (1, 1)
 
 
 def test_a_sequential_classifier():

@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras as keras
 from ai_edge_litert import schema_py_generated as schema
-from networks import small_network
+from networks import fine_tuned, small_network
 
 import mmx_tf
 from export.flatbuffer import read_metadata
@@ -14,17 +15,11 @@ from layers.grid import Grid
 from layers.integer_layers import IntegerLayer
 from layers.integer_weighted_layers import WeightedLayer
 from layers.quantize_configs import LsqWeightConfig, quantize_weights
-from mmx_tf import data
-from mmx_tf.fold import FoldError
+from mmx_tf.fold import FoldError, check_foldable
 from mmx_tf.folded_weights import folded_weights
 
 INT8, INT4 = schema.TensorType.INT8, schema.TensorType.INT4
 CHOICES = {"mixed": [1, 2, 0], "three": [2, 2, 2], "eight": [0, 0, 0]}
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return data.load("digits", image_size=16)
 
 
 @pytest.fixture(scope="module")
@@ -36,20 +31,6 @@ def trained(digits):
     network.compile(optimizer=keras.optimizers.Adam(0.01), loss=loss)
     network.fit(digits.train(batch_size=64, seed=0), epochs=8, verbose=0)
     return network
-
-
-def fine_tuned(network, digits, *, choice=None, weight_bits=4, steps=6):
-    """A fixed network of real step sizes and batch-norm statistics."""
-    keras.utils.set_random_seed(7)
-    search = mmx_tf.augment(network, bit_widths=(8, 4, 3), weight_bits=weight_bits)
-    choice = [i % 3 for i in range(len(search.quantizers))] if choice is None else choice
-    images, labels = next(iter(digits.train(batch_size=64, seed=0)))
-    search(images, branch=0)
-    fixed = mmx_tf.rebuild(search, search.selection_of(choice))
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    fixed.compile(optimizer=keras.optimizers.SGD(0.01, momentum=0.9), loss=loss, metrics=["accuracy"])
-    fixed.fit(digits.train(batch_size=64, seed=0).take(steps), epochs=2, verbose=0)
-    return fixed
 
 
 def check_exact(fixed, digits, *, weight_storage="int8"):
@@ -144,6 +125,31 @@ def other_layers(kind):
         x = layers.ReLU(name="sum_relu")(
             layers.Add(name="join")([left, layers.Conv2D(8, 1, 2, name="down")(x)])
         )
+    elif kind == "batch_norm_and_relu_alone":
+        left = layers.ReLU(name="relu1")(layers.BatchNormalization(name="bn1")(x))
+        left = layers.Conv2D(6, 3, padding="same", name="branch")(left)
+        x = layers.BatchNormalization(name="bn2")(layers.Add(name="join")([left, x]))
+        x = layers.ReLU(6.0, name="relu2")(layers.MaxPooling2D(name="max")(x))
+        x = layers.BatchNormalization(name="bn3")(x)
+        x = layers.BatchNormalization(name="bn4")(layers.Concatenate(name="cat")([x, x]))
+    elif kind == "multiply":
+        gate = layers.GlobalAveragePooling2D(keepdims=True, name="squeeze")(x)
+        gate = layers.ReLU(6.0, name="gate_relu")(layers.Conv2D(6, 1, name="gate")(gate))
+        x = layers.ReLU(name="product_relu")(layers.Multiply(name="join")([x, gate]))
+        x = layers.Multiply(name="square")([x, layers.Conv2D(6, 1, name="linear")(x)])
+    elif kind == "dense_on_images_and_batch_norm_on_vectors":
+        x = layers.Dense(5, activation="relu", name="dense")(x)
+        x = layers.Flatten(name="flatten")(layers.MaxPooling2D(4, name="max")(x))
+        x = layers.BatchNormalization(name="flat_bn")(x)
+        x = layers.BatchNormalization(scale=False, name="bn")(
+            layers.Dense(9, activation="relu6", name="h")(x)
+        )
+        return keras.Model(inputs, layers.Dense(10, name="logits")(x))
+    elif kind == "operators":
+        y = tf.nn.relu6(layers.Conv2D(6, 1, name="a")(x) + x)
+        x = tf.concat([y, tf.nn.relu(layers.Conv2D(3, 1, name="b")(y))], axis=-1)
+        x = layers.Conv2D(8, 3, name="last")(x)
+        return keras.Model(inputs, layers.Dense(10, name="logits")(tf.reduce_mean(x, [1, 2])))
     elif kind == "rescaling_reshape_softmax":
         inputs = keras.Input((16, 16, 1))
         x = layers.Conv2D(6, 3, strides=2, activation="relu6", name="first")(
@@ -160,12 +166,36 @@ def other_layers(kind):
     return keras.Model(inputs, layers.Dense(10, name="logits")(x))
 
 
-KINDS = ("concatenate", "average_pooling", "max_pooling_padding_flatten", "separable", "residual_downsample")
+KINDS = (
+    "concatenate", "average_pooling", "max_pooling_padding_flatten", "separable", "residual_downsample",
+    "batch_norm_and_relu_alone", "multiply", "dense_on_images_and_batch_norm_on_vectors", "operators",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_layer_is_exact(digits, kind):
     check_exact(fine_tuned(other_layers(kind), digits, steps=2), digits)
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [
+        (keras.layers.ReLU(4.0, name="odd"), "'odd' .ReLU.*max_value=4.0"),
+        (keras.layers.ReLU(negative_slope=0.1, name="odd"), "'odd' .ReLU.*negative_slope=0.1"),
+        (keras.layers.Activation("sigmoid", name="odd"), "'odd' .Activation.*no integer operator"),
+        (lambda x: tf.nn.silu(x), "nn.silu.*TFOpLambda.*no integer operator"),
+    ],
+)
+def test_what_has_no_integer_form_is_named_with_the_reason(digits, layer, reason, caplog):
+    inputs = keras.Input((16, 16, 1))
+    x = layer(keras.layers.Conv2D(4, 3, name="first")(inputs))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(x))
+    network = keras.Model(inputs, keras.layers.Dense(10)(x))
+    with caplog.at_level("WARNING"):
+        search = mmx_tf.augment(network, bit_widths=(8, 4))
+    assert "has no integer form yet" in caplog.text
+    with pytest.raises(FoldError, match=reason):
+        check_foldable(mmx_tf.rebuild(search, search.selection_of([0])))
 
 
 def test_rescaling_and_final_softmax(digits):

@@ -46,6 +46,11 @@ def assert_equal_codes(layer, grids, arrays, *, partitions=1):
     got = run(data, {f"x{i}": array for i, array in enumerate(arrays)})[layer.name]
     want = integer_part.predict([array.astype(np.float32) for array in arrays], verbose=0)
     assert np.count_nonzero(got != want) == 0, f"{np.count_nonzero(got != want)} of {got.size} codes differ"
+    rebuilt = type(layer).from_config(layer.get_config())
+    codes = [array[:1].astype(np.float32) for array in arrays]
+    rebuilt(codes if len(codes) > 1 else codes[0])
+    rebuilt.set_weights(layer.get_weights())
+    np.testing.assert_array_equal(rebuilt(codes if len(codes) > 1 else codes[0]), want[:1])
 
 
 def random_grid(rng):
@@ -68,6 +73,16 @@ def test_requantization_of_all_codes(cls):
         if 2**-8 <= source.scale / target.scale < 2**7:
             layer = cls(input_grid=source, output_grid=target)
             assert_equal_codes(layer, [source], [ALL_CODES.reshape(1, 1, 256, 1)])
+
+
+@pytest.mark.parametrize("activation", ["relu", "relu6"])
+def test_rescaling_with_an_activation(activation):
+    rng = np.random.default_rng(9)
+    for _ in range(12):
+        source = random_grid(rng)
+        target = Grid(source.scale * rng.uniform(0.3, 3.0), int(rng.choice(ZERO_POINTS)))
+        layer = IntegerRescale(input_grid=source, output_grid=target, activation=activation)
+        assert_equal_codes(layer, [source], [ALL_CODES.reshape(1, 1, 256, 1)])
 
 
 @pytest.mark.parametrize("cls", [IntegerAdd, IntegerMul])

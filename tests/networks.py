@@ -1,6 +1,8 @@
-"""Small float networks that the tests share."""
+"""Small networks that the tests share."""
 
 import tf_keras as keras
+
+import mmx_tf
 
 
 def small_network(batch_norm=True):
@@ -18,3 +20,17 @@ def small_network(batch_norm=True):
     x = keras.layers.ReLU(name="expand_relu")(x)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     return keras.Model(inputs, keras.layers.Dense(10, name="logits")(x), name="small")
+
+
+def fine_tuned(network, digits, *, choice=None, weight_bits=4, steps=6):
+    """A fixed network of real step sizes and batch-norm statistics."""
+    keras.utils.set_random_seed(7)
+    search = mmx_tf.augment(network, bit_widths=(8, 4, 3), weight_bits=weight_bits)
+    choice = [i % 3 for i in range(len(search.quantizers))] if choice is None else choice
+    images, labels = next(iter(digits.train(batch_size=64, seed=0)))
+    search(images, branch=0)
+    fixed = mmx_tf.rebuild(search, search.selection_of(choice))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    fixed.compile(optimizer=keras.optimizers.SGD(0.01, momentum=0.9), loss=loss, metrics=["accuracy"])
+    fixed.fit(digits.train(batch_size=64, seed=0).take(steps), epochs=2, verbose=0)
+    return fixed

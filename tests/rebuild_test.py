@@ -9,15 +9,9 @@ from networks import small_network
 import mmx_tf
 from layers.activation_quantizer import ActivationQuantizer
 from layers.quantize_configs import QuantizeWrapper
-from mmx_tf import data
 from mmx_tf.bit_selection import SelectionMismatchError
 
 CHOICE = [1, 2, 0]  # depthwise 4 bits, project 3 bits, expand 8 bits
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return data.load("digits", image_size=16)
 
 
 @pytest.fixture(scope="module")
