@@ -15,13 +15,11 @@ import sys
 
 import numpy as np
 import tf_keras as keras
-from ai_edge_litert.interpreter import Interpreter
 
 from export import litert
+from export.cut import expose
 from export.partitions import delegated_ops
-from export.tflite import convert
-from layers.integer_layers import Dequantize, QuantizeInput
-from layers.integer_weighted_layers import WeightedLayer
+from export.trace import ImageInput, Trace, check_grid
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +50,8 @@ class VerificationReport:
       folded_top1, tflite_top1: accuracy of the folded model and of the file.
       top1_agreement: share of images on which both name the same class.
       code_disagreement: share of logit codes that differ.
-      tensors: every tensor of the file on the first images (`traced_images` of them).
+      tensors: every operator's output on the first images (`traced_images` of them). Here a code that
+        differs goes on into the operators after it; `export.parity` tells them apart.
       traced_images: number of images that `tensors` was counted on.
       partitions: XNNPACK partitions of the file on this machine.
       left_outside: operators that XNNPACK does not take, as (index, name).
@@ -73,7 +72,9 @@ class VerificationReport:
         return dataclasses.asdict(self)
 
 
-def verify(folded: keras.Model, data: bytes, eval_ds, *, traced_images: int = 128) -> VerificationReport:
+def verify(
+    folded: keras.Model, data: bytes, eval_ds, *, traced_images: int = 128, trace: Trace | None = None
+) -> VerificationReport:
     """Compares a folded model with its file on evaluation images.
 
     Args:
@@ -81,131 +82,69 @@ def verify(folded: keras.Model, data: bytes, eval_ds, *, traced_images: int = 12
       data: what `convert` made of it, with int8 output.
       eval_ds: batches of (float images, integer labels), as the network was trained on.
       traced_images: images on which every tensor is compared, not only the logits.
+      trace: of `folded`, if there is one already.
 
     Raises:
       ValueError: if there are no images, or the file's input or output does not fit the folded model.
     """
-    final = _final_codes(folded)
-    entry = next(layer for layer in folded.layers if isinstance(layer, QuantizeInput))
-    both = keras.Model(folded.inputs, [entry.output, final.input])
-    runner = _Runner(data, entry.output_grid, final.input_grid)
-    correct_folded = correct_file = agreeing = differing = images = codes = 0
-    first_images = []
+    trace = trace or Trace(folded)
+    runner, exposed = litert.Runner(data), litert.Runner(expose(data))
+    image = ImageInput(trace, runner)
+    if len(runner.outputs) != 1:
+        raise ValueError(f"the file has outputs {sorted(runner.outputs)}; one tensor of logits is expected.")
+    ((logits, detail),) = runner.outputs.items()
+    check_grid("output", detail, trace.final_grid)
+    tensors = {name: _TensorCounter(name) for name in exposed.outputs if name in trace.names}
+    correct_folded = correct_file = agreeing = differing = images = codes = traced = 0
     for batch, labels in eval_ds:
-        labels = np.asarray(labels).reshape(-1)
-        input_codes, expected = (np.asarray(codes) for codes in both.predict_on_batch(batch))
-        found = runner(np.asarray(batch), input_codes)
-        if sum(map(len, first_images)) < traced_images:
-            first_images.append(np.asarray(batch))
-        differing += int(np.sum(expected != found))
+        labels, expected = np.asarray(labels).reshape(-1), trace(batch)
+        pixels = image(batch, expected)
+        want, found = expected[trace.final], runner(pixels)[logits]
+        if size := min(traced_images - traced, len(labels)):
+            everything = exposed({name: values[:size] for name, values in pixels.items()})
+            for name, counter in tensors.items():
+                counter.add(expected[name][:size], everything[name])
+            traced += size
+        differing += int(np.sum(want != found))
         codes += found.size
         images += len(labels)
-        agreeing += int(np.sum(expected.argmax(-1) == found.argmax(-1)))
-        correct_folded += int(np.sum(expected.argmax(-1) == labels))
+        agreeing += int(np.sum(want.argmax(-1) == found.argmax(-1)))
+        correct_folded += int(np.sum(want.argmax(-1) == labels))
         correct_file += int(np.sum(found.argmax(-1) == labels))
     if images == 0:
         raise ValueError("eval_ds has no images; give at least one batch of (images, labels).")
     delegation = delegated_ops(data)
-    traced = np.concatenate(first_images)[:traced_images]
     return VerificationReport(
         eval_images=images,
         folded_top1=correct_folded / images,
         tflite_top1=correct_file / images,
         top1_agreement=agreeing / images,
         code_disagreement=differing / codes,
-        tensors=tensor_parities(folded, traced),
-        traced_images=len(traced),
+        tensors=tuple(counter.result() for counter in tensors.values()),
+        traced_images=traced,
         partitions=delegation.partitions,
         left_outside=delegation.left_outside,
     )
 
 
-def tensor_parities(folded: keras.Model, images: np.ndarray) -> tuple[TensorParity, ...]:
-    """Compares every tensor of a folded model with LiteRT's.
+class _TensorCounter:
+    """Counts what differs in one tensor, batch by batch."""
 
-    XNNPACK keeps tensors inside a partition to itself, so the model is converted once more with every tensor
-    as an output; the operators are the same.
+    def __init__(self, name):
+        self.name, self.codes, self.differing, self.largest = name, 0, 0, 0
+        self.seen = np.zeros(256, bool)
 
-    Args:
-      folded: model made by `mmx_tf.fold`.
-      images: (N, height, width, channels) float images.
-    """
-    entry = next(layer for layer in folded.layers if isinstance(layer, QuantizeInput))
-    layers = [
-        layer
-        for layer in folded.layers
-        if hasattr(layer, "output_grid") and not isinstance(layer, QuantizeInput)
-    ]
-    exposed = keras.Model(folded.inputs, [entry.output, *(layer.output for layer in layers)])
-    storage = {"int4"} & {layer.weight_storage for layer in layers if isinstance(layer, WeightedLayer)}
-    outputs_only = keras.Model(folded.inputs, exposed.outputs[1:])
-    data = convert(outputs_only, weight_storage=storage.pop() if storage else "int8", input_type="int8")
-    input_codes, *expected = exposed.predict(images, verbose=0, batch_size=64)
-    name = Interpreter(model_content=data).get_input_details()[0]["name"]
-    found = litert.run(data, {name: input_codes.astype(np.int8)}, batch_size=64)
-    return tuple(_parity(layer.name, codes, found) for layer, codes in zip(layers, expected, strict=True))
+    def add(self, expected, found):
+        """Counts one batch of int8 codes."""
+        difference = np.abs(expected.astype(np.int16) - found)
+        self.codes += difference.size
+        self.differing += int(np.count_nonzero(difference))
+        self.largest = max(self.largest, int(difference.max()))
+        self.seen[found.astype(np.int16).reshape(-1) + 128] = True
 
-
-def _parity(name, expected, found) -> TensorParity:
-    codes = found[name].astype(np.int32)
-    difference = np.abs(expected.astype(np.int32) - codes)
-    return TensorParity(
-        name=name,
-        codes=int(codes.size),
-        differing=int(np.count_nonzero(difference)),
-        largest_difference=int(difference.max()),
-        distinct=len(np.unique(codes)),
-    )
-
-
-class _Runner:
-    """Runs a file on float images or their input codes, whatever its input type, and returns logit codes."""
-
-    def __init__(self, data, input_grid, output_grid):
-        self.interpreter = Interpreter(model_content=data)
-        (self.input,) = self.interpreter.get_input_details()
-        (self.output,) = self.interpreter.get_output_details()
-        shift = 128 if self.input["dtype"] == np.uint8 else 0
-        if self.input["dtype"] != np.float32:
-            scale, zero_point = self.input["quantization"]
-            if (np.float32(scale), zero_point - shift) != (
-                np.float32(input_grid.scale),
-                input_grid.zero_point,
-            ):
-                raise ValueError(
-                    f"the file's input has scale {scale} and zero point {zero_point}, the folded model has "
-                    f"{input_grid}: the file was made from another model."
-                )
-        scale, zero_point = self.output["quantization"]
-        if (np.float32(scale), zero_point) != (np.float32(output_grid.scale), output_grid.zero_point):
-            raise ValueError(
-                f"the file's output has scale {scale} and zero point {zero_point}, the folded model has "
-                f"{output_grid}: the file was made from another model, or with float32 output."
-            )
-        self.shift = shift
-        self.batch_shape = None
-
-    def __call__(self, images, input_codes):
-        value = images.astype(np.float32)
-        if self.input["dtype"] != np.float32:
-            value = (input_codes + self.shift).astype(self.input["dtype"])
-        if value.shape != self.batch_shape:
-            self.interpreter.resize_tensor_input(self.input["index"], value.shape)
-            self.interpreter.allocate_tensors()
-            self.batch_shape = value.shape
-        self.interpreter.set_tensor(self.input["index"], value)
-        self.interpreter.invoke()
-        return self.interpreter.get_tensor(self.output["index"]).astype(np.int32)
-
-
-def _final_codes(folded) -> Dequantize:
-    layers = [tensor.node.layer for tensor in folded.outputs]
-    if len(layers) != 1 or not isinstance(layers[0], Dequantize):
-        raise ValueError(
-            f"model {folded.name!r} ends with {[type(layer).__name__ for layer in layers]}; verify takes a "
-            "model made by mmx_tf.fold with one logits output."
-        )
-    return layers[0]
+    def result(self):
+        """What was counted."""
+        return TensorParity(self.name, self.codes, self.differing, self.largest, int(self.seen.sum()))
 
 
 def main(arguments=None) -> int:

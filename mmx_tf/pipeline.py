@@ -4,6 +4,7 @@ Every stage leaves its result in the workdir, so that the run restarts after the
 inside a training stage, after the last finished epoch).
 """
 
+import contextlib
 import json
 import pathlib
 import platform
@@ -13,10 +14,12 @@ import tf_keras as keras
 from absl import logging
 
 from export.atomic import write_atomically
+from export.parity import certify
+from export.trace import Trace
 from export.verify import verify
 from mmx_tf import data as datasets
 from mmx_tf import float_model, report, training
-from mmx_tf.augment import augment
+from mmx_tf.augment import augment, plan
 from mmx_tf.bit_selection import BitSelection
 from mmx_tf.budget import UnreachableBudgetError
 from mmx_tf.canonical import UnsupportedLayerError
@@ -36,6 +39,10 @@ VERSIONED = (
     "numpy",
 )
 
+END_TO_END = (
+    "eval_images", "fixed_top1", "folded_top1", "tflite_top1", "top1_agreement", "code_disagreement",
+)  # fmt: skip
+
 
 def run(recipe: Recipe, *, command: str = "") -> dict:
     """Runs a validated recipe in its workdir, or what is left of it; returns the metrics.
@@ -43,12 +50,18 @@ def run(recipe: Recipe, *, command: str = "") -> dict:
     Raises:
       RecipeError, DataError, ModelError: for input that makes no run, before any training and before
         anything is written.
+      DisagreementError: if the file differs from the folded network by more than the recipe allows.
     """
     data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
     recipe.check_classes(num_classes=data.num_classes, dataset=data.name)
     keras.utils.set_random_seed(recipe.seed)
     model, trained = float_model.load_or_build(recipe, data)
-    search = _search_network(recipe, model, check_export=trained)
+    # What cannot become a search network, or a file, shows in the structure: better now than after training.
+    if trained:
+        search = _search_network(recipe, model)
+    else:
+        with _input_errors():
+            plan(model, **_search_options(recipe))
     workdir = Workdir(recipe)
     if workdir.path("metrics.json").exists():
         logging.info("%s is finished; nothing is done again.", workdir.root)
@@ -59,7 +72,7 @@ def run(recipe: Recipe, *, command: str = "") -> dict:
 
     if not trained:
         model = _float_stage(workdir, recipe, data, model)
-        search = _search_network(recipe, model, check_export=False)
+        search = _search_network(recipe, model)
     if "float_top1" not in workdir.state:
         workdir.record(float_top1=training.top1(model, _evaluation(recipe, data)))
     logging.info("float network: top-1 %.2f%%", 100 * workdir.state["float_top1"])
@@ -73,6 +86,7 @@ def run(recipe: Recipe, *, command: str = "") -> dict:
         metrics=metrics,
         history=training.histories(workdir),
         settings=settings,
+        parity=json.loads(workdir.path("parity.json").read_text()),
     )
     # Written last: a workdir with metrics is a finished one.
     write_atomically(workdir.path("metrics.json"), json.dumps(metrics, indent=1) + "\n")
@@ -96,28 +110,36 @@ def open_workdir(root: pathlib.Path):
     return folded, (root / "model.tflite").read_bytes(), _evaluation(recipe, data)
 
 
-def _search_network(recipe: Recipe, model, *, check_export: bool):
-    budget = (
-        {"target_bops": recipe.target_bops}
-        if recipe.target_bops
-        else {"target_average_bits": recipe.target_average_bits}
-    )
-    try:
+def _search_network(recipe: Recipe, model):
+    with _input_errors():
         search = augment(
             model,
-            bit_widths=recipe.candidate_bits,
-            weight_bits=recipe.weight_bits,
-            first_last_bits=recipe.first_last_bits,
             regularizer_weight=recipe.regularizer_weight,
             meta_epochs=1,
-            **budget,
+            **_search_options(recipe),
         )
-        if check_export:
-            # Whether a network can be exported shows in its structure: better now than after training.
+        if recipe.float_model:
             check_foldable(rebuild(search, search.selection_of([0] * len(search.quantizers))))
+    return search
+
+
+def _search_options(recipe: Recipe) -> dict:
+    return {
+        "bit_widths": recipe.candidate_bits,
+        "weight_bits": recipe.weight_bits,
+        "first_last_bits": recipe.first_last_bits,
+        "target_bops": recipe.target_bops or None,
+        "target_average_bits": None if recipe.target_bops else recipe.target_average_bits,
+    }
+
+
+@contextlib.contextmanager
+def _input_errors():
+    """What a network or a budget is refused for is an error of the input."""
+    try:
+        yield
     except (UnreachableBudgetError, UnsupportedLayerError, FoldError, ValueError) as error:
         raise RecipeError(str(error)) from error
-    return search
 
 
 def _float_stage(workdir, recipe, data, model):
@@ -160,15 +182,11 @@ def _export_stage(workdir, recipe, data, fixed, selection: BitSelection) -> dict
         write_atomically(workdir.path("model.tflite"), content)
     with workdir.timed("verify"):
         evaluation = _evaluation(recipe, data)
-        parity = verify(folded, content, evaluation)
+        trace = Trace(folded)
+        parity = verify(folded, content, evaluation, trace=trace)
         fixed_top1 = training.top1(fixed, evaluation)
-    for tensor in parity.tensors:
-        if tensor.differing:
-            logging.warning(
-                "tensor %s: %d of %d codes differ between the folded model and the file, by %d at most",
-                tensor.name, tensor.differing, tensor.codes, tensor.largest_difference,
-            )  # fmt: skip
-    return {
+        certificate = _certificate(recipe, folded, content, evaluation, trace)
+    metrics = {
         "float_top1": workdir.state["float_top1"],
         "fixed_top1": fixed_top1,
         "folded_top1": parity.folded_top1,
@@ -188,6 +206,28 @@ def _export_stage(workdir, recipe, data, fixed, selection: BitSelection) -> dict
         "versions": {"python": platform.python_version()}
         | {name: metadata.version(name) for name in VERSIONED},
     }
+    end_to_end = {name: metrics[name] for name in END_TO_END}
+    document = certificate.to_json() | {"end_to_end": end_to_end, "versions": metrics["versions"]}
+    write_atomically(workdir.path("parity.json"), json.dumps(document, indent=1) + "\n")
+    certificate.check(max_disagreement=recipe.max_disagreement)
+    return metrics
+
+
+def _certificate(recipe: Recipe, folded, content, evaluation, trace):
+    # The reference kernels take as long for one image as the others for many.
+    limits = {"xnnpack": recipe.parity_images, "builtin": recipe.parity_images}
+    limits["reference"] = max(1, recipe.parity_images // 8)
+    certificate = certify(
+        folded, content, evaluation, kernels=tuple(limits), max_images=tuple(limits.values()), trace=trace
+    )
+    for operator in certificate.runtimes["xnnpack"].operators:
+        if operator.differing:
+            logging.warning(
+                "%s (%s): %d of %d codes differ between the folded model and the file, by %d at most",
+                operator.name, operator.kind, operator.differing, operator.codes,
+                operator.largest_difference,
+            )  # fmt: skip
+    return certificate
 
 
 def _evaluation(recipe: Recipe, data):

@@ -88,6 +88,16 @@ class Recipe:
         "int8", f"Weights in the .tflite: {' or '.join(CHOICES['weight_storage'])}.", group="export"
     )
     input_type: str = _flag("uint8", f"Input type of the .tflite: {', '.join(CHOICES['input_type'])}.")
+    parity_images: int = _flag(
+        256,
+        "Evaluation images for the parity certificate, which compares every operator of the file under three "
+        "sets of kernels (an eighth of them under the slow reference kernels).",
+    )
+    max_disagreement: float = _flag(
+        1.0,
+        "Largest share of its codes in which an operator of the file, or its logits, may differ from the "
+        "folded network under XNNPACK; beyond it the run fails. 0 demands equality, 1 allows anything.",
+    )
 
     strategy: str = _flag("none", f"Distribution strategy: {', '.join(CHOICES['strategy'])}.", group="run")
     seed: int = _flag(0, "Seed of initial weights, shuffling and augmentation.")

@@ -31,6 +31,8 @@ RANGES = {
     "batch_size": (1, None, False),
     "steps_per_epoch": (0, None, True),
     "eval_images": (0, None, True),
+    "parity_images": (1, None, False),
+    "max_disagreement": (0, 1, True),
     "select_epochs": (2, None, False),
     "train_epochs": (1, None, False),
     "warmup_epochs": (0, None, True),

@@ -18,6 +18,7 @@ from typing import TextIO
 from mmx_tf import report_page
 from mmx_tf.plots import save_bits_plot
 from mmx_tf.report_facts import percent, run_facts, si
+from mmx_tf.report_parity import parity_section
 
 __all__ = ["print_summary", "save_bits_plot", "write_report"]
 
@@ -31,6 +32,7 @@ def write_report(
     metrics: Mapping,
     history: Mapping | None = None,
     settings: Mapping | None = None,
+    parity: Mapping | None = None,
 ) -> None:
     """Writes the report of a run to `path`, atomically: an older report stays whole until the new one is.
 
@@ -40,8 +42,9 @@ def write_report(
       metrics: the contents of `metrics.json`; `float_top1`, `average_bits`, `seconds` and
         `versions` may be missing.
       history: curves by phase and name, `{"float" | "select" | "train": {name: [value per step or epoch]}}`.
-        `select`'s `hard_bops` is drawn against the budget.
+        `select`'s `bops` is drawn against the budget.
       settings: the run's flags by name, and its command line under "command".
+      parity: the contents of `parity.json`.
 
     Raises:
       ValueError: `selection` or `metrics` lacks required keys; the message names them.
@@ -55,6 +58,7 @@ def write_report(
         report_page.honest_note(),
         report_page.bits_section(facts),
         report_page.accuracy_section(facts),
+        parity_section(parity),
         report_page.cost_section(facts),
         report_page.history_section(facts, history or {}, settings),
         report_page.layers_section(facts),

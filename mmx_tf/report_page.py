@@ -268,10 +268,10 @@ def _panels(facts: RunFacts, curves: Mapping[str, Sequence[float]], epochs: obje
     for group, lines in groups.items():
         length = max(len(values) for values in lines.values())
         heading, level = group, None
-        if group == "hard bops":
+        if group == "bops":
             factor, prefix = prefix_of(facts.bops)
             heading = f"{prefix}BOPs of the most probable bits"
-            lines = {"hard bops": [value / factor for value in lines["hard_bops"]]}
+            lines = {"bops": [value / factor for value in lines["bops"]]}
             level = ("budget", facts.target_bops / factor) if facts.target_bops else None
         x_label = "epoch" if str(length) == str(epochs) else "step"
         panels.append(plots.Panel(heading, lines, x_label=x_label, level=level))

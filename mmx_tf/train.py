@@ -4,13 +4,15 @@
     python -m mmx_tf.train --flagfile=mbv2.flags --data_dir=DIR --workdir=DIR
 
 Later flags override the flagfile. A run that was interrupted continues with the same command. Exit codes: 0
-done, 2 flags or input that make no run (said in one paragraph, before any training), 130 interrupted.
+done, 2 flags or input that make no run (said in one paragraph, before any training), 3 the file differs from
+the folded network by more than --max_disagreement, 130 interrupted.
 """
 
 import sys
 
 from absl import app, flags
 
+from export.parity import DisagreementError
 from mmx_tf import quiet
 from mmx_tf import recipe as recipes
 from mmx_tf.data import DataError
@@ -20,6 +22,7 @@ from mmx_tf.recipe import Recipe, RecipeError
 
 FLAGS = flags.FLAGS
 USAGE_EXIT_CODE = 2
+DISAGREEMENT_EXIT_CODE = 3
 INTERRUPTED_EXIT_CODE = 130
 
 
@@ -42,6 +45,9 @@ def main(argv: list[str], flag_values: flags.FlagValues = FLAGS) -> None:
         run(recipe, command=" ".join(["python -m mmx_tf.train", *sys.argv[1:]]))
     except (RecipeError, DataError, ModelError) as error:
         _refuse(str(error))
+    except DisagreementError as error:
+        print(f"{error} The file and parity.json are in the workdir.", file=sys.stderr)
+        sys.exit(DISAGREEMENT_EXIT_CODE)
     except KeyboardInterrupt:
         print("interrupted; the same command continues after the last finished epoch.", file=sys.stderr)
         sys.exit(INTERRUPTED_EXIT_CODE)

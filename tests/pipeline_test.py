@@ -1,3 +1,4 @@
+import hashlib
 import json
 import re
 import shutil
@@ -102,6 +103,7 @@ def test_a_run_leaves_every_file(finished):
     _, workdir, _ = finished
     for name in (
         "run.flags", "bit_selection.json", "fixed_model.keras", "model.tflite", "metrics.json", "report.html",
+        "parity.json",
     ):  # fmt: skip
         assert (workdir / name).stat().st_size > 100, name
     assert list((workdir / "checkpoints" / "select").glob("ckpt-2.*"))
@@ -158,6 +160,41 @@ def test_bit_selection_meets_the_budget(finished, metrics):
     # Ends: 3536 MACs at 8x8 bits; searched: 8832 MACs at 4 bits times 4.5 on average.
     assert metrics["target_bops"] == selection["target_bops"] == 3536 * 64 + 8832 * 18
     assert metrics["bops"] == selection["bops"] == bops <= selection["target_bops"]
+
+
+def test_the_parity_certificate(finished, metrics):
+    _, workdir, _ = finished
+    parity = json.loads((workdir / "parity.json").read_text())
+    assert parity["sha256"] == hashlib.sha256((workdir / "model.tflite").read_bytes()).hexdigest()
+    assert {kernels: runtime["images"] for kernels, runtime in parity["runtimes"].items()} == {
+        "xnnpack": EVAL_IMAGES, "builtin": EVAL_IMAGES, "reference": 32,
+    }  # fmt: skip
+    operators = parity["runtimes"]["xnnpack"]["operators"]
+    assert {*MACS, "add", "pool"} <= {operator["name"] for operator in operators}
+    assert sum(operator["differing"] for operator in operators) == 0
+    for name in ("fixed_top1", "folded_top1", "tflite_top1", "top1_agreement", "code_disagreement"):
+        assert parity["end_to_end"][name] == metrics[name]
+    assert "Parity of the file" in (workdir / "report.html").read_text()
+
+
+def test_a_file_beyond_max_disagreement_fails_the_run_and_names_the_layers(finished, tmp_path):
+    """XNNPACK takes no int4 weights, and the builtin kernels that do round twice."""
+    copy = tmp_path / "strict"
+    shutil.copytree(finished[1], copy)
+    for name in ("model.tflite", "metrics.json", "report.html", "parity.json"):
+        (copy / name).unlink()
+    recipe = Recipe.from_flagfile(
+        (copy / "run.flags").read_text() + f"--weight_storage=int4\n--max_disagreement=0\n--workdir={copy}\n"
+    )
+    (copy / "run.flags").write_text(recipe.to_flagfile())
+    done = command("mmx_tf.train", f"--flagfile={copy / 'run.flags'}")
+    assert done.returncode == 3
+    assert "under the xnnpack kernels these differ" in done.stderr
+    assert re.search(r"(expand|project|depthwise) \(\w*CONV_2D\): \d+ of \d+ codes", done.stderr)
+    parity = json.loads((copy / "parity.json").read_text())
+    assert set(parity["runtimes"]) == {"xnnpack", "builtin"}
+    assert "reference kernels cannot run the file" in parity["unable"]["reference"]
+    assert not (copy / "metrics.json").exists()
 
 
 def test_run_flags_replay_the_run(finished):

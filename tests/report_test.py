@@ -64,7 +64,7 @@ def metrics():
 HISTORY = {
     "float": {},
     "select": {
-        "hard_bops": [96_000, 90_000, 81_200],
+        "bops": [96_000, 90_000, 81_200],
         "meta_loss": [2.0, 1.0, 0.5],
         "search_loss": [math.nan, 1.5, 1.0],
         "alpha_entropy": [1.1, 1.0, 0.9],
@@ -196,7 +196,7 @@ def test_optional_parts_may_be_missing(tmp_path, selection, metrics):
     del selection["target_bops"], selection["schema"]
     for layer in selection["layers"]:
         del layer["signed"]
-    page = _write(tmp_path, selection, metrics, history={"select": {"hard_bops": [], "loss": [math.inf]}})
+    page = _write(tmp_path, selection, metrics, history={"select": {"bops": [], "loss": [math.inf]}})
     assert "no budget in BOPs was given" in page.text and "float network" not in page.text
     print_summary(selection, metrics, file=io.StringIO())
     for layers in (selection["layers"][:2], selection["layers"][:1]):  # nothing between the ends
@@ -314,3 +314,25 @@ def test_units():
         "1 h 02 min",
     ]
     assert percent(0.99999) == ">99.99%" and percent(1e-9) == "<0.01%" and percent(math.nan) == "not a number"
+
+
+def test_parity_is_shown_by_kernels_and_by_operator(tmp_path, selection, metrics):
+    def runtime(images, differing, agreement):
+        operators = [
+            {"name": "stem<1>", "kind": "CONV_2D", "codes": 1000, "differing": 0, "largest_difference": 0},
+            {"name": "pool", "kind": "MEAN", "codes": 200, "differing": differing, "largest_difference": 1},
+        ]
+        return {
+            "images": images, "operators": operators, "top1": 0.9, "top1_agreement": agreement,
+            "code_disagreement": differing / 400,
+        }  # fmt: skip
+
+    parity = {
+        "sha256": "ab" * 32,
+        "runtimes": {"xnnpack": runtime(64, 0, 1.0), "reference": runtime(8, 50, 0.75)},
+    }
+    text = _write(tmp_path, selection, metrics, parity=parity).text
+    assert "Parity of the file" in text and "ab" * 32 in text
+    assert "0 of 1,200" in text and "50 of 1,200" in text and "2 of 2" in text and "1 of 2" in text
+    assert "stem<1>" in text and "25.00%" in text and "75.00%" in text
+    assert "Parity of the file" not in _write(tmp_path, selection, metrics).text

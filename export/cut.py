@@ -1,0 +1,108 @@
+"""A .tflite taken apart: every operator a little graph of its own, with its own inputs.
+
+So that each operator can be given its true inputs, whatever the operators before it compute. Constants,
+options and quantization parameters are the file's own.
+
+    pieces = cut(data)
+    pieces.operators[3]                 # CutOperator(kind="CONV_2D", output="stem", sources=("image_codes",))
+    runner = litert.Runner(pieces.data, kernels="builtin")
+    runner({name: codes[source] for name, source in pieces.inputs.items()})["stem"]
+
+Needs only numpy and ai-edge-litert.
+"""
+
+import copy
+import dataclasses
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from export.flatbuffer import FILE_IDENTIFIER
+
+OPERATOR_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if name.isupper()}
+
+
+@dataclasses.dataclass(frozen=True)
+class CutOperator:
+    """One operator: its builtin kind, its output tensor, and the tensors that it takes."""
+
+    kind: str
+    output: str
+    sources: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pieces:
+    """A file of loose operators.
+
+    Attributes:
+      data: bytes of the file.
+      operators: in the order of the original file.
+      inputs: input name -> name of the original tensor that belongs there.
+    """
+
+    data: bytes
+    operators: tuple[CutOperator, ...]
+    inputs: dict[str, str]
+
+
+def cut(data: bytes) -> Pieces:
+    """Takes a .tflite of one subgraph apart.
+
+    Raises:
+      ValueError: for a file of several subgraphs, or an operator of several outputs.
+    """
+    model, graph = _unpacked(data)
+    names = [tensor.name.decode() for tensor in graph.tensors]
+    contents = [model.buffers[tensor.buffer].data for tensor in graph.tensors]
+    constant = [content is not None and len(content) > 0 for content in contents]
+    operators, inputs, new_inputs, outputs = [], {}, [], []
+    for operator in graph.operators:
+        if len(operator.outputs) != 1:
+            raise ValueError(f"an operator has {len(operator.outputs)} outputs; one is expected.")
+        code = model.operatorCodes[operator.opcodeIndex]
+        kind = OPERATOR_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        output, sources, replaced = names[operator.outputs[0]], [], []
+        for index in operator.inputs:
+            if index < 0 or constant[index]:
+                replaced.append(index)
+                continue
+            tensor = copy.copy(graph.tensors[index])
+            tensor.name = f"{output}__input{len(sources)}".encode()
+            inputs[tensor.name.decode()] = names[index]
+            sources.append(names[index])
+            replaced.append(len(graph.tensors))
+            new_inputs.append(len(graph.tensors))
+            graph.tensors.append(tensor)
+        operator.inputs = np.array(replaced, np.int32)
+        outputs.append(operator.outputs[0])
+        operators.append(CutOperator(kind, output, tuple(sources)))
+    graph.inputs, graph.outputs = np.array(new_inputs, np.int32), np.array(outputs, np.int32)
+    model.signatureDefs, model.metadata = [], []
+    return Pieces(_packed(model), tuple(operators), inputs)
+
+
+def expose(data: bytes) -> bytes:
+    """The same file with the output of every operator as an output: delegates hide what is inside.
+
+    Raises:
+      ValueError: for a file of several subgraphs.
+    """
+    model, graph = _unpacked(data)
+    graph.outputs = np.concatenate([operator.outputs for operator in graph.operators]).astype(np.int32)
+    model.signatureDefs, model.metadata = [], []
+    return _packed(model)
+
+
+def _unpacked(data):
+    model = schema.ModelT.InitFromPackedBuf(data, 0)
+    if len(model.subgraphs) != 1:
+        raise ValueError(f"the file has {len(model.subgraphs)} subgraphs; one is expected.")
+    return model, model.subgraphs[0]
+
+
+def _packed(model) -> bytes:
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=FILE_IDENTIFIER)
+    return bytes(builder.Output())
