@@ -1,0 +1,176 @@
+"""A .tflite as plain Python: tensors with their grids and constants, operators with their options.
+
+    graph = load(data)
+    [operator.kind for operator in graph.operators]        # ["QUANTIZE", "CONV_2D", ...]
+    graph.operators[1].outputs[0].scale                    # float32
+
+Constants are unpacked to numpy arrays, INT4 included. Only the first subgraph is read: that is the whole of
+an exported network.
+"""
+
+import struct
+from dataclasses import dataclass, replace
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+FILE_IDENTIFIER = b"TFL3"
+# INT4 has no numpy type: its codes are held as int8.
+NUMPY_TYPES = {"FLOAT32": np.float32, "INT32": np.int32, "INT8": np.int8, "UINT8": np.uint8, "INT4": np.int8}
+TYPE_NAMES = {value: name for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
+OPERATOR_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if name[0] != "_"}
+# What the generated reader raises on bytes that are no flatbuffer or end early.
+READ_ERRORS = (struct.error, IndexError, TypeError, ValueError, AttributeError, OverflowError, MemoryError)
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """One tensor of the file.
+
+    Attributes:
+      name: the tensor's name.
+      type: name of its schema TensorType.
+      shape: the file's shape; an activation's first dimension is the batch.
+      scales: float32 [1] or [channels]; empty without quantization.
+      zero_points: int64, as many as scales.
+      constant: array of the tensor's shape, or None for an activation.
+    """
+
+    name: str
+    type: str
+    shape: tuple
+    scales: np.ndarray
+    zero_points: np.ndarray
+    constant: np.ndarray | None
+
+    @property
+    def scale(self):
+        """The float32 scale of a tensor with one grid; ValueError when it has none or one per channel."""
+        if len(self.scales) != 1:
+            raise ValueError(f"tensor {self.name!r} has {len(self.scales)} scales; this operator needs one.")
+        return self.scales[0]
+
+    @property
+    def zero_point(self):
+        """The int zero point of a tensor with one grid; 0 where the file leaves it out."""
+        return int(self.zero_points[0]) if len(self.zero_points) else 0
+
+    @property
+    def numpy_type(self):
+        """The numpy type of this tensor's arrays; ValueError for a type without one."""
+        if self.type not in NUMPY_TYPES:
+            raise ValueError(f"tensor {self.name!r} is {self.type}; known types: {', '.join(NUMPY_TYPES)}.")
+        return NUMPY_TYPES[self.type]
+
+
+@dataclass(frozen=True, eq=False)
+class Operator:
+    """One operator: its index, kind (name of the BuiltinOperator), options object of the schema, tensors.
+
+    An optional input that is left out is None.
+    """
+
+    index: int
+    kind: str
+    options: object
+    inputs: tuple
+    outputs: tuple
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Operators in execution order; every tensor of the file; the input and output tensors."""
+
+    operators: tuple
+    tensors: tuple
+    inputs: tuple
+    outputs: tuple
+
+
+def load(data):
+    """The `Graph` of the .tflite in `data` (bytes); a `Graph` is passed through.
+
+    ValueError when the bytes are no .tflite, end early, hold no subgraph, name two tensors alike, or hold a
+    constant of an unknown type or a wrong length.
+    """
+    if isinstance(data, Graph):
+        return data
+    data = bytes(data)
+    if data[4:8] != FILE_IDENTIFIER:
+        raise ValueError(f"no .tflite: bytes 4 to 8 are {data[4:8]!r}, not {FILE_IDENTIFIER!r}.")
+    try:
+        model = schema.ModelT.InitFromPackedBuf(data, 0)
+        if not model.subgraphs:
+            raise ValueError("no subgraph")
+        graph = _graph(model, data)
+    except READ_ERRORS as error:
+        raise ValueError(f"a .tflite of {len(data)} bytes that cannot be read: {error}") from error
+    names = [tensor.name for tensor in graph.tensors]
+    if len(set(names)) < len(names):
+        alike = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(f"tensors are named alike: {alike}; results are returned by name.")
+    return graph
+
+
+def _graph(model, data):
+    subgraph = model.subgraphs[0]
+    tensors = tuple(_tensor(tensor, model.buffers, data) for tensor in subgraph.tensors)
+
+    def at(indices):
+        return tuple(tensors[index] if index >= 0 else None for index in indices)
+
+    operators = tuple(
+        Operator(index, _kind(model, entry), entry.builtinOptions, at(entry.inputs), at(entry.outputs))
+        for index, entry in enumerate(subgraph.operators)
+    )
+    return Graph(operators, tensors, at(subgraph.inputs), at(subgraph.outputs))
+
+
+def _kind(model, operator):
+    code = model.operatorCodes[operator.opcodeIndex]
+    # Files from before the 32-bit field have the kind in the 8-bit one only.
+    number = max(code.builtinCode, code.deprecatedBuiltinCode)
+    return OPERATOR_NAMES.get(number, f"operator {number}")
+
+
+def _tensor(tensor, buffers, data):
+    quantization = tensor.quantization
+    scales = zero_points = None
+    if quantization is not None:
+        scales, zero_points = quantization.scale, quantization.zeroPoint
+    parsed = Tensor(
+        name=tensor.name.decode() if isinstance(tensor.name, bytes) else str(tensor.name),
+        type=TYPE_NAMES.get(tensor.type, f"type {tensor.type}"),
+        shape=tuple(int(size) for size in ([] if tensor.shape is None else tensor.shape)),
+        scales=np.asarray([] if scales is None else scales, np.float32),
+        zero_points=np.asarray([] if zero_points is None else zero_points, np.int64),
+        constant=None,
+    )
+    buffer = buffers[tensor.buffer]
+    raw = b"" if buffer.data is None else bytes(buffer.data)
+    if buffer.offset > 1:
+        # Large files keep their constants behind the flatbuffer.
+        raw = data[buffer.offset : buffer.offset + buffer.size]
+    return replace(parsed, constant=_constant(parsed, raw)) if raw else parsed
+
+
+def _constant(tensor, raw):
+    count = int(np.prod(tensor.shape))
+    if tensor.type == "INT4":
+        values = unpack_int4(raw)[:count]
+    else:
+        values = np.frombuffer(raw, np.dtype(tensor.numpy_type).newbyteorder("<"))
+    if values.size != count:
+        raise ValueError(
+            f"constant {tensor.name!r} of shape {tensor.shape} needs {count} values; "
+            f"the file holds {values.size}."
+        )
+    return values.astype(tensor.numpy_type).reshape(tensor.shape)
+
+
+def unpack_int4(raw):
+    """Bytes with two codes each, the first in the low nibble -> int8 codes in -8..7."""
+    packed = np.frombuffer(raw, np.uint8)
+    nibbles = np.stack([packed & 0xF, packed >> 4], axis=-1).reshape(-1)
+    # Bit 3 is the sign.
+    return (nibbles.astype(np.int8) ^ 8) - np.int8(8)
