@@ -1,0 +1,161 @@
+"""A .tflite as a C++ array, for microcontrollers: TensorFlow Lite Micro has no file system to load it from.
+
+    python -m export.c_array model.tflite --out=firmware/src           # model_data.cc and model_data.h
+
+    const tflite::Model* model = tflite::GetModel(model_data);         // in the application
+    tflite::MicroMutableOpResolver<8> resolver;
+    resolver.AddAdd();                                                 // the calls stand in model_data.h
+
+The header names the operators that the application must register, the grids of inputs and outputs, and the
+SHA-256 of the .tflite, so that a firmware can be traced to its file. Imports no TensorFlow. Exit code 2: the
+file is no .tflite, or a damaged one, the name is no C identifier, or the folder cannot be written.
+"""
+
+import argparse
+import hashlib
+import os
+import pathlib
+import re
+import sys
+from collections.abc import Sequence
+
+from export.atomic import write_atomically
+from export.micro_operators import resolver_method
+from export.reading import tflite_file
+from export.reading.contents import Tensor, TfliteFile
+
+_BYTES_A_LINE = 12
+_HEXADECIMAL = [f"0x{value:02x}" for value in range(256)]
+_KEYWORDS = frozenset(
+    """
+    alignas alignof and and_eq asm auto bitand bitor bool break case catch char char8_t char16_t char32_t
+    class compl concept const const_cast consteval constexpr constinit continue co_await co_return
+    co_yield decltype default delete do double dynamic_cast else enum explicit export extern false float
+    for friend goto if inline int long mutable namespace new noexcept not not_eq nullptr operator or or_eq
+    private protected public register reinterpret_cast requires return restrict short signed sizeof static
+    static_assert static_cast struct switch template this thread_local throw true try typedef typeid
+    typename union unsigned using virtual void volatile wchar_t while xor xor_eq
+    """.split()
+)
+
+
+def sources(file: TfliteFile, *, name: str = "model_data", source: str = "a .tflite") -> tuple[str, str]:
+    """The C++ text of a file.
+
+    Args:
+      file: the contents of a .tflite.
+      name: the array's name; the files are to be `name`.cc and `name`.h, the length is `name`_length.
+      source: what the header says that the array was made from.
+
+    Returns:
+      The text of the .cc file and of the .h file.
+
+    Raises:
+      ValueError: `name` is no C identifier that a program may define.
+    """
+    _check_name(name)
+    guard = f"{name.upper().rstrip('_')}_H_"
+    digest = hashlib.sha256(file.data).hexdigest()
+    comment = "".join(f"// {line}".rstrip() + "\n" for line in _description(file, name, source, digest))
+    header = (
+        f"{comment}\n#ifndef {guard}\n#define {guard}\n\n"
+        f"constexpr unsigned int {name}_length = {len(file.data)};\n"
+        f"extern const unsigned char {name}[{name}_length];\n\n#endif  // {guard}\n"
+    )
+    lines = (file.data[start : start + _BYTES_A_LINE] for start in range(0, len(file.data), _BYTES_A_LINE))
+    values = "".join(f"    {', '.join(map(_HEXADECIMAL.__getitem__, line))},\n" for line in lines)
+    # Flatbuffers are read in place, and their vectors are aligned relative to the beginning.
+    definition = (
+        f'// The bytes of {_quoted(source)}, SHA-256 {digest}.\n\n#include "{name}.h"\n\n'
+        f"alignas(16) const unsigned char {name}[{name}_length] = {{\n{values}}};\n"
+    )
+    return definition, header
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="export.c_array", allow_abbrev=False, description="Write a .tflite as a C++ array."
+    )
+    parser.add_argument("file", metavar="FILE.tflite")
+    parser.add_argument(
+        "--out", required=True, metavar="DIR", help="folder of the two files, made where missing"
+    )
+    parser.add_argument(
+        "--name", default="model_data", help="of the array and the files, default: model_data"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        _check_name(options.name)
+        file = tflite_file.read(options.file)
+        definition, header = sources(file, name=options.name, source=os.path.basename(options.file))
+        folder = pathlib.Path(options.out)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / f"{options.name}.cc", definition)
+        write_atomically(folder / f"{options.name}.h", header)
+    except OSError as error:
+        print(f"{error.filename or options.out}: {(error.strerror or str(error)).lower()}.", file=sys.stderr)
+        return 2
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    for kind in _unsupported(file):
+        print(f"{options.file}: TensorFlow Lite Micro has no {_quoted(kind)}.", file=sys.stderr)
+    print(f"{folder / options.name}.cc, .h: {len(file.data):,} bytes as {options.name}")
+    return 0
+
+
+def _check_name(name: str) -> None:
+    # A program may define no name with two underscores in a row, nor one that begins with an underscore.
+    valid = re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) and "__" not in name and name not in _KEYWORDS
+    if not valid:
+        raise ValueError(
+            f"--name={name!r} is no C identifier: letters, digits and single underscores, a letter first, "
+            "and no keyword of C++."
+        )
+
+
+def _kinds(file: TfliteFile) -> list[str]:
+    return sorted({operator.kind for operator in file.operators})
+
+
+def _unsupported(file: TfliteFile) -> list[str]:
+    return [kind for kind in _kinds(file) if resolver_method(kind) is None]
+
+
+def _description(file, name, source, digest) -> list[str]:
+    kinds, unsupported = _kinds(file), _unsupported(file)
+    lines = [
+        f"{_quoted(source)} for TensorFlow Lite Micro: {len(file.data)} bytes in the array {name}.",
+        f"SHA-256 {digest}",
+        "",
+        "Operators:",
+        "",
+        f"    tflite::MicroMutableOpResolver<{len(kinds)}> resolver;",
+        *(f"    resolver.{resolver_method(kind)}();" for kind in kinds if kind not in unsupported),
+    ]
+    if unsupported:
+        lines += [
+            "",
+            "TensorFlow Lite Micro has no method for:",
+            *(f"    {_quoted(kind)}" for kind in unsupported),
+        ]
+    for title, indices in (("Inputs", file.inputs), ("Outputs", file.outputs)):
+        lines += ["", f"{title} (real value = scale * (code - zero point)):"]
+        lines += [f"    {_tensor(file.tensors[index])}" for index in indices]
+    return lines
+
+
+def _tensor(tensor: Tensor) -> str:
+    shape = ", ".join(map(str, tensor.shape))
+    grid = "no scale" if tensor.scale is None else f"scale {tensor.scale!r}, zero point {tensor.zero_point}"
+    return f"{_quoted(tensor.name)}: {tensor.type} [{shape}], {grid}"
+
+
+def _quoted(name: str) -> str:
+    """In quotes and in ASCII: no name ends a comment, continues it on the next line, or opens another one."""
+    return '"' + name.encode("unicode_escape").decode().replace('"', "'") + '"'
+
+
+if __name__ == "__main__":
+    sys.exit(main())
