@@ -17,9 +17,12 @@ from collections.abc import Sequence
 import numpy as np
 import tf_keras as keras
 
-from export import litert
+from export import litert, reference
 from export.cut import Pieces, cut
 from export.trace import ImageInput, Trace
+
+RULE_IMAGES = 4
+"""Images on which a runtime is told by its rounding: the reference interpreter is plain numpy."""
 
 
 class DisagreementError(ValueError):
@@ -36,6 +39,8 @@ class OperatorParity:
       codes: number of codes compared.
       differing: number of codes that differ.
       largest_difference: largest absolute difference of two codes.
+      rules: those of `export.reference.RULES` by which the reference interpreter, which knows the file alone,
+        computes the runtime's every code on the first images; None where none does.
     """
 
     name: str
@@ -43,6 +48,7 @@ class OperatorParity:
     codes: int
     differing: int
     largest_difference: int
+    rules: str | None = None
 
     @property
     def disagreement(self) -> float:
@@ -182,7 +188,8 @@ class _Counter:
     """Counts what differs under one set of kernels, batch by batch, up to a limit of images."""
 
     def __init__(self, trace: Trace, pieces: Pieces, data: bytes, kernels: str, limit: int | None):
-        self.trace, self.pieces, self.limit = trace, pieces, limit
+        self.trace, self.pieces, self.kernels, self.limit = trace, pieces, kernels, limit
+        self.graph = reference.load(data)
         self.operators = litert.Runner(pieces.data, kernels=kernels)
         self.whole = litert.Runner(data, kernels=kernels)
         self.image = ImageInput(trace, self.whole)
@@ -202,13 +209,19 @@ class _Counter:
         codes, labels = {name: values[:size] for name, values in codes.items()}, labels[:size]
         pixels = self.image(images[:size], codes)
         values = {**codes, **pixels}
-        found = self.operators({name: values[source] for name, source in self.pieces.inputs.items()})
+        if not self.images:
+            first = {name: tensor[:RULE_IMAGES] for name, tensor in values.items()}
+            self.rules = _rules_followed(self.graph, first, self._run_operators(first), own=self.kernels)
+        found = self._run_operators(values)
         for name, count in self.counts.items():
             difference = np.abs(codes[name].astype(np.int16) - found[name])
             count[0] += difference.size
             count[1] += int(np.count_nonzero(difference))
             count[2] = max(count[2], int(difference.max()))
         self._add_whole(codes[self.trace.final], self.whole(pixels), labels)
+
+    def _run_operators(self, values):
+        return self.operators({name: values[source] for name, source in self.pieces.inputs.items()})
 
     def _add_whole(self, expected, outputs, labels):
         (found,) = outputs.values()
@@ -222,7 +235,9 @@ class _Counter:
     def result(self) -> RuntimeParity:
         """What was counted."""
         operators = tuple(
-            OperatorParity(operator.output, operator.kind, *self.counts[operator.output])
+            OperatorParity(
+                operator.output, operator.kind, *self.counts[operator.output], self.rules[operator.output]
+            )
             for operator in self.pieces.operators
         )
         return RuntimeParity(
@@ -232,3 +247,21 @@ class _Counter:
             top1_agreement=self.agreeing / self.images,
             code_disagreement=self.differing / self.logits,
         )
+
+
+def _rules_followed(graph, values, found, *, own: str) -> dict[str, str | None]:
+    """Operator -> the rules by which the reference interpreter gives its output `found`; `own` come first."""
+    followed = {}
+    for operator in graph.operators:
+        name = operator.outputs[0].name
+        followed[name] = next(
+            (
+                rules
+                for rules in sorted(reference.RULES, key=lambda rules: rules != own)
+                if np.array_equal(
+                    reference.step(graph, operator.index, values, rules=rules)[name], found[name]
+                )
+            ),
+            None,
+        )
+    return followed

@@ -22,7 +22,9 @@ def parity_section(parity: Mapping | None) -> str:
     runtimes = parity["runtimes"]
     return (
         "<h2>Parity of the file</h2><p>Each operator of the file was given its true inputs, the folded "
-        "network's own codes, and its output compared code by code; then the whole file was run.</p>"
+        "network's own codes, and its output compared code by code; then the whole file was run. The "
+        "rounding of an operator is known where a plain interpreter, written from the specification, gives "
+        "its codes from the file alone.</p>"
         + _kernels_table(runtimes)
         + _operators_table(runtimes)
         + "".join(f'<p class="muted">{html.escape(why)}</p>' for why in parity.get("unable", {}).values())
@@ -37,12 +39,14 @@ def _kernels_table(runtimes: Mapping) -> str:
         codes = sum(operator["codes"] for operator in operators)
         differing = sum(operator["differing"] for operator in operators)
         largest = max(operator["largest_difference"] for operator in operators)
+        explained = sum(operator["rules"] is not None for operator in operators)
         exact = sum(not operator["differing"] for operator in operators)
         cells = (
             f"{runtime['images']:,}",
             f"{exact} of {len(operators)}",
             f"{differing:,} of {codes:,}",
             str(largest),
+            f"{explained} of {len(operators)}",
             percent(runtime["top1_agreement"]),
             percent(runtime["code_disagreement"]),
         )
@@ -51,6 +55,7 @@ def _kernels_table(runtimes: Mapping) -> str:
     return (
         '<div class="scroll"><table><thead><tr><th class="text">kernels</th><th>images</th>'
         "<th>operators without a difference</th><th>codes that differ</th><th>by at most</th>"
+        "<th>operators whose rounding is known</th>"
         "<th>same class, whole file</th><th>logit codes that differ, whole file</th></tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )

@@ -49,6 +49,11 @@ def test_other_kernels_differ_by_one_code_at_most_and_the_certificate_says_where
         certificate.check(max_disagreement=1e-4, kernels="reference")
 
 
+def test_each_runtime_follows_its_rules_as_the_reference_interpreter_has_them(certificate):
+    for kernels, runtime in certificate.runtimes.items():
+        assert {operator.rules for operator in runtime.operators} == {kernels}
+
+
 def test_a_certificate_is_json_and_names_its_file(certificate, exported):
     document = certificate.to_json()
     assert document["schema"] == 1 and len(document["sha256"]) == 64

@@ -319,9 +319,15 @@ def test_units():
 def test_parity_is_shown_by_kernels_and_by_operator(tmp_path, selection, metrics):
     def runtime(images, differing, agreement):
         operators = [
-            {"name": "stem<1>", "kind": "CONV_2D", "codes": 1000, "differing": 0, "largest_difference": 0},
-            {"name": "pool", "kind": "MEAN", "codes": 200, "differing": differing, "largest_difference": 1},
-        ]
+            {
+                "name": "stem<1>", "kind": "CONV_2D", "codes": 1000, "differing": 0, "largest_difference": 0,
+                "rules": "xnnpack",
+            },
+            {
+                "name": "pool", "kind": "MEAN", "codes": 200, "differing": differing, "largest_difference": 1,
+                "rules": None,
+            },
+        ]  # fmt: skip
         return {
             "images": images, "operators": operators, "top1": 0.9, "top1_agreement": agreement,
             "code_disagreement": differing / 400,
