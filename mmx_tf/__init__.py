@@ -32,6 +32,7 @@ from mmx_tf.fold import fold  # noqa: E402
 from mmx_tf.rebuild import rebuild  # noqa: E402
 from mmx_tf.saving import load_model  # noqa: E402
 from mmx_tf.search import SearchModel  # noqa: E402
+from mmx_tf.version import VERSION as __version__  # noqa: E402, F401
 
 __all__ = [
     "BitSelection",

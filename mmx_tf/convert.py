@@ -4,6 +4,8 @@
 """
 
 import json
+import math
+from collections.abc import Sequence
 
 import tf_keras as keras
 
@@ -11,17 +13,25 @@ from export import tflite
 from layers.integer_weighted_layers import IntegerBatchNorm, IntegerConv2D, IntegerDense, WeightedLayer
 from layers.quantize_configs import QuantizeWrapper
 from mmx_tf.fold import fold
+from mmx_tf.version import VERSION
 
 METADATA_NAME = "mmx_tf"
 
 
 def convert(
-    model: keras.Model, *, weight_storage: str = "int8", input_type: str = "uint8", output_type: str = "int8"
+    model: keras.Model,
+    *,
+    weight_storage: str = "int8",
+    input_type: str = "uint8",
+    output_type: str = "int8",
+    labels: Sequence[str] | None = None,
+    target_bops: int | None = None,
 ) -> bytes:
     """Writes the file that computes what the folded network computes.
 
-    The file carries each layer's bits in the metadata buffer `METADATA_NAME`, as JSON, for hardware that has
-    the widths.
+    The file carries each layer's bits, the BOPs of one image, budget, labels and version in the metadata
+    buffer `METADATA_NAME`, as JSON: `python -m export.inspect` shows it, hardware that has the widths can use
+    it.
 
     Args:
       model: a network made by `fold`, or one made by `rebuild`, which is folded first.
@@ -30,26 +40,40 @@ def convert(
       input_type: "uint8", "int8" or "float32". The integer inputs hold the image's codes; scale and zero
         point are in the file's input tensor.
       output_type: "int8" logits codes or "float32" logits.
+      labels: names of the classes, for the metadata.
+      target_bops: budget in BOPs, for the metadata.
 
     Raises:
-      ValueError: for an option outside its set or a model folded for other storage.
+      ValueError: for an option outside its set, a model folded for other storage, or labels that are not as
+        many as the classes.
       FoldError: for a layer that has no integer form.
     """
     if any(isinstance(layer, QuantizeWrapper) for layer in model.layers):
         model = fold(model, weight_storage=weight_storage)
+    if labels is not None and len(labels) != model.output_shape[-1]:
+        raise ValueError(f"{len(labels)} labels are given for {model.output_shape[-1]} classes.")
+    described = describe(model) | {"target_bops": target_bops, "labels": labels and list(labels)}
+    document = {key: value for key, value in described.items() if value is not None}
     return tflite.convert(
         model,
         weight_storage=weight_storage,
         input_type=input_type,
         output_type=output_type,
-        metadata={METADATA_NAME: json.dumps(layer_bits(model)).encode()},
+        metadata={METADATA_NAME: json.dumps(document).encode()},
     )
 
 
-def layer_bits(folded: keras.Model) -> dict:
-    """What the metadata buffer says: the bits of every weighted layer of a folded network."""
+def describe(folded: keras.Model) -> dict:
+    """What the metadata buffer says of a folded network: the bits of every weighted layer, and the BOPs."""
+    weighted = [
+        layer
+        for layer in folded.layers
+        if isinstance(layer, WeightedLayer) and not isinstance(layer, IntegerBatchNorm)
+    ]
     return {
         "schema": 1,
+        "version": VERSION,
+        "bops": sum(_macs(layer) * layer.activation_bits * layer.weight_bits for layer in weighted),
         "layers": [
             {
                 "name": layer.name,
@@ -57,10 +81,14 @@ def layer_bits(folded: keras.Model) -> dict:
                 "activation_bits": layer.activation_bits,
                 "weight_bits": layer.weight_bits,
             }
-            for layer in folded.layers
-            if isinstance(layer, WeightedLayer) and not isinstance(layer, IntegerBatchNorm)
+            for layer in weighted
         ],
     }
+
+
+def _macs(layer) -> int:
+    positions = math.prod(layer.output_shape[1:-1])
+    return positions * math.prod(layer.weight_shape)
 
 
 def _kind(layer) -> str:

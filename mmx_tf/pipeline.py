@@ -178,7 +178,13 @@ def _weight_stage(workdir, recipe, data, fixed):
 def _export_stage(workdir, recipe, data, fixed, selection: BitSelection) -> dict:
     with workdir.timed("convert"):
         folded = fold(fixed, weight_storage=recipe.weight_storage)
-        content = convert(folded, weight_storage=recipe.weight_storage, input_type=recipe.input_type)
+        content = convert(
+            folded,
+            weight_storage=recipe.weight_storage,
+            input_type=recipe.input_type,
+            labels=data.class_names,
+            target_bops=selection.target_bops,
+        )
         write_atomically(workdir.path("model.tflite"), content)
     with workdir.timed("verify"):
         evaluation = _evaluation(recipe, data)

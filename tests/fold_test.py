@@ -228,6 +228,15 @@ def test_fixed_model_is_folded_by_convert_and_bits_are_in_the_metadata(digits):
     document = json.loads(read_metadata(content)["mmx_tf"])
     assert [layer["activation_bits"] for layer in document["layers"]] == [8, 4, 3, 8, 8]
     assert [layer["kind"] for layer in document["layers"]] == ["conv", "depthwise", "conv", "conv", "dense"]
+    # MACs x activation bits x weight bits, by hand.
+    bops = 3456 * 64 + 3456 * 4 * 4 + 2304 * 3 * 4 + 3072 * 8 * 4 + 80 * 64
+    assert document["bops"] == bops and document["version"] == mmx_tf.__version__
+    assert "labels" not in document and "target_bops" not in document
+    more = mmx_tf.convert(fixed, labels=[f"digit {i}" for i in range(10)], target_bops=500_000)
+    document = json.loads(read_metadata(more)["mmx_tf"])
+    assert document["labels"][3] == "digit 3" and document["target_bops"] == 500_000
+    with pytest.raises(ValueError, match="3 labels are given for 10 classes"):
+        mmx_tf.convert(fixed, labels=["a", "b", "c"])
 
 
 def test_no_carriers_or_float_layers_are_errors_that_name_the_layer(digits):

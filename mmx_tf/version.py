@@ -1,0 +1,3 @@
+"""The version of mmx_tf, which the files that it writes name."""
+
+VERSION = "0.1.0"
