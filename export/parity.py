@@ -7,77 +7,35 @@ operator gets its true inputs, the folded model's own codes, so that what differ
     certificate.runtimes["builtin"].operators[7]      # name, codes, how many differ, by how much
     certificate.check(max_disagreement=0.0)           # raises DisagreementError that names the layers
 
+From the command line, on a finished workdir:
+
+    python -m export.parity --workdir=DIR --images=10000 --kernels=xnnpack --json=parity.json
+
 The operators are those of the file itself, taken apart by `export.cut`.
 """
 
+import argparse
 import dataclasses
 import hashlib
+import json
+import pathlib
+import sys
 from collections.abc import Sequence
 
 import numpy as np
 import tf_keras as keras
 
-from export import litert, reference
-from export.cut import Pieces, cut
-from export.trace import ImageInput, Trace
+from export import litert
+from export.atomic import write_atomically
+from export.cut import cut
+from export.parity_count import Counter, RuntimeParity
+from export.trace import Trace
 
-RULE_IMAGES = 4
-"""Images on which a runtime is told by its rounding: the reference interpreter is plain numpy."""
+SHOWN_OPERATORS = 3
 
 
 class DisagreementError(ValueError):
     """A file whose codes differ from the folded model's more than allowed."""
-
-
-@dataclasses.dataclass(frozen=True)
-class OperatorParity:
-    """Codes of one operator, given the folded model's codes as inputs.
-
-    Attributes:
-      name: the operator's output tensor, named like the folded layer that computes it.
-      kind: the builtin operator, such as CONV_2D.
-      codes: number of codes compared.
-      differing: number of codes that differ.
-      largest_difference: largest absolute difference of two codes.
-      rules: those of `export.reference.RULES` by which the reference interpreter, which knows the file alone,
-        computes the runtime's every code on the first images; None where none does.
-    """
-
-    name: str
-    kind: str
-    codes: int
-    differing: int
-    largest_difference: int
-    rules: str | None = None
-
-    @property
-    def disagreement(self) -> float:
-        """Share of codes that differ."""
-        return self.differing / self.codes
-
-
-@dataclasses.dataclass(frozen=True)
-class RuntimeParity:
-    """What one set of kernels computes.
-
-    Attributes:
-      images: number of images.
-      operators: every operator of the file, in order.
-      top1: accuracy of the whole file.
-      top1_agreement: share of images on which the whole file names the folded model's class.
-      code_disagreement: share of the whole file's logit codes that differ.
-    """
-
-    images: int
-    operators: tuple[OperatorParity, ...]
-    top1: float
-    top1_agreement: float
-    code_disagreement: float
-
-    @property
-    def differing(self) -> int:
-        """Number of codes that differ, over all operators."""
-        return sum(operator.differing for operator in self.operators)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +116,7 @@ def certify(
     counters, unable = {}, {}
     for name, limit in zip(kernels, limits, strict=True):
         try:
-            counters[name] = _Counter(trace, pieces, data, name, limit)
+            counters[name] = Counter(trace, pieces, data, name, limit)
         except litert.KernelsMissingError as error:
             unable[name] = str(error)
     if not counters:
@@ -184,84 +142,77 @@ def certify(
     )
 
 
-class _Counter:
-    """Counts what differs under one set of kernels, batch by batch, up to a limit of images."""
-
-    def __init__(self, trace: Trace, pieces: Pieces, data: bytes, kernels: str, limit: int | None):
-        self.trace, self.pieces, self.kernels, self.limit = trace, pieces, kernels, limit
-        self.graph = reference.load(data)
-        self.operators = litert.Runner(pieces.data, kernels=kernels)
-        self.whole = litert.Runner(data, kernels=kernels)
-        self.image = ImageInput(trace, self.whole)
-        self.counts = {operator.output: [0, 0, 0] for operator in pieces.operators}
-        self.images = self.correct = self.correct_folded = self.agreeing = self.differing = self.logits = 0
-
-    @property
-    def full(self) -> bool:
-        """Whether the limit is reached."""
-        return self.limit is not None and self.images >= self.limit
-
-    def add(self, images: np.ndarray, codes: dict[str, np.ndarray], labels: np.ndarray) -> None:
-        """Counts one batch, or what of it the limit leaves."""
-        size = len(labels) if self.limit is None else min(len(labels), self.limit - self.images)
-        if not size:
-            return
-        codes, labels = {name: values[:size] for name, values in codes.items()}, labels[:size]
-        pixels = self.image(images[:size], codes)
-        values = {**codes, **pixels}
-        if not self.images:
-            first = {name: tensor[:RULE_IMAGES] for name, tensor in values.items()}
-            self.rules = _rules_followed(self.graph, first, self._run_operators(first), own=self.kernels)
-        found = self._run_operators(values)
-        for name, count in self.counts.items():
-            difference = np.abs(codes[name].astype(np.int16) - found[name])
-            count[0] += difference.size
-            count[1] += int(np.count_nonzero(difference))
-            count[2] = max(count[2], int(difference.max()))
-        self._add_whole(codes[self.trace.final], self.whole(pixels), labels)
-
-    def _run_operators(self, values):
-        return self.operators({name: values[source] for name, source in self.pieces.inputs.items()})
-
-    def _add_whole(self, expected, outputs, labels):
-        (found,) = outputs.values()
-        self.images += len(labels)
-        self.logits += found.size
-        self.differing += int(np.count_nonzero(expected != found))
-        self.agreeing += int(np.sum(expected.argmax(-1) == found.argmax(-1)))
-        self.correct_folded += int(np.sum(expected.argmax(-1) == labels))
-        self.correct += int(np.sum(found.argmax(-1) == labels))
-
-    def result(self) -> RuntimeParity:
-        """What was counted."""
-        operators = tuple(
-            OperatorParity(
-                operator.output, operator.kind, *self.counts[operator.output], self.rules[operator.output]
-            )
-            for operator in self.pieces.operators
+def summary(certificate: Certificate) -> str:
+    """The certificate in a few lines: a line for each set of kernels, then the operators that differ most."""
+    lines = []
+    for kernels, runtime in certificate.runtimes.items():
+        codes = sum(operator.codes for operator in runtime.operators)
+        known = sum(operator.rules is not None for operator in runtime.operators)
+        lines.append(
+            f"{kernels}: {runtime.differing:,} of {codes:,} codes of {len(runtime.operators)} operators differ on "
+            f"{runtime.images:,} images (the rounding of {known} operators is known); whole file: same class on "
+            f"{runtime.top1_agreement:.2%}, {runtime.code_disagreement:.4%} of logit codes differ"
         )
-        return RuntimeParity(
-            images=self.images,
-            operators=operators,
-            top1=self.correct / self.images,
-            top1_agreement=self.agreeing / self.images,
-            code_disagreement=self.differing / self.logits,
-        )
+        worst = sorted(runtime.operators, key=lambda operator: -operator.disagreement)[:SHOWN_OPERATORS]
+        lines += [
+            f"    {operator.name} ({operator.kind}): {operator.disagreement:.4%}, by {operator.largest_difference}"
+            for operator in worst
+            if operator.differing
+        ]
+    return "\n".join([*lines, *certificate.unable.values()])
 
 
-def _rules_followed(graph, values, found, *, own: str) -> dict[str, str | None]:
-    """Operator -> the rules by which the reference interpreter gives its output `found`; `own` come first."""
-    followed = {}
-    for operator in graph.operators:
-        name = operator.outputs[0].name
-        followed[name] = next(
-            (
-                rules
-                for rules in sorted(reference.RULES, key=lambda rules: rules != own)
-                if np.array_equal(
-                    reference.step(graph, operator.index, values, rules=rules)[name], found[name]
-                )
-            ),
-            None,
+def main(arguments=None) -> int:
+    """Certifies the file of a finished workdir again; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="export.parity",
+        allow_abbrev=False,
+        description="Compare every operator of a workdir's model.tflite.",
+    )
+    parser.add_argument("--workdir", required=True, type=pathlib.Path, help="a finished workdir")
+    parser.add_argument("--images", type=int, metavar="N", help="evaluation images, default: all")
+    parser.add_argument(
+        "--kernels", default=",".join(litert.KERNELS), metavar="A,B", help="default: all of %(default)s"
+    )
+    parser.add_argument(
+        "--max_disagreement", type=float, metavar="SHARE", help="fail beyond it, under XNNPACK"
+    )
+    parser.add_argument(
+        "--json", type=pathlib.Path, metavar="OUT", help="also write the certificate to this file"
+    )
+    options = parser.parse_args(arguments)
+    if options.images is not None and options.images < 1:
+        parser.error(f"--images={options.images}: at least 1 is needed.")
+    # The command stands above the library: the workdir's recipe and data are not known in export.
+    from mmx_tf import quiet
+    from mmx_tf.pipeline import open_workdir
+
+    quiet.set_up_logging()
+    quiet.provoke_native_noise()
+    try:
+        folded, data, eval_ds = open_workdir(options.workdir)
+        certificate = certify(
+            folded,
+            data,
+            eval_ds,
+            kernels=tuple(options.kernels.split(",")),
+            max_images=options.images,
+            progress=lambda done: print(f"\r{done:,} images", end="", file=sys.stderr, flush=True),
         )
-    return followed
+        print(file=sys.stderr)
+        print(summary(certificate))
+        if options.json:
+            write_atomically(options.json, json.dumps(certificate.to_json(), indent=1) + "\n")
+        if options.max_disagreement is not None:
+            certificate.check(max_disagreement=options.max_disagreement)
+    except DisagreementError as error:
+        print(error, file=sys.stderr)
+        return 3
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -7,7 +7,9 @@ import tf_keras as keras
 from networks import fine_tuned, small_network
 
 import mmx_tf
-from export.parity import Certificate, DisagreementError, OperatorParity, RuntimeParity, Trace, certify
+from export.parity import Certificate, DisagreementError, certify
+from export.parity_count import OperatorParity, RuntimeParity
+from export.trace import Trace
 from layers.integer_weighted_layers import IntegerConv2D
 
 

@@ -1,0 +1,99 @@
+"""The last stage of a run: folding, the file, and how the file was compared with the folded network."""
+
+import json
+import platform
+from importlib import metadata
+
+import tf_keras as keras
+from absl import logging
+
+from export.atomic import write_atomically
+from export.parity import Certificate, certify
+from export.trace import Trace
+from export.verify import verify
+from mmx_tf import training
+from mmx_tf.bit_selection import BitSelection
+from mmx_tf.convert import convert
+from mmx_tf.fold import fold
+from mmx_tf.recipe import Recipe
+from mmx_tf.workdir import Workdir
+
+VERSIONED = (
+    "tensorflow",
+    "tf-keras",
+    "tensorflow-model-optimization",
+    "tensorflow-datasets",
+    "ai-edge-litert",
+    "numpy",
+)
+
+END_TO_END = (
+    "eval_images", "fixed_top1", "folded_top1", "tflite_top1", "top1_agreement", "code_disagreement",
+)  # fmt: skip
+
+
+def export(
+    workdir: Workdir, recipe: Recipe, fixed: keras.Model, selection: BitSelection, class_names, evaluation
+) -> dict:
+    """Writes model.tflite and parity.json into the workdir; returns the metrics.
+
+    Raises:
+      DisagreementError: if the file differs from the folded network by more than the recipe allows.
+    """
+    with workdir.timed("convert"):
+        folded = fold(fixed, weight_storage=recipe.weight_storage)
+        content = convert(
+            folded,
+            weight_storage=recipe.weight_storage,
+            input_type=recipe.input_type,
+            labels=class_names,
+            target_bops=selection.target_bops,
+        )
+        write_atomically(workdir.path("model.tflite"), content)
+    with workdir.timed("verify"):
+        trace = Trace(folded)
+        parity = verify(folded, content, evaluation, trace=trace)
+        fixed_top1 = training.top1(fixed, evaluation)
+        certificate = _certificate(recipe, folded, content, evaluation, trace)
+    metrics = {
+        "float_top1": workdir.state["float_top1"],
+        "fixed_top1": fixed_top1,
+        "folded_top1": parity.folded_top1,
+        "tflite_top1": parity.tflite_top1,
+        "top1_agreement": parity.top1_agreement,
+        "code_disagreement": parity.code_disagreement,
+        "eval_images": parity.eval_images,
+        "tensor_codes_compared": sum(tensor.codes for tensor in parity.tensors),
+        "tensor_codes_differing": sum(tensor.differing for tensor in parity.tensors),
+        "xnnpack_partitions": parity.partitions,
+        "xnnpack_left_outside": [name for _, name in parity.left_outside],
+        "bops": selection.bops,
+        "target_bops": selection.target_bops,
+        "average_bits": selection.average_bits,
+        "file_bytes": len(content),
+        "seconds": workdir.state["seconds"],
+        "versions": {"python": platform.python_version()}
+        | {name: metadata.version(name) for name in VERSIONED},
+    }
+    end_to_end = {name: metrics[name] for name in END_TO_END}
+    document = certificate.to_json() | {"end_to_end": end_to_end, "versions": metrics["versions"]}
+    write_atomically(workdir.path("parity.json"), json.dumps(document, indent=1) + "\n")
+    certificate.check(max_disagreement=recipe.max_disagreement)
+    return metrics
+
+
+def _certificate(recipe: Recipe, folded, content, evaluation, trace) -> Certificate:
+    # The reference kernels take as long for one image as the others for many.
+    limits = {"xnnpack": recipe.parity_images, "builtin": recipe.parity_images}
+    limits["reference"] = max(1, recipe.parity_images // 8)
+    certificate = certify(
+        folded, content, evaluation, kernels=tuple(limits), max_images=tuple(limits.values()), trace=trace
+    )
+    for operator in certificate.runtimes["xnnpack"].operators:
+        if operator.differing:
+            logging.warning(
+                "%s (%s): %d of %d codes differ between the folded model and the file, by %d at most",
+                operator.name, operator.kind, operator.differing, operator.codes,
+                operator.largest_difference,
+            )  # fmt: skip
+    return certificate
