@@ -149,13 +149,13 @@ def summary(certificate: Certificate) -> str:
         codes = sum(operator.codes for operator in runtime.operators)
         known = sum(operator.rules is not None for operator in runtime.operators)
         lines.append(
-            f"{kernels}: {runtime.differing:,} of {codes:,} codes of {len(runtime.operators)} operators differ on "
-            f"{runtime.images:,} images (the rounding of {known} operators is known); whole file: same class on "
+            f"{kernels}, {runtime.images:,} images: {runtime.differing:,} of {codes:,} codes differ; the "
+            f"rounding of {known} of {len(runtime.operators)} operators is known. Whole file: same class on "
             f"{runtime.top1_agreement:.2%}, {runtime.code_disagreement:.4%} of logit codes differ"
         )
         worst = sorted(runtime.operators, key=lambda operator: -operator.disagreement)[:SHOWN_OPERATORS]
         lines += [
-            f"    {operator.name} ({operator.kind}): {operator.disagreement:.4%}, by {operator.largest_difference}"
+            f"    {operator.name} ({operator.kind}): {operator.disagreement:.4%} of its codes"
             for operator in worst
             if operator.differing
         ]

@@ -32,7 +32,7 @@ END_TO_END = (
 )  # fmt: skip
 
 
-def export(
+def export_and_verify(
     workdir: Workdir, recipe: Recipe, fixed: keras.Model, selection: BitSelection, class_names, evaluation
 ) -> dict:
     """Writes model.tflite and parity.json into the workdir; returns the metrics.

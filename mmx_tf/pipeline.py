@@ -18,6 +18,7 @@ from mmx_tf.augment import augment, plan
 from mmx_tf.bit_selection import BitSelection
 from mmx_tf.budget import UnreachableBudgetError
 from mmx_tf.canonical import UnsupportedLayerError
+from mmx_tf.export_stage import export_and_verify
 from mmx_tf.fold import FoldError, check_foldable, fold
 from mmx_tf.rebuild import rebuild
 from mmx_tf.recipe import Recipe, RecipeError
@@ -59,7 +60,9 @@ def run(recipe: Recipe, *, command: str = "") -> dict:
     logging.info("float network: top-1 %.2f%%", 100 * workdir.state["float_top1"])
     selection, fixed = _selection_stage(workdir, recipe, data, search)
     fixed = _weight_stage(workdir, recipe, data, fixed)
-    metrics = export(workdir, recipe, fixed, selection, data.class_names, _evaluation(recipe, data))
+    metrics = export_and_verify(
+        workdir, recipe, fixed, selection, data.class_names, _evaluation(recipe, data)
+    )
     settings = {**_settings(recipe), "command": command}
     report.write_report(
         workdir.path("report.html"),

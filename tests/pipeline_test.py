@@ -274,6 +274,18 @@ def test_the_file_can_be_verified_again_by_command(finished, metrics):
     assert report["tflite_top1"] == metrics["tflite_top1"]
 
 
+def test_the_file_can_be_certified_again_by_command(finished, tmp_path):
+    _, workdir, _ = finished
+    options = ("--images=20", "--kernels=xnnpack", f"--json={tmp_path / 'again.json'}")
+    done = command("export.parity", f"--workdir={workdir}", *options, "--max_disagreement=0")
+    assert done.returncode == 0, done.stderr
+    assert "xnnpack, 20 images: 0 of " in done.stdout and "64 images" not in done.stdout
+    again = json.loads((tmp_path / "again.json").read_text())
+    assert again["runtimes"]["xnnpack"]["images"] == 20
+    refused = command("export.parity", f"--workdir={workdir}", "--kernels=gpu")
+    assert refused.returncode == 2 and "kernels is 'gpu'; use one of xnnpack" in refused.stderr
+
+
 def test_a_folder_that_is_no_workdir_cannot_be_opened(tmp_path):
     with pytest.raises(RecipeError, match=r"not a finished workdir: run\.flags, fixed_model\.keras"):
         open_workdir(tmp_path / "nowhere")
