@@ -3,8 +3,11 @@
 >>> search = augment(float_model, bit_widths=(8, 4, 3), weight_bits=4, target_bops=5.3e9)
 """
 
+import math
+import numbers
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 import tf_keras as keras
 from absl import logging
 
@@ -45,10 +48,15 @@ def augment(
       meta_epochs: epochs of bit-meta steps alone.
 
     Raises:
-      ValueError: for bits that are no integers in 2..8, two budgets, or a `signed` key that names no layer.
+      ValueError: for bits that are no integers in 2..8, budgets or weights of the search that are no numbers,
+        two budgets, network weights that are not finite, or a `signed` key that names no layer.
       UnsupportedLayerError: for a layer that cannot be handled.
       UnreachableBudgetError: if no choice of bits meets the budget.
     """
+    if not 0 <= regularizer_weight < math.inf:
+        raise ValueError(f"regularizer_weight={regularizer_weight!r}: a number of 0 or more.")
+    if not isinstance(meta_epochs, int) or meta_epochs < 0:
+        raise ValueError(f"meta_epochs={meta_epochs!r}: an integer of 0 or more.")
     network, budget = plan(
         float_model,
         bit_widths=bit_widths,
@@ -91,7 +99,11 @@ def plan(
         raise ValueError(
             f"target_bops={target_bops!r} and target_average_bits={target_average_bits!r}: give one budget."
         )
+    for name, value in (("target_bops", target_bops), ("target_average_bits", target_average_bits)):
+        if value is not None and not (isinstance(value, numbers.Real) and 0 < value < math.inf):
+            raise ValueError(f"{name}={value!r}: a number above 0, for example target_bops=5.3e9.")
     network = canonical.canonicalize(float_model)
+    _check_finite(network)
     costs = tuple(bops.layer_costs(network))
     if all(cost.end for cost in costs):
         raise ValueError(
@@ -120,6 +132,16 @@ def _warn_of_what_cannot_be_exported(network) -> None:
             network.name,
             ", ".join(without),
         )
+
+
+def _check_finite(network) -> None:
+    for layer in network.layers:
+        for variable, values in zip(layer.weights, layer.get_weights(), strict=True):
+            if not np.all(np.isfinite(values)):
+                raise ValueError(
+                    f"layer {layer.name!r} has {int(np.sum(~np.isfinite(values)))} weights that are NaN or "
+                    f"infinite ({variable.name}): its training has diverged. Give finite weights."
+                )
 
 
 def _checked_bit_widths(bit_widths) -> tuple[int, ...]:

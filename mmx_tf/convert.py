@@ -45,11 +45,16 @@ def convert(
 
     Raises:
       ValueError: for an option outside its set, a model folded for other storage, or labels that are not as
-        many as the classes.
+        many as the classes, or a model that neither `fold` nor `rebuild` made.
       FoldError: for a layer that has no integer form.
     """
-    if any(isinstance(layer, QuantizeWrapper) for layer in model.layers):
+    if any(isinstance(layer, QuantizeWrapper) for layer in getattr(model, "layers", ())):
         model = fold(model, weight_storage=weight_storage)
+    elif not any(isinstance(layer, WeightedLayer) for layer in getattr(model, "layers", ())):
+        raise ValueError(
+            f"convert takes a network made by mmx_tf.fold or mmx_tf.rebuild; {type(model).__name__} "
+            f"{getattr(model, 'name', '')!r} is none."
+        )
     if labels is not None and len(labels) != model.output_shape[-1]:
         raise ValueError(f"{len(labels)} labels are given for {model.output_shape[-1]} classes.")
     described = describe(model) | {"target_bops": target_bops, "labels": labels and list(labels)}

@@ -12,6 +12,7 @@ import tf_keras as keras
 
 from layers.integer_layers import Dequantize
 from layers.integer_weighted_layers import STORAGES
+from layers.quantize_configs import QuantizeWrapper
 from mmx_tf import graph
 from mmx_tf.integer_graph import IntegerGraph
 from mmx_tf.integer_values import Codes, FoldError, image, name_of
@@ -34,7 +35,7 @@ def fold(fixed: keras.Model, *, weight_storage: str = "int8") -> keras.Model:
 
     Raises:
       FoldError: for a layer that has no integer form, or a quantizer that has seen no image.
-      ValueError: for another weight_storage.
+      ValueError: for another weight_storage, or a model that `rebuild` did not make.
     """
     return _folded(fixed, weight_storage, calibrated=True)
 
@@ -49,6 +50,11 @@ def check_foldable(fixed: keras.Model) -> None:
 
 
 def _folded(fixed, weight_storage, *, calibrated):
+    if not any(isinstance(layer, QuantizeWrapper) for layer in getattr(fixed, "layers", ())):
+        raise ValueError(
+            f"fold takes a network made by mmx_tf.rebuild with quantized weights; {type(fixed).__name__} "
+            f"{getattr(fixed, 'name', '')!r} is none. Call rebuild(search, search.bit_selection()) first."
+        )
     if weight_storage not in STORAGES:
         raise ValueError(f"weight_storage is {weight_storage!r}; use one of {', '.join(sorted(STORAGES))}.")
     last_layers = {tensor.node.layer.name for tensor in fixed.outputs}

@@ -210,6 +210,32 @@ def test_without_a_target_there_is_no_budget():
     assert mmx_tf.augment(network()).budget.target_bops is None
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target_bops": "5.3G"}, "target_bops='5.3G': a number above 0"),
+        ({"target_bops": float("nan")}, "target_bops=nan"),
+        ({"target_average_bits": -4}, "target_average_bits=-4"),
+        ({"regularizer_weight": -1.0}, "regularizer_weight=-1.0: a number of 0 or more"),
+        ({"meta_epochs": 1.5}, "meta_epochs=1.5: an integer of 0 or more"),
+    ],
+)
+def test_settings_of_the_search_that_are_no_such_numbers(options, message):
+    with pytest.raises(ValueError, match=message):
+        mmx_tf.augment(network(), **options)
+
+
+def test_weights_that_are_not_finite_are_refused_by_name():
+    model = network()
+    kernel, *rest = model.get_layer("probe").get_weights()
+    kernel.flat[:2] = np.nan, np.inf
+    model.get_layer("probe").set_weights([kernel, *rest])
+    with pytest.raises(
+        ValueError, match="layer 'probe' has 2 weights that are NaN or infinite .probe/kernel"
+    ):
+        mmx_tf.augment(model)
+
+
 def test_two_budgets_are_refused():
     with pytest.raises(ValueError, match="target_bops=480000 and target_average_bits=4: give one"):
         mmx_tf.augment(network(), target_bops=480000, target_average_bits=4)

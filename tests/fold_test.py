@@ -304,6 +304,17 @@ def test_softmax_is_left_out_at_the_end_only(digits):
         mmx_tf.fold(fixed)
 
 
+def test_fold_and_convert_say_what_they_take():
+    search = mmx_tf.augment(small_network(), bit_widths=(8, 4))
+    for wrong in (search, small_network(), "model.keras"):
+        with pytest.raises(ValueError, match=f"made by mmx_tf.rebuild.*{type(wrong).__name__}"):
+            mmx_tf.fold(wrong)
+        with pytest.raises(
+            ValueError, match=f"made by mmx_tf.fold or mmx_tf.rebuild; {type(wrong).__name__}"
+        ):
+            mmx_tf.convert(wrong)
+
+
 def test_a_network_that_has_seen_no_image_and_an_unknown_storage_are_refused():
     search = mmx_tf.augment(small_network(), bit_widths=(8, 4))
     fixed = mmx_tf.rebuild(search, search.selection_of([0, 0, 0]))

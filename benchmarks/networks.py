@@ -1,0 +1,221 @@
+"""Networks that nobody here wrote, from augment to an exact file, or refused with a reason.
+
+    python -m benchmarks.networks --json=results/export/networks.json        # all, about an hour on 2 cores
+    python -m benchmarks.networks --only=MobileNet,VGG16
+
+Keras's own applications at a small input size with random weights, whose batch-norm statistics are those of
+real image crops. Each goes through augment, one step of bit selection, rebuild, fold, convert, and is
+compared with LiteRT operator by operator; where a step refuses it, the error is recorded. Results are written
+after every network, so an interrupted command loses one.
+"""
+
+import argparse
+import dataclasses
+import gc
+import json
+import pathlib
+import sys
+import time
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+from sklearn.datasets import load_sample_images
+
+import mmx_tf
+from export.atomic import write_atomically
+from export.parity import certify
+
+CLASSES = 10
+SIZE = 64
+IMAGES = 16
+apps = keras.applications
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of one network.
+
+    Attributes:
+      layers: weighted layers that got an activation quantizer.
+      reached: the last step that it went through, "verify" for all of them.
+      error: why the next step refused it; empty if none did.
+      codes, differing: of all operators under XNNPACK, on `IMAGES` images.
+      top1_agreement: share of images on which the whole file names the folded network's class.
+      partitions: XNNPACK partitions of the file. file_bytes: its size. seconds: of everything.
+    """
+
+    layers: int = 0
+    reached: str = ""
+    error: str = ""
+    codes: int = 0
+    differing: int = 0
+    top1_agreement: float | None = None
+    partitions: int | None = None
+    file_bytes: int = 0
+    seconds: float = 0.0
+
+
+def application(build, *, size: int = SIZE, **options):
+    """A function that builds an application for `CLASSES` classes, without downloading anything."""
+    return lambda: build(
+        input_shape=(size, size, 3), weights=None, classes=CLASSES, classifier_activation=None, **options
+    )
+
+
+def sequential() -> keras.Model:
+    """A CNN as tutorials write it."""
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            layers.Input((SIZE, SIZE, 3)),
+            layers.Conv2D(16, 3, activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Conv2D(32, 3, activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Dropout(0.25),
+            layers.Flatten(),
+            layers.Dense(64, activation="relu"),
+            layers.Dropout(0.5),
+            layers.Dense(CLASSES),
+        ]
+    )
+
+
+def shared_layer() -> keras.Model:
+    """One convolution object that is called twice."""
+    inputs = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.Conv2D(8, 3, strides=2, activation="relu")(inputs)
+    conv = keras.layers.Conv2D(8, 3, padding="same", activation="relu", name="shared")
+    x = keras.layers.GlobalAveragePooling2D()(conv(conv(x)))
+    return keras.Model(inputs, keras.layers.Dense(CLASSES)(x))
+
+
+def nested() -> keras.Model:
+    """A backbone as a layer of the network."""
+    backbone = apps.MobileNetV2(input_shape=(SIZE, SIZE, 3), alpha=0.35, weights=None, include_top=False)
+    inputs = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.GlobalAveragePooling2D()(backbone(inputs))
+    return keras.Model(inputs, keras.layers.Dense(CLASSES)(x))
+
+
+NETWORKS = {
+    "MobileNet": application(apps.MobileNet),
+    "MobileNetV2 0.35": application(apps.MobileNetV2, alpha=0.35),
+    "MobileNetV2 1.0": application(apps.MobileNetV2),
+    "MobileNetV2 1.4": application(apps.MobileNetV2, alpha=1.4),
+    "MobileNetV3Small": application(apps.MobileNetV3Small),
+    "MobileNetV3Small minimalistic": application(apps.MobileNetV3Small, minimalistic=True),
+    "MobileNetV3Large": application(apps.MobileNetV3Large),
+    "MobileNetV3Large minimalistic": application(apps.MobileNetV3Large, minimalistic=True),
+    "ResNet50": application(apps.ResNet50),
+    "ResNet50V2": application(apps.ResNet50V2),
+    "DenseNet121": application(apps.DenseNet121),
+    "VGG16": application(apps.VGG16),
+    "Xception": application(apps.Xception, size=72),
+    "EfficientNetB0": application(apps.EfficientNetB0),
+    "NASNetMobile": application(apps.NASNetMobile),
+    "Sequential CNN": sequential,
+    "shared layer": shared_layer,
+    "nested model": nested,
+}
+
+
+def crops(size: int, count: int, seed: int = 0) -> np.ndarray:
+    """(count, size, size, 3) crops of scikit-learn's two photographs, as pixels / 127.5 - 1."""
+    photographs, rng = load_sample_images().images, np.random.default_rng(seed)
+    images = []
+    for index in range(count):
+        photograph = photographs[index % 2]
+        side = int(rng.integers(size, photograph.shape[0]))
+        top, left = (int(rng.integers(0, length - side + 1)) for length in photograph.shape[:2])
+        crop = photograph[top : top + side, left : left + side].astype(np.float32)
+        images.append(tf.image.resize(crop, (size, size), antialias=True).numpy())
+    return np.stack(images) / np.float32(127.5) - 1
+
+
+def with_statistics_of(network: keras.Model, images: np.ndarray) -> keras.Model:
+    """Sets every batch norm's running statistics to those of the images, as training would have."""
+    norms = [
+        layer for layer in network._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    network(images, training=True)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return network
+
+
+def tried(build) -> Outcome:
+    """Takes one network as far as it goes."""
+    begin, outcome = time.monotonic(), Outcome()
+
+    def reach(step, **facts):
+        nonlocal outcome
+        outcome = dataclasses.replace(outcome, reached=step, **facts)
+        print(f"    {step} ({time.monotonic() - begin:.0f} s)", file=sys.stderr, flush=True)
+
+    keras.utils.set_random_seed(0)
+    network = build()
+    images = crops(network.input_shape[1], IMAGES)
+    labels = np.arange(IMAGES) % CLASSES
+    with_statistics_of(network, images)
+    try:
+        search = mmx_tf.augment(network, bit_widths=(8, 4, 3), target_average_bits=5, meta_epochs=0)
+        reach("augment", layers=len(search.budget.costs))
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        search.compile(optimizer=keras.optimizers.SGD(1e-4), loss=loss)
+        search.fit(images, labels, batch_size=IMAGES, verbose=0)
+        reach("select")
+        fixed = mmx_tf.rebuild(search, search.bit_selection())
+        fixed(images)
+        reach("rebuild")
+        folded = mmx_tf.fold(fixed)
+        reach("fold")
+        data = mmx_tf.convert(folded)
+        evaluation = tf.data.Dataset.from_tensor_slices((images, labels)).batch(IMAGES)
+        report = mmx_tf.verify(folded, data, evaluation)
+        runtime = certify(folded, data, evaluation, kernels=["xnnpack"]).runtimes["xnnpack"]
+        reach(
+            "verify",
+            codes=sum(operator.codes for operator in runtime.operators),
+            differing=runtime.differing,
+            top1_agreement=report.top1_agreement,
+            partitions=report.partitions,
+            file_bytes=len(data),
+        )
+    except ValueError as error:
+        outcome = dataclasses.replace(outcome, error=str(error))
+    return dataclasses.replace(outcome, seconds=round(time.monotonic() - begin, 1))
+
+
+def main() -> int:
+    """Tries the networks and prints what became of each; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="benchmarks.networks", description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default=",".join(NETWORKS), metavar="A,B", help="some of the networks")
+    parser.add_argument("--json", type=pathlib.Path, metavar="OUT", help="results, added to what is there")
+    options = parser.parse_args()
+    names = options.only.split(",")
+    unknown = [name for name in names if name not in NETWORKS]
+    if unknown:
+        parser.error(f"--only names {unknown}; known are {', '.join(NETWORKS)}.")
+    results = {}
+    if options.json and options.json.exists():
+        results = json.loads(options.json.read_text())
+    for name in names:
+        print(name, file=sys.stderr)
+        outcome = tried(NETWORKS[name])
+        keras.backend.clear_session()
+        gc.collect()
+        results[name] = dataclasses.asdict(outcome)
+        print(f"{name}: {outcome.reached or 'refused'}. {outcome.error or outcome}", flush=True)
+        if options.json:
+            options.json.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(options.json, json.dumps(results, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
