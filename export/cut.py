@@ -62,7 +62,8 @@ def cut(data: bytes) -> Pieces:
         if len(operator.outputs) != 1:
             raise ValueError(f"an operator has {len(operator.outputs)} outputs; one is expected.")
         code = model.operatorCodes[operator.opcodeIndex]
-        kind = OPERATOR_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        number = max(code.builtinCode, code.deprecatedBuiltinCode)
+        kind = OPERATOR_NAMES.get(number, f"OPERATOR_{number}")
         output, sources, replaced = names[operator.outputs[0]], [], []
         for index in operator.inputs:
             if index < 0 or constant[index]:

@@ -32,6 +32,7 @@ class SearchModel(keras.Model):
       quantizers: searched layer name -> MultiBranchQuantizer, in graph order.
       end_quantizers: first and last layer name -> ActivationQuantizer.
       meta_epochs: epochs of bit-meta steps alone, before bit-search steps join in.
+      finished_epochs: epochs that have been trained, over all calls of `fit`.
       regularizer_weight: lambda_r, applied to the BOPs gap relative to the target.
     """
 
@@ -53,6 +54,7 @@ class SearchModel(keras.Model):
         quantizer_of = {cost.name: by_name[quantizer_name(cost.name)] for cost in budget.costs}
         self.quantizers = {c.name: quantizer_of[c.name] for c in budget.costs if not c.end}
         self.end_quantizers = {c.name: quantizer_of[c.name] for c in budget.costs if c.end}
+        self.finished_epochs = 0
         self.searching = tf.Variable(False, trainable=False, name="searching")
         self._search_loss_tracker = keras.metrics.Mean(name="search_loss")
         self._batch_norm_statistics = [
@@ -104,7 +106,7 @@ class SearchModel(keras.Model):
         self.alpha_optimizer.build(self.alphas)
 
     def fit(self, x=None, y=None, *, callbacks=None, **kwargs):
-        """keras.Model.fit; bit-search steps join in after `meta_epochs` epochs."""
+        """keras.Model.fit; bit-search steps join in after `meta_epochs` epochs, earlier calls included."""
         build_before_tracing(self, x, y)
         return super().fit(x, y, callbacks=[_StartSearch(), *(callbacks or [])], **kwargs)
 
@@ -216,8 +218,8 @@ class SearchModel(keras.Model):
         alphas = np.stack([alpha.numpy() for alpha in self.alphas])
         if not alphas.any():
             logging.warning(
-                "no bit-search step has run (they join in after %d epochs of one fit): the selection is the "
-                "first candidate in every layer, and what the repair makes of it.",
+                "no bit-search step has run (they join in after %d epochs): the selection is the first "
+                "candidate in every layer, and what the repair makes of it.",
                 self.meta_epochs,
             )
         choice = [int(branch) for branch in alphas.argmax(axis=1)]
@@ -286,10 +288,15 @@ class SearchModel(keras.Model):
 
 
 class _StartSearch(keras.callbacks.Callback):
-    """Switches bit-search steps on once the meta epochs are over."""
+    """Switches bit-search steps on once the meta epochs are over, those of earlier fits included."""
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.model.searching.assign(epoch >= self.model.meta_epochs)
+        # A resumed fit starts at a later epoch than this object has seen.
+        self.model.finished_epochs = max(epoch, self.model.finished_epochs)
+        self.model.searching.assign(self.model.finished_epochs >= self.model.meta_epochs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.finished_epochs += 1
 
 
 def quantizer_name(layer_name: str) -> str:

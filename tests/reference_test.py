@@ -160,9 +160,9 @@ def test_int4_weights_are_unpacked():
 @pytest.mark.parametrize(
     "data, message",
     [
-        (b"", "no .tflite"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(100), "no .tflite"),
-        (b"\x10\x00\x00\x00TFL3" + bytes(range(200)), "cannot be read"),
+        (b"", "the file is empty|not a .tflite"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(100), "the file is empty|not a .tflite"),
+        (b"\x10\x00\x00\x00TFL3" + bytes(range(200)), "damaged or truncated"),
     ],
 )
 def test_bytes_that_are_no_tflite(data, message):
@@ -173,7 +173,7 @@ def test_bytes_that_are_no_tflite(data, message):
 def test_a_truncated_file():
     data, inputs = network(every_tensor=False)
     for length in range(100, len(data), 997):
-        with pytest.raises(ValueError, match="cannot be read"):
+        with pytest.raises(ValueError, match="damaged or truncated"):
             reference.run(data[:length], inputs)
 
 

@@ -8,15 +8,13 @@ from networks import small_network
 
 import mmx_tf
 from layers.multi_branch_quantizer import MIXED
-from mmx_tf import data
 
 BITS = (8, 4, 3)
 
 
 @pytest.fixture(scope="module")
-def batch():
-    images, labels = next(iter(data.load("digits", image_size=16).train(batch_size=32, seed=0)))
-    return images, labels
+def batch(digits):
+    return next(iter(digits.train(batch_size=32, seed=0)))
 
 
 def compiled(search, **kwargs):
@@ -130,8 +128,8 @@ def test_running_statistics_are_the_mean_over_the_branches(search, batch):
         np.testing.assert_allclose(variable.numpy(), mean, rtol=1e-5, atol=1e-7)
 
 
-def test_fit_searches_from_the_second_epoch_and_logs_every_step(search):
-    digits = data.load("digits", image_size=16).train(batch_size=64, seed=0).take(3)
+def test_fit_searches_from_the_second_epoch_and_logs_every_step(search, digits):
+    digits = digits.train(batch_size=64, seed=0).take(3)
     logs, alphas = [], []
 
     class Record(keras.callbacks.Callback):
@@ -149,8 +147,16 @@ def test_fit_searches_from_the_second_epoch_and_logs_every_step(search):
     assert logs[0]["bops"] == pytest.approx(search.budget.bops_at(8))
 
 
-def test_training_step_is_traced_once(search):
-    digits = data.load("digits", image_size=16).train(batch_size=64, seed=0).take(2)
+def test_epochs_count_over_several_fits(search, digits):
+    digits = digits.train(batch_size=64, seed=0).take(2)
+    search.fit(digits, epochs=1, verbose=0)
+    assert not np.any(values(search.alphas)) and search.finished_epochs == 1
+    search.fit(digits, epochs=1, verbose=0)
+    assert np.any(values(search.alphas)) and search.finished_epochs == 2
+
+
+def test_training_step_is_traced_once(search, digits):
+    digits = digits.train(batch_size=64, seed=0).take(2)
     traces = []
     train_step = search.train_step
 

@@ -58,12 +58,16 @@ class Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Operator:
-    """An operator: `kind` as in the schema ("CONV_2D"; "CUSTOM NAME"), tensors by index, -1: none."""
+    """An operator: `kind` as in the schema ("CONV_2D"; "CUSTOM NAME"), tensors by index, -1: none.
+
+    `options` is the schema's object, such as Conv2DOptionsT, or None.
+    """
 
     kind: str
     version: int
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    options: object = None
 
 
 @dataclass(frozen=True, eq=False)

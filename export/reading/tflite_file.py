@@ -189,4 +189,4 @@ def _operator(index: int, operator, codes, tensors) -> Operator:
         if tensor != -1:
             _check_index(tensor, tensors, owner, "tensor")
     kind = f"CUSTOM {_text(code.customCode)}" if kind == "CUSTOM" else kind
-    return Operator(kind, code.version, inputs, outputs)
+    return Operator(kind, code.version, inputs, outputs, operator.builtinOptions)

@@ -8,19 +8,14 @@ Constants are unpacked to numpy arrays, INT4 included. Only the first subgraph i
 an exported network.
 """
 
-import struct
 from dataclasses import dataclass, replace
 
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 
-FILE_IDENTIFIER = b"TFL3"
+from export.reading import tflite_file
+
 # INT4 has no numpy type: its codes are held as int8.
 NUMPY_TYPES = {"FLOAT32": np.float32, "INT32": np.int32, "INT8": np.int8, "UINT8": np.uint8, "INT4": np.int8}
-TYPE_NAMES = {value: name for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
-OPERATOR_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if name[0] != "_"}
-# What the generated reader raises on bytes that are no flatbuffer or end early.
-READ_ERRORS = (struct.error, IndexError, TypeError, ValueError, AttributeError, OverflowError, MemoryError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,63 +90,33 @@ def load(data):
     """
     if isinstance(data, Graph):
         return data
-    data = bytes(data)
-    if data[4:8] != FILE_IDENTIFIER:
-        raise ValueError(f"no .tflite: bytes 4 to 8 are {data[4:8]!r}, not {FILE_IDENTIFIER!r}.")
-    try:
-        model = schema.ModelT.InitFromPackedBuf(data, 0)
-        if not model.subgraphs:
-            raise ValueError("no subgraph")
-        graph = _graph(model, data)
-    except READ_ERRORS as error:
-        raise ValueError(f"a .tflite of {len(data)} bytes that cannot be read: {error}") from error
-    names = [tensor.name for tensor in graph.tensors]
+    file = tflite_file.parse(bytes(data))
+    tensors = tuple(_tensor(tensor) for tensor in file.tensors)
+    names = [tensor.name for tensor in tensors]
     if len(set(names)) < len(names):
         alike = sorted({name for name in names if names.count(name) > 1})
         raise ValueError(f"tensors are named alike: {alike}; results are returned by name.")
-    return graph
-
-
-def _graph(model, data):
-    subgraph = model.subgraphs[0]
-    tensors = tuple(_tensor(tensor, model.buffers, data) for tensor in subgraph.tensors)
 
     def at(indices):
         return tuple(tensors[index] if index >= 0 else None for index in indices)
 
     operators = tuple(
-        Operator(index, _kind(model, entry), entry.builtinOptions, at(entry.inputs), at(entry.outputs))
-        for index, entry in enumerate(subgraph.operators)
+        Operator(index, entry.kind, entry.options, at(entry.inputs), at(entry.outputs))
+        for index, entry in enumerate(file.operators)
     )
-    return Graph(operators, tensors, at(subgraph.inputs), at(subgraph.outputs))
+    return Graph(operators, tensors, at(file.inputs), at(file.outputs))
 
 
-def _kind(model, operator):
-    code = model.operatorCodes[operator.opcodeIndex]
-    # Files from before the 32-bit field have the kind in the 8-bit one only.
-    number = max(code.builtinCode, code.deprecatedBuiltinCode)
-    return OPERATOR_NAMES.get(number, f"operator {number}")
-
-
-def _tensor(tensor, buffers, data):
-    quantization = tensor.quantization
-    scales = zero_points = None
-    if quantization is not None:
-        scales, zero_points = quantization.scale, quantization.zeroPoint
+def _tensor(tensor):
     parsed = Tensor(
-        name=tensor.name.decode() if isinstance(tensor.name, bytes) else str(tensor.name),
-        type=TYPE_NAMES.get(tensor.type, f"type {tensor.type}"),
-        shape=tuple(int(size) for size in ([] if tensor.shape is None else tensor.shape)),
-        scales=np.asarray([] if scales is None else scales, np.float32),
-        zero_points=np.asarray([] if zero_points is None else zero_points, np.int64),
+        name=tensor.name,
+        type=tensor.type,
+        shape=tensor.shape,
+        scales=np.asarray(tensor.scales, np.float32),
+        zero_points=np.asarray(tensor.zero_points, np.int64),
         constant=None,
     )
-    buffer = buffers[tensor.buffer]
-    raw = b"" if buffer.data is None else bytes(buffer.data)
-    if buffer.offset > 1:
-        # Large files keep their constants behind the flatbuffer.
-        raw = data[buffer.offset : buffer.offset + buffer.size]
-    return replace(parsed, constant=_constant(parsed, raw)) if raw else parsed
+    return parsed if tensor.data is None else replace(parsed, constant=_constant(parsed, tensor.data))
 
 
 def _constant(tensor, raw):
