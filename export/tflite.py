@@ -14,6 +14,7 @@ from export.flatbuffer import GraphWriter, quantization
 from export.operators import WRITERS, Context
 from layers.integer_layers import Dequantize, QuantizeInput
 from layers.integer_weighted_layers import STORAGES, WeightedLayer
+from layers.pixel_quantizer import QuantizePixels
 
 TensorType = schema.TensorType
 INPUT_TYPES = ("int8", "uint8", "float32")
@@ -49,6 +50,12 @@ def convert(folded, *, weight_storage="int8", input_type="uint8", output_type="i
     rescalings = [
         layer.name for layer in folded.layers if layer.name in in_front and layer.get_config().get("scale")
     ]
+    pixels = [layer.name for layer in folded.layers if isinstance(layer, QuantizePixels)]
+    if pixels and input_type == "float32":
+        raise ValueError(
+            "the network's input are pixels, whose grid no float32 image has. Use input_type 'uint8' (the "
+            "pixels) or 'int8' (the pixels less 128)."
+        )
     if rescalings and input_type == "float32":
         raise ValueError(
             f"the network rescales its image ({rescalings[0]!r}), which stays in front of the file: a "
@@ -60,7 +67,7 @@ def convert(folded, *, weight_storage="int8", input_type="uint8", output_type="i
             continue
         sources = [tensor._keras_history.layer for tensor in nodes[layer.name].keras_inputs]
         if isinstance(layer, QuantizeInput):
-            name = sources[0].name
+            name = _image_name(nodes, layer.name)
             inputs[name], produced[layer.name] = _write_input(context, name, layer, input_type)
         elif isinstance(layer, Dequantize):
             index = produced[sources[0].name]
@@ -104,6 +111,16 @@ def _in_front_of_the_file(folded, nodes):
         pending += sources - names
         names |= sources
     return names
+
+
+def _image_name(nodes, name):
+    """Name of the input layer that the image comes from; its rescaling may be in between."""
+    while nodes[name].keras_inputs:
+        (source,) = {tensor._keras_history.layer.name for tensor in nodes[name].keras_inputs}
+        if source not in nodes or not nodes[source].keras_inputs:
+            return source
+        name = source
+    return name
 
 
 def _nodes(folded):

@@ -13,7 +13,8 @@ from absl import logging
 
 from layers.activation_quantizer import ActivationQuantizer
 from layers.multi_branch_quantizer import MultiBranchQuantizer
-from mmx_tf import bops, canonical, carriers, graph, signs
+from layers.pixel_quantizer import PixelQuantizer
+from mmx_tf import bops, canonical, carriers, graph, pixels, signs
 from mmx_tf.budget import Budget
 from mmx_tf.integer_operators import has_integer_form
 from mmx_tf.search import SearchModel, quantizer_name
@@ -28,6 +29,7 @@ def augment(
     target_average_bits: float | None = None,
     first_last_bits: int = 8,
     signed: Mapping[str, bool] | None = None,
+    pixel_scaling: tuple[float, float] | None = None,
     regularizer_weight: float = 1.0,
     meta_epochs: int = 1,
 ) -> SearchModel:
@@ -44,6 +46,9 @@ def augment(
       first_last_bits: weight and activation bits of first and last layers, which are not searched.
       signed: overrides, layer name -> whether that layer's input is quantized with symmetric codes. By
         default this is inferred from what produces the input: unsigned after ReLU, ReLU6 and sigmoid.
+      pixel_scaling: (scale, offset), if the images that the network is given are pixel * scale + offset with
+        pixels 0..255, such as (1 / 127.5, -1): the file then takes the pixels themselves. A Rescaling at the
+        network's input is taken into account. Without it the first layer's input grid is learnt.
       regularizer_weight: lambda_r of eq. 3, for the BOPs gap relative to the target.
       meta_epochs: epochs of bit-meta steps alone.
 
@@ -67,7 +72,9 @@ def augment(
     )
     _warn_of_what_cannot_be_exported(network)
     return SearchModel(
-        network=_with_quantizers(network, budget, dict(signed or {})),
+        network=_with_quantizers(
+            network, budget, dict(signed or {}), _pixel_quantizers(network, budget, pixel_scaling)
+        ),
         budget=budget,
         regularizer_weight=regularizer_weight,
         meta_epochs=meta_epochs,
@@ -159,7 +166,22 @@ def _checked_bits(name: str, bits) -> int:
     return int(bits)
 
 
-def _with_quantizers(network, budget: Budget, signed: dict[str, bool]) -> keras.Model:
+def _pixel_quantizers(network, budget: Budget, scaling) -> dict[str, PixelQuantizer]:
+    """The image's quantizer by the name of the layer behind it; none where it cannot be one of pixels."""
+    if scaling is None:
+        return {}
+    name, found = pixels.pixel_layer(network, scaling)
+    if name is not None and budget.first_last_bits == 8:
+        scale, offset = found
+        return {name: PixelQuantizer(scale=scale, offset=offset, name=quantizer_name(name))}
+    reason = found if name is None else f"first and last layer have {budget.first_last_bits} bits"
+    logging.warning(
+        "%s: the file cannot take pixels as they are (%s); its input has a learnt grid.", network.name, reason
+    )
+    return {}
+
+
+def _with_quantizers(network, budget: Budget, signed, pixel_quantizers) -> keras.Model:
     costs = {cost.name: cost for cost in budget.costs}
     unknown = signed.keys() - costs.keys()
     if unknown:
@@ -169,7 +191,7 @@ def _with_quantizers(network, budget: Budget, signed: dict[str, bool]) -> keras.
     def call(layer, args, kwargs):
         if layer.name in costs:
             is_signed = signed.get(layer.name, not nonnegative.get(id(args[0]), False))
-            quantizer = _quantizer(costs[layer.name], budget, is_signed)
+            quantizer = pixel_quantizers.get(layer.name) or _quantizer(costs[layer.name], budget, is_signed)
             value = layer(quantizer(args[0]))
         else:
             value = layer(*args, **kwargs)

@@ -14,6 +14,7 @@ import tf_keras as keras
 
 from layers.activation_quantizer import ActivationQuantizer
 from layers.multi_branch_quantizer import MultiBranchQuantizer
+from layers.pixel_quantizer import PixelQuantizer
 from mmx_tf import canonical, graph, signs
 
 COMMUTING = ("ZeroPadding2D", "MaxPooling2D", "Flatten", "Reshape", "Dropout")
@@ -24,8 +25,8 @@ FUSING = (*canonical.WEIGHTED, "BatchNormalization", "Add", "Multiply")
 
 
 def is_quantizer(layer) -> bool:
-    """Whether a layer is an activation quantizer of either kind."""
-    return isinstance(layer, (ActivationQuantizer, MultiBranchQuantizer))
+    """Whether a layer is an activation quantizer of any kind."""
+    return isinstance(layer, (ActivationQuantizer, MultiBranchQuantizer, PixelQuantizer))
 
 
 def is_fusable_activation(layer) -> bool:

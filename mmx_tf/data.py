@@ -23,6 +23,8 @@ from mmx_tf.data_sources import DataError, Source, Split, digits, from_tfds
 
 __all__ = ["DataError", "ImageData", "load"]
 
+PIXEL_SCALING = (1 / 127.5, -1.0)
+"""Scale and offset: images are pixel * scale + offset."""
 SMALL_IMAGE_BELOW = 96
 MEMORY_LIMIT_BYTES = 200 * 10**6
 MAX_SHIFT = 1 / 8

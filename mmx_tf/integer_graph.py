@@ -12,11 +12,12 @@ from layers.activation_quantizer import ActivationQuantizer
 from layers.grid import Grid
 from layers.integer_layers import IntegerRequantize, IntegerRescale
 from layers.integer_weighted_layers import IntegerConv2D, IntegerDense, IntegerDepthwiseConv2D
+from layers.pixel_quantizer import PixelQuantizer, QuantizePixels
 from layers.quantize_configs import QuantizeWrapper
 from mmx_tf import carriers
 from mmx_tf.folded_weights import folded_weights
 from mmx_tf.integer_operators import HANDLERS
-from mmx_tf.integer_values import Codes, FoldError, Pending, codes_of, materialize
+from mmx_tf.integer_values import Codes, FoldError, Pending, codes_of, materialize, name_of
 
 
 class IntegerGraph:
@@ -32,6 +33,8 @@ class IntegerGraph:
         value = args[0]
         if isinstance(layer, ActivationQuantizer):
             return self._quantize(layer, value)
+        if isinstance(layer, PixelQuantizer):
+            return self._pixels(layer, value)
         if isinstance(layer, QuantizeWrapper):
             return self._weighted(layer, codes_of(layer, value))
         if carriers.is_softmax(layer) and layer.name in self.last_layers:
@@ -60,6 +63,17 @@ class IntegerGraph:
         clipped = Grid.lower_clip(step_size=step_size, lowest_code=quantizer.low)
         clip = IntegerRequantize(input_grid=grid, output_grid=clipped, name=f"{quantizer.name}_lower_clip")
         return Codes(clip(codes), clipped, quantizer.low == 0, quantizer.bits)
+
+    def _pixels(self, quantizer, value):
+        # augment puts it behind the image, where only paddings and the image's rescaling can be between.
+        def emit(output_grid, activation):
+            entry = QuantizePixels(
+                scale=quantizer.scale, offset=quantizer.offset, name=f"{name_of(value.emit.image)}_codes"
+            )
+            return entry(value.emit.image)
+
+        codes = materialize(dataclasses.replace(value, emit=emit), quantizer.grid)
+        return Codes(codes, quantizer.grid, False, quantizer.bits)
 
     def _weighted(self, wrapper, value):
         layer = wrapper.layer

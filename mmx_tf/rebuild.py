@@ -13,6 +13,7 @@ import tf_keras as keras
 
 from layers.activation_quantizer import ActivationQuantizer
 from layers.multi_branch_quantizer import MultiBranchQuantizer
+from layers.pixel_quantizer import PixelQuantizer
 from layers.quantize_configs import LsqWeightConfig, quantize_weights
 from mmx_tf import carriers as carrier_plan
 from mmx_tf import graph
@@ -66,7 +67,9 @@ def rebuild(
     return keras.Model(inputs, outputs, name=f"{search.network.name}_fixed")
 
 
-def _fixed_quantizer(quantizer, bits: int) -> ActivationQuantizer:
+def _fixed_quantizer(quantizer, bits: int) -> keras.layers.Layer:
+    if isinstance(quantizer, PixelQuantizer):
+        return PixelQuantizer.from_config(quantizer.get_config())
     fixed = ActivationQuantizer(
         bits=bits,
         signed=quantizer.signed,

@@ -4,7 +4,12 @@ import os
 
 import tf_keras as keras
 
-from layers import integer_layers, integer_shape_layers, integer_weighted_layers  # noqa: F401 (registers classes)
+from layers import (  # noqa: F401 (registers classes)
+    integer_layers,
+    integer_shape_layers,
+    integer_weighted_layers,
+    pixel_quantizer,
+)
 from layers.quantize_configs import QuantizeWrapper
 
 

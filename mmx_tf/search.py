@@ -13,6 +13,7 @@ import tensorflow as tf
 import tf_keras as keras
 from absl import logging
 
+from layers.activation_quantizer import ActivationQuantizer
 from layers.multi_branch_quantizer import MIXED, MultiBranchQuantizer
 from mmx_tf import bops, graph
 from mmx_tf.bit_selection import BitSelection, LayerSelection
@@ -30,7 +31,7 @@ class SearchModel(keras.Model):
       network: functional network with the quantizers in place; weights are full precision.
       budget: costs, candidates and target.
       quantizers: searched layer name -> MultiBranchQuantizer, in graph order.
-      end_quantizers: first and last layer name -> ActivationQuantizer.
+      end_quantizers: first and last layer name -> ActivationQuantizer, or the image's PixelQuantizer.
       meta_epochs: epochs of bit-meta steps alone, before bit-search steps join in.
       finished_epochs: epochs that have been trained, over all calls of `fit`.
       regularizer_weight: lambda_r, applied to the BOPs gap relative to the target.
@@ -75,7 +76,7 @@ class SearchModel(keras.Model):
     @property
     def step_sizes(self) -> list[tf.Variable]:
         """Step sizes of all activation quantizers."""
-        ends = [quantizer.step_size for quantizer in self.end_quantizers.values()]
+        ends = [q.step_size for q in self.end_quantizers.values() if isinstance(q, ActivationQuantizer)]
         return ends + [quantizer.step_sizes for quantizer in self.quantizers.values()]
 
     @property

@@ -1,0 +1,141 @@
+"""Pixels as input codes: the grid by hand, and a file that takes a camera's bytes."""
+
+import re
+
+import numpy as np
+import pytest
+import tf_keras as keras
+
+import mmx_tf
+from export.litert import run
+from layers.pixel_quantizer import PixelQuantizer, QuantizePixels, zero_point_of
+from mmx_tf.data import PIXEL_SCALING
+
+PIXELS = np.arange(256, dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("scale", "offset", "zero_point"),
+    [(1 / 127.5, -1.0, 128), (1 / 255, 0.0, 0), (1 / 128, -1.0, 128), (1.0, -127.5, 128), (0.017, -2.1, 124)],
+)
+def test_every_pixel_is_its_own_code(scale, offset, zero_point):
+    images = (PIXELS.astype(np.float32) * np.float32(scale) + np.float32(offset)).reshape(1, 16, 16, 1)
+    assert zero_point_of(scale=scale, offset=offset) == zero_point
+    quantizer = PixelQuantizer(scale=scale, offset=offset)
+    expected = (PIXELS.astype(float) - zero_point) * scale
+    np.testing.assert_allclose(quantizer(images).numpy().ravel(), expected, rtol=1e-6)
+    # Less than half a pixel and the tolerance from what the network was trained on.
+    assert np.abs(expected - images.ravel()).max() <= 0.501 * scale
+    codes = QuantizePixels(scale=scale, offset=offset)(images).numpy().ravel()
+    np.testing.assert_array_equal(codes, PIXELS.astype(int) - 128)
+    grid = quantizer.grid
+    np.testing.assert_allclose((codes - grid.zero_point) * grid.scale, expected, rtol=1e-6)
+
+
+def test_zero_is_zero_and_what_is_beyond_is_clipped():
+    quantizer = PixelQuantizer(scale=1 / 127.5, offset=-1.0)
+    # 0 is half-way between two pixels; a padding of zeros must stay zero.
+    found = quantizer(np.float32([[0.0, 1e-6, -1e-6, -7.0, 7.0]])).numpy()[0] * 127.5
+    np.testing.assert_allclose(found, [0, 0, 0, -128, 127], atol=1e-4)
+
+
+def test_config_round_trip():
+    for layer in (PixelQuantizer(scale=0.5, offset=-3.0), QuantizePixels(scale=0.5, offset=-3.0)):
+        again = type(layer).from_config(layer.get_config())
+        assert (again.scale, again.offset) == (0.5, -3.0)
+
+
+@pytest.mark.parametrize(
+    ("scale", "offset", "message"),
+    [(0.0, 0.0, "scale is 0.0"), (1.0, 3.0, "would be pixel -3"), (1 / 255, -2.0, "would be pixel 510")],
+)
+def test_grids_without_a_zero_are_refused(scale, offset, message):
+    with pytest.raises(ValueError, match=message):
+        PixelQuantizer(scale=scale, offset=offset)
+
+
+def network(*front):
+    """A small network behind the layers `front`."""
+    inputs = keras.Input((16, 16, 1), name="image")
+    x = inputs
+    for layer in front:
+        x = layer(x)
+    x = keras.layers.Conv2D(4, 3, padding="same", activation="relu", name="first")(x)
+    x = keras.layers.Conv2D(4, 3, activation="relu", name="middle")(x)
+    return keras.Model(
+        inputs, keras.layers.Dense(10, name="logits")(keras.layers.GlobalAveragePooling2D()(x))
+    )
+
+
+def pixels_of(digits):
+    images = np.concatenate([images for images, _ in digits.evaluation(batch_size=90)])
+    return images, np.rint((images + 1) * 127.5).astype(np.uint8)
+
+
+def exported(float_model, images, scaling):
+    search = mmx_tf.augment(float_model, bit_widths=(8, 4), pixel_scaling=scaling)
+    search(images[:64], branch=0)
+    fixed = mmx_tf.rebuild(search, search.selection_of([1]))
+    fixed(images[:64])
+    return mmx_tf.fold(fixed), search
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_the_file_takes_the_bytes_of_a_camera(digits, padded):
+    images, pixels = pixels_of(digits)
+    front = [keras.layers.ZeroPadding2D(1)] if padded else []
+    folded, search = exported(network(*front), images, PIXEL_SCALING)
+    assert isinstance(search.end_quantizers["first"], PixelQuantizer)
+    logits = folded.predict(images, verbose=0)
+    found = run(mmx_tf.convert(folded, output_type="float32"), {"image": pixels})
+    np.testing.assert_array_equal(next(iter(found.values())), logits)
+    signed = (pixels.astype(int) - 128).astype(np.int8)
+    found = run(mmx_tf.convert(folded, input_type="int8", output_type="float32"), {"image": signed})
+    np.testing.assert_array_equal(next(iter(found.values())), logits)
+    report = mmx_tf.verify(folded, mmx_tf.convert(folded), digits.evaluation(batch_size=90))
+    assert report.code_disagreement == 0 and not any(tensor.differing for tensor in report.tensors)
+    with pytest.raises(ValueError, match="pixels, whose grid no float32 image has"):
+        mmx_tf.convert(folded, input_type="float32")
+
+
+def test_a_rescaling_of_the_network_is_taken_into_account(digits):
+    _, pixels = pixels_of(digits)
+    rescaled = network(keras.layers.Rescaling(1 / 127.5, offset=-1.0))
+    folded, search = exported(rescaled, pixels.astype(np.float32), (1.0, 0.0))
+    quantizer = search.end_quantizers["first"]
+    assert (quantizer.scale, quantizer.offset) == pytest.approx(PIXEL_SCALING)
+    found = run(mmx_tf.convert(folded, output_type="float32"), {"image": pixels})
+    logits = folded.predict(pixels.astype(np.float32), verbose=0)
+    np.testing.assert_array_equal(next(iter(found.values())), logits)
+
+
+def test_search_and_fixed_networks_save_and_load(digits, tmp_path):
+    images, _ = pixels_of(digits)
+    _, search = exported(network(), images, PIXEL_SCALING)
+    search.save(tmp_path / "search.keras")
+    loaded = mmx_tf.load_model(tmp_path / "search.keras")
+    np.testing.assert_array_equal(
+        loaded.predict(images[:8], verbose=0), search.predict(images[:8], verbose=0)
+    )
+    fixed = mmx_tf.rebuild(loaded, loaded.selection_of([1]))
+    fixed(images[:64])
+    fixed.save(tmp_path / "fixed.keras")
+    again = mmx_tf.load_model(tmp_path / "fixed.keras")
+    np.testing.assert_array_equal(again.predict(images[:8], verbose=0), fixed.predict(images[:8], verbose=0))
+
+
+@pytest.mark.parametrize(
+    ("front", "options", "reason"),
+    [
+        ([keras.layers.MaxPooling2D()], {}, r"\(MaxPooling2D\) takes the image"),
+        ([keras.layers.Rescaling(2.0, offset=3.0)], {}, "would be pixel -64"),
+        ([keras.layers.Rescaling([2.0], offset=0.0)], {}, "scales each channel otherwise"),
+        ([], {"first_last_bits": 6}, "have 6 bits"),
+    ],
+)
+def test_where_no_layer_can_take_pixels_the_grid_is_learnt_and_that_is_said(front, options, reason, caplog):
+    with caplog.at_level("WARNING"):
+        search = mmx_tf.augment(network(*front), bit_widths=(8, 4), pixel_scaling=PIXEL_SCALING, **options)
+    assert not isinstance(search.end_quantizers["first"], PixelQuantizer)
+    assert "cannot take pixels as they are" in caplog.text
+    assert re.search(reason, caplog.text)
