@@ -4,7 +4,7 @@ So that each operator can be given its true inputs, whatever the operators befor
 options and quantization parameters are the file's own.
 
     pieces = cut(data)
-    pieces.operators[3]                 # CutOperator(kind="CONV_2D", output="stem", sources=("image_codes",))
+    pieces.operators[3]                 # CutOperator(kind="CONV_2D", output="stem")
     runner = litert.Runner(pieces.data, kernels="builtin")
     runner({name: codes[source] for name, source in pieces.inputs.items()})["stem"]
 
@@ -18,18 +18,16 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from export.flatbuffer import FILE_IDENTIFIER
-
-OPERATOR_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if name.isupper()}
+from export.reading import tflite_file
+from export.reading.tflite_file import FILE_IDENTIFIER
 
 
 @dataclasses.dataclass(frozen=True)
 class CutOperator:
-    """One operator: its builtin kind, its output tensor, and the tensors that it takes."""
+    """One operator: its builtin kind and its output tensor."""
 
     kind: str
     output: str
-    sources: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,32 +51,30 @@ def cut(data: bytes) -> Pieces:
     Raises:
       ValueError: for a file of several subgraphs, or an operator of several outputs.
     """
+    kinds = [operator.kind for operator in tflite_file.parse(data).operators]
     model, graph = _unpacked(data)
     names = [tensor.name.decode() for tensor in graph.tensors]
     contents = [model.buffers[tensor.buffer].data for tensor in graph.tensors]
     constant = [content is not None and len(content) > 0 for content in contents]
     operators, inputs, new_inputs, outputs = [], {}, [], []
-    for operator in graph.operators:
+    for operator, kind in zip(graph.operators, kinds, strict=True):
         if len(operator.outputs) != 1:
             raise ValueError(f"an operator has {len(operator.outputs)} outputs; one is expected.")
-        code = model.operatorCodes[operator.opcodeIndex]
-        number = max(code.builtinCode, code.deprecatedBuiltinCode)
-        kind = OPERATOR_NAMES.get(number, f"OPERATOR_{number}")
-        output, sources, replaced = names[operator.outputs[0]], [], []
+        output, slot, replaced = names[operator.outputs[0]], 0, []
         for index in operator.inputs:
             if index < 0 or constant[index]:
                 replaced.append(index)
                 continue
             tensor = copy.copy(graph.tensors[index])
-            tensor.name = f"{output}__input{len(sources)}".encode()
-            inputs[tensor.name.decode()] = names[index]
-            sources.append(names[index])
+            name, slot = f"{output}__input{slot}", slot + 1
+            tensor.name = name.encode()
+            inputs[name] = names[index]
             replaced.append(len(graph.tensors))
             new_inputs.append(len(graph.tensors))
             graph.tensors.append(tensor)
         operator.inputs = np.array(replaced, np.int32)
         outputs.append(operator.outputs[0])
-        operators.append(CutOperator(kind, output, tuple(sources)))
+        operators.append(CutOperator(kind, output))
     graph.inputs, graph.outputs = np.array(new_inputs, np.int32), np.array(outputs, np.int32)
     model.signatureDefs, model.metadata = [], []
     return Pieces(_packed(model), tuple(operators), inputs)
