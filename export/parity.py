@@ -136,7 +136,7 @@ def certify(
     first = next(iter(counters.values()))
     return Certificate(
         sha256=hashlib.sha256(data).hexdigest(),
-        folded_top1=first.correct_folded / first.images,
+        folded_top1=first.logits.correct_folded / first.logits.images,
         runtimes={name: counter.result() for name, counter in counters.items()},
         unable=unable,
     )

@@ -10,6 +10,7 @@ import dataclasses
 import numpy as np
 
 from export import litert, reference
+from export.counting import CodeCount, LogitCount
 from export.cut import Pieces
 from export.trace import ImageInput, Trace
 
@@ -77,59 +78,53 @@ class Counter:
         self.operators = litert.Runner(pieces.data, kernels=kernels)
         self.whole = litert.Runner(data, kernels=kernels)
         self.image = ImageInput(trace, self.whole)
-        self.counts = {operator.output: [0, 0, 0] for operator in pieces.operators}
-        self.images = self.correct = self.correct_folded = self.agreeing = self.differing = self.logits = 0
+        self.counts = {operator.output: CodeCount() for operator in pieces.operators}
+        self.logits = LogitCount()
 
     @property
     def full(self) -> bool:
         """Whether the limit is reached."""
-        return self.limit is not None and self.images >= self.limit
+        return self.limit is not None and self.logits.images >= self.limit
 
     def add(self, images: np.ndarray, codes: dict[str, np.ndarray], labels: np.ndarray) -> None:
         """Counts one batch, or what of it the limit leaves."""
-        size = len(labels) if self.limit is None else min(len(labels), self.limit - self.images)
+        size = len(labels) if self.limit is None else min(len(labels), self.limit - self.logits.images)
         if not size:
             return
         codes, labels = {name: values[:size] for name, values in codes.items()}, labels[:size]
         pixels = self.image(images[:size], codes)
         values = {**codes, **pixels}
-        if not self.images:
+        if not self.logits.images:
             first = {name: tensor[:RULE_IMAGES] for name, tensor in values.items()}
             self.rules = rules_followed(self.graph, first, self._run_operators(first), own=self.kernels)
         found = self._run_operators(values)
         for name, count in self.counts.items():
-            difference = np.abs(codes[name].astype(np.int16) - found[name])
-            count[0] += difference.size
-            count[1] += int(np.count_nonzero(difference))
-            count[2] = max(count[2], int(difference.max()))
-        self._add_whole(codes[self.trace.final], self.whole(pixels), labels)
+            count.add(codes[name], found[name])
+        (logits,) = self.whole(pixels).values()
+        self.logits.add(codes[self.trace.final], logits, labels)
 
     def _run_operators(self, values):
         return self.operators({name: values[source] for name, source in self.pieces.inputs.items()})
-
-    def _add_whole(self, expected, outputs, labels):
-        (found,) = outputs.values()
-        self.images += len(labels)
-        self.logits += found.size
-        self.differing += int(np.count_nonzero(expected != found))
-        self.agreeing += int(np.sum(expected.argmax(-1) == found.argmax(-1)))
-        self.correct_folded += int(np.sum(expected.argmax(-1) == labels))
-        self.correct += int(np.sum(found.argmax(-1) == labels))
 
     def result(self) -> RuntimeParity:
         """What was counted."""
         operators = tuple(
             OperatorParity(
-                operator.output, operator.kind, *self.counts[operator.output], self.rules[operator.output]
+                name=operator.output,
+                kind=operator.kind,
+                codes=count.codes,
+                differing=count.differing,
+                largest_difference=count.largest_difference,
+                rules=self.rules[operator.output],
             )
-            for operator in self.pieces.operators
+            for operator, count in zip(self.pieces.operators, self.counts.values(), strict=True)
         )
         return RuntimeParity(
-            images=self.images,
+            images=self.logits.images,
             operators=operators,
-            top1=self.correct / self.images,
-            top1_agreement=self.agreeing / self.images,
-            code_disagreement=self.differing / self.logits,
+            top1=self.logits.correct_file / self.logits.images,
+            top1_agreement=self.logits.agreeing / self.logits.images,
+            code_disagreement=self.logits.differing / self.logits.codes,
         )
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import tf_keras as keras
 
 from export import litert
+from export.counting import CodeCount, LogitCount
 from export.cut import expose
 from export.partitions import delegated_ops
 from export.trace import ImageInput, Trace, check_grid
@@ -94,57 +95,34 @@ def verify(
         raise ValueError(f"the file has outputs {sorted(runner.outputs)}; one tensor of logits is expected.")
     ((logits, detail),) = runner.outputs.items()
     check_grid("output", detail, trace.final_grid)
-    tensors = {name: _TensorCounter(name) for name in exposed.outputs if name in trace.names}
-    correct_folded = correct_file = agreeing = differing = images = codes = traced = 0
+    tensors = {name: CodeCount() for name in exposed.outputs if name in trace.names}
+    whole, traced = LogitCount(), 0
     for batch, labels in eval_ds:
         labels, expected = np.asarray(labels).reshape(-1), trace(batch)
         pixels = image(batch, expected)
-        want, found = expected[trace.final], runner(pixels)[logits]
+        whole.add(expected[trace.final], runner(pixels)[logits], labels)
         if size := min(traced_images - traced, len(labels)):
             everything = exposed({name: values[:size] for name, values in pixels.items()})
             for name, counter in tensors.items():
                 counter.add(expected[name][:size], everything[name])
             traced += size
-        differing += int(np.sum(want != found))
-        codes += found.size
-        images += len(labels)
-        agreeing += int(np.sum(want.argmax(-1) == found.argmax(-1)))
-        correct_folded += int(np.sum(want.argmax(-1) == labels))
-        correct_file += int(np.sum(found.argmax(-1) == labels))
-    if images == 0:
+    if whole.images == 0:
         raise ValueError("eval_ds has no images; give at least one batch of (images, labels).")
     delegation = delegated_ops(data)
     return VerificationReport(
-        eval_images=images,
-        folded_top1=correct_folded / images,
-        tflite_top1=correct_file / images,
-        top1_agreement=agreeing / images,
-        code_disagreement=differing / codes,
-        tensors=tuple(counter.result() for counter in tensors.values()),
+        eval_images=whole.images,
+        folded_top1=whole.correct_folded / whole.images,
+        tflite_top1=whole.correct_file / whole.images,
+        top1_agreement=whole.agreeing / whole.images,
+        code_disagreement=whole.differing / whole.codes,
+        tensors=tuple(
+            TensorParity(name, count.codes, count.differing, count.largest_difference, count.distinct)
+            for name, count in tensors.items()
+        ),
         traced_images=traced,
         partitions=delegation.partitions,
         left_outside=delegation.left_outside,
     )
-
-
-class _TensorCounter:
-    """Counts what differs in one tensor, batch by batch."""
-
-    def __init__(self, name):
-        self.name, self.codes, self.differing, self.largest = name, 0, 0, 0
-        self.seen = np.zeros(256, bool)
-
-    def add(self, expected, found):
-        """Counts one batch of int8 codes."""
-        difference = np.abs(expected.astype(np.int16) - found)
-        self.codes += difference.size
-        self.differing += int(np.count_nonzero(difference))
-        self.largest = max(self.largest, int(difference.max()))
-        self.seen[found.astype(np.int16).reshape(-1) + 128] = True
-
-    def result(self):
-        """What was counted."""
-        return TensorParity(self.name, self.codes, self.differing, self.largest, int(self.seen.sum()))
 
 
 def main(arguments=None) -> int:
