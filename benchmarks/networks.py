@@ -166,7 +166,8 @@ def tried(build) -> Outcome:
         search = mmx_tf.augment(network, bit_widths=(8, 4, 3), target_average_bits=5, meta_epochs=0)
         reach("augment", layers=len(search.budget.costs))
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        search.compile(optimizer=keras.optimizers.SGD(1e-4), loss=loss)
+        # Tracing takes minutes for the large networks and pays for itself over many steps, not over one.
+        search.compile(optimizer=keras.optimizers.SGD(1e-4), loss=loss, run_eagerly=True)
         search.fit(images, labels, batch_size=IMAGES, verbose=0)
         reach("select")
         fixed = mmx_tf.rebuild(search, search.bit_selection())

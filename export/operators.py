@@ -11,7 +11,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from export.flatbuffer import GraphWriter, pack_int4, quantization
-from layers import integer_layers, integer_shape_layers, integer_weighted_layers
+from layers import gates, integer_layers, integer_shape_layers, integer_weighted_layers
 
 Builtin, TensorType = schema.BuiltinOperator, schema.TensorType
 ACTIVATIONS = {
@@ -138,6 +138,30 @@ def _pad(context, layer, inputs, output):
     context.writer.operator(Builtin.PAD, [*inputs, paddings], [output], options=options, version=2)
 
 
+def _crop(context, layer, inputs, output):
+    height, width, _ = context.shapes[layer.name]
+    (top, _), (left, _) = layer.cropping
+    bounds = {
+        "begin": [0, top, left, 0],
+        "end": [0, top + height, left + width, 0],
+        "strides": [1, 1, 1, 1],
+    }
+    constants = [
+        context.constant(f"{layer.name}/{name}", np.array(values), TensorType.INT32)
+        for name, values in bounds.items()
+    ]
+    options = schema.StridedSliceOptionsT()
+    # Batch and channels are taken whole.
+    options.beginMask = options.endMask = 0b1001
+    context.writer.operator(
+        Builtin.STRIDED_SLICE, [*inputs, *constants], [output], options=options, version=2
+    )
+
+
+def _logistic(context, layer, inputs, output):
+    context.writer.operator(Builtin.LOGISTIC, inputs, [output], version=2)
+
+
 def _concatenate(context, layer, inputs, output):
     options = schema.ConcatenationOptionsT()
     rank = len(context.shapes[layer.name]) + 1
@@ -157,7 +181,7 @@ def _reshape(context, layer, inputs, output):
 WRITERS = {
     integer_weighted_layers.IntegerConv2D: _conv,
     integer_weighted_layers.IntegerDepthwiseConv2D: _depthwise,
-    integer_weighted_layers.IntegerBatchNorm: _depthwise,
+    integer_weighted_layers.IntegerAffine: _depthwise,
     integer_weighted_layers.IntegerDense: _dense,
     integer_layers.IntegerAdd: _add,
     integer_layers.IntegerMul: _mul,
@@ -167,6 +191,8 @@ WRITERS = {
     integer_shape_layers.IntegerMaxPool2D: _pool(Builtin.MAX_POOL_2D),
     integer_shape_layers.IntegerAveragePool2D: _pool(Builtin.AVERAGE_POOL_2D),
     integer_shape_layers.IntegerPad: _pad,
+    integer_shape_layers.IntegerCrop: _crop,
+    gates.IntegerLogistic: _logistic,
     integer_shape_layers.IntegerConcatenate: _concatenate,
     integer_shape_layers.IntegerReshape: _reshape,
 }

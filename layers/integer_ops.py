@@ -9,6 +9,7 @@ qs8 kernels) and checked against LiteRT over all codes. They are not one rule:
     int8 -> int8 QUANTIZE          one multiplier with 8 fractional bits (!), round half up
     multiply by the constant 1     a requantization with the full float32 multiplier, round half to even
     mean                           float32(sum) * scale + offset, both in float32, round half to even
+    logistic                       a table: the curve in float64, then float32 and round half to even
 
 Constants are computed with numpy in float32, in XNNPACK's order, never in the graph: TensorFlow's graph
 optimizer replaces a division by a constant with a multiplication by its reciprocal.
@@ -178,6 +179,22 @@ def mean(codes, *, input_grid, output_grid, keepdims=False):
     offset = np.float32(output_grid.zero_point) - np.float32(count * input_grid.zero_point) * scale
     total = tf.reduce_sum(tf.cast(codes, tf.int32), axis=[1, 2], keepdims=keepdims)
     return clip(tf.round(tf.cast(total, tf.float32) * scale + offset), (LOWEST, HIGHEST))
+
+
+def logistic_table(input_grid, output_grid):
+    """float32 [256]: the code of 1 / (1 + exp(-x)) for each input code, lowest first.
+
+    Rule: x is float32, the curve is computed in float64 and rounded to float32; then round half to even of
+    curve * (1 / s_out) + z_out in float32. From |x| = 100 on it is 0 or 1.
+    """
+    codes = np.arange(LOWEST, HIGHEST + 1)
+    reals = (codes - input_grid.zero_point).astype(np.float32) * np.float32(input_grid.scale)
+    limited = np.clip(reals.astype(np.float64), -100, 100)
+    curve = (np.exp(limited) / (1 + np.exp(limited))).astype(np.float32)
+    curve = np.where(reals > 100, np.float32(1), np.where(reals < -100, np.float32(0), curve))
+    inverse = np.float32(1) / np.float32(output_grid.scale)
+    table = np.rint(curve * inverse + np.float32(output_grid.zero_point))
+    return np.clip(table, LOWEST, HIGHEST).astype(np.float32)
 
 
 def _check_ratio(operator, ratio, lowest_exponent, highest_exponent):

@@ -75,6 +75,25 @@ class IntegerPad(SameGridLayer):
 
 
 @register
+class IntegerCrop(SameGridLayer):
+    """STRIDED_SLICE of height and width. `cropping`: ((top, bottom), (left, right))."""
+
+    def __init__(self, *, cropping, **kwargs):
+        super().__init__(**kwargs)
+        (top, bottom), (left, right) = cropping
+        self.cropping = ((int(top), int(bottom)), (int(left), int(right)))
+
+    def call(self, inputs):
+        """Crop NHWC codes."""
+        (top, bottom), (left, right) = self.cropping
+        return inputs[:, top : inputs.shape[1] - bottom, left : inputs.shape[2] - right]
+
+    def get_config(self):
+        """Config with the four amounts."""
+        return {**super().get_config(), "cropping": [list(side) for side in self.cropping]}
+
+
+@register
 class IntegerConcatenate(SameGridLayer):
     """CONCATENATION along `axis` of tensors that share one grid."""
 

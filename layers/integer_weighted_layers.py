@@ -219,8 +219,8 @@ class IntegerDepthwiseConv2D(_Windowed):
 
 
 @register
-class IntegerBatchNorm(IntegerDepthwiseConv2D):
-    """DEPTHWISE_CONV_2D of 1x1 pixels: y = factor * x + bias per channel, for a batch norm on its own.
+class IntegerAffine(IntegerDepthwiseConv2D):
+    """DEPTHWISE_CONV_2D of 1x1 pixels: y = factor * x + bias per channel.
 
     With one weight a channel, the scale holds the factor itself: the code is its sign times 127.
     """

@@ -47,8 +47,10 @@ def augment(
       signed: overrides, layer name -> whether that layer's input is quantized with symmetric codes. By
         default this is inferred from what produces the input: unsigned after ReLU, ReLU6 and sigmoid.
       pixel_scaling: (scale, offset), if the images that the network is given are pixel * scale + offset with
-        pixels 0..255, such as (1 / 127.5, -1): the file then takes the pixels themselves. A Rescaling at the
-        network's input is taken into account. Without it the first layer's input grid is learnt.
+        pixels 0..255, such as (1 / 127.5, -1): the file then takes the pixels themselves. Where one layer
+        takes the image, perhaps after a Rescaling by two numbers, the pixels are its input codes; elsewhere
+        what the network does to the image is among the file's operators. Without it the first layer's input
+        grid is learnt, and the network's Rescaling stays in front of the file.
       regularizer_weight: lambda_r of eq. 3, for the BOPs gap relative to the target.
       meta_epochs: epochs of bit-meta steps alone.
 
@@ -73,7 +75,7 @@ def augment(
     _warn_of_what_cannot_be_exported(network)
     return SearchModel(
         network=_with_quantizers(
-            network, budget, dict(signed or {}), _pixel_quantizers(network, budget, pixel_scaling)
+            network, budget, dict(signed or {}), _pixel_quantizer(network, budget, pixel_scaling)
         ),
         budget=budget,
         regularizer_weight=regularizer_weight,
@@ -166,41 +168,45 @@ def _checked_bits(name: str, bits) -> int:
     return int(bits)
 
 
-def _pixel_quantizers(network, budget: Budget, scaling) -> dict[str, PixelQuantizer]:
-    """The image's quantizer by the name of the layer behind it; none where it cannot be one of pixels."""
+def _pixel_quantizer(network, budget: Budget, scaling) -> PixelQuantizer | None:
+    """The image's quantizer, named after the layer that it belongs to: the first one, or the image."""
     if scaling is None:
-        return {}
-    name, found = pixels.pixel_layer(network, scaling)
-    if name is not None and budget.first_last_bits == 8:
-        scale, offset = found
-        return {name: PixelQuantizer(scale=scale, offset=offset, name=quantizer_name(name))}
-    reason = found if name is None else f"first and last layer have {budget.first_last_bits} bits"
-    logging.warning(
-        "%s: the file cannot take pixels as they are (%s); its input has a learnt grid.", network.name, reason
-    )
-    return {}
+        return None
+    scale, offset = scaling
+    name = network.inputs[0].node.layer.name
+    if budget.first_last_bits == 8:
+        first = pixels.pixel_layer(network, scaling)
+        if first is not None:
+            name, (scale, offset) = first
+    try:
+        return PixelQuantizer(scale=scale, offset=offset, name=quantizer_name(name))
+    except ValueError as error:
+        raise ValueError(f"pixel_scaling={scaling!r}: {error}") from error
 
 
-def _with_quantizers(network, budget: Budget, signed, pixel_quantizers) -> keras.Model:
+def _with_quantizers(network, budget: Budget, signed, pixel_quantizer) -> keras.Model:
     costs = {cost.name: cost for cost in budget.costs}
     unknown = signed.keys() - costs.keys()
     if unknown:
         raise ValueError(f"signed names {sorted(unknown)}, which are no layers; allowed are {sorted(costs)}.")
     nonnegative: dict[int, bool] = {}
+    special = {pixel_quantizer.name: pixel_quantizer} if pixel_quantizer else {}
 
     def call(layer, args, kwargs):
         if layer.name in costs:
             is_signed = signed.get(layer.name, not nonnegative.get(id(args[0]), False))
-            quantizer = pixel_quantizers.get(layer.name) or _quantizer(costs[layer.name], budget, is_signed)
-            value = layer(quantizer(args[0]))
+            quantizer = special.get(quantizer_name(layer.name))
+            value = layer((quantizer or _quantizer(costs[layer.name], budget, is_signed))(args[0]))
         else:
             value = layer(*args, **kwargs)
         nonnegative[id(value)] = signs.is_nonnegative(layer, args, nonnegative)
         return value
 
     inputs = keras.Input(network.input_shape[1:], name=network.inputs[0].node.layer.name)
+    image_quantizer = special.get(quantizer_name(inputs.node.layer.name))
+    image = image_quantizer(inputs) if image_quantizer else inputs
     # The canonical layers are ours alone, so they are called again here instead of being cloned.
-    return keras.Model(inputs, graph.replay(network, inputs, call), name=network.name)
+    return keras.Model(inputs, graph.replay(network, image, call), name=network.name)
 
 
 def _quantizer(cost, budget: Budget, signed: bool):

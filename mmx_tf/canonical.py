@@ -2,35 +2,17 @@
 
 A canonical network is functional and flat; it computes what the user's network computes. Nested models are
 inlined; a SeparableConv2D is a DepthwiseConv2D and a 1x1 Conv2D, a Dense on an image is a 1x1 Conv2D; an
-activation inside a layer is a layer of its own; ReLU has one spelling, linear activations are gone; Add and
-Multiply take two inputs; a TensorFlow operator is the layer that equals it, where there is one; every layer
-is called once. Everything is float32 and trainable, whatever was frozen: quantization changes what each layer
-sees, so each has to follow. All layers are new, so the user's network is left untouched.
+activation inside a layer is a layer of its own; ReLU and hard-sigmoid have one spelling, swish is a product,
+linear activations are gone; Add and Multiply take two inputs; a TensorFlow operator is the layer that equals
+it, where there is one; every layer is called once. Everything is float32 and trainable, whatever was frozen:
+quantization changes what each layer sees, so each has to follow. All layers are new, so the user's network is
+left untouched.
 """
 
-import functools
-
-import numpy as np
 import tf_keras as keras
 
-from mmx_tf import graph, operators
-
-WEIGHTED = ("Conv2D", "DepthwiseConv2D", "Dense")
-SUPPORTED = (
-    "InputLayer", "BatchNormalization", "ReLU", "Activation", "Softmax", "Add", "Multiply", "Concatenate",
-    "GlobalAveragePooling2D", "AveragePooling2D", "MaxPooling2D", "ZeroPadding2D", "Flatten", "Reshape",
-    "Dropout", "Rescaling", "TFOpLambda",
-)  # fmt: skip
-REWRITTEN = ("SeparableConv2D",)
-BINARY = ("Add", "Multiply")
-
-
-class UnsupportedLayerError(ValueError):
-    """A layer that cannot be handled, named with its class and the way out."""
-
-    def __init__(self, layer: keras.layers.Layer, reason: str, advice: str):
-        super().__init__(f"Layer {layer.name!r} ({type(layer).__name__}) {reason} {advice}")
-        self.layer_name = layer.name
+from mmx_tf import canonical_layers, graph, operators
+from mmx_tf.supported_layers import BINARY, REWRITTEN, SUPPORTED, WEIGHTED, UnsupportedLayerError
 
 
 def canonicalize(network: keras.Model) -> keras.Model:
@@ -59,19 +41,18 @@ def canonicalize(network: keras.Model) -> keras.Model:
         _check_layer(layer)
         _check_call(layer, args, kwargs)
         kwargs = {key: value for key, value in kwargs.items() if key != "training"}
+        if type(layer).__name__ == "TFOpLambda":
+            equal = operators.as_layer(layer, args, kwargs)
+            if equal is not None:
+                layer, args, kwargs = equal[0], (equal[1],), {}
         if type(layer).__name__ in BINARY:
             return _chain(layer, args[0], names)
-        if type(layer).__name__ == "TFOpLambda":
-            rewritten = operators.as_layer(layer, args, kwargs, name=functools.partial(names.own, layer.name))
-            if rewritten is not None:
-                equal, inputs = rewritten
-                return equal(inputs)
-        clones = _clones(layer, names, rank=getattr(getattr(args[0], "shape", None), "rank", None))
+        clones = canonical_layers.clones(layer, names, shape=getattr(args[0], "shape", None))
         value = args[0]
         for clone in clones:
-            value = clone(value, *args[1:], **kwargs)
+            value = _called(clone, names, value, *args[1:], **kwargs)
             args, kwargs = args[:1], {}
-        _copy_weights(layer, clones)
+        canonical_layers.copy_weights(layer, clones)
         if isinstance(value, (list, tuple)):
             raise UnsupportedLayerError(
                 layer,
@@ -82,6 +63,17 @@ def canonicalize(network: keras.Model) -> keras.Model:
 
     inputs = keras.Input(network.inputs[0].shape[1:], name=names.own(network.inputs[0].node.layer.name))
     return keras.Model(inputs, graph.replay(network, inputs, call), name=network.name)
+
+
+def _called(clone, names, value, *args, **kwargs):
+    if canonical_layers.is_swish(clone):
+        gate = keras.layers.Activation("sigmoid", name=names.new(f"{clone.name}_gate"))
+        return keras.layers.Multiply(name=clone.name)([value, gate(value)])
+    if type(clone).__name__ == "Rescaling":
+        gate = canonical_layers.hard_sigmoid_of(clone, value)
+        if gate is not None:
+            clone, value = gate
+    return clone(value, *args, **kwargs)
 
 
 def _check_network(network):
@@ -184,78 +176,3 @@ def _chain(layer, values, names: _Names):
         last = count == len(values)
         total = type(layer)(name=name if last else names.new(f"{name}_{count}"))([total, value])
     return total
-
-
-def _clones(layer, names: _Names, *, rank) -> list[keras.layers.Layer]:
-    """New layers that together do what `layer` does; none for a linear activation. rank: of its input."""
-    kind = type(layer).__name__
-    config = layer.get_config()
-    if kind == "Activation" and config["activation"] == "linear":
-        return []
-    config["name"] = names.own(config["name"])
-    config["trainable"] = True
-    if kind == "TFOpLambda":
-        return [type(layer).from_config(config)]
-    # Not the layer's own policy, which may be mixed precision.
-    config["dtype"] = "float32"
-    if kind == "SeparableConv2D":
-        return _split_separable(layer, config, names)
-    if kind in WEIGHTED:
-        activation, config["activation"] = config["activation"], "linear"
-        clone = type(layer).from_config(config) if kind != "Dense" or rank == 2 else _pointwise(config)
-        return [clone, *_fused_activation(layer, activation, config["name"], names)]
-    if kind == "Activation":
-        return [_activation(layer, config["activation"], config["name"])]
-    return [type(layer).from_config(config)]
-
-
-def _fused_activation(layer, activation, name, names: _Names) -> list[keras.layers.Layer]:
-    return [] if activation == "linear" else [_activation(layer, activation, names.new(f"{name}_activation"))]
-
-
-def _activation(layer, activation, name):
-    if isinstance(activation, dict) and activation.get("class_name") in SUPPORTED:
-        # A layer object given as activation=.
-        config = {**activation["config"], "name": name, "trainable": True, "dtype": "float32"}
-        return getattr(keras.layers, activation["class_name"]).from_config(config)
-    if not isinstance(activation, str):
-        raise UnsupportedLayerError(
-            layer,
-            "has an activation that is a function or class of its own.",
-            "Use one that Keras has by name, for example 'relu', 'relu6' or 'sigmoid'.",
-        )
-    if activation in ("relu", "relu6"):
-        return keras.layers.ReLU(6.0 if activation == "relu6" else None, name=name)
-    return keras.layers.Activation(activation, name=name)
-
-
-def _pointwise(config):
-    """The 1x1 convolution that equals a Dense on an image."""
-    return keras.layers.Conv2D(config["units"], 1, use_bias=config["use_bias"], name=config["name"])
-
-
-def _split_separable(layer, config, names: _Names):
-    name = config["name"]
-    depthwise = keras.layers.DepthwiseConv2D(
-        config["kernel_size"], strides=config["strides"], padding=config["padding"],
-        depth_multiplier=config["depth_multiplier"], dilation_rate=config["dilation_rate"], use_bias=False,
-        name=names.new(f"{name}_depthwise"),
-    )  # fmt: skip
-    pointwise = keras.layers.Conv2D(
-        config["filters"], 1, use_bias=config["use_bias"], name=names.new(f"{name}_pointwise")
-    )
-    return [depthwise, pointwise, *_fused_activation(layer, config["activation"], name, names)]
-
-
-def _copy_weights(layer, clones):
-    weights = layer.get_weights()
-    for clone in clones:
-        count = len(clone.weights)
-        # A Dense that became a convolution has a kernel of another shape.
-        clone.set_weights(
-            [
-                np.reshape(value, variable.shape)
-                for value, variable in zip(weights[:count], clone.weights, strict=True)
-            ]
-        )
-        weights = weights[count:]

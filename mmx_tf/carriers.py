@@ -6,21 +6,22 @@ grid at once. Everywhere else (an addition, a pooling, several consumers, the lo
 with the carriers in place, so that the file computes what was trained.
 
 TFLite's int8 CONCATENATION and AVERAGE_POOL_2D keep one grid from input to output: the tensors around them
-share one carrier.
+share one carrier. The output of a sigmoid has a grid that nothing is learnt of (`layers.gates`).
 """
 
 import tensorflow as tf
 import tf_keras as keras
 
 from layers.activation_quantizer import ActivationQuantizer
+from layers.gates import HARD_SIGMOID_SCALE, LOGISTIC_SCALE, GateQuantizer
 from layers.multi_branch_quantizer import MultiBranchQuantizer
 from layers.pixel_quantizer import PixelQuantizer
 from mmx_tf import canonical, graph, signs
 
-COMMUTING = ("ZeroPadding2D", "MaxPooling2D", "Flatten", "Reshape", "Dropout")
+COMMUTING = ("ZeroPadding2D", "Cropping2D", "MaxPooling2D", "Flatten", "Reshape", "Dropout")
 """Layers that commute with a quantizer: on the grid of their input, their output is on it too."""
 
-FUSING = (*canonical.WEIGHTED, "BatchNormalization", "Add", "Multiply")
+FUSING = (*canonical.WEIGHTED, "BatchNormalization", "Add", "Multiply", "Rescaling")
 """Layers whose operator takes ReLU or ReLU6 as its fused activation."""
 
 
@@ -46,7 +47,12 @@ def is_softmax(layer) -> bool:
     )
 
 
-def plan(network: keras.Model) -> dict[int, ActivationQuantizer]:
+def is_sigmoid(layer) -> bool:
+    """Whether a layer is the logistic function."""
+    return isinstance(layer, keras.layers.Activation) and layer.get_config()["activation"] == "sigmoid"
+
+
+def plan(network: keras.Model) -> dict[int, keras.layers.Layer]:
     """Carriers of a quantized network.
 
     Args:
@@ -62,6 +68,8 @@ def plan(network: keras.Model) -> dict[int, ActivationQuantizer]:
     nonnegative: dict[int, bool] = {}
     grid: dict[int, int] = {}  # tensor id -> representative of the tensors that share its grid
     needing: list[tuple[int, str]] = []
+    plan: dict[int, keras.layers.Layer] = {}
+    image = _image_tensors(network)
 
     def root(tensor_id):
         while grid.get(tensor_id, tensor_id) != tensor_id:
@@ -69,7 +77,7 @@ def plan(network: keras.Model) -> dict[int, ActivationQuantizer]:
         return tensor_id
 
     for tensor in network.inputs:
-        if not _only_feeds_one_quantizer(tensor, uses, outputs_of_layer):
+        if not _only_feeds_one_quantizer(tensor, uses, outputs_of_layer, image):
             needing.append((id(tensor), tensor.node.layer.name))
     for node in calls:
         output, kind = id(node.outputs), type(node.layer).__name__
@@ -80,7 +88,10 @@ def plan(network: keras.Model) -> dict[int, ActivationQuantizer]:
                 grid[root(tensor_id)] = root(output)
             if kind == "AveragePooling2D":
                 needing.append((output, node.layer.name))
-        elif not _stays_unquantized(node, uses, outputs_of_layer):
+        elif kind == "HardSigmoid" or is_sigmoid(node.layer):
+            scale = HARD_SIGMOID_SCALE if kind == "HardSigmoid" else LOGISTIC_SCALE
+            plan[output] = GateQuantizer(scale=scale, name=f"{node.layer.name}_carrier")
+        elif not _stays_unquantized(node, uses, outputs_of_layer, image):
             needing.append((output, node.layer.name))
 
     signed: dict[int, bool] = {}
@@ -88,7 +99,6 @@ def plan(network: keras.Model) -> dict[int, ActivationQuantizer]:
         is_signed = not nonnegative.get(tensor_id, False)
         signed[root(tensor_id)] = signed.get(root(tensor_id), False) or is_signed
     carriers: dict[int, ActivationQuantizer] = {}
-    plan = {}
     for tensor_id, name in needing:
         if root(tensor_id) not in carriers:
             carriers[root(tensor_id)] = ActivationQuantizer(
@@ -98,7 +108,16 @@ def plan(network: keras.Model) -> dict[int, ActivationQuantizer]:
     return plan
 
 
-def _stays_unquantized(node, uses, outputs_of_layer) -> bool:
+def _image_tensors(network) -> set[int]:
+    """Ids of the image and of what rescalings make of it, which stay in front of the file."""
+    ids = {id(tensor) for tensor in network.inputs}
+    for node in graph.nodes(network):
+        if type(node.layer).__name__ == "Rescaling" and id(node.call_args[0]) in ids:
+            ids.add(id(node.outputs))
+    return ids
+
+
+def _stays_unquantized(node, uses, outputs_of_layer, image) -> bool:
     """Whether the output is inside a fused operator, comes from a quantizer, or feeds exactly one."""
     layer = node.layer
     consumers = uses.get(id(node.outputs), [])
@@ -112,16 +131,17 @@ def _stays_unquantized(node, uses, outputs_of_layer) -> bool:
             return True
         if kind in FUSING and is_fusable_activation(consumers[0]):
             return True
-    return _only_feeds_one_quantizer(node.outputs, uses, outputs_of_layer)
+    return _only_feeds_one_quantizer(node.outputs, uses, outputs_of_layer, image)
 
 
-def _only_feeds_one_quantizer(tensor, uses, outputs_of_layer) -> bool:
+def _only_feeds_one_quantizer(tensor, uses, outputs_of_layer, image) -> bool:
     """Follows commuting layers; what feeds a Rescaling of the image is not quantized, its output is."""
     consumers = uses.get(id(tensor), [])
     if len(consumers) != 1 or consumers[0] is None:
         return False
-    if is_quantizer(consumers[0]) or type(consumers[0]).__name__ == "Rescaling":
+    kind = type(consumers[0]).__name__
+    if is_quantizer(consumers[0]) or (kind == "Rescaling" and id(tensor) in image):
         return True
-    if type(consumers[0]).__name__ in COMMUTING:
-        return _only_feeds_one_quantizer(outputs_of_layer[consumers[0].name], uses, outputs_of_layer)
+    if kind in COMMUTING:
+        return _only_feeds_one_quantizer(outputs_of_layer[consumers[0].name], uses, outputs_of_layer, image)
     return False

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import tf_keras as keras
 
 from export import tflite
-from layers.integer_weighted_layers import IntegerBatchNorm, IntegerConv2D, IntegerDense, WeightedLayer
+from layers.integer_weighted_layers import IntegerAffine, IntegerConv2D, IntegerDense, WeightedLayer
 from layers.quantize_configs import QuantizeWrapper
 from mmx_tf.fold import fold
 from mmx_tf.version import VERSION
@@ -73,7 +73,7 @@ def describe(folded: keras.Model) -> dict:
     weighted = [
         layer
         for layer in folded.layers
-        if isinstance(layer, WeightedLayer) and not isinstance(layer, IntegerBatchNorm)
+        if isinstance(layer, WeightedLayer) and not isinstance(layer, IntegerAffine)
     ]
     return {
         "schema": 1,

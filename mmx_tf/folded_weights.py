@@ -53,7 +53,7 @@ def folded_weights(
     scales = np.broadcast_to(steps.reshape(-1).astype(np.float64), (1 if single else channels,)).copy()
     bias = layer.bias.numpy().astype(np.float64) if layer.use_bias else np.zeros(channels)
     if batch_norm is not None:
-        factor, bias = _batch_norm_affine(batch_norm, bias)
+        factor, bias = batch_norm_affine(batch_norm, bias)
         scales *= np.abs(factor)
         per_channel = np.sign(factor).astype(np.int64)
         codes *= per_channel.reshape(kernel.shape[2:]) if depthwise else per_channel
@@ -65,19 +65,17 @@ def folded_weights(
     return _stored(codes, scales, bias, input_grid, storage)
 
 
-def batch_norm_weights(batch_norm: keras.layers.Layer, input_grid: Grid) -> FoldedWeights:
-    """A batch norm on its own as the weights of a 1x1 depthwise convolution, in float64.
+def affine_weights(factor: np.ndarray, bias: np.ndarray, input_grid: Grid) -> FoldedWeights:
+    """y = factor * x + bias per channel as the weights of a 1x1 depthwise convolution, in float64.
 
     One weight per channel, of code +-127: the scale holds the factor, so that nothing is lost but float32's
     rounding.
 
     Args:
-      batch_norm: batch norm of C channels.
+      factor, bias: (C,) float64.
       input_grid: grid of its input codes.
     """
-    channels = batch_norm.moving_mean.shape[0]
-    factor, bias = _batch_norm_affine(batch_norm, np.zeros(channels))
-    codes = 127 * np.sign(factor).astype(np.int64).reshape(1, 1, channels, 1)
+    codes = 127 * np.sign(factor).astype(np.int64).reshape(1, 1, -1, 1)
     codes, scales = _with_representable_bias(
         codes, np.abs(factor) / 127, bias, input_grid.scale, depthwise=True
     )
@@ -90,8 +88,8 @@ def _stored(codes, scales, bias, input_grid, storage) -> FoldedWeights:
     return FoldedWeights(codes.astype(np.int8), scales, np.rint(bias / bias_scales).astype(np.int32), storage)
 
 
-def _batch_norm_affine(batch_norm, bias):
-    """(factor, bias) of y = factor * x + bias for batch_norm(x + bias)."""
+def batch_norm_affine(batch_norm: keras.layers.Layer, bias=0.0) -> tuple[np.ndarray, np.ndarray]:
+    """(factor, bias), each (C,) float64, of y = factor * x + bias for batch_norm(x + `bias`)."""
     deviation = np.sqrt(batch_norm.moving_variance.numpy().astype(np.float64) + batch_norm.epsilon)
     gamma = batch_norm.gamma.numpy() if batch_norm.scale else np.ones_like(deviation)
     beta = batch_norm.beta.numpy() if batch_norm.center else np.zeros_like(deviation)

@@ -9,6 +9,7 @@ import dataclasses
 import tf_keras as keras
 
 from layers.activation_quantizer import ActivationQuantizer
+from layers.gates import GateQuantizer
 from layers.grid import Grid
 from layers.integer_layers import IntegerRequantize, IntegerRescale
 from layers.integer_weighted_layers import IntegerConv2D, IntegerDense, IntegerDepthwiseConv2D
@@ -35,6 +36,8 @@ class IntegerGraph:
             return self._quantize(layer, value)
         if isinstance(layer, PixelQuantizer):
             return self._pixels(layer, value)
+        if isinstance(layer, GateQuantizer):
+            return Codes(materialize(value, layer.grid), layer.grid, True)
         if isinstance(layer, QuantizeWrapper):
             return self._weighted(layer, codes_of(layer, value))
         if carriers.is_softmax(layer) and layer.name in self.last_layers:

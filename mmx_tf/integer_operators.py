@@ -7,19 +7,22 @@ to `layers.integer_layers` and `export.operators`.
 
 import dataclasses
 
+import numpy as np
 import tf_keras as keras
 
+from layers.gates import IntegerLogistic
 from layers.integer_layers import IntegerAdd, IntegerMean, IntegerMul, IntegerRescale
 from layers.integer_shape_layers import (
     IntegerAveragePool2D,
     IntegerConcatenate,
+    IntegerCrop,
     IntegerMaxPool2D,
     IntegerPad,
     IntegerReshape,
 )
-from layers.integer_weighted_layers import IntegerBatchNorm
+from layers.integer_weighted_layers import IntegerAffine
 from mmx_tf import canonical, carriers
-from mmx_tf.folded_weights import batch_norm_weights
+from mmx_tf.folded_weights import affine_weights, batch_norm_affine
 from mmx_tf.integer_values import Codes, FoldError, Pending, codes_of, image, name_of, on_same_grid
 
 
@@ -29,8 +32,13 @@ def _batch_normalization(layer, value):
     if foldable and value.activation == "linear" and not value.batch_norm and not value.deferred:
         value.batch_norm = layer
         return value
-    value = codes_of(layer, value)
+    return _affine(layer, codes_of(layer, value), *batch_norm_affine(layer))
+
+
+def _affine(layer, value, factor, bias, *, nonnegative=False):
+    """y = factor * x + bias, numbers or one per channel: a depthwise 1x1 convolution."""
     channels = value.tensor.shape[-1]
+    factor, bias = (np.broadcast_to(np.asarray(part, np.float64), (channels,)) for part in (factor, bias))
     flat = value.tensor.shape.rank == 2
 
     def emit(output_grid, activation):
@@ -41,19 +49,36 @@ def _batch_normalization(layer, value):
                 target_shape=(1, 1, channels), grid=value.grid, name=f"{layer.name}_pixel"
             )
             tensor = to_pixel(tensor)
-        norm = IntegerBatchNorm(
+        affine = IntegerAffine(
             input_grid=value.grid,
             output_grid=output_grid,
             activation=activation,
             name=layer.name,
-            **dataclasses.asdict(batch_norm_weights(layer, value.grid)),
+            **dataclasses.asdict(affine_weights(factor, bias, value.grid)),
         )
-        tensor = norm(tensor)
+        tensor = affine(tensor)
         if flat:
             tensor = IntegerReshape(target_shape=(-1,), grid=output_grid, name=f"{layer.name}_flat")(tensor)
         return tensor
 
-    return Pending(emit, layer)
+    return Pending(emit, layer, nonnegative=nonnegative)
+
+
+def _hard_sigmoid(layer, value):
+    # Its clips at 0 and 1 are the saturation of int8 on the gate's grid.
+    return _affine(layer, codes_of(layer, value), layer.slope, 0.5, nonnegative=True)
+
+
+def _activation(layer, value):
+    if not carriers.is_sigmoid(layer):
+        raise FoldError(layer, f"{layer.get_config()['activation']!r} has no integer operator here.")
+    value = codes_of(layer, value)
+
+    def emit(output_grid, activation):
+        logistic = IntegerLogistic(input_grid=value.grid, output_grid=output_grid, name=layer.name)
+        return logistic(value.tensor)
+
+    return Pending(emit, layer, fuses=False, nonnegative=True)
 
 
 def _relu(layer, value):
@@ -111,9 +136,10 @@ def _global_average_pooling(layer, value):
 
 
 def _rescaling(layer, value):
-    if not isinstance(value, Pending) or value.source is not None or value.deferred:
-        raise FoldError(layer, "Rescaling is allowed on the image only, before anything else.")
-    return image(keras.layers.Rescaling.from_config(layer.get_config())(value.emit.image))
+    """In front of the file where it takes the image, else an operator."""
+    if isinstance(value, Pending) and value.source is None and not value.deferred:
+        return image(keras.layers.Rescaling.from_config(layer.get_config())(value.emit.image))
+    return _affine(layer, codes_of(layer, value), layer.scale, layer.offset)
 
 
 def _average_pooling(layer, value):
@@ -150,6 +176,10 @@ def _zero_padding(layer, value):
     return on_same_grid(value, lambda grid: IntegerPad(padding=layer.padding, grid=grid, name=layer.name))
 
 
+def _cropping(layer, value):
+    return on_same_grid(value, lambda grid: IntegerCrop(cropping=layer.cropping, grid=grid, name=layer.name))
+
+
 def _reshape(layer, value):
     shape = tuple(getattr(layer, "target_shape", (-1,)))
     return on_same_grid(value, lambda grid: IntegerReshape(target_shape=shape, grid=grid, name=layer.name))
@@ -170,6 +200,9 @@ HANDLERS = {
     "Concatenate": _concatenate,
     "MaxPooling2D": _max_pooling,
     "ZeroPadding2D": _zero_padding,
+    "Cropping2D": _cropping,
+    "HardSigmoid": _hard_sigmoid,
+    "Activation": _activation,
     "Flatten": _reshape,
     "Reshape": _reshape,
     "Dropout": _dropout,
@@ -181,4 +214,6 @@ def has_integer_form(layer: keras.layers.Layer) -> bool:
     kind = type(layer).__name__
     if kind == "ReLU":
         return carriers.is_fusable_activation(layer)
+    if kind == "Activation":
+        return carriers.is_sigmoid(layer)
     return kind in HANDLERS or kind in canonical.WEIGHTED or kind == "InputLayer"

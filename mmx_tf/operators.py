@@ -4,41 +4,71 @@ Keras wraps such calls in TFOpLambda layers. Those that have a layer of their ow
 follows knows one form of a ReLU; the others are passed through.
 """
 
+import numbers
+
+import numpy as np
 import tf_keras as keras
 
 layers = keras.layers
 
 
-def as_layer(layer, args: tuple, kwargs: dict, *, name):
+def as_layer(layer, args: tuple, kwargs: dict):
     """The Keras layer that a TFOpLambda call equals.
 
     Args:
       layer: a TFOpLambda.
       args, kwargs: what it is called with.
-      name: function without arguments that gives the new layer's name; called only where there is one.
 
     Returns:
-      (layer, its inputs), or None where there is no such layer.
+      (layer of the same name, its inputs), or None where there is no such layer.
     """
     rewrite = _REWRITES.get(layer.get_config()["function"])
     arguments = [*args, *(value for key, value in kwargs.items() if key != "name")]
-    return rewrite(arguments, name) if rewrite else None
+    return rewrite(arguments, layer.name) if rewrite else None
 
 
-def _relu(max_value):
+def _unary(make_layer):
     def rewrite(arguments, name):
-        return (layers.ReLU(max_value, name=name()), arguments[0]) if len(arguments) == 1 else None
+        return (make_layer(name), arguments[0]) if len(arguments) == 1 else None
 
     return rewrite
 
 
-def _binary(layer_class, fits):
+def _activation(activation):
+    return _unary(lambda name: layers.Activation(activation, name=name))
+
+
+def _binary(layer_class, fits, constant):
+    """Of two tensors, or of one and a number: there `constant` gives scale and offset."""
+
     def rewrite(arguments, name):
-        if len(arguments) != 2 or not all(map(_is_tensor, arguments)) or not fits(*arguments):
+        if len(arguments) != 2:
             return None
-        return layer_class(name=name()), arguments
+        if all(map(_is_tensor, arguments)):
+            return (layer_class(name=name), arguments) if fits(*arguments) else None
+        return _with_constant(arguments, name, constant)
 
     return rewrite
+
+
+def _constant_second(constant):
+    def rewrite(arguments, name):
+        if len(arguments) != 2 or not _is_tensor(arguments[0]) or _is_tensor(arguments[1]):
+            return None
+        return _with_constant(arguments, name, constant)
+
+    return rewrite
+
+
+def _with_constant(arguments, name, constant):
+    tensor, number = arguments if _is_tensor(arguments[0]) else reversed(arguments)
+    if not isinstance(number, numbers.Real):
+        # A tensor of TensorFlow's, as Keras's own functions have.
+        number = np.asarray(number)
+        if number.shape or number.dtype.kind not in "fiu":
+            return None
+    scale, offset = constant(float(number))
+    return layers.Rescaling(scale, offset, name=name), tensor
 
 
 def _same_shape(first, second):
@@ -58,7 +88,7 @@ def _concatenate(arguments, name):
     tensors, axis = arguments[0], arguments[1] if len(arguments) == 2 else None
     if not isinstance(tensors, (list, tuple)) or not all(map(_is_tensor, tensors)) or axis is None:
         return None
-    return layers.Concatenate(axis=axis, name=name()), list(tensors)
+    return layers.Concatenate(axis=axis, name=name), list(tensors)
 
 
 def _mean(arguments, name):
@@ -66,7 +96,7 @@ def _mean(arguments, name):
     if tensor.shape.rank != 4 or not isinstance(axes, (list, tuple)) or sorted(axes) != [1, 2]:
         return None
     keepdims = arguments[2] if len(arguments) > 2 else False
-    return layers.GlobalAveragePooling2D(keepdims=bool(keepdims), name=name()), tensor
+    return layers.GlobalAveragePooling2D(keepdims=bool(keepdims), name=name), tensor
 
 
 def _is_tensor(value):
@@ -74,12 +104,20 @@ def _is_tensor(value):
     return hasattr(value, "node")
 
 
+_add = _binary(layers.Add, _same_shape, lambda number: (1.0, number))
+_multiply = _binary(layers.Multiply, _same_or_per_channel, lambda number: (number, 0.0))
+_divide = _constant_second(lambda number: (1 / number, 0.0))
 _REWRITES = {
-    "nn.relu": _relu(None),
-    "nn.relu6": _relu(6.0),
-    "math.add": _binary(layers.Add, _same_shape),
-    "__operators__.add": _binary(layers.Add, _same_shape),
-    "math.multiply": _binary(layers.Multiply, _same_or_per_channel),
+    "nn.relu": _unary(lambda name: layers.ReLU(name=name)),
+    "nn.relu6": _unary(lambda name: layers.ReLU(6.0, name=name)),
+    "nn.silu": _activation("swish"),
+    "math.sigmoid": _activation("sigmoid"),
+    "math.add": _add,
+    "__operators__.add": _add,
+    "math.subtract": _constant_second(lambda number: (1.0, -number)),
+    "math.multiply": _multiply,
+    "math.truediv": _divide,
+    "math.divide": _divide,
     "concat": _concatenate,
     "math.reduce_mean": _mean,
 }

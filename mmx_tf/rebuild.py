@@ -50,7 +50,9 @@ def rebuild(
     outputs_of = {node.layer.name: node.outputs for node in graph.nodes(search.network)}
 
     def call(layer, args, kwargs):
-        if carrier_plan.is_quantizer(layer):
+        if isinstance(layer, PixelQuantizer):
+            value = PixelQuantizer.from_config(layer.get_config())(args[0])
+        elif carrier_plan.is_quantizer(layer):
             value = _fixed_quantizer(layer, bits_of_quantizer[layer.name])(args[0])
         elif layer.name in chosen:
             value = _fixed_layer(layer, chosen[layer.name], args[0], quantized_weights, per_channel)
@@ -67,9 +69,7 @@ def rebuild(
     return keras.Model(inputs, outputs, name=f"{search.network.name}_fixed")
 
 
-def _fixed_quantizer(quantizer, bits: int) -> keras.layers.Layer:
-    if isinstance(quantizer, PixelQuantizer):
-        return PixelQuantizer.from_config(quantizer.get_config())
+def _fixed_quantizer(quantizer, bits: int) -> ActivationQuantizer:
     fixed = ActivationQuantizer(
         bits=bits,
         signed=quantizer.signed,

@@ -7,7 +7,7 @@ NONNEGATIVE_ACTIVATIONS = ("relu", "relu6", "sigmoid", "hard_sigmoid", "softmax"
 NONNEGATIVE_FUNCTIONS = ("nn.relu", "nn.relu6", "math.sigmoid", "nn.softmax", "math.abs")
 SIGN_KEEPING = (
     "Add", "Multiply", "Concatenate", "GlobalAveragePooling2D", "AveragePooling2D", "MaxPooling2D",
-    "ZeroPadding2D", "Flatten", "Reshape", "Dropout",
+    "ZeroPadding2D", "Cropping2D", "Flatten", "Reshape", "Dropout",
 )  # fmt: skip
 
 
@@ -22,7 +22,7 @@ def is_nonnegative(layer: keras.layers.Layer, args: tuple, nonnegative: dict[int
     kind = type(layer).__name__
     if kind == "ReLU":
         return float(layer.negative_slope) == 0.0 and float(layer.threshold) >= 0.0
-    if kind == "Softmax":
+    if kind in ("Softmax", "HardSigmoid"):
         return True
     if kind == "Activation":
         return layer.get_config()["activation"] in NONNEGATIVE_ACTIVATIONS

@@ -72,9 +72,80 @@ def test_relu_has_one_spelling(activation, limit):
         assert relu.max_value == limit and relu.negative_slope == 0 and relu.threshold == 0
 
 
-@pytest.mark.parametrize("activation", ["sigmoid", "hard_sigmoid", "swish", "softmax", tf.nn.sigmoid])
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "softmax", tf.nn.sigmoid])
 def test_other_activation_layers_stay(activation):
     assert classes_of(checked(functional(layers.Activation(activation)))) == ["Activation"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        layers.Activation("swish"),
+        tf.nn.silu,
+        lambda x: x * tf.sigmoid(x),
+        layers.DepthwiseConv2D(1, activation="swish", name="d"),
+    ],
+)
+def test_swish_is_a_product(body):
+    network = checked(functional(body))
+    assert [kind for kind in classes_of(network) if kind != "DepthwiseConv2D"] == ["Activation", "Multiply"]
+    assert network.layers[-2].get_config()["activation"] == "sigmoid"
+
+
+@pytest.mark.parametrize(
+    ("body", "slope"),
+    [
+        (lambda x: layers.ReLU(6.0)(x + 3.0) * (1.0 / 6.0), 1 / 6),
+        (lambda x: tf.nn.relu6(3.0 + x) / 6.0, 1 / 6),
+        (lambda x: layers.ReLU(1.0)(layers.Rescaling(0.25, 0.5)(x)) * 1.0, 0.25),
+        (layers.Activation("hard_sigmoid"), 0.2),
+    ],
+)
+def test_hard_sigmoid_has_one_spelling(body, slope):
+    network = checked(functional(body))
+    assert classes_of(network) == ["HardSigmoid"]
+    assert network.layers[-1].slope == pytest.approx(slope)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        lambda x: layers.ReLU(6.0)(x + 2.0) * (1.0 / 6.0),
+        lambda x: layers.ReLU(5.0)(x + 3.0) * (1.0 / 6.0),
+        lambda x: layers.ReLU(6.0)(layers.Rescaling(-1.0, 3.0)(x)) * (1.0 / 6.0),
+        lambda x: layers.ReLU(6.0)(x + 3.0) * (1.0 / 6.0) + 0.1,
+        lambda x: layers.ReLU()(x + 3.0) * (1.0 / 6.0),
+    ],
+)
+def test_what_is_like_a_hard_sigmoid_but_none_is_left(body):
+    kinds = classes_of(checked(functional(body)))
+    assert kinds in (["Rescaling", "ReLU", "Rescaling"], ["HardSigmoid", "Rescaling"])
+
+
+def test_arithmetic_with_numbers_is_a_rescaling():
+    network = checked(functional(lambda x: (x * 2.0 - 1.0) / 4.0 + 3))
+    assert classes_of(network) == ["Rescaling"] * 4
+    found = [(layer.scale, layer.offset) for layer in network.layers[1:]]
+    assert found == [(2.0, 0.0), (1.0, -1.0), (0.25, 0.0), (1.0, 3.0)]
+
+
+def test_normalization_by_constants_is_a_rescaling():
+    mean, variance = [0.5, -1.0, 0.0], [4.0, 0.25, 1.0]
+    (network,) = [checked(functional(layers.Normalization(mean=mean, variance=variance)))]
+    assert classes_of(network) == ["Rescaling"]
+    np.testing.assert_allclose(network.layers[-1].scale, [0.5, 2.0, 1.0])
+    np.testing.assert_allclose(network.layers[-1].offset, [-0.25, 2.0, 0.0])
+    same = checked(functional(layers.Normalization(mean=1.0, variance=4.0))).layers[-1]
+    assert (same.scale, same.offset) == (0.5, -0.5)
+    inverted = checked(functional(layers.Normalization(mean=1.0, variance=4.0, invert=True))).layers[-1]
+    assert (inverted.scale, inverted.offset) == (2.0, 1.0)
+
+
+@pytest.mark.parametrize("keepdims", [False, True])
+def test_global_max_pooling_is_a_window_as_large_as_the_image(keepdims):
+    network = checked(functional(layers.GlobalMaxPooling2D(keepdims=keepdims, name="g")))
+    assert classes_of(network) == ["MaxPooling2D"] + ["Flatten"] * (not keepdims)
+    assert names_of(network)[-1] == "g"
 
 
 def test_linear_activations_are_dropped():
@@ -171,9 +242,9 @@ def test_operators_with_a_layer_of_their_own_become_it():
 
 def test_other_operators_are_passed_through():
     def body(x):
-        y = layers.Conv2D(3, 1)(x * 2 + 1)
+        y = layers.Conv2D(3, 1)(1 - x)
         # A mean over one axis and a sum of two shapes are not what the layers compute.
-        return tf.nn.silu(y) + tf.reduce_mean(y, axis=1, keepdims=True)
+        return tf.nn.elu(y) + tf.reduce_mean(y, axis=1, keepdims=True)
 
     network = checked(functional(body))
     assert classes_of(network).count("Conv2D") == 1

@@ -13,7 +13,7 @@ import mmx_tf
 from export.flatbuffer import read_metadata
 from layers.grid import Grid
 from layers.integer_layers import IntegerLayer
-from layers.integer_weighted_layers import WeightedLayer
+from layers.integer_weighted_layers import IntegerAffine, WeightedLayer
 from layers.quantize_configs import LsqWeightConfig, quantize_weights
 from mmx_tf.fold import FoldError, check_foldable
 from mmx_tf.folded_weights import folded_weights
@@ -150,6 +150,25 @@ def other_layers(kind):
         x = tf.concat([y, tf.nn.relu(layers.Conv2D(3, 1, name="b")(y))], axis=-1)
         x = layers.Conv2D(8, 3, name="last")(x)
         return keras.Model(inputs, layers.Dense(10, name="logits")(tf.reduce_mean(x, [1, 2])))
+    elif kind == "swish_and_squeeze_excite":
+        x = layers.Conv2D(8, 3, activation="swish", name="swish")(x)
+        gate = layers.GlobalAveragePooling2D(name="squeeze")(x)
+        gate = layers.Conv2D(4, 1, activation="swish", name="reduce")(layers.Reshape((1, 1, 8))(gate))
+        x = layers.Multiply(name="excite")([x, layers.Conv2D(8, 1, activation="sigmoid", name="gate")(gate)])
+    elif kind == "hard_swish_and_squeeze_excite":
+        x = layers.BatchNormalization(name="bn")(layers.Conv2D(8, 3, name="c")(x))
+        x = layers.Multiply(name="hard_swish")([x, tf.nn.relu6(x + 3.0) * (1 / 6)])
+        gate = layers.Conv2D(8, 1, name="gate")(layers.GlobalAveragePooling2D(keepdims=True, name="s")(x))
+        x = layers.Multiply(name="excite")([x, layers.ReLU(6.0)(gate + 3.0) / 6.0])
+        # A gate that feeds a layer, and one on vectors.
+        x = layers.Conv2D(8, 1, activation="hard_sigmoid", name="gated")(x)
+        x = layers.Dense(12, activation="hard_sigmoid", name="h")(layers.GlobalAveragePooling2D()(x))
+        return keras.Model(inputs, layers.Dense(10, name="logits")(x))
+    elif kind == "crop_rescale_global_max":
+        x = layers.Cropping2D(((1, 2), (0, 3)), name="crop")(layers.ZeroPadding2D(2, name="pad")(x))
+        x = layers.Rescaling([1.0, -2.0, 0.5, 1.5, 1.0, 0.1], offset=0.25, name="rescaling")(x)
+        x = layers.Conv2D(9, 3, activation="relu", name="c")(tf.nn.relu(x * 3.0 - 0.5))
+        return keras.Model(inputs, layers.Dense(10, name="logits")(layers.GlobalMaxPooling2D(name="m")(x)))
     elif kind == "rescaling_reshape_softmax":
         inputs = keras.Input((16, 16, 1))
         x = layers.Conv2D(6, 3, strides=2, activation="relu6", name="first")(
@@ -169,6 +188,7 @@ def other_layers(kind):
 KINDS = (
     "concatenate", "average_pooling", "max_pooling_padding_flatten", "separable", "residual_downsample",
     "batch_norm_and_relu_alone", "multiply", "dense_on_images_and_batch_norm_on_vectors", "operators",
+    "swish_and_squeeze_excite", "hard_swish_and_squeeze_excite", "crop_rescale_global_max",
 )  # fmt: skip
 
 
@@ -182,8 +202,8 @@ def test_every_kind_of_layer_is_exact(digits, kind):
     [
         (keras.layers.ReLU(4.0, name="odd"), "'odd' .ReLU.*max_value=4.0"),
         (keras.layers.ReLU(negative_slope=0.1, name="odd"), "'odd' .ReLU.*negative_slope=0.1"),
-        (keras.layers.Activation("sigmoid", name="odd"), "'odd' .Activation.*no integer operator"),
-        (lambda x: tf.nn.silu(x), "nn.silu.*TFOpLambda.*no integer operator"),
+        (keras.layers.Activation("tanh", name="odd"), "'odd' .Activation.*'tanh' has no integer operator"),
+        (lambda x: tf.nn.elu(x), "nn.elu.*TFOpLambda.*no integer operator"),
     ],
 )
 def test_what_has_no_integer_form_is_named_with_the_reason(digits, layer, reason, caplog):
@@ -279,16 +299,14 @@ def test_folded_layers_are_all_integer(digits):
         assert tensor.min() >= -128 and tensor.max() <= 127
 
 
-def test_padding_in_front_of_the_rescaling_is_an_error(digits):
+def test_a_rescaling_behind_a_padding_is_in_the_file(digits):
     inputs = keras.Input((16, 16, 1))
-    x = keras.layers.Rescaling(2.0)(keras.layers.ZeroPadding2D()(inputs))
+    x = keras.layers.Rescaling(2.0, offset=1.0, name="rescaling")(keras.layers.ZeroPadding2D()(inputs))
     x = keras.layers.Conv2D(4, 3, name="middle")(keras.layers.Conv2D(4, 3, activation="relu")(x))
     x = keras.layers.GlobalAveragePooling2D()(x)
-    search = mmx_tf.augment(keras.Model(inputs, keras.layers.Dense(10)(x)), bit_widths=(8, 4))
-    search(next(iter(digits.evaluation(batch_size=8)))[0], branch=0)
-    fixed = mmx_tf.rebuild(search, search.selection_of([0]))
-    with pytest.raises(FoldError, match="Rescaling is allowed on the image only"):
-        mmx_tf.fold(fixed)
+    network = keras.Model(inputs, keras.layers.Dense(10)(x))
+    folded, _, _ = check_exact(fine_tuned(network, digits, steps=1), digits)
+    assert isinstance(folded.get_layer("rescaling"), IntegerAffine)
 
 
 def test_softmax_is_left_out_at_the_end_only(digits):

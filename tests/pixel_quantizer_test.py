@@ -1,7 +1,5 @@
 """Pixels as input codes: the grid by hand, and a file that takes a camera's bytes."""
 
-import re
-
 import numpy as np
 import pytest
 import tf_keras as keras
@@ -72,8 +70,8 @@ def pixels_of(digits):
     return images, np.rint((images + 1) * 127.5).astype(np.uint8)
 
 
-def exported(float_model, images, scaling):
-    search = mmx_tf.augment(float_model, bit_widths=(8, 4), pixel_scaling=scaling)
+def exported(float_model, images, scaling, **options):
+    search = mmx_tf.augment(float_model, bit_widths=(8, 4), pixel_scaling=scaling, **options)
     search(images[:64], branch=0)
     fixed = mmx_tf.rebuild(search, search.selection_of([1]))
     fixed(images[:64])
@@ -125,17 +123,25 @@ def test_search_and_fixed_networks_save_and_load(digits, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("front", "options", "reason"),
+    ("front", "options"),
     [
-        ([keras.layers.MaxPooling2D()], {}, r"\(MaxPooling2D\) takes the image"),
-        ([keras.layers.Rescaling(2.0, offset=3.0)], {}, "would be pixel -64"),
-        ([keras.layers.Rescaling([2.0], offset=0.0)], {}, "scales each channel otherwise"),
-        ([], {"first_last_bits": 6}, "have 6 bits"),
+        ([keras.layers.MaxPooling2D()], {}),
+        ([keras.layers.Rescaling(2.0, offset=3.0)], {}),
+        ([keras.layers.Rescaling([2.0], offset=0.0)], {}),
+        ([keras.layers.ZeroPadding2D(), keras.layers.Normalization(mean=0.3, variance=0.2)], {}),
+        ([], {"first_last_bits": 6}),
     ],
 )
-def test_where_no_layer_can_take_pixels_the_grid_is_learnt_and_that_is_said(front, options, reason, caplog):
-    with caplog.at_level("WARNING"):
-        search = mmx_tf.augment(network(*front), bit_widths=(8, 4), pixel_scaling=PIXEL_SCALING, **options)
+def test_where_the_first_layer_cannot_the_image_itself_has_the_grid_of_pixels(digits, front, options):
+    images, pixels = pixels_of(digits)
+    folded, search = exported(network(*front), images, PIXEL_SCALING, **options)
     assert not isinstance(search.end_quantizers["first"], PixelQuantizer)
-    assert "cannot take pixels as they are" in caplog.text
-    assert re.search(reason, caplog.text)
+    found = run(mmx_tf.convert(folded, output_type="float32"), {"image": pixels})
+    np.testing.assert_array_equal(next(iter(found.values())), folded.predict(images, verbose=0))
+    report = mmx_tf.verify(folded, mmx_tf.convert(folded), digits.evaluation(batch_size=90))
+    assert not any(tensor.differing for tensor in report.tensors)
+
+
+def test_a_scaling_without_zero_among_the_pixels_is_refused():
+    with pytest.raises(ValueError, match=r"pixel_scaling=\(0.1, 1.0\): .* would be pixel -10"):
+        mmx_tf.augment(network(), bit_widths=(8, 4), pixel_scaling=(0.1, 1.0))

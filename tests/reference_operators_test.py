@@ -98,6 +98,28 @@ def test_reshape():
     assert_equal_to_litert(data, {"image": random_codes(net.rng, (3, 5, 4, 3))})
 
 
+@pytest.mark.parametrize(
+    ("begin", "end", "strides", "masks", "shape"),
+    [
+        ([0, 1, 1, 0], [0, 4, 3, 0], [1, 1, 1, 1], (9, 9), (3, 2, 3)),
+        ([0, 0, 1, 1], [0, -1, 0, 0], [1, 2, 1, 1], (1, 13), (2, 3, 2)),
+    ],
+)
+def test_strided_slice(begin, end, strides, masks, shape):
+    net = Net(0)
+    grid = {"scale": 0.1, "zero_point": 77}
+    source = net.input("image", (5, 4, 3), **grid)
+    bounds = {"begin": begin, "end": end, "strides": strides}
+    constants = [net.constant(name, values, TensorType.INT32) for name, values in bounds.items()]
+    target = net.tensor("codes", shape, **grid)
+    fields = options("StridedSlice", beginMask=masks[0], endMask=masks[1])
+    data = net.file_of("STRIDED_SLICE", [source, *constants], target, options=fields, version=2)
+    image = random_codes(net.rng, (3, 5, 4, 3))
+    outputs = assert_equal_to_litert(data, {"image": image})
+    if masks == (9, 9):
+        np.testing.assert_array_equal(outputs["xnnpack"]["codes"], image[:, 1:4, 1:3])
+
+
 @pytest.mark.parametrize("kind", ["HARD_SWISH", "RELU", "RELU6"])
 @pytest.mark.parametrize("ratio", [0.02, 0.4, 1.3, 10.0])
 def test_curves_on_every_code(kind, ratio):

@@ -58,6 +58,26 @@ def reshape(operator, inputs, rules):
     return inputs[0].reshape([int(size) for size in target])
 
 
+def strided_slice(operator, inputs, rules):
+    """STRIDED_SLICE with forward strides; inputs[1:4]: begin, end and stride of each axis.
+
+    Bit i of beginMask and endMask leaves that bound of axis i open. ValueError for the other masks and for
+    strides below 1.
+    """
+    options = operator.options
+    if options.ellipsisMask or options.newAxisMask or options.shrinkAxisMask or min(inputs[3]) < 1:
+        raise ValueError(
+            f"operator {operator.index} (STRIDED_SLICE): only begin and end masks and strides of 1 or more "
+            "are known here."
+        )
+    ranges = []
+    for axis, (begin, end, stride) in enumerate(zip(*inputs[1:4], strict=True)):
+        first = None if options.beginMask >> axis & 1 else int(begin)
+        last = None if options.endMask >> axis & 1 else int(end)
+        ranges.append(slice(first, last, int(stride)))
+    return inputs[0][tuple(ranges)]
+
+
 KERNELS = {
     "ADD": Kernel(binary.add),
     "AVERAGE_POOL_2D": Kernel(windows.average_pool),
@@ -77,6 +97,7 @@ KERNELS = {
     "RELU6": Kernel(activations.relu6),
     "RESHAPE": Kernel(reshape),
     "SOFTMAX": Kernel(activations.softmax),
+    "STRIDED_SLICE": Kernel(strided_slice),
     "SUB": Kernel(binary.subtract),
 }
 
