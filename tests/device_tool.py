@@ -76,7 +76,7 @@ def statistics_of(values):
 
 def rows_of(path, threads, runs, own):
     rows, place = {}, 0
-    for kernel in profile(path, threads=threads, runs=runs, warmup=0):
+    for kernel in profile(path, threads=threads, runs=runs, warmup=0)[0]:
         if kernel.operator is None:
             name, place = f"Delegate/{kernel.name}:{place}", place + 1
         else:

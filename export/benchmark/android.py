@@ -189,4 +189,5 @@ def _profile(timing: Timing, rounds: Sequence[tuple[list[Kernel], bool]], own) -
         dataclasses.replace(same[0], median_ms=statistics.median(kernel.median_ms for kernel in same))
         for same in zip(*lists, strict=True)
     ]
-    return profile_of(timing, medians, own if all(single for _, single in rounds) else None)
+    run_ms = statistics.median(sum(kernel.median_ms for kernel in kernels) for kernels in lists)
+    return profile_of(timing, medians, own if all(single for _, single in rounds) else None, run_ms=run_ms)

@@ -3,8 +3,8 @@
 LiteRT's Python API has no profiler, but the library in its package exports one through its C API: a
 CompiledModel with `enable_profiling` records every kernel of every run in whole microseconds.
 
-    for kernel in profile(path, threads=1, runs=50, warmup=5):
-        print(kernel.name, kernel.median_ms)
+    kernels, run_ms = profile(path, threads=1, runs=50, warmup=5)
+    kernels[0].name, kernels[0].median_ms
 
 A file that LiteRT crashes on ends the process: `isolated.ask("kernels", ...)` runs this in one of its own.
 C API: https://github.com/google-ai-edge/LiteRT, litert/c, as of release 2.2.
@@ -59,8 +59,10 @@ class _Event(ctypes.Structure):
     ]
 
 
-def profile(path: pathlib.Path, *, threads: int, runs: int, warmup: int) -> list[Kernel]:
-    """The kernels of one run in the order of execution, each with its median over `runs`.
+def profile(path: pathlib.Path, *, threads: int, runs: int, warmup: int) -> tuple[list[Kernel], float]:
+    """The kernels of one run in the order of execution, each with its median over `runs`; the median run.
+
+    A run is the sum of its kernels, in milliseconds.
 
     What the process holds is left to its end: this belongs into a process of its own.
 
@@ -103,11 +105,12 @@ def profile(path: pathlib.Path, *, threads: int, runs: int, warmup: int) -> list
             recorded.append(_events(call, profiler))
     if any([event[:3] for event in run] != [event[:3] for event in recorded[0]] for run in recorded):
         raise ValueError(f"{path}: its runs differ in their operators; they cannot be told apart.")
-    return [
+    kernels = [
         Kernel(name, own, statistics.median(event[-1] for event in same) / 1e3)
         for same in zip(*recorded, strict=True)
         for name, own, _, _ in same[:1]
     ]
+    return kernels, statistics.median(sum(event[-1] for event in run) for run in recorded) / 1e3
 
 
 def _library() -> ctypes.CDLL:

@@ -13,11 +13,10 @@ from collections.abc import Sequence
 
 from .timing import Profile, Timing
 
-PROFILE_NOTE = (
-    "Kernels in the order of execution, inside the whole file; one that computes several operators names "
-    "them all.\nTheir sum need not be the file's median: a profiler takes time, counts in whole "
-    "microseconds and misses what lies between."
-)
+PROFILE_NOTE = """\
+Kernels in the order of execution, inside the whole file; one that computes several operators names them all.
+Their medians need not add up to the file's: the profiler takes time, counts in whole microseconds and misses
+what lies between, and other work interrupts a whole run more often than a kernel."""
 
 
 def table(results: Sequence[Timing]) -> str:
@@ -37,8 +36,9 @@ def profile_table(profile: Profile) -> str:
     """A title and one line for each kernel, times in milliseconds."""
     threads = f"{profile.threads} thread{'s' if profile.threads > 1 else ''}"
     title = (
-        f"{profile.model}, {threads}: {len(profile.operators)} kernels, {profile.sum_ms:.3f} ms together; "
-        f"median of the whole file without profiler {profile.median_ms:.3f} ms"
+        f"{profile.model}, {threads}: {len(profile.operators)} kernels, their medians add up to "
+        f"{profile.sum_ms:.3f} ms, a run of them takes {profile.run_ms:.3f} ms;\n"
+        f"the whole file without profiler takes {profile.median_ms:.3f} ms"
     )
     rows = [("#", "median", "share", "run by", "operator", "kernel", "output")]
     for time in profile.operators:

@@ -54,15 +54,18 @@ class Timing:
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
-    """Times of a model's operators inside the whole file, `sum_ms` of them, and the file's own median.
+    """Times of a model's kernels inside the whole file, in milliseconds.
 
-    The median is that of runs without a profiler. The two need not agree: a profiler takes time, counts in
-    whole microseconds, and does not see what lies between the operators.
+    `sum_ms` adds up the kernels' medians; `run_ms` is the median run, of all its kernels together. On a busy
+    machine a whole run is interrupted more often than any one of its kernels, and `sum_ms` is the smaller.
+    `median_ms` is the file's median without a profiler, which takes time itself, counts in whole
+    microseconds and does not see what lies between the kernels.
     """
 
     model: str
     threads: int
     median_ms: float
+    run_ms: float
     sum_ms: float
     operators: tuple[OperatorTime, ...]
 
@@ -130,10 +133,9 @@ def profiles(timings: Sequence[Timing], *, runs: int = 50, warmup: int = 5) -> l
     result = []
     for timing in timings:
         path = checked(timing.model)
-        answer = ask("kernels", path, threads=timing.threads, runs=runs, warmup=warmup)
-        result.append(
-            profile_of(timing, [Kernel(**kernel) for kernel in answer], file_operators(timing.model))
-        )
+        kernels, run_ms = ask("kernels", path, threads=timing.threads, runs=runs, warmup=warmup)
+        own = file_operators(timing.model)
+        result.append(profile_of(timing, [Kernel(**kernel) for kernel in kernels], own, run_ms=run_ms))
     return result
 
 
@@ -143,12 +145,15 @@ def file_operators(model: str | os.PathLike) -> list[FileOperator] | None:
     return None if listed is None else [FileOperator(**operator) for operator in listed]
 
 
-def profile_of(timing: Timing, kernels: Sequence[Kernel], own: Sequence[FileOperator] | None) -> Profile:
-    """The `Profile` of a timed model from its kernels and the file's own operators."""
+def profile_of(
+    timing: Timing, kernels: Sequence[Kernel], own: Sequence[FileOperator] | None, *, run_ms: float
+) -> Profile:
+    """The `Profile` of a timed model from its kernels, the file's own operators and the median run."""
     return Profile(
         model=timing.model,
         threads=timing.threads,
         median_ms=timing.median_ms,
+        run_ms=run_ms,
         sum_ms=sum(kernel.median_ms for kernel in kernels),
         operators=operator_times(kernels, own),
     )
