@@ -6,7 +6,7 @@ r"""What LiteRT's own benchmark_model prints, read.
 
 Format: tflite/tools/benchmark/benchmark_model.cc and benchmark_tflite_model.cc, tflite/profiling and
 tsl/util/stats_calculator in https://github.com/google-ai-edge/LiteRT and https://github.com/openxla/xla.
-Lines may begin with "INFO: ". Releases up to 2025 print an average and no median; columns of a profile come
+Lines may begin with "INFO: ". Older releases print an average and no median; columns of a profile come
 and go ("[start]"), so they are found by their titles.
 """
 
