@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from ai_edge_litert.interpreter import Interpreter
 
+from export.benchmark.interpreter import operators, partitions
+
 
 @dataclass(frozen=True)
 class Delegation:
@@ -23,19 +25,7 @@ def delegated_ops(data):
     """The `Delegation` of the .tflite in `data` (bytes) under LiteRT's default interpreter, with XNNPACK."""
     interpreter = Interpreter(model_content=data, num_threads=1)
     interpreter.allocate_tensors()
-    nodes = interpreter._get_ops_details()
-    delegates = [node for node in nodes if node["op_name"] == "DELEGATE"]
-    operators = [node for node in nodes if node["op_name"] != "DELEGATE"]
-    producer = {tensor: node for node in operators for tensor in node["outputs"]}
-    inside = set()
-    for delegate in delegates:
-        # A partition holds everything between its outputs and its inputs; the interpreter lists only those
-        # two.
-        borders, pending = set(delegate["inputs"]), list(delegate["outputs"])
-        while pending:
-            node = producer.get(pending.pop())
-            if node is not None and node["index"] not in inside:
-                inside.add(node["index"])
-                pending += [tensor for tensor in node["inputs"] if tensor not in borders]
-    outside = tuple((node["index"], node["op_name"]) for node in operators if node["index"] not in inside)
-    return Delegation(len(delegates), outside)
+    taken = partitions(interpreter)
+    inside = frozenset().union(*taken)
+    outside = tuple((op.index, op.kind) for op in operators(interpreter) if op.index not in inside)
+    return Delegation(len(taken), outside)

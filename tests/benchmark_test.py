@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -14,8 +15,7 @@ import tf_keras as keras
 from ai_edge_litert.interpreter import Interpreter
 from sklearn.datasets import load_digits
 
-from export import benchmark as benchmark_module
-from export.benchmark import benchmark, main, table
+from export.benchmark import Timing, benchmark, main, table, timing
 from export.int8_baseline import int8_baseline
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -58,7 +58,7 @@ def test_times_every_model_at_every_number_of_threads(models):
         (str(models[name]), threads) for threads in (1, 2) for name in ("int8", "float")
     ]
     for result in results:
-        assert 0 < result.min_ms <= result.median_ms <= result.p90_ms
+        assert 0 < result.min_ms <= result.median_ms <= result.p90_ms <= result.p95_ms
         assert result.init_ms > 0 and result.first_ms > 0 and result.runs == 7
         assert result.file_bytes == pathlib.Path(result.model).stat().st_size
     for first, second in (results[:2], results[2:]):
@@ -68,10 +68,8 @@ def test_times_every_model_at_every_number_of_threads(models):
 
 def test_models_take_turns(models, monkeypatch):
     order = []
-    run = benchmark_module._run
-    monkeypatch.setattr(
-        benchmark_module, "_run", lambda interpreter: order.append(id(interpreter)) or run(interpreter)
-    )
+    run = timing.run
+    monkeypatch.setattr(timing, "run", lambda interpreter: order.append(id(interpreter)) or run(interpreter))
     benchmark([models["int8"], models["float"]], runs=3, warmup=2)
     rounds = order[-10:]
     assert rounds[0] != rounds[1]
@@ -117,9 +115,9 @@ def test_command_line_writes_table_and_json(models, tmp_path):
     assert lines[1].split()[:3] == ["threads", "median", "ratio"]
     assert [line.split()[0] for line in lines[2:]] == ["1", "1", "2", "2"]
     record = json.loads(out.read_text())
-    assert record["schema"] == 1
+    assert record["schema"] == 2 and record["profiles"] == []
     assert [entry["threads"] for entry in record["results"]] == [1, 1, 2, 2]
-    assert set(record["results"][0]) == {field.name for field in dataclasses.fields(benchmark_module.Timing)}
+    assert set(record["results"][0]) == {field.name for field in dataclasses.fields(Timing)}
 
 
 def test_needs_no_tensorflow_and_nothing_of_this_project(models, tmp_path):
@@ -132,10 +130,11 @@ def test_needs_no_tensorflow_and_nothing_of_this_project(models, tmp_path):
     done = _run("-c", code)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
-    alone = tmp_path / "copied.py"
-    alone.write_text(pathlib.Path(benchmark_module.__file__).read_text())
-    done = _run(alone, f"--model={models['int8']}", "--runs=1", cwd=tmp_path)
+    # On a device there is the folder and nothing else.
+    shutil.copytree(_ROOT / "export" / "benchmark", tmp_path / "benchmark")
+    done = _run("-m", "benchmark", f"--model={models['int8']}", "--runs=1", "--profile", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert "XNNPACK  CONV_2D" in done.stdout
 
 
 def test_table_says_when_the_runtime_does_not_tell(models):
@@ -152,7 +151,7 @@ def test_table_says_when_the_runtime_does_not_tell(models):
         (["--model=none.tflite"], "none.tflite: no such file"),
         (["--model=text.tflite"], "text.tflite: not a .tflite file"),
         (["--model=empty.tflite"], "empty.tflite: not a .tflite file"),
-        (["--model=broken.tflite"], "broken.tflite: LiteRT cannot run it"),
+        (["--model=folder.tflite"], "folder.tflite: a folder, not a .tflite file"),
         (["--model=good.tflite", "--threads=0"], "'0' is not a list of positive integers"),
         (["--model=good.tflite", "--threads=1,two"], "'1,two' is not a list of positive integers"),
         (["--model=good.tflite", "--threads=-1"], "'-1' is not a list of positive integers"),
@@ -161,6 +160,8 @@ def test_table_says_when_the_runtime_does_not_tell(models):
         (["--model=good.tflite", "--warmup=-1"], "warmup=-1"),
         (["--model=good.tflite", "--json=nowhere/out.json"], "nowhere/out.json: its folder does not exist"),
         (["--model=good.tflite", "extra"], "extra"),
+        (["--model=good.tflite", "--adb_serial=1"], "--adb_serial is for a device; give --adb"),
+        (["--model=good.tflite", "--adb"], "--adb needs --benchmark_model"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(models, arguments, message, tmp_path, monkeypatch, capsys):
@@ -168,7 +169,7 @@ def test_bad_input_is_one_line_and_exit_code_2(models, arguments, message, tmp_p
     (tmp_path / "good.tflite").write_bytes(good)
     (tmp_path / "text.tflite").write_text("this is no flatbuffer")
     (tmp_path / "empty.tflite").write_bytes(b"")
-    (tmp_path / "broken.tflite").write_bytes(good[: len(good) // 2])
+    (tmp_path / "folder.tflite").mkdir()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
         main(arguments)

@@ -237,7 +237,7 @@ def test_no_tensorflow():
 def test_scripts_of_the_folder_find_the_inspect_of_the_standard_library(tmp_path):
     path = tmp_path / "model.tflite"
     path.write_bytes(sample())
-    done = run(ROOT / "export" / "benchmark.py", "--help", cwd=tmp_path)
+    done = run("-m", "benchmark", "--help", cwd=ROOT / "export")
     assert done.returncode == 0 and "FILE.tflite" in done.stdout
     done = run(ROOT / "export" / "inspect.py", path, cwd=tmp_path)
     assert done.returncode == 0 and "XNNPACK" in done.stdout
