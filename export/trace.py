@@ -100,7 +100,7 @@ class FileOutput:
         makers = {trace.final: "CODES"} | {
             file.tensors[output].name: operator.kind
             for operator in file.operators
-            if file.tensors[operator.inputs[0]].name == trace.final
+            if operator.inputs and file.tensors[operator.inputs[0]].name == trace.final
             for output in operator.outputs
         }
         made = {makers[name]: name for name in names if name in makers}
