@@ -36,11 +36,19 @@ class LogitCount:
         self.images = self.codes = self.differing = self.agreeing = 0
         self.correct_folded = self.correct_file = 0
 
-    def add(self, expected: np.ndarray, found: np.ndarray, labels: np.ndarray) -> None:
-        """Counts one batch of logit codes [N, classes] with labels [N]."""
+    def add(self, expected: np.ndarray, found: np.ndarray, classes: np.ndarray, labels: np.ndarray) -> None:
+        """Counts one batch.
+
+        Args:
+          expected: the folded model's logit codes [N, classes].
+          found: the file's.
+          classes: the class [N] that the file names; the folded model's is its largest code, the first of
+            equal ones.
+          labels: the true classes [N].
+        """
         self.images += len(labels)
         self.codes += found.size
         self.differing += int(np.count_nonzero(expected != found))
-        self.agreeing += int(np.sum(expected.argmax(-1) == found.argmax(-1)))
+        self.agreeing += int(np.sum(expected.argmax(-1) == classes))
         self.correct_folded += int(np.sum(expected.argmax(-1) == labels))
-        self.correct_file += int(np.sum(found.argmax(-1) == labels))
+        self.correct_file += int(np.sum(classes == labels))

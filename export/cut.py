@@ -13,6 +13,7 @@ Needs only numpy and ai-edge-litert.
 
 import copy
 import dataclasses
+from collections.abc import Collection
 
 import flatbuffers
 import numpy as np
@@ -80,16 +81,43 @@ def cut(data: bytes) -> Pieces:
     return Pieces(_packed(model), tuple(operators), inputs)
 
 
-def expose(data: bytes) -> bytes:
-    """The same file with the output of every operator as an output: delegates hide what is inside.
+def expose(data: bytes, names: Collection[str] | None = None) -> bytes:
+    """The same file with other tensors as outputs: delegates hide what is inside.
+
+    Args:
+      data: bytes of the file.
+      names: of the tensors, without the operators that none of them needs; None takes the output of every
+        operator.
 
     Raises:
-      ValueError: for a file of several subgraphs.
+      ValueError: for a file of several subgraphs, or a name that none of its tensors has.
     """
     model, graph = _unpacked(data)
-    graph.outputs = np.concatenate([operator.outputs for operator in graph.operators]).astype(np.int32)
+    if names is None:
+        graph.outputs = np.concatenate([operator.outputs for operator in graph.operators]).astype(np.int32)
+    else:
+        graph.outputs = _indices(graph, names)
+        graph.operators = _needed(graph)
     model.signatureDefs, model.metadata = [], []
     return _packed(model)
+
+
+def _indices(graph, names):
+    index = {tensor.name.decode(): place for place, tensor in enumerate(graph.tensors)}
+    missing = [name for name in names if name not in index]
+    if missing:
+        raise ValueError(f"the file has no tensors {missing}.")
+    return np.array([index[name] for name in names], np.int32)
+
+
+def _needed(graph):
+    """The operators that an output depends on, in their order."""
+    wanted, operators = set(graph.outputs.tolist()), []
+    for operator in reversed(graph.operators):
+        if wanted.intersection(operator.outputs.tolist()):
+            wanted.update(operator.inputs.tolist())
+            operators.append(operator)
+    return operators[::-1]
 
 
 def _unpacked(data):

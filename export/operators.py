@@ -35,6 +35,20 @@ class Context:
         data = pack_int4(values) if numpy_type is None else np.ascontiguousarray(values, numpy_type).tobytes()
         return self.writer.tensor(name, np.shape(values), dtype, data=data, **kwargs)
 
+    def codes(self, layer, *, name=None, unsigned=False):
+        """Add the int8 tensor of a layer's output codes -> its index.
+
+        name: the tensor's, if it is not the layer's. unsigned: the same codes plus 128, as uint8.
+        """
+        grid, shift = layer.output_grid, 128 if unsigned else 0
+        return self.writer.tensor(
+            name or layer.name,
+            (1, *self.shapes[layer.name]),
+            TensorType.UINT8 if unsigned else TensorType.INT8,
+            quantization=quantization([grid.scale], [grid.zero_point + shift]),
+            dynamic_batch=True,
+        )
+
     def weights(self, layer, codes, *, axis):
         """Add weights (`codes` in TFLite's layout) and bias of a layer -> their tensor indices."""
         scales = layer.weight_scales.numpy()

@@ -11,7 +11,9 @@ From the command line, on a finished workdir:
 
     python -m export.parity --workdir=DIR --images=10000 --kernels=xnnpack --json=parity.json
 
-The operators are those of the file itself, taken apart by `export.cut`.
+The operators are those of the file itself, taken apart by `export.cut`, up to the logits' codes. What output
+types put after them (DEQUANTIZE, ARG_MAX, SOFTMAX) has no layer in the folded model; the whole file is judged
+by its codes and the class that it names.
 """
 
 import argparse
@@ -27,9 +29,9 @@ import tf_keras as keras
 
 from export import litert
 from export.atomic import write_atomically
-from export.cut import cut
+from export.cut import cut, expose
 from export.parity_count import Counter, RuntimeParity
-from export.trace import Trace
+from export.trace import FileOutput, Trace
 
 SHOWN_OPERATORS = 3
 
@@ -93,7 +95,7 @@ def certify(
 
     Args:
       folded: model made by `mmx_tf.fold`, with one logits output.
-      data: its file, with int8 output.
+      data: its file, with any input and output type.
       eval_ds: batches of (float images, integer labels).
       kernels: what to run, of `litert.KERNELS`.
       max_images: images for each of `kernels`, or for all of them; None for all images. The reference
@@ -106,17 +108,17 @@ def certify(
     """
     limits = [max_images] * len(kernels) if max_images is None or isinstance(max_images, int) else max_images
     trace = trace or Trace(folded)
-    pieces = cut(data)
+    output = FileOutput(trace, data)
+    pieces = cut(expose(data, [trace.final]))
     unknown = {operator.output for operator in pieces.operators} - trace.names
     if unknown:
         raise ValueError(
-            f"the file's tensors {sorted(unknown)} are not in the folded model: give the model's own file, "
-            "with int8 output."
+            f"the file's tensors {sorted(unknown)} are not in the folded model: give the model's own file."
         )
     counters, unable = {}, {}
     for name, limit in zip(kernels, limits, strict=True):
         try:
-            counters[name] = Counter(trace, pieces, data, name, limit)
+            counters[name] = Counter(trace, pieces, output, name, limit)
         except litert.KernelsMissingError as error:
             unable[name] = str(error)
     if not counters:

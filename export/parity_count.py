@@ -1,6 +1,6 @@
 """Counting what differs between a folded model and its file under one set of kernels, batch by batch.
 
-counter = Counter(trace, cut(data), data, "builtin", limit=100)
+counter = Counter(trace, cut(expose(data, [trace.final])), FileOutput(trace, data), "builtin", limit=100)
 counter.add(images, trace(images), labels)
 counter.result()                                  # a RuntimeParity
 """
@@ -12,7 +12,7 @@ import numpy as np
 from export import litert, reference
 from export.counting import CodeCount, LogitCount
 from export.cut import Pieces
-from export.trace import ImageInput, Trace
+from export.trace import FileOutput, ImageInput, Trace
 
 RULE_IMAGES = 4
 """Images on which a runtime is told by its rounding: the reference interpreter is plain numpy."""
@@ -72,11 +72,11 @@ class RuntimeParity:
 class Counter:
     """Counts what differs under one set of kernels, batch by batch, up to a limit of images."""
 
-    def __init__(self, trace: Trace, pieces: Pieces, data: bytes, kernels: str, limit: int | None):
-        self.trace, self.pieces, self.kernels, self.limit = trace, pieces, kernels, limit
-        self.graph = reference.load(data)
+    def __init__(self, trace: Trace, pieces: Pieces, output: FileOutput, kernels: str, limit: int | None):
+        self.trace, self.pieces, self.output, self.kernels, self.limit = trace, pieces, output, kernels, limit
+        self.graph = reference.load(pieces.data)
         self.operators = litert.Runner(pieces.data, kernels=kernels)
-        self.whole = litert.Runner(data, kernels=kernels)
+        self.whole = litert.Runner(output.data, kernels=kernels)
         self.image = ImageInput(trace, self.whole)
         self.counts = {operator.output: CodeCount() for operator in pieces.operators}
         self.logits = LogitCount()
@@ -94,17 +94,14 @@ class Counter:
         codes, labels = {name: values[:size] for name, values in codes.items()}, labels[:size]
         pixels = self.image(images[:size], codes)
         values = {**codes, **pixels}
+        inputs = {name: values[source] for name, source in self.pieces.inputs.items()}
         if not self.logits.images:
-            first = {name: tensor[:RULE_IMAGES] for name, tensor in values.items()}
-            self.rules = rules_followed(self.graph, first, self._run_operators(first), own=self.kernels)
-        found = self._run_operators(values)
+            first = {name: tensor[:RULE_IMAGES] for name, tensor in inputs.items()}
+            self.rules = rules_followed(self.graph, first, self.operators(first), own=self.kernels)
+        found = self.operators(inputs)
         for name, count in self.counts.items():
             count.add(codes[name], found[name])
-        (logits,) = self.whole(pixels).values()
-        self.logits.add(codes[self.trace.final], logits, labels)
-
-    def _run_operators(self, values):
-        return self.operators({name: values[source] for name, source in self.pieces.inputs.items()})
+        self.logits.add(codes[self.trace.final], *self.output(self.whole(pixels)), labels)
 
     def result(self) -> RuntimeParity:
         """What was counted."""

@@ -5,20 +5,19 @@
 
 Tensor names are the names of the Keras layers that produce them. The batch dimension is 1 with shape
 signature -1: `resize_tensor_input` gives larger batches. No float tensor is inside unless float input or
-output is asked for.
+output is asked for. How images go in and logits come out is in `export.borders`.
 """
 
 from ai_edge_litert import schema_py_generated as schema
 
-from export.flatbuffer import GraphWriter, quantization
+from export.borders import INPUT_TYPES, OUTPUT_TYPES, check_outputs, write_input, write_outputs
+from export.flatbuffer import GraphWriter
 from export.operators import WRITERS, Context
 from layers.integer_layers import Dequantize, QuantizeInput
 from layers.integer_weighted_layers import STORAGES, WeightedLayer
 from layers.pixel_quantizer import QuantizePixels
 
 TensorType = schema.TensorType
-INPUT_TYPES = ("int8", "uint8", "float32")
-OUTPUT_TYPES = ("int8", "float32")
 
 
 def convert(folded, *, weight_storage="int8", input_type="uint8", output_type="int8", metadata=None):
@@ -32,20 +31,27 @@ def convert(folded, *, weight_storage="int8", input_type="uint8", output_type="i
         the builtin kernels round twice, so that some codes differ from the folded model's by one.
       input_type: "int8": the input tensor holds the codes of `QuantizeInput`. "uint8": the same codes plus
         128, with one exact QUANTIZE in front. "float32": a QUANTIZE of the float image in front.
-      output_type: "int8" codes, or "float32" with a DEQUANTIZE at the end.
+      output_type: "int8": the logits' codes. "float32": a DEQUANTIZE of them at the end. "class": two
+        outputs, the index of the largest code (int32, the first of equal ones) and the probabilities of all
+        classes (int8, code / 256 + 0.5).
       metadata: dict from name to bytes, written to the model's metadata buffers.
 
+    The signature "serving_default" names the input like the model's input layer, codes and float logits like
+    the layer that computes the codes, and the outputs of "class" `class` and `probabilities`.
+
     Raises TypeError for a layer that has no TFLite operator, ValueError for an option outside its set, a
-    model folded for the other storage, or a layer that is used twice.
+    model folded for the other storage, a layer that is used twice, or outputs that are not what `output_type`
+    needs.
     """
     _check_option("weight_storage", weight_storage, sorted(STORAGES))
     _check_option("input_type", input_type, INPUT_TYPES)
     _check_option("output_type", output_type, OUTPUT_TYPES)
     _check_storage(folded, weight_storage)
+    check_outputs(folded, output_type)
     writer = GraphWriter()
     nodes = _nodes(folded)
     context = Context(writer, {name: _shape(name, node.output_shapes) for name, node in nodes.items()})
-    inputs, produced = {}, {}
+    inputs, produced, dequantized = {}, {}, {}
     in_front = _in_front_of_the_file(folded, nodes)
     rescalings = [
         layer.name for layer in folded.layers if layer.name in in_front and layer.get_config().get("scale")
@@ -68,12 +74,12 @@ def convert(folded, *, weight_storage="int8", input_type="uint8", output_type="i
         sources = [tensor._keras_history.layer for tensor in nodes[layer.name].keras_inputs]
         if isinstance(layer, QuantizeInput):
             name = _image_name(nodes, layer.name)
-            inputs[name], produced[layer.name] = _write_input(context, name, layer, input_type)
+            inputs[name], produced[layer.name] = write_input(context, name, layer, input_type)
         elif isinstance(layer, Dequantize):
-            index = produced[sources[0].name]
-            produced[layer.name] = _write_output(context, layer, index) if output_type == "float32" else index
+            # Not written here: `output_type` decides what comes after the codes.
+            dequantized[layer.name] = sources[0].name
         elif type(layer) in WRITERS:
-            index = _code_tensor(context, layer)
+            index = context.codes(layer)
             WRITERS[type(layer)](context, layer, [produced[source.name] for source in sources], index)
             produced[layer.name] = index
         else:
@@ -82,8 +88,10 @@ def convert(folded, *, weight_storage="int8", input_type="uint8", output_type="i
                 f"made by mmx_tf.fold; known layers: {sorted(known.__name__ for known in WRITERS)}."
             )
     last = [tensor._keras_history.layer.name for tensor in folded.outputs]
-    outputs = {name: produced[name] for name in last}
-    _check_no_float(writer, input_type, output_type, set(inputs) | set(outputs))
+    ends = {name: dequantized.get(name, name) for name in last}
+    outputs = write_outputs(context, ends, produced, output_type)
+    floats = {*(inputs if input_type == "float32" else ()), *(ends if output_type == "float32" else ())}
+    _check_no_float(writer, floats)
     return writer.finish(inputs, outputs, metadata=metadata)
 
 
@@ -143,46 +151,7 @@ def _shape(name, shape):
     return tuple(shape[1:])
 
 
-def _code_tensor(context, layer, *, name=None, unsigned=False):
-    grid, shift = layer.output_grid, 128 if unsigned else 0
-    return context.writer.tensor(
-        name or layer.name,
-        (1, *context.shapes[layer.name]),
-        TensorType.UINT8 if unsigned else TensorType.INT8,
-        quantization=quantization([grid.scale], [grid.zero_point + shift]),
-        dynamic_batch=True,
-    )
-
-
-def _write_input(context, name, layer, input_type):
-    """(index of the file's input tensor, index of the int8 codes)."""
-    if input_type == "int8":
-        index = _code_tensor(context, layer, name=name)
-        return index, index
-    if input_type == "uint8":
-        index = _code_tensor(context, layer, name=name, unsigned=True)
-    else:
-        shape = (1, *context.shapes[layer.name])
-        index = context.writer.tensor(name, shape, TensorType.FLOAT32, dynamic_batch=True)
-    codes = _code_tensor(context, layer)
-    version = 2 if input_type == "uint8" else 1
-    context.writer.operator(
-        schema.BuiltinOperator.QUANTIZE, [index], [codes], options=schema.QuantizeOptionsT(), version=version
-    )
-    return index, codes
-
-
-def _write_output(context, layer, source):
-    shape = (1, *context.shapes[layer.name])
-    index = context.writer.tensor(layer.name, shape, TensorType.FLOAT32, dynamic_batch=True)
-    context.writer.operator(
-        schema.BuiltinOperator.DEQUANTIZE, [source], [index], options=schema.DequantizeOptionsT(), version=2
-    )
-    return index
-
-
-def _check_no_float(writer, input_type, output_type, borders):
+def _check_no_float(writer, allowed):
     floats = set(writer.tensors_of_type(TensorType.FLOAT32))
-    allowed = borders if "float32" in (input_type, output_type) else set()
     if floats - allowed:
         raise ValueError(f"float tensors inside the file: {sorted(floats - allowed)}. Fold the model again.")

@@ -1,9 +1,12 @@
-"""The codes of every tensor of a folded model, and how they go into a file.
+"""The codes of every tensor of a folded model, and how they go into a file and come out of it.
 
 trace = Trace(folded)
 trace(images)["stem"]                       # int8 codes [N, height, width, channels]
+output = FileOutput(trace, data)
+runner = litert.Runner(output.data)
 image = ImageInput(trace, runner)
-runner(image(images, trace(images)))        # the file on the same images, whatever its input type
+found = runner(image(images, trace(images)))  # the file on the same images, whatever its input type
+codes, classes = output(found)                # what it says of them, whatever its output type
 """
 
 import numpy as np
@@ -11,6 +14,8 @@ import tensorflow as tf
 import tf_keras as keras
 
 from export import litert
+from export.cut import expose
+from export.reading import tflite_file
 from layers.grid import Grid
 from layers.integer_layers import Dequantize, QuantizeInput
 
@@ -63,7 +68,7 @@ class ImageInput:
         self.dtype, self._trace = detail["dtype"], trace
         self._shift = {np.uint8: 128, np.int8: 0}.get(self.dtype)
         if self._shift is not None:
-            check_grid("input", detail, trace.entry_grid, shift=self._shift)
+            check_grid("input", *detail["quantization"], trace.entry_grid, shift=self._shift)
 
     def __call__(self, images, codes: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Input name -> values, for float images and the codes that the trace gave for them."""
@@ -73,22 +78,63 @@ class ImageInput:
         return {self.name: shifted.astype(self.dtype)}
 
 
-def check_grid(what: str, detail: dict, grid: Grid, *, shift: int = 0) -> None:
+class FileOutput:
+    """The logits' codes and the class that a file gives, whatever its output type.
+
+    Args:
+      trace: of the folded model.
+      data: bytes of its file.
+
+    Attributes:
+      data: the file with the codes as an output too. It has no SOFTMAX, on which LiteRT's reference kernels
+        abort the process where a row's exponentials sum to 512 or more.
+
+    Raises:
+      ValueError: if the file's outputs are not made from the folded model's logits.
+    """
+
+    def __init__(self, trace: Trace, data: bytes):
+        file = tflite_file.parse(data)
+        names = [file.tensors[index].name for index in file.outputs]
+        # How each output is made from the logits' codes; they may be an output themselves.
+        makers = {trace.final: "CODES"} | {
+            file.tensors[output].name: operator.kind
+            for operator in file.operators
+            if operator.inputs and file.tensors[operator.inputs[0]].name == trace.final
+            for output in operator.outputs
+        }
+        made = {makers[name]: name for name in names if name in makers}
+        if len(made) != len(names) or not made.keys() & {"CODES", "DEQUANTIZE", "ARG_MAX"}:
+            raise ValueError(
+                f"the file has outputs {names}; expected are the folded model's logits {trace.final!r}, as "
+                "codes, as floats or as class and probabilities: the file was made from another model."
+            )
+        logits = next(tensor for tensor in file.tensors if tensor.name == trace.final)
+        check_grid("output", logits.scale, logits.zero_point, trace.final_grid)
+        self._codes, self._class = trace.final, made.get("ARG_MAX")
+        self._scores = made.get("DEQUANTIZE", self._codes)
+        self.data = expose(data, dict.fromkeys([self._codes, self._class or self._scores]))
+
+    def __call__(self, outputs: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """(codes [N, classes], classes [N]) of what `data` gave."""
+        classes = outputs[self._class] if self._class else outputs[self._scores].argmax(-1)
+        return outputs[self._codes], classes
+
+
+def check_grid(what: str, scale: float | None, zero_point: int | None, grid: Grid, *, shift: int = 0) -> None:
     """Checks that a file's tensor is on a grid of the folded model.
 
     Args:
       what: "input" or "output".
-      detail: LiteRT's description of the tensor.
+      scale, zero_point: the file's.
       grid: the folded model's.
       shift: what the file's codes are above the folded model's, 128 for uint8.
 
     Raises:
       ValueError: if it is not.
     """
-    scale, zero_point = detail["quantization"]
-    if (np.float32(scale), zero_point - shift) != (np.float32(grid.scale), grid.zero_point):
+    if (np.float32(scale), zero_point) != (np.float32(grid.scale), grid.zero_point + shift):
         raise ValueError(
-            f"the file's {what} is {np.dtype(detail['dtype']).name} with scale {scale} and zero point "
-            f"{zero_point}, the folded model has {grid}: the file was made from another model, or with "
-            "float32 output."
+            f"the codes of the file's {what} have scale {scale} and zero point {zero_point}, those of the "
+            f"folded model {grid}: the file was made from another model."
         )

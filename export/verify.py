@@ -20,7 +20,7 @@ from export import litert
 from export.counting import CodeCount, LogitCount
 from export.cut import expose
 from export.partitions import delegated_ops
-from export.trace import ImageInput, Trace, check_grid
+from export.trace import FileOutput, ImageInput, Trace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,8 @@ class VerificationReport:
     Attributes:
       eval_images: number of images.
       folded_top1, tflite_top1: accuracy of the folded model and of the file.
-      top1_agreement: share of images on which both name the same class.
+      top1_agreement: share of images on which both name the same class. The folded model's is that of its
+        largest logit, the first of equal ones.
       code_disagreement: share of logit codes that differ.
       tensors: every operator's output on the first images (`traced_images` of them). Here a code that
         differs goes on into the operators after it; `export.parity` tells them apart.
@@ -80,7 +81,8 @@ def verify(
 
     Args:
       folded: model made by `mmx_tf.fold`, with one logits output.
-      data: what `convert` made of it, with int8 output.
+      data: what `convert` made of it, with any input and output type. Of a file that gives classes, these
+        and the logits' codes are compared.
       eval_ds: batches of (float images, integer labels), as the network was trained on.
       traced_images: images on which every tensor is compared, not only the logits.
       trace: of `folded`, if there is one already.
@@ -89,18 +91,15 @@ def verify(
       ValueError: if there are no images, or the file's input or output does not fit the folded model.
     """
     trace = trace or Trace(folded)
-    runner, exposed = litert.Runner(data), litert.Runner(expose(data))
+    output = FileOutput(trace, data)
+    runner, exposed = litert.Runner(output.data), litert.Runner(expose(data))
     image = ImageInput(trace, runner)
-    if len(runner.outputs) != 1:
-        raise ValueError(f"the file has outputs {sorted(runner.outputs)}; one tensor of logits is expected.")
-    ((logits, detail),) = runner.outputs.items()
-    check_grid("output", detail, trace.final_grid)
     tensors = {name: CodeCount() for name in exposed.outputs if name in trace.names}
     whole, traced = LogitCount(), 0
     for batch, labels in eval_ds:
         labels, expected = np.asarray(labels).reshape(-1), trace(batch)
         pixels = image(batch, expected)
-        whole.add(expected[trace.final], runner(pixels)[logits], labels)
+        whole.add(expected[trace.final], *output(runner(pixels)), labels)
         if size := min(traced_images - traced, len(labels)):
             everything = exposed({name: values[:size] for name, values in pixels.items()})
             for name, counter in tensors.items():

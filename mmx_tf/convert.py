@@ -39,13 +39,16 @@ def convert(
         folded model must have been folded for the same storage.
       input_type: "uint8", "int8" or "float32". The integer inputs hold the image's codes; scale and zero
         point are in the file's input tensor.
-      output_type: "int8" logits codes or "float32" logits.
+      output_type: "int8" logits codes, "float32" logits, or "class": two outputs, the index `class` (int32
+        [N]; the first of equal logits) and the softmax `probabilities` (int8 [N, classes]; a probability is
+        (code + 128) / 256). A final softmax of the network is in the file with "class" only.
       labels: names of the classes, for the metadata.
       target_bops: budget in BOPs, for the metadata.
 
     Raises:
-      ValueError: for an option outside its set, a model folded for other storage, or labels that are not as
-        many as the classes, or a model that neither `fold` nor `rebuild` made.
+      ValueError: for an option outside its set, a model folded for other storage, labels that are not as
+        many as the classes, output_type "class" for a model without one output of shape (N, classes), or a
+        model that neither `fold` nor `rebuild` made.
       FoldError: for a layer that has no integer form.
     """
     if any(isinstance(layer, QuantizeWrapper) for layer in getattr(model, "layers", ())):

@@ -46,6 +46,7 @@ def export_and_verify(
             folded,
             weight_storage=recipe.weight_storage,
             input_type=recipe.input_type,
+            output_type=recipe.output_type,
             labels=class_names,
             target_bops=selection.target_bops,
         )

@@ -17,7 +17,7 @@ from mmx_tf import float_model, report, training
 from mmx_tf.augment import augment, plan
 from mmx_tf.bit_selection import BitSelection
 from mmx_tf.budget import UnreachableBudgetError
-from mmx_tf.canonical import UnsupportedLayerError
+from mmx_tf.canonical import UnsupportedLayerError, canonicalize
 from mmx_tf.export_stage import export_and_verify
 from mmx_tf.fold import FoldError, check_foldable, fold
 from mmx_tf.rebuild import rebuild
@@ -38,6 +38,7 @@ def run(recipe: Recipe, *, command: str = "") -> dict:
     recipe.check_classes(num_classes=data.num_classes, dataset=data.name)
     keras.utils.set_random_seed(recipe.seed)
     model, trained = float_model.load_or_build(recipe, data)
+    _check_float_input(recipe, model)
     # What cannot become a search network, or a file, shows in the structure: better now than after training.
     if trained:
         search = _search_network(recipe, model)
@@ -94,12 +95,26 @@ def open_workdir(root: pathlib.Path):
     return folded, (root / "model.tflite").read_bytes(), _evaluation(recipe, data)
 
 
+def _check_float_input(recipe: Recipe, model) -> None:
+    if recipe.input_type != "float32":
+        return
+    rescalings = [layer.name for layer in canonicalize(model).layers if type(layer).__name__ == "Rescaling"]
+    if rescalings:
+        raise RecipeError(
+            f"--input_type=float32, but the network rescales its image ({rescalings[0]!r}), which stays in "
+            "front of the file: a float32 input would hold the rescaled image. Use --input_type=uint8 "
+            "(pixels) or int8 (pixels less 128)."
+        )
+
+
 def _search_network(recipe: Recipe, model):
     with _input_errors():
         search = augment(
             model,
             regularizer_weight=recipe.regularizer_weight,
             meta_epochs=1,
+            # A float32 input takes the image as the network sees it, on a learnt grid.
+            pixel_scaling=None if recipe.input_type == "float32" else datasets.PIXEL_SCALING,
             **_search_options(recipe),
         )
         if recipe.float_model:

@@ -87,7 +87,16 @@ class Recipe:
     weight_storage: str = _flag(
         "int8", f"Weights in the .tflite: {' or '.join(CHOICES['weight_storage'])}.", group="export"
     )
-    input_type: str = _flag("uint8", f"Input type of the .tflite: {', '.join(CHOICES['input_type'])}.")
+    input_type: str = _flag(
+        "uint8",
+        f"Input of the .tflite: {', '.join(CHOICES['input_type'])}. uint8 takes pixels, int8 pixels less "
+        "128, float32 images as the network sees them.",
+    )
+    output_type: str = _flag(
+        "int8",
+        f"Output of the .tflite: {', '.join(CHOICES['output_type'])}. int8 and float32 are logits; class is "
+        "the class index and int8 probabilities.",
+    )
     parity_images: int = _flag(
         256,
         "Evaluation images for the parity certificate, which compares every operator of the file under three "

@@ -9,6 +9,7 @@ import re
 import typing
 from decimal import Decimal
 
+from export.borders import INPUT_TYPES, OUTPUT_TYPES
 from mmx_tf import models
 
 if typing.TYPE_CHECKING:
@@ -21,7 +22,8 @@ CHOICES = {
     "first_last_bits": (8, 4, 3, 2),
     "strategy": ("none",),
     "weight_storage": ("int8", "int4"),
-    "input_type": ("uint8", "int8", "float32"),
+    "input_type": INPUT_TYPES,
+    "output_type": OUTPUT_TYPES,
 }
 # flag: (lowest, highest, whether 0 is allowed beside them); None is no limit.
 RANGES = {

@@ -22,10 +22,21 @@ def small_network(batch_norm=True):
     return keras.Model(inputs, keras.layers.Dense(10, name="logits")(x), name="small")
 
 
-def fine_tuned(network, digits, *, choice=None, weight_bits=4, steps=6):
+def pretrained(digits):
+    """The small network, briefly trained on real digits: it tells most of them apart."""
+    keras.utils.set_random_seed(0)
+    network = small_network()
+    network.compile(keras.optimizers.Adam(0.02), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    network.fit(digits.train(batch_size=64, seed=0), epochs=8, verbose=0)
+    return network
+
+
+def fine_tuned(network, digits, *, choice=None, weight_bits=4, steps=6, pixel_scaling=None):
     """A fixed network of real step sizes and batch-norm statistics."""
     keras.utils.set_random_seed(7)
-    search = mmx_tf.augment(network, bit_widths=(8, 4, 3), weight_bits=weight_bits)
+    search = mmx_tf.augment(
+        network, bit_widths=(8, 4, 3), weight_bits=weight_bits, pixel_scaling=pixel_scaling
+    )
     choice = [i % 3 for i in range(len(search.quantizers))] if choice is None else choice
     images, labels = next(iter(digits.train(batch_size=64, seed=0)))
     search(images, branch=0)

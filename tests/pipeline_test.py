@@ -6,12 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-import tf_keras as keras
 from absl import logging as absl_logging
-from networks import small_network
+from networks import fine_tuned, pretrained
 
 import mmx_tf
+from export import litert
+from export.verify import verify
 from mmx_tf.pipeline import open_workdir, run
 from mmx_tf.recipe import Recipe, RecipeError
 
@@ -29,15 +31,10 @@ ENDS = ("stem", "logits")
 
 
 @pytest.fixture(scope="module")
-def float_network(tmp_path_factory):
+def float_network(digits, tmp_path_factory):
     """A user's network, briefly trained on real digits."""
     path = tmp_path_factory.mktemp("float") / "float.keras"
-    digits = mmx_tf.data.load("digits", image_size=16)
-    keras.utils.set_random_seed(0)
-    network = small_network()
-    network.compile(keras.optimizers.Adam(0.02), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    network.fit(digits.train(batch_size=64, seed=0), epochs=8, verbose=0)
-    network.save(path)
+    pretrained(digits).save(path)
     return path
 
 
@@ -73,6 +70,16 @@ def metrics(finished):
 def command(module, *arguments) -> subprocess.CompletedProcess:
     words = [sys.executable, "-m", module, *arguments]
     return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def again(workdir, folder, *flags) -> Path:
+    """A workdir whose export is still to come, with other flags for it."""
+    shutil.copytree(workdir, folder)
+    for name in ("model.tflite", "metrics.json", "report.html", "parity.json"):
+        (folder / name).unlink()
+    lines = [(folder / "run.flags").read_text(), *flags, f"--workdir={folder}"]
+    (folder / "run.flags").write_text(Recipe.from_flagfile("\n".join(lines)).to_flagfile())
+    return folder
 
 
 @pytest.fixture
@@ -179,14 +186,7 @@ def test_the_parity_certificate(finished, metrics):
 
 def test_a_file_beyond_max_disagreement_fails_the_run_and_names_the_layers(finished, tmp_path):
     """XNNPACK takes no int4 weights, and the builtin kernels that do round twice."""
-    copy = tmp_path / "strict"
-    shutil.copytree(finished[1], copy)
-    for name in ("model.tflite", "metrics.json", "report.html", "parity.json"):
-        (copy / name).unlink()
-    recipe = Recipe.from_flagfile(
-        (copy / "run.flags").read_text() + f"--weight_storage=int4\n--max_disagreement=0\n--workdir={copy}\n"
-    )
-    (copy / "run.flags").write_text(recipe.to_flagfile())
+    copy = again(finished[1], tmp_path / "strict", "--weight_storage=int4", "--max_disagreement=0")
     done = command("mmx_tf.train", f"--flagfile={copy / 'run.flags'}")
     assert done.returncode == 3
     assert "under the xnnpack kernels these differ" in done.stderr
@@ -195,6 +195,63 @@ def test_a_file_beyond_max_disagreement_fails_the_run_and_names_the_layers(finis
     assert set(parity["runtimes"]) == {"xnnpack", "builtin"}
     assert "reference kernels cannot run the file" in parity["unable"]["reference"]
     assert not (copy / "metrics.json").exists()
+
+
+def test_the_file_takes_the_bytes_of_a_camera(finished, metrics, digits):
+    _, workdir, _ = finished
+    images, labels = next(iter(digits.evaluation(batch_size=EVAL_IMAGES)))
+    # scikit-learn's pixels have 17 values; resized to 16x16 they are bytes.
+    pixels = np.rint((images.numpy() + 1) * 127.5).astype(np.uint8)
+    runner = litert.Runner((workdir / "model.tflite").read_bytes())
+    ((name, detail),) = runner.inputs.items()
+    assert (detail["dtype"], detail["quantization"]) == (np.uint8, (np.float32(1 / 127.5), 128))
+    (logits,) = runner({name: pixels}).values()
+    assert (logits.argmax(1) == labels.numpy()).mean() == metrics["tflite_top1"]
+
+
+def test_a_run_that_gives_classes(finished, metrics, tmp_path):
+    workdir = again(finished[1], tmp_path / "class", "--output_type=class", "--max_disagreement=0")
+    done = command("mmx_tf.train", f"--flagfile={workdir / 'run.flags'}")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((workdir / "metrics.json").read_text())
+    assert set(found) == METRICS and found["xnnpack_partitions"] == 1
+    assert found["xnnpack_left_outside"] == ["QUANTIZE", "ARG_MAX", "SOFTMAX"]
+    same = METRICS - {"seconds", "file_bytes", "xnnpack_left_outside"}
+    assert {key: found[key] for key in same} == {key: metrics[key] for key in same}
+    assert Recipe.from_flagfile((workdir / "run.flags").read_text()).output_type == "class"
+    verified = command("export.verify", f"--workdir={workdir}")
+    assert verified.returncode == 0, verified.stderr
+    assert json.loads(verified.stdout)["top1_agreement"] == 1.0
+    certified = command("export.parity", f"--workdir={workdir}", "--images=20", "--max_disagreement=0")
+    assert certified.returncode == 0, certified.stderr
+    assert "xnnpack, 20 images: 0 of " in certified.stdout and "reference, 20 images" in certified.stdout
+
+
+def test_a_run_that_gives_floats(finished, metrics, tmp_path):
+    workdir = again(finished[1], tmp_path / "floats", "--output_type=float32", "--input_type=int8")
+    found = run(Recipe.from_flagfile((workdir / "run.flags").read_text()))
+    assert found["xnnpack_left_outside"] == [] and found["xnnpack_partitions"] == 1
+    for name in ("folded_top1", "tflite_top1", "top1_agreement", "code_disagreement"):
+        assert found[name] == metrics[name]
+    report = verify(*open_workdir(workdir))
+    assert (report.code_disagreement, report.top1_agreement) == (0.0, 1.0)
+
+
+def test_a_workdir_with_a_learnt_input_grid_can_be_verified(finished, digits, tmp_path):
+    """As runs left them before files took pixels: no such quantizer, and no flag for the output's type."""
+    workdir = again(finished[1], tmp_path / "earlier")
+    flags = (workdir / "run.flags").read_text().splitlines()
+    (workdir / "run.flags").write_text("\n".join(f for f in flags if not f.startswith("--output_type")))
+    fixed = fine_tuned(pretrained(digits), digits)
+    fixed.save(workdir / "fixed_model.keras")
+    (workdir / "model.tflite").write_bytes(mmx_tf.convert(fixed))
+    done = command("export.verify", f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["code_disagreement"], report["eval_images"]) == (0.0, EVAL_IMAGES)
+    folded, data, _ = open_workdir(workdir)
+    ((_, detail),) = litert.Runner(data).inputs.items()
+    assert detail["quantization"][0] != pytest.approx(1 / 127.5, rel=1e-4)
 
 
 def test_run_flags_replay_the_run(finished):

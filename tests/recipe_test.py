@@ -129,6 +129,7 @@ def test_candidate_bits_must_be_distinct_integers_from_2_to_8(bits):
         ("--strategy=mirrored", "none"),
         ("--weight_storage=int3", "int8, int4"),
         ("--input_type=bool", "uint8, int8, float32"),
+        ("--output_type=label", "int8, float32, class"),
         ("--model=vgg", "mobilenet_v2"),
         ("--image_size=8", "0, or 16 to 2048"),
         ("--width=0", "above 0"),

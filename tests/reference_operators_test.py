@@ -120,6 +120,29 @@ def test_strided_slice(begin, end, strides, masks, shape):
         np.testing.assert_array_equal(outputs["xnnpack"]["codes"], image[:, 1:4, 1:3])
 
 
+def test_arg_max_takes_the_first_of_equal_codes():
+    net = Net(0)
+    source = net.input("logits", (5,), scale=0.1)
+    target = net.writer.tensor("class", (1,), TensorType.INT32, dynamic_batch=True)
+    axis = net.constant("axis", np.array(1), TensorType.INT32)
+    data = net.file_of(
+        "ARG_MAX", [source, axis], target, options=options("ArgMax", outputType=TensorType.INT32), version=2
+    )
+    codes = [[0] * 5, [-128] * 5, [1, 7, 7, 7, 0], [-5, -9, -5, -128, -5], [0, 0, 0, 0, 127], [3, 2, 1, 3, 0]]
+    outputs = assert_equal_to_litert(data, {"logits": np.array(codes, np.int8)})
+    for rules in reference.RULES:
+        assert outputs[rules]["class"].tolist() == [0, 0, 1, 0, 4, 0]
+    wide = Net(1)
+    source = wide.input("logits", (1000,), scale=0.1)
+    target = wide.writer.tensor("class", (1,), TensorType.INT32, dynamic_batch=True)
+    axis = wide.constant("axis", np.array([-1]), TensorType.INT32)
+    data = wide.file_of(
+        "ARG_MAX", [source, axis], target, options=options("ArgMax", outputType=TensorType.INT32), version=2
+    )
+    # A thousand codes of 256 values: the largest is there more than once.
+    assert_equal_to_litert(data, {"logits": random_codes(wide.rng, (40, 1000))})
+
+
 @pytest.mark.parametrize("kind", ["HARD_SWISH", "RELU", "RELU6"])
 @pytest.mark.parametrize("ratio", [0.02, 0.4, 1.3, 10.0])
 def test_curves_on_every_code(kind, ratio):

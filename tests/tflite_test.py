@@ -202,7 +202,7 @@ def test_file_has_names_signature_batch_and_metadata(network):
     assert read_metadata(data) == {"mmx_tf": b'{"bits": 4}', "empty": b""}
     interpreter = Interpreter(model_content=data)
     assert interpreter.get_signature_list() == {
-        "serving_default": {"inputs": ["image"], "outputs": ["scores"]}
+        "serving_default": {"inputs": ["image"], "outputs": ["logits"]}
     }
     (detail,) = interpreter.get_input_details()
     assert detail["shape"].tolist() == [1, 32, 32, 3] and detail["shape_signature"].tolist() == [

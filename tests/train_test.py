@@ -135,6 +135,15 @@ def test_a_float_network_that_cannot_be_used_is_refused(capsys, tmp_path, case):
     assert "safe_mode" not in message
 
 
+def test_floats_for_a_network_that_rescales_them_are_refused(capsys, tmp_path):
+    path = tmp_path / "float.keras"
+    network((16, 16, 1), lambda x: flat_dense(10)(L.Conv2D(4, 3)(L.Rescaling(2.0, name="scaled")(x)))).save(
+        path
+    )
+    message = refused(capsys, tmp_path, f"--float_model={path}", "--input_type=float32")
+    assert "--input_type=float32" in message and "'scaled'" in message and "--input_type=uint8" in message
+
+
 def test_a_wrong_image_size_is_refused_with_the_right_one(capsys, tmp_path, good):
     message = refused(capsys, tmp_path, f"--float_model={good}", "--image_size=32")
     assert "(32, 32, 1)" in message and "Set --image_size=16." in message

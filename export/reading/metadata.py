@@ -76,8 +76,10 @@ def contradictions(file: TfliteFile, recorded: BitsMetadata, table: Sequence[Lay
     counted = sum(layer.bops for layer in table)
     if bops is not None and bops != counted:
         result.append(f"the metadata records {bops} BOPs, counted from the file are {counted}")
-    if isinstance(labels, list) and file.outputs:
-        classes = (file.tensors[file.outputs[0]].shape or (1,))[-1]
+    # Scores have an entry for each class; an output of indices has one for each image alone.
+    scores = [shape for index in file.outputs if len(shape := file.tensors[index].shape) > 1]
+    if isinstance(labels, list) and scores:
+        classes = scores[0][-1]
         if len(labels) != classes:
             result.append(f"the metadata has {len(labels)} labels, the output has {classes} classes")
     return tuple(sorted(result))

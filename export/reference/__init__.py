@@ -35,7 +35,8 @@ Each operator has its own rule; the names are those of `export.reference.roundin
     fused activation     zero point inside      half_away, zero point after  half_away, zero point after
 
 XNNPACK takes no convolution with INT4 weights, no dense layer with INT4 rows of odd length, no QUANTIZE from
-uint8, and no ratios of scales outside its range. MAX_POOL_2D, PAD, CONCATENATION and RESHAPE leave no choice.
+uint8, no ARG_MAX, and no ratios of scales outside its range. ARG_MAX (the first of equal codes), MAX_POOL_2D,
+PAD, CONCATENATION and RESHAPE leave no choice.
 "builtin" works in vectors and leaves the last few to another rule, so that codes depend on their place in
 the batch (QUANTIZE, DEQUANTIZE, ADD and MUL): give `run` the batches that the runtime gets.
 """

@@ -21,7 +21,7 @@ from export.reference import (
 
 RULES = ("xnnpack", "builtin", "reference")
 # Operators that XNNPACK leaves to TFLite's kernels when they are int8.
-NOT_IN_XNNPACK = {"AVERAGE_POOL_2D", "HARD_SWISH", "RELU", "RELU6", "SOFTMAX"}
+NOT_IN_XNNPACK = {"ARG_MAX", "AVERAGE_POOL_2D", "HARD_SWISH", "RELU", "RELU6", "SOFTMAX"}
 # Ratios of input to output scale that XNNPACK takes: lowest, and first one too large.
 RATIOS = {"ADD": (2.0**-10, 2.0**8), "SUB": (2.0**-10, 2.0**8), "MUL": (2.0**-16, 2.0**8)}
 REQUANTIZE_RATIOS = (2.0**-8, 2.0**7)
@@ -34,6 +34,12 @@ class Kernel:
 
     function: Callable
     types: tuple = INT8
+
+
+def arg_max(operator, inputs, rules):
+    """ARG_MAX: the place of the largest code along the axis inputs[1], the first of equal ones."""
+    (axis,) = inputs[1].reshape(-1)
+    return inputs[0].argmax(axis=int(axis)).astype(operator.outputs[0].numpy_type)
 
 
 def pad(operator, inputs, rules):
@@ -80,6 +86,7 @@ def strided_slice(operator, inputs, rules):
 
 KERNELS = {
     "ADD": Kernel(binary.add),
+    "ARG_MAX": Kernel(arg_max, (("INT8", "INT32"),)),
     "AVERAGE_POOL_2D": Kernel(windows.average_pool),
     "CONCATENATION": Kernel(concatenate),
     "CONV_2D": Kernel(weighted.convolution),
