@@ -143,7 +143,7 @@ def _copy_weights(layer, steps) -> None:
         raise Keras3Error(
             layer,
             f"has weights of shapes {shapes}, and the layer of tf_keras {expected}.",
-            "Give the float network, without LoRA, quantization or weights in an activation.",
+            "Build it as Keras does.",
         )
     if values:
         steps[0].set_weights(values)

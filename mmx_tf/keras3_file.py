@@ -96,7 +96,9 @@ def _check(config, *, owner: str) -> None:
             if "lambda" in kind.lower():
                 reason = "cannot be imported: its Python code is never run from a file."
             raise Keras3Error(None, reason, ADVICE, name=owner or kind, kind=kind)
-    for value in config.values():
+    for key, value in config.items():
+        if key == "activation" and isinstance(value, dict) and "class_name" not in value:
+            value = {"class_name": "__lambda__"}  # Its code alone is what Keras 3 writes there.
         _check(value, owner=owner)
 
 

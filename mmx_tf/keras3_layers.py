@@ -34,8 +34,10 @@ ACTIVATIONS = {
     )},
     "silu": "swish",
 }  # fmt: skip
+# Layer objects that may be given as activation=; others could have weights.
+ACTIVATION_LAYERS = ("Activation", "ReLU", "LeakyReLU", "Softmax")
 RENAMED = {("LeakyReLU", "negative_slope"): "alpha"}
-# All is float32 here, and batch renormalization is refused by its own key.
+# All is float32 here, and an activation is handled beside; the last two mean nothing without renorm.
 IGNORED = ("name", "dtype", "activation", "renorm_clipping", "renorm_momentum")
 
 
@@ -127,16 +129,15 @@ def _function_name(layer) -> str:
 
 def _activation(layer, name: str, names: Names) -> list[Callable]:
     function = layer.activation
-    if type(function).__module__.startswith("keras.src.layers."):
-        # A layer object given as activation=.
+    if type(function).__name__ in ACTIVATION_LAYERS:
         return as_steps(function, names, name=name)
     step = activation(_function_name(layer), name, names)
     if step is None:
         raise Keras3Error(
             layer,
-            f"has the activation {getattr(function, '__name__', function)!r}.",
+            f"has the activation {getattr(function, '__name__', type(function).__name__)!r}.",
             f"Those that can be imported are Keras 3's {', '.join(ACTIVATIONS)}, leaky_relu, hard_sigmoid "
-            "and hard_silu.",
+            f"and hard_silu, and the layers {', '.join(ACTIVATION_LAYERS)}.",
         )
     return [step]
 
@@ -146,6 +147,7 @@ def _config(layer) -> dict:
     kind = type(layer).__name__
     twin = getattr(keras.layers, kind)
     known = {key for base in twin.__mro__ for key in inspect.signature(base.__init__).parameters}
+    known.discard("renorm")  # Both have it, with other weights.
     config = {}
     for key, value in layer.get_config().items():
         key = RENAMED.get((kind, key), key)
@@ -159,7 +161,8 @@ def _config(layer) -> dict:
         if key in known or key == "trainable":
             config[key] = value
         elif value not in (None, False):
-            raise Keras3Error(layer, f"has {key}={value!r}, which tf_keras lacks.", "Build it without.")
+            value = value.get("class_name", value) if isinstance(value, dict) else value
+            raise Keras3Error(layer, f"has {key}={value}, which tf_keras lacks.", "Build it without.")
     return config
 
 

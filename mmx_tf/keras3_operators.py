@@ -177,7 +177,6 @@ OPERATORS = {
     "Gelu": _gelu,
     "Selu": _function("selu"),
     "Softplus": _function("softplus"),
-    "Mish": _function("mish"),
     "Softmax": _layer(layers.Softmax, axis="axis"),
     "Add": _binary(layers.Add, _sum),
     "Subtract": _binary(layers.Subtract, _difference),
