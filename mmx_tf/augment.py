@@ -14,7 +14,7 @@ from absl import logging
 from layers.activation_quantizer import ActivationQuantizer
 from layers.multi_branch_quantizer import MultiBranchQuantizer
 from layers.pixel_quantizer import PixelQuantizer
-from mmx_tf import bops, canonical, carriers, graph, pixels, signs
+from mmx_tf import bops, canonical, carriers, graph, keras3, pixels, signs
 from mmx_tf.budget import Budget
 from mmx_tf.integer_operators import has_integer_form
 from mmx_tf.search import SearchModel, quantizer_name
@@ -36,7 +36,7 @@ def augment(
     """Builds the search network of a trained float network, which is left untouched.
 
     Args:
-      float_model: functional or built Sequential tf_keras image network.
+      float_model: functional or built Sequential image network of tf_keras or Keras 3.
       bit_widths: candidate activation bit-widths, distinct integers in 2..8.
       weight_bits: bits of the weights in weight training and in the BOPs; they are full precision in the
         search.
@@ -111,7 +111,7 @@ def plan(
     for name, value in (("target_bops", target_bops), ("target_average_bits", target_average_bits)):
         if value is not None and not (isinstance(value, numbers.Real) and 0 < value < math.inf):
             raise ValueError(f"{name}={value!r}: a number above 0, for example target_bops=5.3e9.")
-    network = canonical.canonicalize(float_model)
+    network = canonical.canonicalize(keras3.as_tf_keras(float_model))
     _check_finite(network)
     costs = tuple(bops.layer_costs(network))
     if all(cost.end for cost in costs):

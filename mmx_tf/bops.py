@@ -15,7 +15,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from layers.straight_through import straight_through_one_hot
-from mmx_tf import canonical, graph
+from mmx_tf import canonical, graph, keras3
 
 KINDS = {"Conv2D": "conv", "DepthwiseConv2D": "depthwise", "Dense": "dense"}
 
@@ -68,14 +68,14 @@ def count_bops(
     """BOPs of a float network if every layer had the given bits, on one image.
 
     Args:
-      network: functional or built Sequential tf_keras image network.
+      network: functional or built Sequential image network of tf_keras or Keras 3.
       weight_bits, activation_bits: bits of all layers but the ends.
       first_last_bits: bits of weights and activations of the first and last layer.
 
     Raises:
       ValueError: if the network cannot be handled (see `canonicalize`).
     """
-    costs = layer_costs(canonical.canonicalize(network))
+    costs = layer_costs(canonical.canonicalize(keras3.as_tf_keras(network)))
     return sum(
         cost.macs * (first_last_bits**2 if cost.end else weight_bits * activation_bits) for cost in costs
     )

@@ -1,8 +1,5 @@
 """The float network a run starts from: a file, Keras's ImageNet weights, or one trained here."""
 
-import json
-import zipfile
-
 import tf_keras as keras
 
 from mmx_tf import canonical, models
@@ -48,11 +45,8 @@ def _load(path: str) -> keras.Model:
     try:
         return load_model(path)
     except ValueError as error:
-        if _keras_version(path).startswith("3"):
-            reason = (
-                "it was saved by Keras 3. Build the same network with `import tf_keras`, copy the weights "
-                "with set_weights, and save that."
-            )
+        if isinstance(error, canonical.UnsupportedLayerError):
+            reason = str(error)
         elif "Lambda layer" in str(error):
             reason = (
                 "it holds a Lambda layer, whose Python code is never run from a file. Rebuild the network "
@@ -62,15 +56,6 @@ def _load(path: str) -> keras.Model:
             reason = " ".join(str(error).split())
             reason = reason if len(reason) <= MAX_REASON else reason[:MAX_REASON] + " ..."
         raise RecipeError(f"--float_model={path} cannot be loaded: {reason}") from error
-
-
-def _keras_version(path: str) -> str:
-    """The version of Keras that wrote a .keras file; "" when the file does not say."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return json.loads(archive.read("metadata.json")).get("keras_version", "")
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        return ""
 
 
 def _check(model, recipe: Recipe, data: ImageData) -> None:

@@ -176,6 +176,6 @@ def _check_float_model(recipe: "Recipe") -> None:
         )
     if path and path != IMAGENET_WEIGHTS and not os.path.isfile(path):
         raise RecipeError(
-            f"--float_model={path} is not a file; give the path of a .keras file that tf_keras saved, or "
+            f"--float_model={path} is not a file; give the path of a .keras file of tf_keras or Keras 3, or "
             f"'{IMAGENET_WEIGHTS}' for Keras's ImageNet weights of --model={recipe.model}."
         )

@@ -1,4 +1,9 @@
-"""Loading what mmx_tf wrote. No code from the file is run: safe mode is on, every class ours or Keras's."""
+"""Loading what mmx_tf wrote, and float networks of Keras. No code from the file is run.
+
+    >>> network = load_model("float.keras")   # of tf_keras or Keras 3: a tf_keras model either way
+
+Safe mode is on, and every class is ours or Keras's.
+"""
 
 import os
 
@@ -11,18 +16,24 @@ from layers import (  # noqa: F401 (registers classes)
     pixel_quantizer,
 )
 from layers.quantize_configs import QuantizeWrapper
+from mmx_tf import keras3_file
 
 
 def load_model(path: str | os.PathLike) -> keras.Model:
-    """Loads a .keras file that mmx_tf wrote: a search, fixed or folded network, or a float one.
+    """Loads a .keras file: a search, fixed or folded network that mmx_tf wrote, or a float one.
+
+    A float network may have been written by Keras 3: it is imported as `keras3.as_tf_keras` does.
 
     Raises:
       FileNotFoundError: if there is no such file.
-      ValueError: if it is not a .keras file of a tf_keras model, or holds code (a Lambda).
+      ValueError: if it is not a .keras file of a Keras model, or holds code (a Lambda).
+      UnsupportedLayerError: for a layer of Keras 3 that cannot be imported.
     """
     path = os.fspath(path)
     if not os.path.exists(path):
         raise FileNotFoundError(f"there is no file {path!r}.")
+    if keras3_file.is_keras3_file(path):
+        return keras3_file.load(path)
     custom_objects = {"QuantizeWrapperV2": QuantizeWrapper}
     try:
         return keras.models.load_model(path, custom_objects=custom_objects, safe_mode=True, compile=False)

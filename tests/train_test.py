@@ -162,12 +162,20 @@ def test_files_that_hold_no_network_are_refused(capsys, tmp_path, good):
         assert "is not a .keras file of a tf_keras model" in message
 
 
-def test_a_keras_3_file_is_refused_with_the_way_out(capsys, tmp_path):
+def test_a_keras_3_file_is_loaded(capsys, tmp_path):
     inputs = keras_3.Input((16, 16, 1))
     outputs = keras_3.layers.Dense(10)(keras_3.layers.Flatten()(inputs))
     keras_3.Model(inputs, outputs).save(tmp_path / "keras3.keras")
+    # What is wrong with the network is known only after it has been loaded.
     message = refused(capsys, tmp_path, f"--float_model={tmp_path / 'keras3.keras'}")
-    assert "was saved by Keras 3" in message and "import tf_keras" in message
+    assert "1 weighted layers" in message and "nothing to search" in message
+
+
+def test_a_keras_3_file_with_code_is_refused(capsys, tmp_path):
+    network = keras_3.Sequential([keras_3.Input((16, 16, 1)), keras_3.layers.Lambda(lambda t: t, name="own")])
+    network.save(tmp_path / "keras3.keras")
+    message = refused(capsys, tmp_path, f"--float_model={tmp_path / 'keras3.keras'}")
+    assert "'own' (Lambda, Keras 3)" in message and "never run from a file" in message
 
 
 @pytest.mark.parametrize("budget", ["332287", "508929"])

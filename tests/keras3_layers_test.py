@@ -1,0 +1,171 @@
+"""Layers and operators of Keras 3 one by one: equal in tf_keras, or refused with their name."""
+
+import keras
+import numpy as np
+import pytest
+from keras3_networks import SHAPE, L, assert_equal, functional
+
+from mmx_tf.canonical import UnsupportedLayerError
+from mmx_tf.keras3 import as_tf_keras
+
+ops = keras.ops
+
+LAYERS = {
+    "conv": lambda: L.Conv2D(5, (3, 2), strides=2, padding="same", activation="relu6"),
+    "dilated": lambda: L.Conv2D(4, 3, dilation_rate=2, use_bias=False, kernel_regularizer="l2"),
+    "groups": lambda: L.Conv2D(6, 3, groups=3),
+    "depthwise": lambda: L.DepthwiseConv2D(3, strides=2, depth_multiplier=2, activation="tanh"),
+    "separable": lambda: L.SeparableConv2D(5, 3, padding="same", depth_multiplier=2, activation="silu"),
+    "dense on an image": lambda: L.Dense(4, activation="softmax"),
+    "batch norm": lambda: L.BatchNormalization(epsilon=0.1, momentum=0.5),
+    "batch norm without scale": lambda: L.BatchNormalization(scale=False),
+    "relu": lambda: L.ReLU(max_value=1.5, negative_slope=0.25, threshold=0.5),
+    "relu6": lambda: L.ReLU(6),
+    "leaky relu": lambda: L.LeakyReLU(negative_slope=0.05),
+    "softmax": lambda: L.Softmax(axis=2),
+    "global average": lambda: L.GlobalAveragePooling2D(keepdims=True),
+    "global max": lambda: L.GlobalMaxPooling2D(),
+    "average": lambda: L.AveragePooling2D(3, strides=2, padding="same"),
+    "max": lambda: L.MaxPooling2D((2, 3)),
+    "padding": lambda: L.ZeroPadding2D(((0, 1), (2, 3))),
+    "flatten": lambda: L.Flatten(),
+    "reshape": lambda: L.Reshape((16, -1)),
+    "permute": lambda: L.Permute((2, 3, 1)),
+    "dropout": lambda: L.Dropout(0.4),
+    "spatial dropout": lambda: L.SpatialDropout2D(0.4),
+    "rescaling": lambda: L.Rescaling(1 / 127.5, offset=-1),
+    "rescaling by channel": lambda: L.Rescaling(np.array([1.0, 2.0, 3.0]), offset=[1, 2, 3]),
+    "normalization": lambda: L.Normalization(mean=[0.5, 1.0, 2.0], variance=[1.0, 2.0, 3.0]),
+    "layer as activation": lambda: L.Conv2D(4, 3, activation=L.ReLU(6, negative_slope=0.1)),
+    "invalid name": lambda: L.Conv2D(4, 3, name="my conv"),
+    **{
+        f"activation {name}": lambda name=name: L.Activation(name)
+        for name in (
+            *("linear", "relu", "relu6", "sigmoid", "softmax", "tanh", "elu", "selu", "gelu", "softplus"),
+            *("softsign", "exponential", "mish", "silu", "swish"),
+            *("leaky_relu", "hard_sigmoid", "hard_silu", "hard_swish"),
+        )
+    },
+}
+
+
+@pytest.mark.parametrize("case", LAYERS)
+def test_layers(case):
+    assert_equal(functional(lambda x: LAYERS[case]()(x)))
+
+
+MERGED = {
+    "add": lambda x: L.Add()([x, 2 * x, x]),
+    "subtract": lambda x: L.Subtract()([x, L.ReLU()(x)]),
+    "multiply per channel": lambda x: L.Multiply()([x, L.GlobalAveragePooling2D(keepdims=True)(x)]),
+    "average": lambda x: L.Average()([x, L.ReLU()(x)]),
+    "maximum": lambda x: L.Maximum()([x, -1 * x]),
+    "minimum": lambda x: L.Minimum()([x, -1 * x]),
+    "concatenate": lambda x: L.Concatenate(axis=1)([x, L.ReLU()(x)]),
+}
+OPERATORS = {
+    "relu": lambda x: ops.relu(x),
+    "relu6": lambda x: ops.relu6(x),
+    "relu of activations": lambda x: keras.activations.relu(x, max_value=1.0, negative_slope=0.5),
+    "leaky": lambda x: ops.leaky_relu(x, negative_slope=0.3),
+    "clip": lambda x: ops.clip(x, 0, 1.5),
+    "sigmoid": lambda x: keras.activations.sigmoid(x),
+    "hard sigmoid": lambda x: ops.hard_sigmoid(x),
+    "silu": lambda x: keras.activations.silu(x),
+    "hard silu": lambda x: ops.hard_silu(x),
+    "tanh": lambda x: ops.tanh(x),
+    "gelu": lambda x: ops.gelu(x, approximate=False),
+    "selu": lambda x: ops.selu(x),
+    "softplus": lambda x: ops.softplus(x),
+    "softmax": lambda x: ops.softmax(x, axis=1),
+    "add": lambda x: x + ops.relu(x),
+    "subtract": lambda x: x - ops.relu(x),
+    "multiply": lambda x: x * ops.mean(x, axis=(1, 2), keepdims=True),
+    "maximum": lambda x: ops.maximum(x, 0.5 * x),
+    "minimum": lambda x: ops.minimum(x, 0.5 * x),
+    "numbers": lambda x: 3.0 - (x * np.float32(2) / 127.5 - 1 + 0.25),
+    "concatenate": lambda x: ops.concatenate([x, ops.relu(x)], axis=-1),
+    "mean": lambda x: ops.mean(x, axis=(-2, 1)),
+    "max": lambda x: ops.max(x, axis=(1, 2), keepdims=True),
+    "average pool": lambda x: ops.average_pool(x, 2, strides=1, padding="same"),
+    "max pool": lambda x: ops.max_pool(x, (2, 3)),
+    "reshape": lambda x: ops.reshape(x, (-1, 16, 12)),
+    "pad": lambda x: ops.pad(x, [[0, 0], [1, 0], [2, 3], [0, 0]]),
+}
+
+
+@pytest.mark.parametrize("case", [*MERGED, *(f"operator {name}" for name in OPERATORS)])
+def test_merging_layers_and_operators(case):
+    body = MERGED.get(case) or OPERATORS[case.removeprefix("operator ")]
+    assert_equal(functional(lambda x: body(L.Conv2D(3, 1)(x))))
+
+
+def test_hard_sigmoid_has_the_formula_of_keras_3():
+    network = as_tf_keras(functional(L.Activation("hard_sigmoid"), (1, 1, 5)))
+    # relu6(x + 3) / 6; that of tf_keras would give 0.2 and 0.7 in the second and fourth place.
+    result = network(np.array([-4, -1.5, 0, 1, 3], "float32").reshape(1, 1, 1, 5))
+    np.testing.assert_allclose(np.ravel(result), [0, 0.25, 0.5, 2 / 3, 1], atol=1e-6)
+
+
+class Custom(L.Layer):
+    def call(self, x):
+        return x
+
+
+class ReLU(L.ReLU):
+    pass
+
+
+def with_lora(x):
+    dense = L.Dense(4, name="bad")
+    x = dense(x)
+    dense.enable_lora(2)
+    return x
+
+
+def with_own_weight(x):
+    dense = L.Dense(4, name="bad")
+    x = dense(x)
+    dense._tracker.unlock()
+    dense.add_weight(shape=(7,), name="own")
+    return x
+
+
+def quantized(x):
+    dense = L.Dense(4, name="bad")
+    x = dense(x)
+    dense.quantize("int8")
+    return x
+
+
+REFUSED = {
+    "lacking layer": (lambda x: L.LayerNormalization(name="bad")(x), "LayerNormalization", "Conv2D"),
+    "custom layer": (lambda x: Custom(name="bad")(x), "Custom", "Conv2D"),
+    "impostor": (lambda x: ReLU(name="bad")(x), "ReLU", "Conv2D"),
+    "own activation": (lambda x: L.Conv2D(2, 1, activation=np.tanh, name="bad")(x), "tanh", "hard_silu"),
+    "other formula": (lambda x: L.Activation(ops.gelu, name="bad")(x), "gelu", "hard_silu"),
+    "renorm": (lambda x: L.BatchNormalization(renorm=True, name="bad")(x), "renorm=True", "Build it without"),
+    "lora": (with_lora, "lora_rank=2", "Build it without"),
+    "quantized": (quantized, "quantization_config=Int8QuantizationConfig", "Build it without"),
+    "weights in an activation": (
+        lambda x: L.Dense(4, activation=L.Dense(5), name="bad")(x),
+        "activation 'Dense'",
+        "LeakyReLU",
+    ),
+    "weights of one's own": (with_own_weight, "[(3, 4), (4,), (7,)]", "[(3, 4), (4,)]"),
+    "other operation": (lambda x: ops.sqrt(x), "Sqrt", "Concatenate"),
+    "mean of one axis": (lambda x: ops.mean(x, axis=1), "Mean", "Build the network with layers"),
+    "unlike ranks": (lambda x: x + ops.mean(x, axis=(1, 2)), "Add", "Build the network with layers"),
+    "approximate gelu": (lambda x: ops.gelu(x), "Gelu", "Build the network with layers"),
+    "reshape of the batch": (lambda x: ops.reshape(x, (-1, 3)), "Reshape", "Build the network with layers"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_has_no_equal_is_refused_with_its_name(case):
+    body, named, advice = REFUSED[case]
+    with pytest.raises(UnsupportedLayerError) as error:
+        as_tf_keras(functional(body))
+    assert named in str(error.value) and advice in str(error.value)
+    assert error.value.layer_name in str(error.value)
+    assert error.value.layer_name == "bad" or body(keras.Input(SHAPE)).name != "bad"
