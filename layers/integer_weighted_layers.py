@@ -22,18 +22,25 @@ from layers.integer_layers import IntegerLayer, register
 STORAGES = {"int8": (-127, 127), "int4": (-8, 7)}
 
 
+def finer_factor(bits):
+    """k = 127 // (2^(bits-1) - 1), the largest factor by which `bits`-bit codes fit int8.
+
+    ValueError for bits outside 2..8.
+    """
+    if bits not in range(2, 9):
+        raise ValueError(f"bits is {bits!r}; weights have 2..8 bits.")
+    return HIGHEST // (2 ** (bits - 1) - 1)
+
+
 def finer_codes(codes, scales, *, bits):
-    """(codes * k, float32 scales / k), k = 127 // (2^(bits-1) - 1): the same weights on a k times finer grid.
+    """(codes * k, float32 scales / k), k = `finer_factor(bits)`: the same weights on a k times finer grid.
 
     `codes`: int array in +-(2^(bits-1) - 1); `scales`: float array. ValueError for bits outside 2..8 or
     larger codes.
     """
-    if bits not in range(2, 9):
-        raise ValueError(f"bits is {bits!r}; weights have 2..8 bits.")
-    highest = 2 ** (bits - 1) - 1
+    k, highest = finer_factor(bits), 2 ** (bits - 1) - 1
     if np.max(np.abs(codes), initial=0) > highest:
         raise ValueError(f"a code is {int(np.max(np.abs(codes)))}; {bits}-bit weights allow +-{highest}.")
-    k = 127 // highest
     return np.asarray(codes, np.int8) * np.int8(k), np.asarray(scales, np.float32) / np.float32(k)
 
 

@@ -29,6 +29,7 @@ from mmx_tf.bit_selection import BitSelection  # noqa: E402
 from mmx_tf.bops import count_bops  # noqa: E402
 from mmx_tf.convert import convert  # noqa: E402
 from mmx_tf.fold import fold  # noqa: E402
+from mmx_tf.folded_training import fold_for_training  # noqa: E402
 from mmx_tf.rebuild import rebuild  # noqa: E402
 from mmx_tf.saving import load_model  # noqa: E402
 from mmx_tf.search import SearchModel  # noqa: E402
@@ -43,6 +44,7 @@ __all__ = [
     "count_bops",
     "data",
     "fold",
+    "fold_for_training",
     "load_model",
     "models",
     "rebuild",

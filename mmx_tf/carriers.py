@@ -27,7 +27,7 @@ FUSING = (*canonical.WEIGHTED, "BatchNormalization", "Add", "Multiply", "Rescali
 
 def is_quantizer(layer) -> bool:
     """Whether a layer is an activation quantizer of any kind."""
-    return isinstance(layer, (ActivationQuantizer, MultiBranchQuantizer, PixelQuantizer))
+    return isinstance(layer, (ActivationQuantizer, MultiBranchQuantizer, PixelQuantizer, GateQuantizer))
 
 
 def is_fusable_activation(layer) -> bool:

@@ -40,13 +40,14 @@ def fold(fixed: keras.Model, *, weight_storage: str = "int8") -> keras.Model:
     return _folded(fixed, weight_storage, calibrated=True)
 
 
-def check_foldable(fixed: keras.Model) -> None:
+def check_foldable(fixed: keras.Model, *, weight_storage: str = "int8") -> None:
     """Checks that a network can be folded, before it has been trained or has seen an image.
 
     Raises:
       FoldError: for a layer that has no integer form.
+      ValueError: as for `fold`.
     """
-    _folded(fixed, "int8", calibrated=False)
+    _folded(fixed, weight_storage, calibrated=False)
 
 
 def _folded(fixed, weight_storage, *, calibrated):

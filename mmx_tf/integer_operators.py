@@ -22,7 +22,8 @@ from layers.integer_shape_layers import (
 )
 from layers.integer_weighted_layers import IntegerAffine
 from mmx_tf import canonical, carriers
-from mmx_tf.folded_weights import affine_weights, batch_norm_affine
+from mmx_tf.folded_bias import batch_norm_affine
+from mmx_tf.folded_weights import affine_weights
 from mmx_tf.integer_values import Codes, FoldError, Pending, codes_of, image, name_of, on_same_grid
 
 

@@ -72,6 +72,11 @@ class Recipe:
         group="training",
     )
     train_epochs: int = _flag(10, "Epochs of weight training at the selected bits.")
+    folded_epochs: int = _flag(
+        0,
+        "The last of --train_epochs that are trained on the folded graph: batch-norm statistics frozen, "
+        "biases rounded as in the file.",
+    )
     learning_rate: float = _flag(0.04, "Peak learning rate of weight training (warm-up, then cosine).")
     warmup_epochs: float = _flag(0.0, "Epochs of linear warm-up in weight training.")
     weight_decay: float = _flag(1e-5, "L2 decay of kernels (not of batch norm, biases, step sizes, alpha).")

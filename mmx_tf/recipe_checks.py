@@ -122,6 +122,9 @@ def check(recipe: "Recipe") -> None:
     for name in ABOVE_ZERO:
         if not 0 < getattr(recipe, name) < float("inf"):
             _refuse(name, getattr(recipe, name), "any finite number above 0")
+    if not 0 <= recipe.folded_epochs <= recipe.train_epochs:
+        allowed = f"0 to {recipe.train_epochs}, the number of --train_epochs"
+        _refuse("folded_epochs", recipe.folded_epochs, allowed, " They are the last of these epochs.")
     if not 0 <= recipe.momentum < 1:
         _refuse("momentum", recipe.momentum, "0 or more, below 1")
     _check_budget(recipe)

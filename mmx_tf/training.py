@@ -11,6 +11,7 @@ from layers.lsq import STEP_SIZE_FLOOR
 from mmx_tf.checkpoints import EpochCheckpoint
 from mmx_tf.data import ImageData
 from mmx_tf.float_model import gives_probabilities
+from mmx_tf.folded_training import fold_for_training
 from mmx_tf.recipe import Recipe
 from mmx_tf.search import SearchModel
 from mmx_tf.tracing import build_before_tracing
@@ -55,7 +56,10 @@ def train_search(workdir: Workdir, recipe: Recipe, data: ImageData, search: Sear
 
 
 def train_fixed(workdir: Workdir, recipe: Recipe, data: ImageData, fixed: keras.Model) -> None:
-    """Fine-tunes weights and step sizes at the selected bits for --train_epochs."""
+    """Fine-tunes weights and step sizes at the selected bits for --train_epochs.
+
+    The last --folded_epochs of them are on the folded graph, with the same variables, optimizer and schedule.
+    """
     dataset, steps = _train_data(recipe, data)
     schedule = cosine_schedule(
         recipe.learning_rate,
@@ -64,7 +68,13 @@ def train_fixed(workdir: Workdir, recipe: Recipe, data: ImageData, fixed: keras.
     )
     _compile(fixed, _sgd(recipe, fixed, schedule))
     evaluation = data.evaluation(batch_size=recipe.batch_size, limit=recipe.eval_images)
-    _fit(workdir, "train", fixed, dataset, epochs=recipe.train_epochs, validation_data=evaluation)
+    epochs = recipe.train_epochs - recipe.folded_epochs
+    _fit(workdir, "train", fixed, dataset, epochs=epochs, validation_data=evaluation)
+    if recipe.folded_epochs:
+        folded_graph = fold_for_training(fixed, weight_storage=recipe.weight_storage)
+        _compile(folded_graph, fixed.optimizer)
+        options = {"epochs": recipe.train_epochs, "folded_graph": folded_graph}
+        _fit(workdir, "train", fixed, dataset, validation_data=evaluation, **options)
     for name in collapsed_quantizers(fixed):
         logging.warning(
             "the step size of %s has collapsed to its floor, so that layer sees next to nothing; train again "
@@ -134,15 +144,20 @@ def _compile(model, optimizer):
     model.optimizer.build(model.trainable_variables)
 
 
-def _fit(workdir: Workdir, phase: str, model, dataset, *, epochs: int, step_logs=(), **kwargs):
+def _fit(
+    workdir: Workdir, phase: str, model, dataset, *, epochs: int, step_logs=(), folded_graph=None, **kwargs
+):
+    # A folded graph shares the model's variables and is fitted in its place; checkpoints are the model's.
     checkpoint = EpochCheckpoint(workdir.path("checkpoints", phase), model, step_logs=step_logs)
     done = checkpoint.restore()
     if done >= epochs:
         return
-    logging.info("%s: epochs %d to %d", phase, done + 1, epochs)
-    build_before_tracing(model, dataset)
+    place = " on the folded graph" if folded_graph else ""
+    logging.info("%s: epochs %d to %d%s", phase, done + 1, epochs, place)
+    fitted = folded_graph or model
+    build_before_tracing(fitted, dataset)
     board = keras.callbacks.TensorBoard(workdir.path("logs", phase), write_graph=False)
-    model.fit(
+    fitted.fit(
         dataset,
         epochs=epochs,
         initial_epoch=done,

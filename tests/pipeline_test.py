@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import json
 import re
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from absl import logging as absl_logging
 from networks import fine_tuned, pretrained
 
@@ -319,6 +321,54 @@ def test_a_run_killed_after_selection_resumes_there(finished, metrics, killed_af
     same = METRICS - {"seconds"}
     assert {key: resumed[key] for key in same} == {key: metrics[key] for key in same}
     assert (copy / "model.tflite").read_bytes() == (workdir / "model.tflite").read_bytes()
+
+
+def values_at(workdir, epoch) -> dict:
+    """Name -> value of the checkpoint of weight training after an epoch."""
+    reader = tf.train.load_checkpoint(str(workdir / "checkpoints" / "train" / f"ckpt-{epoch}"))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+def test_the_last_epochs_can_be_on_the_folded_graph_and_resume_there(killed_after_selection, said):
+    recipe, workdir = killed_after_selection
+    # Frozen statistics bear no large learning rate, and 8 steps of a schedule do not make it small.
+    recipe = dataclasses.replace(recipe, folded_epochs=1, learning_rate=0.005)
+    (workdir / "run.flags").write_text(recipe.to_flagfile())
+    metrics = run(recipe)
+    epochs = ["train: epochs 1 to 1", "train: epochs 2 to 2 on the folded graph"]
+    assert [line for line in said if line.startswith("train: epochs")] == epochs
+    # One phase: its curves, its checkpoints and the optimizer's steps go on.
+    curves = json.loads((workdir / "checkpoints" / "train" / "curves-2.json").read_text())["epochs"]
+    assert {name: len(values) for name, values in curves.items()} == dict.fromkeys(
+        ("loss", "accuracy", "val_loss", "val_accuracy"), 2
+    )
+    first, second = values_at(workdir, 1), values_at(workdir, 2)
+    assert first.keys() == second.keys()
+    statistics = [name for name in first if "/moving_" in name and name.startswith("model/")]
+    assert len(statistics) == 4
+    changed = {name for name in first if not np.array_equal(first[name], second[name])}
+    assert changed.isdisjoint(statistics)
+    assert {name for name in first if re.search("/(gamma|beta|kernel|step_size)/", name)} <= changed
+    (steps,) = {int(second[name]) for name in second if "/_iterations/" in name}
+    assert steps == 2 * 4
+    # The accuracy of the last epoch is that of the graph it trained, which is the folded network's.
+    assert curves["val_accuracy"][-1] == pytest.approx(metrics["folded_top1"], abs=1.01 / EVAL_IMAGES)
+    assert metrics["code_disagreement"] == 0.0
+    assert "<td>folded_epochs</td>" in (workdir / "report.html").read_text().replace(' class="text"', "")
+
+    for name in ("fixed_model.keras", "model.tflite", "metrics.json", "report.html"):
+        (workdir / name).unlink()
+    folder = workdir / "checkpoints" / "train"
+    for path in [folder / "curves-2.json", *folder.glob("ckpt-2.*")]:
+        path.unlink()
+    (folder / "checkpoint").write_text('model_checkpoint_path: "ckpt-1"\n')
+    said.clear()
+    resumed = run(recipe)
+    assert [line for line in said if line.startswith("train: epochs")] == epochs[1:]
+    again = values_at(workdir, 2)
+    assert all(np.array_equal(again[name], first[name]) for name in statistics)
+    assert {int(again[name]) for name in again if "/_iterations/" in name} == {steps}
+    assert resumed["code_disagreement"] == 0.0
 
 
 def test_the_file_can_be_verified_again_by_command(finished, metrics):

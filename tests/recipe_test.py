@@ -65,6 +65,12 @@ def test_defaults():
     assert plain.target_bops == 0
 
 
+def test_all_epochs_of_weight_training_may_be_on_the_folded_graph():
+    assert recipe().folded_epochs == 0
+    recipe("--train_epochs=3", "--folded_epochs=3").validate()
+    assert "--folded_epochs=4" in refusal("--train_epochs=3", "--folded_epochs=4")
+
+
 def test_a_bops_budget_leaves_the_average_unset():
     bops = recipe("--target_bops=5.3G")
     bops.validate()
@@ -141,6 +147,8 @@ def test_candidate_bits_must_be_distinct_integers_from_2_to_8(bits):
         ("--eval_images=-2", "0 or more"),
         ("--select_epochs=1", "2 or more"),
         ("--train_epochs=0", "1 or more"),
+        ("--folded_epochs=-1", "0 to 10, the number of --train_epochs"),
+        ("--folded_epochs=11", "0 to 10, the number of --train_epochs"),
         ("--warmup_epochs=-0.5", "0 or more"),
         ("--weight_decay=-1", "0 to 1"),
         ("--weight_decay=nan", "0 to 1"),
