@@ -23,7 +23,7 @@ import tf_keras as keras
 
 import mmx_tf
 from export.atomic import write_atomically
-from layers.integer_weighted_layers import STORAGES
+from layers.weight_storage import STORAGES
 from mmx_tf import graph
 from mmx_tf.float_model import gives_probabilities
 from mmx_tf.tracing import build_before_tracing

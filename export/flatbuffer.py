@@ -29,14 +29,21 @@ def quantization(scales, zero_points, *, axis=None):
     return parameters
 
 
-def pack_int4(codes):
-    """Int codes in -8..7, flattened -> bytes: two codes per byte, the first in the low nibble, 0 padding."""
+def packed(codes, *, bits):
+    """Int codes, flattened -> bytes: 8 // bits codes per byte, the first in the lowest bits, 0 padding.
+
+    bits: 4 or 2, for codes in -8..7 or -2..1; ValueError for codes outside.
+    """
     flat = np.asarray(codes).reshape(-1)
-    if flat.min(initial=0) < -8 or flat.max(initial=0) > 7:
-        raise ValueError(f"codes span {flat.min()}..{flat.max()}; int4 holds -8..7. Store them as int8.")
-    nibbles = (flat.astype(np.int8).view(np.uint8) & 0xF).astype(np.uint8)
-    nibbles = np.append(nibbles, np.zeros(nibbles.size % 2, np.uint8))
-    return (nibbles[0::2] | (nibbles[1::2] << 4)).tobytes()
+    low, high = -(1 << bits - 1), (1 << bits - 1) - 1
+    if flat.min(initial=0) < low or flat.max(initial=0) > high:
+        raise ValueError(
+            f"codes span {flat.min()}..{flat.max()}; int{bits} holds {low}..{high}. Store as int8."
+        )
+    count = 8 // bits
+    fields = (flat.astype(np.int8).view(np.uint8) & (1 << bits) - 1).astype(np.uint8)
+    fields = np.append(fields, np.zeros(-fields.size % count, np.uint8)).reshape(-1, count)
+    return np.bitwise_or.reduce(fields << (bits * np.arange(count, dtype=np.uint8)), axis=1).tobytes()
 
 
 class _Builder(flatbuffers.Builder):

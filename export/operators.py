@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from export.flatbuffer import GraphWriter, pack_int4, quantization
+from export.flatbuffer import GraphWriter, packed, quantization
 from layers import gates, integer_layers, integer_shape_layers, integer_weighted_layers
+from layers.weight_storage import row_length
 
 Builtin, TensorType = schema.BuiltinOperator, schema.TensorType
 ACTIVATIONS = {
@@ -30,9 +31,10 @@ class Context:
     shapes: dict
 
     def constant(self, name, values, dtype, **kwargs):
-        """Add a constant from an int array -> tensor index. dtype: INT4, INT8, INT32."""
-        numpy_type = {TensorType.INT8: np.int8, TensorType.INT32: np.int32, TensorType.INT4: None}[dtype]
-        data = pack_int4(values) if numpy_type is None else np.ascontiguousarray(values, numpy_type).tobytes()
+        """Add a constant from an int array -> tensor index. dtype: INT2, INT4, INT8, INT32."""
+        bits = {TensorType.INT2: 2, TensorType.INT4: 4}.get(dtype)
+        numpy_type = np.int32 if dtype == TensorType.INT32 else np.int8
+        data = packed(values, bits=bits) if bits else np.ascontiguousarray(values, numpy_type).tobytes()
         return self.writer.tensor(name, np.shape(values), dtype, data=data, **kwargs)
 
     def codes(self, layer, *, name=None, unsigned=False):
@@ -54,7 +56,7 @@ class Context:
         scales = layer.weight_scales.numpy()
         bias_scales = np.float32(layer.input_grid.scale) * scales
         zeros = np.zeros(len(scales), np.int64)
-        dtype = TensorType.INT4 if layer.weight_storage == "int4" else TensorType.INT8
+        dtype = getattr(TensorType, layer.container.upper())
         weight_grid = quantization(scales, zeros, axis=axis)
         bias_grid = quantization(bias_scales, zeros)
         bias = layer.bias_codes.numpy()
@@ -73,10 +75,13 @@ def _window_options(options, layer):
 
 
 def _conv(context, layer, inputs, output):
+    if layer.container != "int8" and row_length(layer.weight_shape, strides=layer.strides):
+        _matrix_product(context, layer, inputs, output, layer.weight_codes.numpy()[0, 0], per_channel=True)
+        return
     codes = layer.weight_codes.numpy().transpose(3, 0, 1, 2)
     constants = context.weights(layer, codes, axis=0)
     options = _window_options(schema.Conv2DOptionsT(), layer)
-    version = 7 if layer.weight_storage == "int4" else 3
+    version = 7 if layer.container == "int4" else 3
     context.writer.operator(Builtin.CONV_2D, inputs + constants, [output], options=options, version=version)
 
 
@@ -86,18 +91,25 @@ def _depthwise(context, layer, inputs, output):
     constants = context.weights(layer, codes, axis=3)
     options = _window_options(schema.DepthwiseConv2DOptionsT(), layer)
     options.depthMultiplier = multiplier
-    version = 7 if layer.weight_storage == "int4" else 3
+    version = 7 if layer.container == "int4" else 3
     context.writer.operator(
         Builtin.DEPTHWISE_CONV_2D, inputs + constants, [output], options=options, version=version
     )
 
 
 def _dense(context, layer, inputs, output):
-    axis = 0 if layer.per_channel else None
-    constants = context.weights(layer, layer.weight_codes.numpy().T, axis=axis)
+    codes, per_channel = layer.weight_codes.numpy(), layer.per_channel
+    _matrix_product(context, layer, inputs, output, codes, per_channel=per_channel)
+
+
+def _matrix_product(context, layer, inputs, output, codes, *, per_channel):
+    """`codes` [in, out] times the last axis of the input."""
+    constants = context.weights(layer, codes.T, axis=0 if per_channel else None)
     options = schema.FullyConnectedOptionsT()
     options.fusedActivationFunction = ACTIVATIONS[layer.activation]
-    version = 12 if layer.per_channel else 7 if layer.weight_storage == "int4" else 4
+    options.keepNumDims = len(context.shapes[layer.name]) > 1
+    by_container = {"int8": 12 if per_channel else 4, "int4": 12 if per_channel else 7, "int2": 14}
+    version = by_container[layer.container]
     context.writer.operator(
         Builtin.FULLY_CONNECTED, inputs + constants, [output], options=options, version=version
     )

@@ -14,21 +14,17 @@ from export.borders import INPUT_TYPES, OUTPUT_TYPES, check_outputs, write_input
 from export.flatbuffer import GraphWriter
 from export.operators import WRITERS, Context
 from layers.integer_layers import Dequantize, QuantizeInput
-from layers.integer_weighted_layers import STORAGES, WeightedLayer
 from layers.pixel_quantizer import QuantizePixels
 
 TensorType = schema.TensorType
 
 
-def convert(folded, *, weight_storage="int8", input_type="uint8", output_type="int8", metadata=None):
+def convert(folded, *, input_type="uint8", output_type="int8", metadata=None):
     """The bytes of the .tflite that computes the same codes as `folded` under LiteRT's XNNPACK delegate.
 
     Args:
       folded: a functional tf_keras model of integer layers, with `QuantizeInput` after each input (or after
         the image's rescaling, which then stays in front of the file); a `Dequantize` may end it.
-      weight_storage: "int8" or "int4"; must be the storage that the model was folded for, because bias codes
-        depend on it. XNNPACK on x86 takes no operator with int4 weights: the file is smaller but slower, and
-        the builtin kernels round twice, so that some codes differ from the folded model's by one.
       input_type: "int8": the input tensor holds the codes of `QuantizeInput`. "uint8": the same codes plus
         128, with one exact QUANTIZE in front. "float32": a QUANTIZE of the float image in front.
       output_type: "int8": the logits' codes. "float32": a DEQUANTIZE of them at the end. "class": two
@@ -43,10 +39,8 @@ def convert(folded, *, weight_storage="int8", input_type="uint8", output_type="i
     model folded for the other storage, a layer that is used twice, or outputs that are not what `output_type`
     needs.
     """
-    _check_option("weight_storage", weight_storage, sorted(STORAGES))
     _check_option("input_type", input_type, INPUT_TYPES)
     _check_option("output_type", output_type, OUTPUT_TYPES)
-    _check_storage(folded, weight_storage)
     check_outputs(folded, output_type)
     writer = GraphWriter()
     nodes = _nodes(folded)
@@ -98,17 +92,6 @@ def convert(folded, *, weight_storage="int8", input_type="uint8", output_type="i
 def _check_option(name, value, allowed):
     if value not in allowed:
         raise ValueError(f"{name} is {value!r}; use one of {', '.join(map(repr, allowed))}.")
-
-
-def _check_storage(folded, weight_storage):
-    stored = {layer.weight_storage for layer in folded.layers if isinstance(layer, WeightedLayer)}
-    # First and last layers have 8-bit weights whatever the storage of the others is.
-    actual = "int4" if "int4" in stored else "int8"
-    if stored and actual != weight_storage:
-        raise ValueError(
-            f"weight_storage is {weight_storage!r}, but the model was folded for {actual!r}. "
-            f"Fold it again with weight_storage={weight_storage!r}."
-        )
 
 
 def _in_front_of_the_file(folded, nodes):

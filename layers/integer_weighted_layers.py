@@ -1,7 +1,7 @@
 """Integer convolution, depthwise convolution and dense: int8 weights, int32 bias, exact accumulators.
 
 A layer holds exactly what the file will hold: *stored* weight codes and their float32 scales, bias codes on
-the grid s_in * s_w[c]. How weights are stored is therefore decided when the layer is made (`weight_storage`),
+the grid s_in * s_w[c]. How weights are stored is therefore decided when the layer is made (`container`),
 not at export.
 
 b-bit weights gain from `finer_codes`: codes times k at scale / k are the same values, but the bias grid and
@@ -18,8 +18,7 @@ import tensorflow as tf
 from layers import integer_ops
 from layers.grid import HIGHEST, LOWEST
 from layers.integer_layers import IntegerLayer, register
-
-STORAGES = {"int8": (-127, 127), "int4": (-8, 7)}
+from layers.weight_storage import CONTAINERS
 
 
 def finer_factor(bits):
@@ -53,7 +52,7 @@ class WeightedLayer(IntegerLayer):
       weight_scales: float32, one per output channel (a dense layer may have a single one).
       bias_codes: int32, one per output channel, on the grid s_in * s_w.
       activation: fused activation, "linear", "relu" or "relu6".
-      weight_storage: "int8" or "int4" (codes in -8..7, two per byte).
+      container: of the weights, one of `weight_storage.CONTAINERS`.
       activation_bits, weight_bits: the widths that input and weights were trained at; they do not change the
         arithmetic, the file records them.
 
@@ -70,7 +69,7 @@ class WeightedLayer(IntegerLayer):
         weight_scales=None,
         bias_codes=None,
         activation="linear",
-        weight_storage="int8",
+        container="int8",
         weight_shape=None,
         accumulation=None,
         code_factor=1,
@@ -80,10 +79,10 @@ class WeightedLayer(IntegerLayer):
     ):
         super().__init__(**kwargs)
         self.activation = activation
-        self.weight_storage = weight_storage
+        self.container = container
         self.bounds = integer_ops.activation_bounds(activation, self.output_grid)
-        if weight_storage not in STORAGES:
-            raise ValueError(f"weight_storage is {weight_storage!r}; use one of {sorted(STORAGES)}.")
+        if container not in CONTAINERS:
+            raise ValueError(f"container is {container!r}; use one of {', '.join(CONTAINERS)}.")
         self.weight_shape = tuple(np.shape(weight_codes)) if weight_codes is not None else tuple(weight_shape)
         self.accumulation, self.code_factor = accumulation, code_factor
         self.activation_bits, self.weight_bits = int(activation_bits), int(weight_bits)
@@ -119,11 +118,11 @@ class WeightedLayer(IntegerLayer):
         ):
             if value.shape != shape:
                 raise ValueError(f"{self.name}: {what} has shape {value.shape}; it must be {shape}.")
-        low, high = STORAGES[self.weight_storage]
+        low, high = CONTAINERS[self.container]
         if codes.min(initial=0) < low or codes.max(initial=0) > high or np.any(codes != np.rint(codes)):
             raise ValueError(
                 f"{self.name}: weight codes span {codes.min()}..{codes.max()}; "
-                f"{self.weight_storage} storage allows the integers {low}..{high}."
+                f"an {self.container} container allows the integers {low}..{high}."
             )
         codes = codes.astype(np.int64)
         self.accumulation, self.code_factor = self._plan(codes, bias.astype(np.int64))
@@ -169,7 +168,7 @@ class WeightedLayer(IntegerLayer):
         return {
             **super().get_config(),
             "activation": self.activation,
-            "weight_storage": self.weight_storage,
+            "container": self.container,
             "weight_shape": list(self.weight_shape),
             "accumulation": self.accumulation,
             "code_factor": self.code_factor,

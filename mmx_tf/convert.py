@@ -10,8 +10,15 @@ from collections.abc import Sequence
 import tf_keras as keras
 
 from export import tflite
-from layers.integer_weighted_layers import IntegerAffine, IntegerConv2D, IntegerDense, WeightedLayer
+from layers.integer_weighted_layers import (
+    IntegerAffine,
+    IntegerConv2D,
+    IntegerDense,
+    IntegerDepthwiseConv2D,
+    WeightedLayer,
+)
 from layers.quantize_configs import QuantizeWrapper
+from layers.weight_storage import STORAGES, check_storage, container_of, row_length
 from mmx_tf.fold import fold
 from mmx_tf.version import VERSION
 
@@ -35,8 +42,8 @@ def convert(
 
     Args:
       model: a network made by `fold`, or one made by `rebuild`, which is folded first.
-      weight_storage: "int8", or "int4" (two codes a byte; XNNPACK on x86 does not take such layers). A
-        folded model must have been folded for the same storage.
+      weight_storage: "int8", "int4_xnnpack" or "int4" (see `fold`). A folded model must have been folded for
+        the same storage.
       input_type: "uint8", "int8" or "float32". The integer inputs hold the image's codes; scale and zero
         point are in the file's input tensor.
       output_type: "int8" logits codes, "float32" logits, or "class": two outputs, the index `class` (int32
@@ -53,31 +60,54 @@ def convert(
     """
     if any(isinstance(layer, QuantizeWrapper) for layer in getattr(model, "layers", ())):
         model = fold(model, weight_storage=weight_storage)
-    elif not any(isinstance(layer, WeightedLayer) for layer in getattr(model, "layers", ())):
+    check_storage(weight_storage)
+    if not any(isinstance(layer, WeightedLayer) for layer in getattr(model, "layers", ())):
         raise ValueError(
             f"convert takes a network made by mmx_tf.fold or mmx_tf.rebuild; {type(model).__name__} "
             f"{getattr(model, 'name', '')!r} is none."
         )
+    _check_folded_for(model, weight_storage)
     if labels is not None and len(labels) != model.output_shape[-1]:
         raise ValueError(f"{len(labels)} labels are given for {model.output_shape[-1]} classes.")
     described = describe(model) | {"target_bops": target_bops, "labels": labels and list(labels)}
     document = {key: value for key, value in described.items() if value is not None}
     return tflite.convert(
         model,
-        weight_storage=weight_storage,
         input_type=input_type,
         output_type=output_type,
         metadata={METADATA_NAME: json.dumps(document).encode()},
     )
 
 
-def describe(folded: keras.Model) -> dict:
-    """What the metadata buffer says of a folded network: the bits of every weighted layer, and the BOPs."""
-    weighted = [
+def _check_folded_for(folded, weight_storage) -> None:
+    # Weights of affine maps, and of first and last layers, are int8 in every storage.
+    fitting = [
+        storage for storage in STORAGES if all(_container_in(layer, storage) for layer in _weighted(folded))
+    ]
+    if weight_storage not in fitting:
+        raise ValueError(
+            f"weight_storage is {weight_storage!r}, but the model was folded for {fitting[0]!r}. "
+            f"Fold it again with weight_storage={weight_storage!r}."
+        )
+
+
+def _container_in(layer, weight_storage) -> bool:
+    depthwise = isinstance(layer, IntegerDepthwiseConv2D)
+    row = row_length(layer.weight_shape, strides=getattr(layer, "strides", (1, 1)), depthwise=depthwise)
+    return layer.container == container_of(weight_storage, bits=layer.weight_bits, row=row)
+
+
+def _weighted(folded) -> list[WeightedLayer]:
+    return [
         layer
         for layer in folded.layers
         if isinstance(layer, WeightedLayer) and not isinstance(layer, IntegerAffine)
     ]
+
+
+def describe(folded: keras.Model) -> dict:
+    """What the metadata buffer says of a folded network: the bits of every weighted layer, and the BOPs."""
+    weighted = _weighted(folded)
     return {
         "schema": 1,
         "version": VERSION,

@@ -11,8 +11,8 @@ import tensorflow as tf
 import tf_keras as keras
 
 from layers.integer_layers import Dequantize
-from layers.integer_weighted_layers import STORAGES
 from layers.quantize_configs import QuantizeWrapper
+from layers.weight_storage import check_storage
 from mmx_tf import graph
 from mmx_tf.integer_graph import IntegerGraph
 from mmx_tf.integer_values import Codes, FoldError, image, name_of
@@ -26,8 +26,10 @@ def fold(fixed: keras.Model, *, weight_storage: str = "int8") -> keras.Model:
     Args:
       fixed: a network made by `rebuild` (or loaded from its .keras file), with carriers and quantized
         weights.
-      weight_storage: "int8" stores b-bit weight codes k times finer (see `finer_codes`); "int4" stores codes
-        that fit in 4 bits as they are, two per byte. Bias grids differ, so it is decided here.
+      weight_storage: "int8" stores b-bit weight codes k times finer (see `finer_codes`). "int4_xnnpack" packs
+        codes of at most 4 bits, two or four per byte, where XNNPACK takes them: dense layers and pointwise
+        convolutions. "int4" packs those of every layer, also where the slower kernels compute with them. Bias
+        grids differ, so it is decided here.
 
     Returns:
       A functional tf_keras model from float images to dequantized float32 logits. A final softmax is left
@@ -56,8 +58,7 @@ def _folded(fixed, weight_storage, *, calibrated):
             f"fold takes a network made by mmx_tf.rebuild with quantized weights; {type(fixed).__name__} "
             f"{getattr(fixed, 'name', '')!r} is none. Call rebuild(search, search.bit_selection()) first."
         )
-    if weight_storage not in STORAGES:
-        raise ValueError(f"weight_storage is {weight_storage!r}; use one of {', '.join(sorted(STORAGES))}.")
+    check_storage(weight_storage)
     last_layers = {tensor.node.layer.name for tensor in fixed.outputs}
     folder = IntegerGraph(weight_storage, last_layers=last_layers, calibrated=calibrated)
     inputs = keras.Input(fixed.input_shape[1:], name=fixed.inputs[0].node.layer.name)

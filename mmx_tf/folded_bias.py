@@ -20,6 +20,7 @@ import tf_keras as keras
 
 from layers.integer_weighted_layers import finer_factor
 from layers.quantize_configs import QuantizeWrapper
+from layers.weight_storage import container_of, row_length
 
 LARGEST_BIAS_CODE = 2**30
 SMALLEST_SCALE = 1e-30
@@ -65,7 +66,7 @@ def weighted_bias(
       wrapper: tfmot wrapper with an `LsqWeightConfig`.
       batch_norm: the batch norm on the layer's output, or None.
       input_scale: float32 scalar, the scale of the layer's input codes.
-      weight_storage: "int8" or "int4" (see `stored_as`).
+      weight_storage: one of `layers.weight_storage.STORAGES`.
     """
     layer, config = wrapper.layer, wrapper.quantize_config
     kernel_shape, steps = config.kernel.shape, config.quantizer.step_size
@@ -78,7 +79,7 @@ def weighted_bias(
     scales = tf.reshape(_float64(steps), [-1])
     if batch_norm is not None or not isinstance(layer, keras.layers.Dense):
         scales = scales * tf.abs(factor)
-    finer = stored_as(weight_storage, bits=config.bits) == "int8"
+    finer = container(wrapper, weight_storage) == "int8"
     return _folded_bias(factor, bias, scales, input_scale, finer_factor(config.bits) if finer else 1)
 
 
@@ -93,9 +94,12 @@ def affine_bias(factor, bias, input_scale) -> FoldedBias:
     return _folded_bias(factor, bias, tf.abs(factor) / AFFINE_CODE, input_scale, 1)
 
 
-def stored_as(weight_storage: str, *, bits: int) -> str:
-    """How weights of `bits` bits are stored: int4 applies to layers of at most 4 bits."""
-    return "int4" if weight_storage == "int4" and bits <= 4 else "int8"
+def container(wrapper: QuantizeWrapper, weight_storage: str) -> str:
+    """The container of a quantized layer's weights (see `layers.weight_storage`)."""
+    layer, config = wrapper.layer, wrapper.quantize_config
+    depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+    row = row_length(config.kernel.shape, strides=getattr(layer, "strides", (1, 1)), depthwise=depthwise)
+    return container_of(weight_storage, bits=config.bits, row=row)
 
 
 def _folded_bias(factor, bias, scales, input_scale, finer) -> FoldedBias:

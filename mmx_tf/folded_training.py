@@ -28,7 +28,7 @@ def fold_for_training(fixed: keras.Model, *, weight_storage: str = "int8") -> ke
 
     Args:
       fixed: a network made by `rebuild`. Its batch-norm statistics are frozen in the new network only.
-      weight_storage: "int8" or "int4", as `fold` will be given it: the bias grids differ.
+      weight_storage: "int8", "int4_xnnpack" or "int4", as `fold` will be given it: the bias grids differ.
 
     Returns:
       A functional tf_keras model with the input, the outputs and the variables of `fixed`. In inference its

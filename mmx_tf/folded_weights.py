@@ -8,7 +8,7 @@ import tf_keras as keras
 from layers.grid import Grid
 from layers.integer_weighted_layers import finer_codes
 from layers.quantize_configs import QuantizeWrapper
-from mmx_tf.folded_bias import AFFINE_CODE, FoldedBias, affine_bias, stored_as, weighted_bias
+from mmx_tf.folded_bias import AFFINE_CODE, FoldedBias, affine_bias, container, weighted_bias
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,13 +19,13 @@ class FoldedWeights:
       weight_codes: int8, in the layout of the Keras kernel.
       weight_scales: float32, one per output channel, or one for a dense layer without batch norm.
       bias_codes: int32, one per output channel, on the grid input scale * weight scale.
-      weight_storage: "int8" or "int4".
+      container: of the weight codes.
     """
 
     weight_codes: np.ndarray
     weight_scales: np.ndarray
     bias_codes: np.ndarray
-    weight_storage: str
+    container: str
 
 
 def folded_weights(
@@ -37,7 +37,7 @@ def folded_weights(
       wrapper: tfmot wrapper with an `LsqWeightConfig`.
       batch_norm: the batch norm on the layer's output, or None.
       input_grid: grid of the layer's input codes.
-      weight_storage: "int8" or "int4"; int4 applies to layers of at most 4 bits.
+      weight_storage: one of `layers.weight_storage.STORAGES`.
     """
     config = wrapper.quantize_config
     quantizer = config.quantizer
@@ -45,13 +45,13 @@ def folded_weights(
     # The same float32 division and rounding as in training, so that no code flips here.
     codes = np.clip(np.rint(kernel / steps), quantizer.low, quantizer.high).astype(np.int64)
     folded = weighted_bias(wrapper, batch_norm, input_grid.scale, weight_storage=weight_storage)
-    storage = stored_as(weight_storage, bits=quantizer.bits)
+    stored_in = container(wrapper, weight_storage)
     depthwise = isinstance(wrapper.layer, keras.layers.DepthwiseConv2D)
     channels_shape = codes.shape[2:] if depthwise else codes.shape[-1:]
     codes, scales = _signed(codes, folded, channels_shape), folded.scales.numpy()
-    if storage == "int8":
+    if stored_in == "int8":
         codes, scales = finer_codes(codes, scales, bits=quantizer.bits)
-    return _stored(codes, scales, folded, storage)
+    return _stored(codes, scales, folded, stored_in)
 
 
 def affine_weights(factor, bias, input_grid: Grid) -> FoldedWeights:
@@ -76,7 +76,10 @@ def _signed(codes, folded: FoldedBias, channels_shape):
     return codes * signs.reshape(channels_shape)
 
 
-def _stored(codes, scales, folded: FoldedBias, storage) -> FoldedWeights:
+def _stored(codes, scales, folded: FoldedBias, stored_in) -> FoldedWeights:
     return FoldedWeights(
-        codes.astype(np.int8), np.asarray(scales, np.float32), folded.codes.numpy().astype(np.int32), storage
+        codes.astype(np.int8),
+        np.asarray(scales, np.float32),
+        folded.codes.numpy().astype(np.int32),
+        stored_in,
     )

@@ -10,6 +10,7 @@ import typing
 from decimal import Decimal
 
 from export.borders import INPUT_TYPES, OUTPUT_TYPES
+from layers.weight_storage import STORAGES
 from mmx_tf import models
 
 if typing.TYPE_CHECKING:
@@ -21,7 +22,7 @@ CHOICES = {
     "weight_bits": (8, 4, 3, 2),
     "first_last_bits": (8, 4, 3, 2),
     "strategy": ("none",),
-    "weight_storage": ("int8", "int4"),
+    "weight_storage": STORAGES,
     "input_type": INPUT_TYPES,
     "output_type": OUTPUT_TYPES,
 }

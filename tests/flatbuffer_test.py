@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from export.flatbuffer import CONSTANT_ALIGNMENT, GraphWriter, pack_int4, quantization, read_metadata
+from export.flatbuffer import CONSTANT_ALIGNMENT, GraphWriter, packed, quantization, read_metadata
 from export.litert import run
 
 Builtin, TensorType = schema.BuiltinOperator, schema.TensorType
@@ -79,6 +79,6 @@ def test_what_was_written_is_read_back():
 
 
 def test_int4_codes_are_packed_low_nibble_first():
-    assert pack_int4([1, -2, 7]) == bytes([0xE1, 0x07])
+    assert packed([1, -2, 7], bits=4) == bytes([0xE1, 0x07])
     with pytest.raises(ValueError, match="span -9..0; int4 holds -8..7"):
-        pack_int4([-9, 0])
+        packed([-9, 0], bits=4)

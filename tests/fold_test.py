@@ -18,7 +18,7 @@ from layers.quantize_configs import LsqWeightConfig, quantize_weights
 from mmx_tf.fold import FoldError, check_foldable
 from mmx_tf.folded_weights import folded_weights
 
-INT8, INT4 = schema.TensorType.INT8, schema.TensorType.INT4
+INT8, INT4, INT2 = schema.TensorType.INT8, schema.TensorType.INT4, schema.TensorType.INT2
 CHOICES = {"mixed": [1, 2, 0], "three": [2, 2, 2], "eight": [0, 0, 0]}
 
 
@@ -89,6 +89,19 @@ def test_weight_bits_and_int4_storage(digits, weight_bits):
         }
         with pytest.raises(ValueError, match="folded for 'int8'"):
             mmx_tf.convert(folded, weight_storage="int4")
+        # What XNNPACK takes is packed, and every code is still the folded model's.
+        _, fast, report = check_exact(fixed, digits, weight_storage="int4_xnnpack")
+        packed = {"project": INT4, "expand": INT4}
+        assert _weight_types(fast) == {"stem": INT8, "depthwise": INT8, "logits": INT8} | packed
+        assert report.partitions == 1 and len(small) < len(fast) < len(content)
+
+
+def test_two_bit_weights_ride_in_int2_where_xnnpack_takes_them(digits):
+    fixed = fine_tuned(other_layers("swish_and_squeeze_excite"), digits, weight_bits=2, steps=2)
+    _, content, report = check_exact(fixed, digits, weight_storage="int4_xnnpack")
+    packed = {"reduce": INT2, "gate": INT2}
+    assert _weight_types(content) == dict.fromkeys(("first", "swish", "last", "logits"), INT8) | packed
+    assert report.partitions == 1
 
 
 def _weight_types(content):
@@ -338,5 +351,5 @@ def test_a_network_that_has_seen_no_image_and_an_unknown_storage_are_refused():
     fixed = mmx_tf.rebuild(search, search.selection_of([0, 0, 0]))
     with pytest.raises(FoldError, match="has seen no image"):
         mmx_tf.fold(fixed)
-    with pytest.raises(ValueError, match="weight_storage is 'int3'; use one of int4, int8"):
+    with pytest.raises(ValueError, match="weight_storage is 'int3'; use one of int8, int4, int4_xnnpack"):
         mmx_tf.fold(fixed, weight_storage="int3")

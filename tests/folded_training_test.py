@@ -214,7 +214,7 @@ def test_what_cannot_be_folded_is_refused_before_training(digits):
     with pytest.raises(ValueError, match="made by mmx_tf.rebuild.*SearchModel"):
         mmx_tf.fold_for_training(search)
     fixed = mmx_tf.rebuild(search, search.selection_of([0, 0, 0]))
-    with pytest.raises(ValueError, match="weight_storage is 'int3'; use one of int4, int8"):
+    with pytest.raises(ValueError, match="weight_storage is 'int3'; use one of int8, int4, int4_xnnpack"):
         mmx_tf.fold_for_training(fixed, weight_storage="int3")
     with pytest.raises(FoldError, match="'add' .Add."):
         mmx_tf.fold_for_training(mmx_tf.rebuild(search, search.selection_of([0, 0, 0]), carriers=False))

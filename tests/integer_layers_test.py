@@ -24,6 +24,7 @@ from layers.integer_shape_layers import (
     IntegerReshape,
 )
 from layers.integer_weighted_layers import IntegerConv2D, IntegerDense, IntegerDepthwiseConv2D, finer_codes
+from layers.weight_storage import CONTAINERS
 
 ALL_CODES = np.arange(-128, 128, dtype=np.int8)
 PAIRS = [np.repeat(ALL_CODES, 256).reshape(1, 256, 256, 1), np.tile(ALL_CODES, 256).reshape(1, 256, 256, 1)]
@@ -207,16 +208,38 @@ def test_int4_storage_is_smaller_and_close():
     results, sizes = {}, {}
     for storage in ("int8", "int4"):
         layer = IntegerConv2D(
-            weight_codes=codes, weight_scales=scales, weight_storage=storage, name="c", **arguments
+            weight_codes=codes, weight_scales=scales, container=storage, name="c", **arguments
         )
         model, _ = operator_model(layer, [array.shape[1:]], [source])
-        data = convert(model, weight_storage=storage, input_type="int8")
+        data = convert(model, input_type="int8")
         results[storage], sizes[storage] = run(data, {"x0": array})["c"].astype(int), len(data)
     # The builtin int4 kernel rounds twice, so that a code may move by one.
     assert np.abs(results["int4"] - results["int8"]).max() <= 1
     assert sizes["int8"] - sizes["int4"] >= codes.size // 2 - 16
-    with pytest.raises(ValueError, match="folded for 'int4'"):
-        convert(model, weight_storage="int8")
+
+
+@pytest.mark.parametrize(
+    ("container", "inputs", "taken"),
+    [("int4", 6, True), ("int4", 7, False), ("int2", 8, True), ("int2", 6, False), ("int8", 7, True)],
+)
+@pytest.mark.parametrize("activation", ["linear", "relu6"])
+def test_packed_pointwise_convolutions_are_exact_where_xnnpack_takes_them(
+    container, inputs, taken, activation
+):
+    rng = np.random.default_rng(inputs)
+    low, high = CONTAINERS[container]
+    codes = rng.integers(low, high + 1, (1, 1, inputs, 5))
+    layer = IntegerConv2D(
+        weight_codes=codes, weight_scales=rng.uniform(0.02, 0.1, 5), bias_codes=rng.integers(-99, 99, 5),
+        input_grid=Grid(0.051, -3), output_grid=Grid(0.083, -128 if activation == "relu6" else 2),
+        activation=activation, container=container, name="c",
+    )  # fmt: skip
+    array = rng.integers(-128, 128, (3, 6, 5, inputs)).astype(np.int8)
+    if taken:
+        assert_equal_codes(layer, [Grid(0.051, -3)], [array])
+    else:
+        model, _ = operator_model(layer, [array.shape[1:]], [Grid(0.051, -3)])
+        assert delegated_ops(convert(model, input_type="int8")).partitions == 0
 
 
 def test_weighted_layers_refuse_impossible_weights():

@@ -5,7 +5,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from export import reference
-from export.flatbuffer import GraphWriter, pack_int4, quantization
+from export.flatbuffer import GraphWriter, packed, quantization
 
 Builtin, TensorType = schema.BuiltinOperator, schema.TensorType
 Activation = schema.ActivationFunctionType
@@ -92,7 +92,7 @@ class Net:
             zero_points = np.zeros(len(scales)) if zero_points is None else zero_points
             grid = quantization(scales, zero_points, axis=axis)
         if dtype == TensorType.INT4:
-            data = pack_int4(values)
+            data = packed(values, bits=4)
         else:
             data = np.asarray(values, {TensorType.INT8: np.int8, TensorType.INT32: np.int32}[dtype]).tobytes()
         return self.writer.tensor(name, np.shape(values), dtype, quantization=grid, data=data)

@@ -6,7 +6,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from export.flatbuffer import GraphWriter, pack_int4, quantization
+from export.flatbuffer import GraphWriter, packed, quantization
 
 Builtin, TensorType = schema.BuiltinOperator, schema.TensorType
 BITS = {"conv": (8, 8), "depthwise": (4, 4), "logits": (8, 8)}
@@ -39,7 +39,9 @@ def sample(metadata=None, *, input_name="image"):
         channels = shape[axis]
         values = rng.integers(-7, 8, shape).astype(np.int8)
         scales = rng.uniform(0.01, 0.02, channels if builtin != Builtin.FULLY_CONNECTED else 1)
-        kind, data = (TensorType.INT4, pack_int4(values)) if int4 else (TensorType.INT8, values.tobytes())
+        kind, data = (
+            (TensorType.INT4, packed(values, bits=4)) if int4 else (TensorType.INT8, values.tobytes())
+        )
         weights = constant("w", values, kind, data, scales, axis)
         bias_codes = np.zeros(channels, np.int32)
         bias = constant("b", bias_codes, TensorType.INT32, bias_codes.tobytes(), scales / 10)

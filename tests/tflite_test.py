@@ -7,7 +7,7 @@ from ai_edge_litert.interpreter import Interpreter
 from sklearn.datasets import load_sample_image
 
 from export.atomic import write_atomically
-from export.flatbuffer import pack_int4, read_metadata
+from export.flatbuffer import packed, read_metadata
 from export.litert import run
 from export.partitions import Delegation, delegated_ops
 from export.tflite import convert
@@ -217,17 +217,17 @@ def test_file_has_names_signature_batch_and_metadata(network):
     assert not [name for name, detail in tensors.items() if detail["dtype"] == np.float32]
 
 
-def test_int4_packing_puts_the_first_code_in_the_low_nibble():
-    assert pack_int4([1, -1, 7]) == bytes([0xF1, 0x07])
-    with pytest.raises(ValueError, match="int4"):
-        pack_int4([8])
+def test_packing_puts_the_first_code_in_the_lowest_bits():
+    assert packed([1, -1, 7], bits=4) == bytes([0xF1, 0x07])
+    assert packed([1, -1, 0, -2, 1], bits=2) == bytes([0b10_00_11_01, 0b01])
+    for bits, code in ((4, 8), (4, -9), (2, 2), (2, -3)):
+        with pytest.raises(ValueError, match=f"int{bits} holds"):
+            packed([code], bits=bits)
 
 
 def test_convert_refuses_what_it_cannot_write(network):
     with pytest.raises(ValueError, match="float16"):
         convert(network, input_type="float16")
-    with pytest.raises(ValueError, match="folded for 'int8'"):
-        convert(network, weight_storage="int4")
     image = keras.Input((4,))
     with pytest.raises(TypeError, match="Dense"):
         convert(keras.Model(image, keras.layers.Dense(2)(QuantizeInput(output_grid=Grid(1.0, 0))(image))))

@@ -4,8 +4,8 @@
     [operator.kind for operator in graph.operators]        # ["QUANTIZE", "CONV_2D", ...]
     graph.operators[1].outputs[0].scale                    # float32
 
-Constants are unpacked to numpy arrays, INT4 included. Only the first subgraph is read: that is the whole of
-an exported network.
+Constants are unpacked to numpy arrays, INT4 and INT2 included. Only the first subgraph is read: that is the
+whole of an exported network.
 """
 
 from dataclasses import dataclass, replace
@@ -14,8 +14,11 @@ import numpy as np
 
 from export.reading import tflite_file
 
-# INT4 has no numpy type: its codes are held as int8.
-NUMPY_TYPES = {"FLOAT32": np.float32, "INT32": np.int32, "INT8": np.int8, "UINT8": np.uint8, "INT4": np.int8}
+# Packed codes have no numpy type: they are held as int8.
+PACKED_BITS = {"INT4": 4, "INT2": 2}
+NUMPY_TYPES = {"FLOAT32": np.float32, "INT32": np.int32, "INT8": np.int8, "UINT8": np.uint8} | dict.fromkeys(
+    PACKED_BITS, np.int8
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,8 +124,8 @@ def _tensor(tensor):
 
 def _constant(tensor, raw):
     count = int(np.prod(tensor.shape))
-    if tensor.type == "INT4":
-        values = unpack_int4(raw)[:count]
+    if tensor.type in PACKED_BITS:
+        values = unpacked(raw, bits=PACKED_BITS[tensor.type])[:count]
     else:
         values = np.frombuffer(raw, np.dtype(tensor.numpy_type).newbyteorder("<"))
     if values.size != count:
@@ -133,9 +136,9 @@ def _constant(tensor, raw):
     return values.astype(tensor.numpy_type).reshape(tensor.shape)
 
 
-def unpack_int4(raw):
-    """Bytes with two codes each, the first in the low nibble -> int8 codes in -8..7."""
-    packed = np.frombuffer(raw, np.uint8)
-    nibbles = np.stack([packed & 0xF, packed >> 4], axis=-1).reshape(-1)
-    # Bit 3 is the sign.
-    return (nibbles.astype(np.int8) ^ 8) - np.int8(8)
+def unpacked(raw, *, bits):
+    """Bytes with 8 // bits codes each, the first in the lowest bits -> int8 codes of `bits` bits."""
+    shifts = np.arange(0, 8, bits, dtype=np.uint8)
+    fields = (np.frombuffer(raw, np.uint8)[:, None] >> shifts & (1 << bits) - 1).reshape(-1)
+    sign = np.int8(1 << bits - 1)
+    return (fields.astype(np.int8) ^ sign) - sign

@@ -18,6 +18,7 @@ from export.reference import (
     weighted,
     windows,
 )
+from export.reference.graph import PACKED_BITS
 
 RULES = ("xnnpack", "builtin", "reference")
 # Operators that XNNPACK leaves to TFLite's kernels when they are int8.
@@ -136,9 +137,9 @@ def taken_by_xnnpack(operator):
     source, target = operator.inputs[0], operator.outputs[0]
     if operator.kind in NOT_IN_XNNPACK:
         return False
-    if any(tensor is not None and tensor.type == "INT4" for tensor in operator.inputs):
-        # Two codes share a byte, so that rows of an odd length do not start at one.
-        return operator.kind == "FULLY_CONNECTED" and operator.inputs[1].shape[1] % 2 == 0
+    if len(operator.inputs) > 1 and (bits := PACKED_BITS.get(operator.inputs[1].type)):
+        # Codes share a byte, and rows must start at one.
+        return operator.kind == "FULLY_CONNECTED" and operator.inputs[1].shape[1] % (8 // bits) == 0
     if operator.kind == "FULLY_CONNECTED" and operator.inputs[1].zero_points.any():
         return False
     if operator.kind == "MUL":

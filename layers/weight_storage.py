@@ -1,0 +1,59 @@
+"""How weights are stored: one, two or four codes in a byte.
+
+A *storage* is what a user asks for, a *container* is the type of one layer's weight tensor:
+
+    int8          every layer int8
+    int4          what has at most 4 bits int4, or int2 where it has 2 bits and XNNPACK takes it
+    int4_xnnpack  the same, but only where XNNPACK takes it; the other layers int8
+
+XNNPACK takes packed weights of FULLY_CONNECTED alone, with rows that fill whole bytes: an even number of
+inputs for int4, a multiple of 4 for int2. A pointwise convolution of stride 1 is a FULLY_CONNECTED over the
+last axis, and is written as one when its weights are packed.
+"""
+
+import math
+
+STORAGES = ("int8", "int4", "int4_xnnpack")
+
+CONTAINERS = {"int8": (-127, 127), "int4": (-8, 7), "int2": (-2, 1)}
+"""Smallest and largest weight code of each container."""
+
+CODES_PER_BYTE = {"int8": 1, "int4": 2, "int2": 4}
+
+
+def check_storage(weight_storage: str) -> None:
+    """ValueError for a storage that is none of `STORAGES`."""
+    if weight_storage not in STORAGES:
+        raise ValueError(f"weight_storage is {weight_storage!r}; use one of {', '.join(STORAGES)}.")
+
+
+def row_length(kernel_shape, *, strides=(1, 1), depthwise: bool = False) -> int | None:
+    """Inputs of each product of a layer that is one matrix product per pixel; None for other layers.
+
+    Args:
+      kernel_shape: (inputs, outputs) of a dense layer or (height, width, inputs, outputs) of a convolution.
+      strides: of the convolution.
+      depthwise: whether it is a depthwise one.
+    """
+    *window, inputs, _ = kernel_shape
+    pointwise = not depthwise and math.prod(window) == 1 and tuple(strides) == (1, 1)
+    return inputs if pointwise else None
+
+
+def container_of(weight_storage: str, *, bits: int, row: int | None) -> str:
+    """The container of a layer's weights.
+
+    Args:
+      weight_storage: one of `STORAGES`.
+      bits: of the weights.
+      row: the layer's `row_length`.
+    """
+    if weight_storage == "int8" or bits > 4:
+        return "int8"
+    if bits == 2 and _fills_bytes(row, "int2"):
+        return "int2"
+    return "int4" if weight_storage == "int4" or _fills_bytes(row, "int4") else "int8"
+
+
+def _fills_bytes(row, container) -> bool:
+    return row is not None and row % CODES_PER_BYTE[container] == 0
