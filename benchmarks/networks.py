@@ -15,6 +15,7 @@ import gc
 import json
 import pathlib
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -25,6 +26,7 @@ from sklearn.datasets import load_sample_images
 import mmx_tf
 from export.atomic import write_atomically
 from export.parity import certify
+from mmx_tf.keras3 import as_tf_keras
 
 CLASSES = 10
 SIZE = 64
@@ -99,6 +101,60 @@ def nested() -> keras.Model:
     return keras.Model(inputs, keras.layers.Dense(CLASSES)(x))
 
 
+def two_heads() -> keras.Model:
+    """A backbone with a classifier and a regressor."""
+    inputs = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.Conv2D(8, 3, strides=2, activation="relu")(inputs)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(8, 3, activation="relu")(x))
+    heads = [keras.layers.Dense(CLASSES, name="classes")(x), keras.layers.Dense(4, name="box")(x)]
+    return keras.Model(inputs, heads)
+
+
+def of_keras3(build):
+    """A network of Keras 3, in memory."""
+
+    def built():
+        import keras as keras3
+
+        return as_tf_keras(build(keras3))
+
+    return built
+
+
+def from_keras3_file():
+    """A .keras file that Keras 3 has written."""
+    import keras as keras3
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "network.keras")
+        keras3_sequential(keras3).save(path)
+        return mmx_tf.load_model(path)
+
+
+def keras3_sequential(keras3):
+    """A small network as Keras 3's documentation writes them."""
+    layers = keras3.layers
+    return keras3.Sequential(
+        [
+            layers.Input((SIZE, SIZE, 3)),
+            layers.Conv2D(16, 3, strides=2, use_bias=False),
+            layers.BatchNormalization(),
+            layers.Activation("silu"),
+            layers.DepthwiseConv2D(3, padding="same", activation="relu6"),
+            layers.Conv2D(24, 1, activation="relu"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(CLASSES),
+        ]
+    )
+
+
+def keras3_mobilenet_v3(keras3):
+    """Keras 3's own MobileNetV3Small."""
+    return keras3.applications.MobileNetV3Small(
+        input_shape=(SIZE, SIZE, 3), weights=None, classes=CLASSES, classifier_activation=None
+    )
+
+
 NETWORKS = {
     "MobileNet": application(apps.MobileNet),
     "MobileNetV2 0.35": application(apps.MobileNetV2, alpha=0.35),
@@ -118,6 +174,10 @@ NETWORKS = {
     "Sequential CNN": sequential,
     "shared layer": shared_layer,
     "nested model": nested,
+    "two heads": two_heads,
+    "Keras 3 Sequential": of_keras3(keras3_sequential),
+    "Keras 3 .keras file": from_keras3_file,
+    "Keras 3 MobileNetV3Small": of_keras3(keras3_mobilenet_v3),
 }
 
 

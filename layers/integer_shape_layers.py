@@ -1,8 +1,8 @@
 """Integer pooling and shape layers: operators whose input and output share one grid.
 
 AVERAGE_POOL_2D is the exception in two ways: it computes, and XNNPACK does not take it in int8. It runs in
-the builtin kernel, which rounds half away from zero, and splits the graph into two XNNPACK partitions.
-`IntegerMean`, or a depthwise convolution whose codes are all equal, stay inside.
+the builtin kernel, which rounds half away from zero, and splits the graph into two XNNPACK partitions. It is
+for poolings that pad; the mean of whole windows is an `IntegerAffine`, that of the image an `IntegerMean`.
 """
 
 import math

@@ -226,7 +226,7 @@ class IntegerDepthwiseConv2D(_Windowed):
 
 @register
 class IntegerAffine(IntegerDepthwiseConv2D):
-    """DEPTHWISE_CONV_2D of 1x1 pixels: y = factor * x + bias per channel.
+    """DEPTHWISE_CONV_2D by constants: y = factor * x + bias per channel, or the mean of a window.
 
     With one weight a channel, the scale holds the factor itself: the code is its sign times 127.
     """

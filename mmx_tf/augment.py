@@ -112,6 +112,7 @@ def plan(
         if value is not None and not (isinstance(value, numbers.Real) and 0 < value < math.inf):
             raise ValueError(f"{name}={value!r}: a number above 0, for example target_bops=5.3e9.")
     network = canonical.canonicalize(keras3.as_tf_keras(float_model))
+    _check_one_output(network)
     _check_finite(network)
     costs = tuple(bops.layer_costs(network))
     if all(cost.end for cost in costs):
@@ -140,6 +141,17 @@ def _warn_of_what_cannot_be_exported(network) -> None:
             "concerned: %s.",
             network.name,
             ", ".join(without),
+        )
+
+
+def _check_one_output(network) -> None:
+    heads = [tensor.node.layer for tensor in network.outputs]
+    if len(heads) > 1:
+        raise canonical.UnsupportedLayerError(
+            heads[1],
+            f"is a second output of model {network.name!r} (the first is {heads[0].name!r}).",
+            "The search weighs one loss and the file is compared by one output. Give one model per head, "
+            "keras.Model(model.input, model.outputs[0]), or join the heads with a Concatenate.",
         )
 
 

@@ -6,7 +6,8 @@ grid at once. Everywhere else (an addition, a pooling, several consumers, the lo
 with the carriers in place, so that the file computes what was trained.
 
 TFLite's int8 CONCATENATION and AVERAGE_POOL_2D keep one grid from input to output: the tensors around them
-share one carrier. The output of a sigmoid has a grid that nothing is learnt of (`layers.gates`).
+share one carrier. (An average pooling is an AVERAGE_POOL_2D only if it pads, see `averages_windows`.) The
+output of a sigmoid has a grid that nothing is learnt of (`layers.gates`).
 """
 
 import tensorflow as tf
@@ -52,6 +53,25 @@ def is_sigmoid(layer) -> bool:
     return isinstance(layer, keras.layers.Activation) and layer.get_config()["activation"] == "sigmoid"
 
 
+def averages_windows(layer, shape) -> bool:
+    """Whether an AveragePooling2D averages whole windows, which a depthwise convolution computes.
+
+    AVERAGE_POOL_2D leaves padding out of the mean, which no convolution can; but XNNPACK does not take it, it
+    keeps its grid, and it rounds halves away from zero, where quantizers round them to even.
+
+    Args:
+      layer: the AveragePooling2D.
+      shape: of its input, (batch, height, width, channels).
+    """
+    (height, width), strides = layer.pool_size, layer.strides
+    padded = layer.padding == "same" and any(
+        max((-(-length // stride) - 1) * stride + size - length, 0)
+        for length, stride, size in zip(shape[1:3], strides, (height, width), strict=True)
+    )
+    # TensorFlow's depthwise convolution has one stride.
+    return not padded and strides[0] == strides[1]
+
+
 def plan(network: keras.Model) -> dict[int, keras.layers.Layer]:
     """Carriers of a quantized network.
 
@@ -83,10 +103,11 @@ def plan(network: keras.Model) -> dict[int, keras.layers.Layer]:
         output, kind = id(node.outputs), type(node.layer).__name__
         inputs = [id(tensor) for tensor in tf.nest.flatten(node.call_args[0])]
         nonnegative[output] = signs.is_nonnegative(node.layer, node.call_args, nonnegative)
-        if kind in (*COMMUTING, "Concatenate", "AveragePooling2D"):
+        averaging = kind == "AveragePooling2D" and not averages_windows(node.layer, node.call_args[0].shape)
+        if kind in (*COMMUTING, "Concatenate") or averaging:
             for tensor_id in inputs:
                 grid[root(tensor_id)] = root(output)
-            if kind == "AveragePooling2D":
+            if averaging:
                 needing.append((output, node.layer.name))
         elif kind == "HardSigmoid" or is_sigmoid(node.layer):
             scale = HARD_SIGMOID_SCALE if kind == "HardSigmoid" else LOGISTIC_SCALE

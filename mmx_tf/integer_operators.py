@@ -6,6 +6,7 @@ to `layers.integer_layers` and `export.operators`.
 """
 
 import dataclasses
+import math
 
 import numpy as np
 import tf_keras as keras
@@ -22,7 +23,7 @@ from layers.integer_shape_layers import (
 )
 from layers.integer_weighted_layers import IntegerAffine
 from mmx_tf import canonical, carriers
-from mmx_tf.folded_bias import batch_norm_affine
+from mmx_tf.folded_bias import AFFINE_CODE, batch_norm_affine
 from mmx_tf.folded_weights import affine_weights
 from mmx_tf.integer_values import Codes, FoldError, Pending, codes_of, image, name_of, on_same_grid
 
@@ -145,6 +146,13 @@ def _rescaling(layer, value):
 
 def _average_pooling(layer, value):
     value = codes_of(layer, value)
+    if carriers.averages_windows(layer, value.tensor.shape):
+
+        def emit(output_grid, activation):
+            mean = _constant_depthwise(layer, value.grid, output_grid, window=layer.pool_size)
+            return mean(value.tensor)
+
+        return Pending(emit, layer, fuses=False, nonnegative=value.nonnegative)
     pool = IntegerAveragePool2D(
         pool_size=layer.pool_size,
         strides=layer.strides,
@@ -153,6 +161,20 @@ def _average_pooling(layer, value):
         name=layer.name,
     )
     return dataclasses.replace(value, tensor=pool(value.tensor))
+
+
+def _constant_depthwise(layer, input_grid, output_grid, *, window):
+    """The mean of every window as a depthwise convolution whose codes are all equal."""
+    channels, size = layer.output_shape[-1], math.prod(window)
+    return IntegerAffine(
+        input_grid=input_grid,
+        output_grid=output_grid,
+        weight_codes=np.full((*window, channels, 1), AFFINE_CODE),
+        weight_scales=np.full(channels, 1 / (AFFINE_CODE * size)),
+        bias_codes=np.zeros(channels),
+        strides=layer.strides,
+        name=layer.name,
+    )
 
 
 def _concatenate(layer, values):
@@ -169,6 +191,9 @@ def _concatenate(layer, values):
 
 
 def _max_pooling(layer, value):
+    if math.prod(layer.pool_size) == 1 and layer.strides[0] == layer.strides[1]:
+        # XNNPACK takes no pooling of one pixel; its mean is the pixel, too.
+        return on_same_grid(value, lambda grid: _constant_depthwise(layer, grid, grid, window=(1, 1)))
     window = {"pool_size": layer.pool_size, "strides": layer.strides, "padding": layer.padding}
     return on_same_grid(value, lambda grid: IntegerMaxPool2D(grid=grid, name=layer.name, **window))
 

@@ -106,10 +106,28 @@ def test_nested_concatenations_share_one_carrier():
     assert not planned["s"].signed
 
 
-def test_an_average_pooling_has_one_carrier_before_and_after():
-    planned = plan(lambda x: last(layers.AveragePooling2D(name="pool")(x)))
+def test_an_average_pooling_that_pads_has_one_carrier_before_and_after():
+    planned = plan(lambda x: last(layers.AveragePooling2D(3, padding="same", name="pool")(x)))
     assert planned.keys() == {"stem_relu", "pool", *AROUND_GAP}
     assert planned["stem_relu"] is planned["pool"]
+
+
+@pytest.mark.parametrize(
+    ("options", "whole"),
+    [
+        ({}, True), ({"padding": "same"}, True), ({"pool_size": 3, "strides": 2}, True),
+        ({"pool_size": 3, "strides": 2, "padding": "same"}, False), ({"pool_size": (2, 4)}, False),
+        ({"pool_size": (8, 3), "strides": 1}, True),
+        ({"pool_size": 1, "strides": 2, "padding": "same"}, True),
+    ],
+)  # fmt: skip
+def test_an_average_pooling_of_whole_windows_has_a_grid_of_its_own(options, whole):
+    pool = layers.AveragePooling2D(**options)
+    assert carriers.averages_windows(pool, (None, 8, 8, 4)) is whole
+    if whole:
+        assert plan(lambda x: last(layers.AveragePooling2D(**options, name="pool")(x))).keys() == {
+            "stem_relu", *AROUND_GAP
+        }  # fmt: skip
 
 
 @pytest.mark.parametrize("linear", [False, True])
