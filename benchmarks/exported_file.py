@@ -56,6 +56,9 @@ def files_of(workdir: pathlib.Path, folder: pathlib.Path) -> list[pathlib.Path]:
         "tfmot_8bit": lambda: tfmot_export(float_model, images),
         "mmx_tf": lambda: mmx_tf.convert(fixed, labels=data.class_names),
         "mmx_tf_int8_input": lambda: mmx_tf.convert(fixed, labels=data.class_names, input_type="int8"),
+        "mmx_tf_int4_xnnpack": lambda: mmx_tf.convert(
+            fixed, labels=data.class_names, weight_storage="int4_xnnpack"
+        ),
         "mmx_tf_int4": lambda: mmx_tf.convert(fixed, labels=data.class_names, weight_storage="int4"),
     }
     paths = []

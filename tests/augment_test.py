@@ -280,4 +280,4 @@ def test_a_second_head_is_refused_with_the_way_out():
     with pytest.raises(
         ValueError, match=r"'box' \(Dense\) is a second output .*'classes'.* one model per head"
     ):
-        augment(keras.Model(inputs, heads, name="two"))
+        mmx_tf.augment(keras.Model(inputs, heads, name="two"))
