@@ -24,12 +24,12 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-import numpy as np
 import tf_keras as keras
 
 from export import litert
 from export.atomic import write_atomically
 from export.cut import cut, expose
+from export.evaluation import checked
 from export.parity_count import Counter, RuntimeParity
 from export.trace import FileOutput, Trace
 
@@ -104,7 +104,7 @@ def certify(
       trace: of `folded`, if there is one already.
 
     Raises:
-      ValueError: if there are no images or the file is not of this model.
+      ValueError: if there are no images or they do not fit the network, or the file is not of this model.
     """
     limits = [max_images] * len(kernels) if max_images is None or isinstance(max_images, int) else max_images
     trace = trace or Trace(folded)
@@ -124,17 +124,15 @@ def certify(
     if not counters:
         raise ValueError(f"LiteRT cannot run the file: {unable}.")
     done = 0
-    for images, labels in eval_ds:
-        codes, labels = trace(images), np.asarray(labels).reshape(-1)
+    for images, labels in checked(eval_ds, image_shape=trace.image_shape):
+        codes = trace(images)
         for counter in counters.values():
-            counter.add(np.asarray(images), codes, labels)
+            counter.add(images, codes, labels)
         done += len(labels)
         if progress:
             progress(done)
         if all(counter.full for counter in counters.values()):
             break
-    if not done:
-        raise ValueError("eval_ds has no images; give at least one batch of (images, labels).")
     first = next(iter(counters.values()))
     return Certificate(
         sha256=hashlib.sha256(data).hexdigest(),

@@ -27,6 +27,7 @@ class Trace:
       names: of the tensors.
       entry, entry_grid: name and grid of the image's codes.
       final, final_grid: those of the logits' codes.
+      image_shape: of one image, (height, width, channels).
     """
 
     def __init__(self, folded: keras.Model):
@@ -37,6 +38,7 @@ class Trace:
             raise ValueError(f"model {folded.name!r} is not one made by mmx_tf.fold with one logits output.")
         self.final, self.final_grid = ends[0].input.node.layer.name, ends[0].input_grid
         self.entry, self.entry_grid = entries[0].name, entries[0].output_grid
+        self.image_shape = tuple(folded.input_shape[1:])
         self._ordered = [layer.name for layer in tensors]
         self.names = set(self._ordered)
         exposed = keras.Model(folded.inputs, [layer.output for layer in tensors])

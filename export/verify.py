@@ -13,12 +13,12 @@ import json
 import pathlib
 import sys
 
-import numpy as np
 import tf_keras as keras
 
 from export import litert
 from export.counting import CodeCount, LogitCount
 from export.cut import expose
+from export.evaluation import checked
 from export.partitions import delegated_ops
 from export.trace import FileOutput, ImageInput, Trace
 
@@ -88,7 +88,8 @@ def verify(
       trace: of `folded`, if there is one already.
 
     Raises:
-      ValueError: if there are no images, or the file's input or output does not fit the folded model.
+      ValueError: if there are no images or they do not fit the network, or the file is damaged or not the
+        folded model's.
     """
     trace = trace or Trace(folded)
     output = FileOutput(trace, data)
@@ -96,8 +97,8 @@ def verify(
     image = ImageInput(trace, runner)
     tensors = {name: CodeCount() for name in exposed.outputs if name in trace.names}
     whole, traced = LogitCount(), 0
-    for batch, labels in eval_ds:
-        labels, expected = np.asarray(labels).reshape(-1), trace(batch)
+    for batch, labels in checked(eval_ds, image_shape=trace.image_shape):
+        expected = trace(batch)
         pixels = image(batch, expected)
         whole.add(expected[trace.final], *output(runner(pixels)), labels)
         if size := min(traced_images - traced, len(labels)):
@@ -105,8 +106,6 @@ def verify(
             for name, counter in tensors.items():
                 counter.add(expected[name][:size], everything[name])
             traced += size
-    if whole.images == 0:
-        raise ValueError("eval_ds has no images; give at least one batch of (images, labels).")
     delegation = delegated_ops(data)
     return VerificationReport(
         eval_images=whole.images,
