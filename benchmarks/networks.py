@@ -252,6 +252,24 @@ def tried(build) -> Outcome:
     return dataclasses.replace(outcome, seconds=round(time.monotonic() - begin, 1))
 
 
+def table(results: dict[str, dict]) -> str:
+    """The results as a table in Markdown."""
+    lines = [
+        "| network | layers | codes compared | differing | XNNPACK partitions | file |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, outcome in results.items():
+        if outcome["error"]:
+            stopped = f"stopped after {outcome['reached']}" if outcome["reached"] else "refused by `augment`"
+            lines.append(f"| {name} | {stopped}: {outcome['error']} |||||")
+        else:
+            lines.append(
+                f"| {name} | {outcome['layers']} | {outcome['codes']:,} | {outcome['differing']:,} "
+                f"| {outcome['partitions']} | {outcome['file_bytes'] / 1e6:.2f} MB |"
+            )
+    return "\n".join(lines)
+
+
 def main() -> int:
     """Tries the networks and prints what became of each; returns the exit code."""
     parser = argparse.ArgumentParser(prog="benchmarks.networks", description=__doc__.splitlines()[0])
@@ -275,6 +293,7 @@ def main() -> int:
         if options.json:
             options.json.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(options.json, json.dumps(results, indent=1) + "\n")
+    print(table({name: results[name] for name in NETWORKS if name in results}))
     return 0
 
 
