@@ -51,13 +51,17 @@ def _binary(layer_class, fits, constant):
     return rewrite
 
 
-def _constant_second(constant):
-    def rewrite(arguments, name):
-        if len(arguments) != 2 or not _is_tensor(arguments[0]) or _is_tensor(arguments[1]):
-            return None
-        return _with_constant(arguments, name, constant)
+def _subtract(arguments, name):
+    if len(arguments) != 2 or all(map(_is_tensor, arguments)):
+        return None
+    sign = 1.0 if _is_tensor(arguments[0]) else -1.0
+    return _with_constant(arguments, name, lambda number: (sign, -sign * number))
 
-    return rewrite
+
+def _divide(arguments, name):
+    if len(arguments) != 2 or not _is_tensor(arguments[0]) or _is_tensor(arguments[1]):
+        return None
+    return _with_constant(arguments, name, lambda number: (1 / number, 0.0) if number else None)
 
 
 def _with_constant(arguments, name, constant):
@@ -67,8 +71,8 @@ def _with_constant(arguments, name, constant):
         number = np.asarray(number)
         if number.shape or number.dtype.kind not in "fiu":
             return None
-    scale, offset = constant(float(number))
-    return layers.Rescaling(scale, offset, name=name), tensor
+    scaling = constant(float(number))
+    return (layers.Rescaling(*scaling, name=name), tensor) if scaling else None
 
 
 def _same_shape(first, second):
@@ -106,7 +110,6 @@ def _is_tensor(value):
 
 _add = _binary(layers.Add, _same_shape, lambda number: (1.0, number))
 _multiply = _binary(layers.Multiply, _same_or_per_channel, lambda number: (number, 0.0))
-_divide = _constant_second(lambda number: (1 / number, 0.0))
 _REWRITES = {
     "nn.relu": _unary(lambda name: layers.ReLU(name=name)),
     "nn.relu6": _unary(lambda name: layers.ReLU(6.0, name=name)),
@@ -114,7 +117,8 @@ _REWRITES = {
     "math.sigmoid": _activation("sigmoid"),
     "math.add": _add,
     "__operators__.add": _add,
-    "math.subtract": _constant_second(lambda number: (1.0, -number)),
+    "math.subtract": _subtract,
+    "math.negative": _unary(lambda name: layers.Rescaling(-1.0, name=name)),
     "math.multiply": _multiply,
     "math.truediv": _divide,
     "math.divide": _divide,

@@ -123,10 +123,15 @@ def test_what_is_like_a_hard_sigmoid_but_none_is_left(body):
 
 
 def test_arithmetic_with_numbers_is_a_rescaling():
-    network = checked(functional(lambda x: (x * 2.0 - 1.0) / 4.0 + 3))
-    assert classes_of(network) == ["Rescaling"] * 4
+    network = checked(functional(lambda x: -(5 - ((x * 2.0 - 1.0) / 4.0 + 3))))
+    assert classes_of(network) == ["Rescaling"] * 6
     found = [(layer.scale, layer.offset) for layer in network.layers[1:]]
-    assert found == [(2.0, 0.0), (1.0, -1.0), (0.25, 0.0), (1.0, 3.0)]
+    assert found == [(2.0, 0.0), (1.0, -1.0), (0.25, 0.0), (1.0, 3.0), (-1.0, 5.0), (-1.0, 0.0)]
+
+
+def test_a_division_by_zero_is_left_to_tensorflow():
+    network = functional(lambda x: layers.Conv2D(2, 1)(x) / 0.0)
+    assert classes_of(canonicalize(network)) == ["Conv2D", "TFOpLambda"]
 
 
 def test_normalization_by_constants_is_a_rescaling():
@@ -242,7 +247,7 @@ def test_operators_with_a_layer_of_their_own_become_it():
 
 def test_other_operators_are_passed_through():
     def body(x):
-        y = layers.Conv2D(3, 1)(1 - x)
+        y = layers.Conv2D(3, 1)(1 / x)
         # A mean over one axis and a sum of two shapes are not what the layers compute.
         return tf.nn.elu(y) + tf.reduce_mean(y, axis=1, keepdims=True)
 
