@@ -7,6 +7,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from export.atomic import write_atomically
+from mmx_tf.recipe_checks import RecipeError
 
 
 class EpochCheckpoint(keras.callbacks.Callback):
@@ -39,7 +40,13 @@ class EpochCheckpoint(keras.callbacks.Callback):
         """Restores the last checkpoint, if there is one; returns the number of finished epochs."""
         if self._manager.latest_checkpoint is None:
             return 0
-        self._manager.checkpoint.restore(self._manager.latest_checkpoint).expect_partial()
+        try:
+            self._manager.checkpoint.restore(self._manager.latest_checkpoint).expect_partial()
+        except ValueError as error:
+            raise RecipeError(
+                f"checkpoint {self._manager.latest_checkpoint} is of another network, as one that another "
+                f"version of mmx_tf built would be: {error} Start the run in a new --workdir."
+            ) from error
         epochs = int(self._epoch)
         # The curves file of that very epoch: a kill between the two writes must not shift the curves.
         curves = json.loads(self._curves(epochs).read_text())

@@ -59,8 +59,12 @@ def run(recipe: Recipe, *, command: str = "") -> dict:
     if "float_top1" not in workdir.state:
         workdir.record(float_top1=training.top1(model, _evaluation(recipe, data)))
     logging.info("float network: top-1 %.2f%%", 100 * workdir.state["float_top1"])
-    selection, fixed = _selection_stage(workdir, recipe, data, search)
-    fixed = _weight_stage(workdir, recipe, data, fixed)
+    if workdir.path("fixed_model.keras").exists():
+        selection = BitSelection.load(workdir.path("bit_selection.json"))
+        fixed = load_model(workdir.path("fixed_model.keras"))
+    else:
+        selection = _selection_stage(workdir, recipe, data, search)
+        fixed = _weight_stage(workdir, recipe, data, rebuild(search, selection))
     metrics = export_and_verify(
         workdir, recipe, fixed, selection, data.class_names, _evaluation(recipe, data)
     )
@@ -161,16 +165,13 @@ def _selection_stage(workdir, recipe, data, search):
         selection = search.bit_selection(repair=recipe.repair)
         selection.save(path)
     logging.info("bit selection: %d BOPs, target %d", selection.bops, selection.target_bops)
-    return selection, rebuild(search, selection)
+    return selection
 
 
 def _weight_stage(workdir, recipe, data, fixed):
-    path = workdir.path("fixed_model.keras")
-    if path.exists():
-        return load_model(path)
     with workdir.timed("train"):
         training.train_fixed(workdir, recipe, data, fixed)
-    _save_atomically(fixed, path)
+    _save_atomically(fixed, workdir.path("fixed_model.keras"))
     return fixed
 
 
