@@ -31,6 +31,7 @@ from export.atomic import write_atomically
 from export.cut import cut, expose
 from export.evaluation import checked
 from export.parity_count import Counter, RuntimeParity
+from export.partitions import require_xnnpack
 from export.trace import FileOutput, Trace
 
 SHOWN_OPERATORS = 3
@@ -104,7 +105,8 @@ def certify(
       trace: of `folded`, if there is one already.
 
     Raises:
-      ValueError: if there are no images or they do not fit the network, or the file is not of this model.
+      ValueError: if there are no images or they do not fit the network, the file is not of this model, or
+        LiteRT runs it without XNNPACK, which is among `kernels`.
     """
     limits = [max_images] * len(kernels) if max_images is None or isinstance(max_images, int) else max_images
     trace = trace or Trace(folded)
@@ -115,6 +117,8 @@ def certify(
         raise ValueError(
             f"the file's tensors {sorted(unknown)} are not in the folded model: give the model's own file."
         )
+    if "xnnpack" in kernels:
+        require_xnnpack(data)
     counters, unable = {}, {}
     for name, limit in zip(kernels, limits, strict=True):
         try:

@@ -21,6 +21,25 @@ class Delegation:
     left_outside: tuple
 
 
+class DelegateMissingError(ValueError):
+    """LiteRT runs a file without XNNPACK."""
+
+
+def require_xnnpack(data: bytes) -> Delegation:
+    """The `Delegation` of a file of which XNNPACK takes something.
+
+    Raises:
+      DelegateMissingError: if it takes nothing.
+    """
+    delegation = delegated_ops(data)
+    if not delegation.partitions:
+        raise DelegateMissingError(
+            "XNNPACK takes no operator of the file: this LiteRT was built without the delegate, or the file "
+            "has nothing for it. Compare it under other kernels: python -m export.parity --kernels=builtin."
+        )
+    return delegation
+
+
 def delegated_ops(data):
     """The `Delegation` of the .tflite in `data` (bytes) under LiteRT's default interpreter, with XNNPACK."""
     interpreter = Interpreter(model_content=data, num_threads=1)

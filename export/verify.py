@@ -19,7 +19,7 @@ from export import litert
 from export.counting import CodeCount, LogitCount
 from export.cut import expose
 from export.evaluation import checked
-from export.partitions import delegated_ops
+from export.partitions import require_xnnpack
 from export.trace import FileOutput, ImageInput, Trace
 
 
@@ -88,13 +88,14 @@ def verify(
       trace: of `folded`, if there is one already.
 
     Raises:
-      ValueError: if there are no images or they do not fit the network, or the file is damaged or not the
-        folded model's.
+      ValueError: if there are no images or they do not fit the network, the file is damaged or not the folded
+        model's, or LiteRT runs it without XNNPACK.
     """
     trace = trace or Trace(folded)
     output = FileOutput(trace, data)
     runner, exposed = litert.Runner(output.data), litert.Runner(expose(data))
     image = ImageInput(trace, runner)
+    delegation = require_xnnpack(data)
     tensors = {name: CodeCount() for name in exposed.outputs if name in trace.names}
     whole, traced = LogitCount(), 0
     for batch, labels in checked(eval_ds, image_shape=trace.image_shape):
@@ -106,7 +107,6 @@ def verify(
             for name, counter in tensors.items():
                 counter.add(expected[name][:size], everything[name])
             traced += size
-    delegation = delegated_ops(data)
     return VerificationReport(
         eval_images=whole.images,
         folded_top1=whole.correct_folded / whole.images,

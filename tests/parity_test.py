@@ -9,7 +9,13 @@ from networks import fine_tuned, small_network
 import mmx_tf
 from export.parity import Certificate, DisagreementError, certify
 from export.parity_count import OperatorParity, RuntimeParity
+from export.partitions import DelegateMissingError
+from export.tflite import convert
 from export.trace import Trace
+from export.verify import verify
+from layers.grid import Grid
+from layers.integer_layers import Dequantize, QuantizeInput
+from layers.integer_shape_layers import IntegerAveragePool2D
 from layers.integer_weighted_layers import IntegerConv2D
 
 
@@ -116,3 +122,15 @@ def test_a_foreign_file_no_images_and_unknown_kernels_are_refused(exported, digi
 def test_results_are_frozen(certificate):
     with pytest.raises(dataclasses.FrozenInstanceError):
         certificate.sha256 = ""
+
+
+def test_a_file_that_runs_without_xnnpack_is_no_comparison_with_it(digits):
+    grid = Grid(1 / 127, 0)
+    image = keras.Input((16, 16, 1), name="image")
+    codes = QuantizeInput(output_grid=grid, name="codes")(image)
+    pool = IntegerAveragePool2D(pool_size=3, padding="same", grid=grid, name="pool")(codes)
+    folded = keras.Model(image, Dequantize(input_grid=grid)(pool))
+    data, evaluation = convert(folded, input_type="int8"), digits.evaluation(batch_size=90)
+    for compare in (verify, certify):
+        with pytest.raises(DelegateMissingError, match="built without the delegate.*--kernels=builtin"):
+            compare(folded, data, evaluation)
