@@ -45,7 +45,15 @@ class LogitCount:
           classes: the class [N] that the file names; the folded model's is its largest code, the first of
             equal ones.
           labels: the true classes [N].
+
+        Raises:
+          ValueError: if the outputs are no logits.
         """
+        if expected.ndim != 2:
+            shape = ("N", *expected.shape[1:])
+            raise ValueError(
+                f"the network's outputs have shape {shape}; logits of (N, classes) are compared."
+            )
         self.images += len(labels)
         self.codes += found.size
         self.differing += int(np.count_nonzero(expected != found))

@@ -83,17 +83,20 @@ class ActivationQuantizer(keras.layers.Layer):
       bits: bit-width, an integer in 2..8.
       signed: whether the codes are symmetric around zero (see `lsq.code_range`).
       covering: whether the initial step size covers the first batch instead of following LSQ's rule.
+      uses: calls of the layer in its network, whose tensors share the grid: the first step size is the
+        largest that one of them asks for.
       low, high: smallest and largest code.
       step_size: scalar variable (after build).
       initialized: boolean scalar variable (after build).
     """
 
-    def __init__(self, *, bits: int, signed: bool, covering: bool = False, **kwargs):
+    def __init__(self, *, bits: int, signed: bool, covering: bool = False, uses: int = 1, **kwargs):
         super().__init__(**kwargs)
         self.low, self.high = lsq.code_range(bits, signed=signed)
         self.bits = int(bits)
         self.signed = bool(signed)
         self.covering = bool(covering)
+        self.uses = int(uses)
 
     def build(self, input_shape):
         """Creates the step size and its initialised flag."""
@@ -101,6 +104,14 @@ class ActivationQuantizer(keras.layers.Layer):
         self.initialized = self.add_weight(
             "initialized", shape=(), dtype=tf.bool, initializer="zeros", trainable=False
         )
+        if self.uses > 1:
+            self.unseen = self.add_weight(
+                "unseen",
+                shape=(),
+                dtype=tf.int32,
+                initializer=keras.initializers.Constant(self.uses),
+                trainable=False,
+            )
         super().build(input_shape)
 
     def call(self, x):
@@ -127,8 +138,16 @@ class ActivationQuantizer(keras.layers.Layer):
 
     def get_config(self):
         """Returns the constructor's arguments."""
-        return {**super().get_config(), "bits": self.bits, "signed": self.signed, "covering": self.covering}
+        own = {"bits": self.bits, "signed": self.signed, "covering": self.covering, "uses": self.uses}
+        return {**super().get_config(), **own}
 
     def _initialize(self, x):
         rule = lsq.covering_step_size if self.covering else lsq.initial_step_size
-        self.set_step_size(rule(x, high=self.high))
+        step_size = rule(x, high=self.high)
+        if self.uses == 1:
+            self.set_step_size(step_size)
+            return
+        # The largest of the tensors that share the grid, once all have been seen.
+        first = tf.equal(self.unseen, self.uses)
+        self.step_size.assign(tf.where(first, step_size, tf.maximum(self.step_size, step_size)))
+        self.initialized.assign(tf.less_equal(self.unseen.assign_sub(1), 0))

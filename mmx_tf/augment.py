@@ -184,10 +184,15 @@ def _pixel_quantizer(network, budget: Budget, scaling) -> PixelQuantizer | None:
     """The image's quantizer, named after the layer that it belongs to: the first one, or the image."""
     if scaling is None:
         return None
-    scale, offset = scaling
+    try:
+        scale, offset = (float(number) for number in scaling)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"pixel_scaling={scaling!r}: give two numbers, scale and offset, such as (1 / 127.5, -1)."
+        ) from error
     name = network.inputs[0].node.layer.name
     if budget.first_last_bits == 8:
-        first = pixels.pixel_layer(network, scaling)
+        first = pixels.pixel_layer(network, (scale, offset))
         if first is not None:
             name, (scale, offset) = first
     try:

@@ -9,10 +9,18 @@ quantization changes what each layer sees, so each has to follow. All layers are
 left untouched.
 """
 
+import numpy as np
 import tf_keras as keras
 
 from mmx_tf import canonical_layers, graph, operators
-from mmx_tf.supported_layers import BINARY, REWRITTEN, SUPPORTED, WEIGHTED, UnsupportedLayerError
+from mmx_tf.supported_layers import (
+    BINARY,
+    PER_CHANNEL,
+    REWRITTEN,
+    SUPPORTED,
+    WEIGHTED,
+    UnsupportedLayerError,
+)
 
 
 def canonicalize(network: keras.Model) -> keras.Model:
@@ -63,6 +71,15 @@ def canonicalize(network: keras.Model) -> keras.Model:
 
     inputs = keras.Input(network.inputs[0].shape[1:], name=names.own(network.inputs[0].node.layer.name))
     return keras.Model(inputs, graph.replay(network, inputs, call), name=network.name)
+
+
+def _of_rank(rank, value, name, names):
+    """Keras puts the axes that a smaller tensor lacks behind the batch; TFLite would put them in front."""
+    missing = rank - value.shape.rank
+    if not missing:
+        return value
+    shape = (*[1] * missing, *value.shape[1:])
+    return keras.layers.Reshape(shape, name=names.new(f"{name}_reshape"))(value)
 
 
 def _called(clone, names, value, *args, **kwargs):
@@ -134,10 +151,28 @@ def _check_call(layer, args, kwargs):
             "A dense layer here takes (None, features) or (None, height, width, channels): put a Flatten or "
             "a Reshape in front of it.",
         )
-    if type(layer).__name__ == "BatchNormalization" and list(layer.axis) != [args[0].shape.rank - 1]:
+    if type(layer).__name__ in PER_CHANNEL:
+        _check_per_channel(layer, tuple(args[0].shape))
+
+
+def _check_per_channel(layer, shape):
+    """A constant per channel, or one for all, on images and vectors: what the file has an operator for."""
+    if len(shape) not in (2, 4):
         raise UnsupportedLayerError(
-            layer, f"normalizes axis {list(layer.axis)}.", "Build it with axis=-1, the channels."
+            layer,
+            f"takes a tensor of shape {shape}.",
+            "Here it takes (None, features) or (None, height, width, channels): put it before the Reshape.",
         )
+    axes = getattr(layer, "axis", None)
+    if axes is not None and [axis % len(shape) for axis in np.ravel(axes)] not in ([], [len(shape) - 1]):
+        raise UnsupportedLayerError(layer, f"normalizes axis {axes}.", "Build it with axis=-1, the channels.")
+    if type(layer).__name__ == "Rescaling":
+        for name in ("scale", "offset"):
+            found = np.shape(getattr(layer, name))
+            if found not in ((), (1,), shape[-1:]):
+                raise UnsupportedLayerError(
+                    layer, f"has a {name} of shape {found}.", f"Use a number, or {shape[-1]} of them."
+                )
 
 
 class _Names:
@@ -171,8 +206,10 @@ def _layer_names(network) -> set[str]:
 
 def _chain(layer, values, names: _Names):
     """a + b + c as (a + b) + c: the exported addition and product take two tensors."""
-    name, total = names.own(layer.name), values[0]
-    for count, value in enumerate(values[1:], start=2):
+    name = names.own(layer.name)
+    rank = max(value.shape.rank for value in values)
+    total, *others = (_of_rank(rank, value, name, names) for value in values)
+    for count, value in enumerate(others, start=2):
         last = count == len(values)
         total = type(layer)(name=name if last else names.new(f"{name}_{count}"))([total, value])
     return total

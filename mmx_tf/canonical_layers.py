@@ -27,7 +27,8 @@ def clones(layer: keras.layers.Layer, names, *, shape) -> list[keras.layers.Laye
       UnsupportedLayerError: for an activation or settings that cannot be handled.
     """
     kind = type(layer).__name__
-    config = layer.get_config()
+    # The weights are copied, so what initialised them is of no use, and may be of the user's own.
+    config = {key: value for key, value in layer.get_config().items() if not key.endswith("_initializer")}
     if kind == "Activation" and config["activation"] == "linear":
         return []
     config["name"] = names.own(config["name"])

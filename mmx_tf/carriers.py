@@ -7,14 +7,17 @@ with the carriers in place, so that the file computes what was trained.
 
 TFLite's int8 CONCATENATION and AVERAGE_POOL_2D keep one grid from input to output: the tensors around them
 share one carrier. (An average pooling is an AVERAGE_POOL_2D only if it pads, see `averages_windows`.) The
-output of a sigmoid has a grid that nothing is learnt of (`layers.gates`).
+output of a sigmoid has a grid that nothing is learnt of (`layers.gates`), and so have pixels; where they meet
+other tensors on one grid, they get a carrier besides.
 """
+
+import collections
 
 import tensorflow as tf
 import tf_keras as keras
 
 from layers.activation_quantizer import ActivationQuantizer
-from layers.gates import HARD_SIGMOID_SCALE, LOGISTIC_SCALE, GateQuantizer
+from layers.gates import HARD_SIGMOID_SCALE, LOGISTIC_SCALE, GateQuantizer, HardSigmoid
 from layers.multi_branch_quantizer import MultiBranchQuantizer
 from layers.pixel_quantizer import PixelQuantizer
 from mmx_tf import canonical, graph, signs
@@ -72,7 +75,14 @@ def averages_windows(layer, shape) -> bool:
     return not padded and strides[0] == strides[1]
 
 
-def plan(network: keras.Model) -> dict[int, keras.layers.Layer]:
+def gate_quantizer(layer) -> GateQuantizer | None:
+    """The quantizer of a sigmoid's or hard-sigmoid's output; None for other layers."""
+    if isinstance(layer, HardSigmoid):
+        return GateQuantizer(scale=HARD_SIGMOID_SCALE, name=f"{layer.name}_gate")
+    return GateQuantizer(scale=LOGISTIC_SCALE, name=f"{layer.name}_gate") if is_sigmoid(layer) else None
+
+
+def plan(network: keras.Model) -> dict[int, ActivationQuantizer]:
     """Carriers of a quantized network.
 
     Args:
@@ -88,7 +98,8 @@ def plan(network: keras.Model) -> dict[int, keras.layers.Layer]:
     nonnegative: dict[int, bool] = {}
     grid: dict[int, int] = {}  # tensor id -> representative of the tensors that share its grid
     needing: list[tuple[int, str]] = []
-    plan: dict[int, keras.layers.Layer] = {}
+    fixed: list[tuple[int, str]] = []  # tensors whose grid is given
+    sharing: list[int] = []  # outputs of operators that have the grid of their inputs
     image = _image_tensors(network)
 
     def root(tensor_id):
@@ -107,26 +118,33 @@ def plan(network: keras.Model) -> dict[int, keras.layers.Layer]:
         if kind in (*COMMUTING, "Concatenate") or averaging:
             for tensor_id in inputs:
                 grid[root(tensor_id)] = root(output)
+            if kind not in COMMUTING:
+                sharing.append(output)
             if averaging:
                 needing.append((output, node.layer.name))
-        elif kind == "HardSigmoid" or is_sigmoid(node.layer):
-            scale = HARD_SIGMOID_SCALE if kind == "HardSigmoid" else LOGISTIC_SCALE
-            plan[output] = GateQuantizer(scale=scale, name=f"{node.layer.name}_carrier")
+        elif isinstance(node.layer, (HardSigmoid, PixelQuantizer)) or is_sigmoid(node.layer):
+            fixed.append((output, node.layer.name))
         elif not _stays_unquantized(node, uses, outputs_of_layer, image):
             needing.append((output, node.layer.name))
 
+    shared = {root(tensor_id) for tensor_id in sharing}
+    needing += [(tensor_id, name) for tensor_id, name in fixed if root(tensor_id) in shared]
     signed: dict[int, bool] = {}
     for tensor_id, _ in needing:
         is_signed = not nonnegative.get(tensor_id, False)
         signed[root(tensor_id)] = signed.get(root(tensor_id), False) or is_signed
+    uses_of = collections.Counter(root(tensor_id) for tensor_id, _ in needing)
     carriers: dict[int, ActivationQuantizer] = {}
     for tensor_id, name in needing:
         if root(tensor_id) not in carriers:
             carriers[root(tensor_id)] = ActivationQuantizer(
-                bits=8, signed=signed[root(tensor_id)], covering=True, name=f"{name}_carrier"
+                bits=8,
+                signed=signed[root(tensor_id)],
+                covering=True,
+                uses=uses_of[root(tensor_id)],
+                name=f"{name}_carrier",
             )
-        plan[tensor_id] = carriers[root(tensor_id)]
-    return plan
+    return {tensor_id: carriers[root(tensor_id)] for tensor_id, _ in needing}
 
 
 def _image_tensors(network) -> set[int]:
@@ -136,6 +154,16 @@ def _image_tensors(network) -> set[int]:
         if type(node.layer).__name__ == "Rescaling" and id(node.call_args[0]) in ids:
             ids.add(id(node.outputs))
     return ids
+
+
+def image_rescalings(network) -> list[str]:
+    """Names of the Rescaling layers that take the image itself, or what another of them made of it."""
+    ids = _image_tensors(network)
+    return [
+        node.layer.name
+        for node in graph.nodes(network)
+        if type(node.layer).__name__ == "Rescaling" and id(node.call_args[0]) in ids
+    ]
 
 
 def _stays_unquantized(node, uses, outputs_of_layer, image) -> bool:

@@ -4,6 +4,7 @@
 weighted layers itself; all other classes are in `integer_operators`.
 """
 
+import collections
 import dataclasses
 
 import tf_keras as keras
@@ -28,6 +29,7 @@ class IntegerGraph:
         self.weight_storage = weight_storage
         self.last_layers = last_layers
         self.calibrated = calibrated
+        self._calls = collections.Counter()
 
     def call(self, layer, args, kwargs):
         """The folded value of one layer call, a `Codes` or a `Pending`."""
@@ -50,6 +52,10 @@ class IntegerGraph:
     def _quantize(self, quantizer, value):
         if self.calibrated and not bool(quantizer.initialized):
             raise FoldError(quantizer, "it has seen no image yet, so its step size means nothing.")
+        # A carrier that several tensors share is called for each.
+        self._calls[quantizer.name] += 1
+        count = self._calls[quantizer.name]
+        name = quantizer.name if count == 1 else f"{quantizer.name}_{count}"
         step_size = float(quantizer.step_size.numpy())
         grid = Grid.low_bit(step_size=step_size, highest_code=quantizer.high)
         if isinstance(value, Pending):
@@ -59,12 +65,12 @@ class IntegerGraph:
             return value
         else:
             nonnegative = value.nonnegative
-            codes = IntegerRescale(input_grid=value.grid, output_grid=grid, name=quantizer.name)(value.tensor)
+            codes = IntegerRescale(input_grid=value.grid, output_grid=grid, name=name)(value.tensor)
         if quantizer.high - quantizer.low == 255 or (quantizer.low == 0 and nonnegative):
             # The container's own saturation, or the source itself, is the lower clip.
             return Codes(codes, grid, nonnegative, quantizer.bits)
         clipped = Grid.lower_clip(step_size=step_size, lowest_code=quantizer.low)
-        clip = IntegerRequantize(input_grid=grid, output_grid=clipped, name=f"{quantizer.name}_lower_clip")
+        clip = IntegerRequantize(input_grid=grid, output_grid=clipped, name=f"{name}_lower_clip")
         return Codes(clip(codes), clipped, quantizer.low == 0, quantizer.bits)
 
     def _pixels(self, quantizer, value):

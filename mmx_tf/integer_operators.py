@@ -153,6 +153,8 @@ def _average_pooling(layer, value):
             return mean(value.tensor)
 
         return Pending(emit, layer, fuses=False, nonnegative=value.nonnegative)
+    if layer.strides[0] != layer.strides[1]:
+        raise FoldError(layer, f"its strides {layer.strides} differ.")
     pool = IntegerAveragePool2D(
         pool_size=layer.pool_size,
         strides=layer.strides,
@@ -242,4 +244,6 @@ def has_integer_form(layer: keras.layers.Layer) -> bool:
         return carriers.is_fusable_activation(layer)
     if kind == "Activation":
         return carriers.is_sigmoid(layer)
+    if kind == "AveragePooling2D":
+        return layer.strides[0] == layer.strides[1]
     return kind in HANDLERS or kind in canonical.WEIGHTED or kind == "InputLayer"

@@ -32,11 +32,10 @@ FOLDABLE = (
 class FoldError(ValueError):
     """A layer of the fixed network that has no integer form, named with its class and the way out."""
 
-    def __init__(self, layer: keras.layers.Layer, reason: str):
-        super().__init__(
-            f"Layer {layer.name!r} ({type(layer).__name__}) cannot be folded: {reason} Build the network "
-            f"with layers that can be: {', '.join(FOLDABLE)}."
-        )
+    def __init__(self, layer: keras.layers.Layer, reason: str, *, advice: str | None = None):
+        if advice is None:
+            advice = f" Build the network with layers that can be: {', '.join(FOLDABLE)}."
+        super().__init__(f"Layer {layer.name!r} ({type(layer).__name__}) cannot be folded: {reason}{advice}")
 
 
 @dataclasses.dataclass
@@ -86,7 +85,13 @@ def image(tensor) -> Pending:
 
 def materialize(pending: Pending, grid: Grid):
     """The codes tensor of a pending operator on `grid`."""
-    tensor = pending.emit(grid, pending.activation)
+    try:
+        tensor = pending.emit(grid, pending.activation)
+    except FoldError:
+        raise
+    except ValueError as error:
+        # Scales so far apart that XNNPACK has no multiplier for them: training has gone wrong.
+        raise FoldError(pending.source or pending.emit.image.node.layer, str(error), advice="") from error
     for make_layer in pending.deferred:
         tensor = make_layer(grid)(tensor)
     return tensor

@@ -20,7 +20,8 @@ LAYERS = (
     "Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense", "BatchNormalization", "ReLU", "LeakyReLU",
     "Activation", "Softmax", "Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate",
     "GlobalAveragePooling2D", "GlobalMaxPooling2D", "AveragePooling2D", "MaxPooling2D", "ZeroPadding2D",
-    "Flatten", "Reshape", "Permute", "Dropout", "SpatialDropout2D", "Rescaling", "Normalization",
+    "Cropping2D", "Flatten", "Reshape", "Permute", "Dropout", "SpatialDropout2D", "Rescaling",
+    "Normalization",
 )  # fmt: skip
 ADVICE = (
     f"Layers that can: {', '.join(LAYERS)}. Rewrite it with these, or leave it out of the network (data "

@@ -4,8 +4,6 @@ Keras wraps such calls in TFOpLambda layers. Those that have a layer of their ow
 follows knows one form of a ReLU; the others are passed through.
 """
 
-import numbers
-
 import numpy as np
 import tf_keras as keras
 
@@ -23,8 +21,17 @@ def as_layer(layer, args: tuple, kwargs: dict):
       (layer of the same name, its inputs), or None where there is no such layer.
     """
     rewrite = _REWRITES.get(layer.get_config()["function"])
-    arguments = [*args, *(value for key, value in kwargs.items() if key != "name")]
+    named = sorted((key for key in kwargs if key != "name"), key=_position)
+    arguments = [*args, *(kwargs[key] for key in named)]
     return rewrite(arguments, layer.name) if rewrite else None
+
+
+def _position(keyword):
+    # Keywords come in the order of the call, which may be another than that of the parameters.
+    return _PARAMETERS.index(keyword) if keyword in _PARAMETERS else len(_PARAMETERS)
+
+
+_PARAMETERS = ("features", "logits", "input_tensor", "values", "x", "y", "axis", "keepdims")
 
 
 def _unary(make_layer):
@@ -61,18 +68,21 @@ def _subtract(arguments, name):
 def _divide(arguments, name):
     if len(arguments) != 2 or not _is_tensor(arguments[0]) or _is_tensor(arguments[1]):
         return None
-    return _with_constant(arguments, name, lambda number: (1 / number, 0.0) if number else None)
+    return _with_constant(arguments, name, lambda number: (1 / number, 0.0) if np.all(number) else None)
 
 
 def _with_constant(arguments, name, constant):
     tensor, number = arguments if _is_tensor(arguments[0]) else reversed(arguments)
-    if not isinstance(number, numbers.Real):
-        # A tensor of TensorFlow's, as Keras's own functions have.
-        number = np.asarray(number)
-        if number.shape or number.dtype.kind not in "fiu":
-            return None
-    scaling = constant(float(number))
-    return (layers.Rescaling(*scaling, name=name), tensor) if scaling else None
+    # A number, or a constant of TensorFlow's as Keras's own functions have: one for all channels or for each.
+    number = np.asarray(number)
+    if number.dtype.kind not in "fiu" or number.shape not in ((), (tensor.shape[-1],)):
+        return None
+    scaling = constant(number.astype(np.float64))
+    return (layers.Rescaling(*map(_plain, scaling), name=name), tensor) if scaling else None
+
+
+def _plain(values):
+    return np.asarray(values).tolist()
 
 
 def _same_shape(first, second):
@@ -115,6 +125,7 @@ _REWRITES = {
     "nn.relu6": _unary(lambda name: layers.ReLU(6.0, name=name)),
     "nn.silu": _activation("swish"),
     "math.sigmoid": _activation("sigmoid"),
+    "nn.softmax": _activation("softmax"),
     "math.add": _add,
     "__operators__.add": _add,
     "math.subtract": _subtract,

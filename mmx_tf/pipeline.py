@@ -12,8 +12,8 @@ import tf_keras as keras
 from absl import logging
 
 from export.atomic import write_atomically
+from mmx_tf import carriers, float_model, report, training
 from mmx_tf import data as datasets
-from mmx_tf import float_model, report, training
 from mmx_tf.augment import augment, plan
 from mmx_tf.bit_selection import BitSelection
 from mmx_tf.budget import UnreachableBudgetError
@@ -65,9 +65,15 @@ def run(recipe: Recipe, *, command: str = "") -> dict:
     else:
         selection = _selection_stage(workdir, recipe, data, search)
         fixed = _weight_stage(workdir, recipe, data, rebuild(search, selection))
-    metrics = export_and_verify(
-        workdir, recipe, fixed, selection, data.class_names, _evaluation(recipe, data)
-    )
+    try:
+        metrics = export_and_verify(
+            workdir, recipe, fixed, selection, data.class_names, _evaluation(recipe, data)
+        )
+    except FoldError as error:
+        # Its structure was checked before; what is wrong now are the numbers.
+        raise RecipeError(
+            f"the trained network cannot be exported: {error} Train it anew with a lower --learning_rate."
+        ) from error
     settings = {**_settings(recipe), "command": command}
     report.write_report(
         workdir.path("report.html"),
@@ -102,7 +108,7 @@ def open_workdir(root: pathlib.Path):
 def _check_float_input(recipe: Recipe, model) -> None:
     if recipe.input_type != "float32":
         return
-    rescalings = [layer.name for layer in canonicalize(model).layers if type(layer).__name__ == "Rescaling"]
+    rescalings = carriers.image_rescalings(canonicalize(model))
     if rescalings:
         raise RecipeError(
             f"--input_type=float32, but the network rescales its image ({rescalings[0]!r}), which stays in "

@@ -60,6 +60,8 @@ def rebuild(
             clone = type(layer).from_config(layer.get_config())
             value = clone(*args, **kwargs)
             clone.set_weights(layer.get_weights())
+        gate = carrier_plan.gate_quantizer(layer) if carriers else None
+        value = value if gate is None else gate(value)
         carrier = tensor_carriers.get(id(outputs_of[layer.name]))
         return value if carrier is None else carrier(value)
 

@@ -28,7 +28,7 @@ CHOICES = {
 }
 # flag: (lowest, highest, whether 0 is allowed beside them); None is no limit.
 RANGES = {
-    "image_size": (16, 2048, True),
+    "image_size": (8, 2048, True),
     "num_classes": (2, None, True),
     "float_epochs": (0, None, True),
     "batch_size": (1, None, False),
@@ -117,7 +117,8 @@ def check(recipe: "Recipe") -> None:
             _refuse(name, getattr(recipe, name), ", ".join(map(str, allowed)))
     for name, (low, high, zero) in RANGES.items():
         value = getattr(recipe, name)
-        if not (value == 0 and zero) and not low <= value <= (float("inf") if high is None else high):
+        fits = low <= value <= high if high is not None else low <= value < float("inf")
+        if not (value == 0 and zero) and not fits:
             limits = f"{low} or more" if high is None else f"{low} to {high}"
             _refuse(name, value, f"0, or {limits}" if zero and low > 0 else limits, _WHY.get(name, ""))
     for name in ABOVE_ZERO:

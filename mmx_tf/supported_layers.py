@@ -10,6 +10,7 @@ SUPPORTED = (
 )  # fmt: skip
 REWRITTEN = ("SeparableConv2D", "GlobalMaxPooling2D", "Normalization")
 BINARY = ("Add", "Multiply")
+PER_CHANNEL = ("BatchNormalization", "Normalization", "Rescaling")
 
 
 class UnsupportedLayerError(ValueError):

@@ -146,6 +146,17 @@ def test_refuses_bits_outside_2_to_8(bits):
         ActivationQuantizer(bits=bits, signed=False)
 
 
+def test_a_shared_grid_covers_the_largest_of_its_tensors():
+    quantizer = ActivationQuantizer(bits=8, signed=False, covering=True, uses=3)
+    for largest, expected in ((2.0, 2.0), (51.0, 51.0), (10.0, 51.0)):
+        assert not quantizer.built or not bool(quantizer.initialized)
+        quantizer(tf.constant([[0.5, largest]]))
+        np.testing.assert_allclose(float(quantizer.step_size), expected / 255, rtol=1e-6)
+    assert bool(quantizer.initialized)
+    quantizer(tf.constant([[999.0]]))
+    np.testing.assert_allclose(float(quantizer.step_size), 0.2, rtol=1e-6)
+
+
 def test_refuses_an_unknown_image_size():
     with pytest.raises(ValueError, match="build the model with a fixed image size"):
         ActivationQuantizer(bits=4, signed=True)(keras.Input((None, None, 3)))

@@ -1,5 +1,6 @@
 """What `canonicalize` refuses: each error names the layer, its class and the way out."""
 
+import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
@@ -41,6 +42,22 @@ def shared(x):
         (layers.Conv2D(3, 1, groups=3, name="bad"), "Conv2D", "groups=1"),
         (shared, "Conv2D", "one layer object per call"),
         (layers.BatchNormalization(axis=1, name="bad"), "BatchNormalization", "axis=-1"),
+        (
+            layers.Normalization(axis=1, mean=[0.0] * 8, variance=[1.0] * 8, name="bad"),
+            "Normalization",
+            "axis=-1",
+        ),
+        (layers.Normalization(axis=(1, 2), name="bad"), "Normalization", "axis=-1"),
+        (
+            lambda x: layers.BatchNormalization(name="bad")(layers.Reshape((64, 3))(x)),
+            "BatchNormalization",
+            "before the Reshape",
+        ),
+        (
+            layers.Rescaling(np.ones((8, 8, 3)).tolist(), name="bad"),
+            "Rescaling",
+            "Use a number, or 3 of them",
+        ),
         (lambda x: layers.Dropout(0.5, name="bad")(x, training=True), "Dropout", "training=True"),
         (layers.Activation(lambda x: x, name="bad"), "Activation", "'relu6'"),
         (layers.Dense(2, activation=Custom(), name="bad"), "Dense", "'relu6'"),

@@ -129,6 +129,27 @@ def test_arithmetic_with_numbers_is_a_rescaling():
     assert found == [(2.0, 0.0), (1.0, -1.0), (0.25, 0.0), (1.0, 3.0), (-1.0, 5.0), (-1.0, 0.0)]
 
 
+def test_keywords_may_come_in_any_order():
+    network = checked(functional(lambda x: tf.subtract(y=tf.multiply(y=[1.0, -2.0, 3.0], x=x), x=1.0)))
+    found = [(layer.scale, layer.offset) for layer in network.layers[1:]]
+    assert found == [([1.0, -2.0, 3.0], 0.0), (-1.0, 1.0)]
+    mean = checked(functional(lambda x: tf.reduce_mean(keepdims=True, axis=[1, 2], input_tensor=x)))
+    assert classes_of(mean) == ["GlobalAveragePooling2D"] and mean.layers[-1].keepdims
+
+
+@pytest.mark.parametrize("merge", [layers.Add, layers.Multiply])
+def test_a_vector_meets_an_image_channel_by_channel(merge):
+    network = checked(functional(lambda x: merge(name="m")([layers.GlobalAveragePooling2D()(x), x])))
+    assert classes_of(network) == ["GlobalAveragePooling2D", "Reshape", merge.__name__]
+    assert names_of(network)[-2:] == ["m_reshape", "m"]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_what_initialised_the_weights_is_not_needed():
+    own = layers.Conv2D(2, 1, kernel_initializer=lambda shape, dtype=None: tf.ones(shape))
+    assert classes_of(checked(functional(own))) == ["Conv2D"]
+
+
 def test_a_division_by_zero_is_left_to_tensorflow():
     network = functional(lambda x: layers.Conv2D(2, 1)(x) / 0.0)
     assert classes_of(canonicalize(network)) == ["Conv2D", "TFOpLambda"]

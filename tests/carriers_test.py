@@ -106,6 +106,18 @@ def test_nested_concatenations_share_one_carrier():
     assert not planned["s"].signed
 
 
+def test_a_gate_that_is_joined_gets_the_carrier_of_the_others_besides():
+    def body(x):
+        gate = layers.Activation("sigmoid", name="gate")(conv("a")(x))
+        return last(layers.Concatenate(name="join")([layers.Reshape((8, 8, 4))(gate), x]))
+
+    planned = plan(body)
+    assert planned.keys() == {"stem_relu", "a", "gate", *AROUND_GAP}
+    assert planned["gate"] is planned["stem_relu"] and planned["gate"].uses == 2
+    alone = plan(lambda x: last(layers.Activation("hard_sigmoid", name="gate")(conv("a")(x))))
+    assert alone.keys() == {"a", *AROUND_GAP}
+
+
 def test_an_average_pooling_that_pads_has_one_carrier_before_and_after():
     planned = plan(lambda x: last(layers.AveragePooling2D(3, padding="same", name="pool")(x)))
     assert planned.keys() == {"stem_relu", "pool", *AROUND_GAP}

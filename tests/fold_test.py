@@ -179,6 +179,12 @@ def other_layers(kind):
         x = layers.Conv2D(8, 1, activation="hard_sigmoid", name="gated")(x)
         x = layers.Dense(12, activation="hard_sigmoid", name="h")(layers.GlobalAveragePooling2D()(x))
         return keras.Model(inputs, layers.Dense(10, name="logits")(x))
+    elif kind == "gates_are_joined":
+        y = layers.Conv2D(6, 1, activation="sigmoid", name="gate")(x)
+        y = layers.Concatenate(name="join")([x, y, layers.Activation("hard_sigmoid")(y * 4.0 - 2.0)])
+        # A vector as the gate of an image, as tutorials write squeeze-excite.
+        gate = layers.Dense(18, activation="sigmoid", name="d")(layers.GlobalAveragePooling2D()(y))
+        x = layers.Multiply(name="excite")([gate, y])
     elif kind == "crop_rescale_global_max":
         x = layers.Cropping2D(((1, 2), (0, 3)), name="crop")(layers.ZeroPadding2D(2, name="pad")(x))
         x = layers.Rescaling([1.0, -2.0, 0.5, 1.5, 1.0, 0.1], offset=0.25, name="rescaling")(x)
@@ -204,6 +210,7 @@ KINDS = (
     "concatenate", "average_pooling", "max_pooling_padding_flatten", "separable", "residual_downsample",
     "batch_norm_and_relu_alone", "multiply", "dense_on_images_and_batch_norm_on_vectors", "operators",
     "swish_and_squeeze_excite", "hard_swish_and_squeeze_excite", "crop_rescale_global_max",
+    "gates_are_joined",
 )  # fmt: skip
 
 
@@ -217,6 +224,10 @@ def test_every_kind_of_layer_is_exact(digits, kind):
     [
         (keras.layers.ReLU(4.0, name="odd"), "'odd' .ReLU.*max_value=4.0"),
         (keras.layers.ReLU(negative_slope=0.1, name="odd"), "'odd' .ReLU.*negative_slope=0.1"),
+        (
+            keras.layers.AveragePooling2D(3, strides=(1, 2), padding="same", name="odd"),
+            "'odd' .AveragePooling2D.*strides .1, 2. differ",
+        ),
         (keras.layers.Activation("tanh", name="odd"), "'odd' .Activation.*'tanh' has no integer operator"),
         (lambda x: tf.nn.elu(x), "nn.elu.*TFOpLambda.*no integer operator"),
     ],

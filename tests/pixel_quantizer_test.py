@@ -142,6 +142,23 @@ def test_where_the_first_layer_cannot_the_image_itself_has_the_grid_of_pixels(di
     assert not any(tensor.differing for tensor in report.tensors)
 
 
+@pytest.mark.parametrize("scaling", [0.0078, (1 / 127.5,), ("a", 0), (1 / 255, [0.0]), (1, 2, 3)])
+def test_a_scaling_that_is_no_pair_of_numbers_is_refused(scaling):
+    with pytest.raises(ValueError, match=r"pixel_scaling=.*: give two numbers"):
+        mmx_tf.augment(network(), bit_widths=(8, 4), pixel_scaling=scaling)
+
+
+def test_pixels_may_be_joined_with_other_tensors(digits):
+    images, pixels = pixels_of(digits)
+    inputs = keras.Input((16, 16, 1), name="image")
+    x = keras.layers.Conv2D(3, 3, padding="same", activation="relu", name="first")(inputs)
+    x = keras.layers.Conv2D(4, 3, activation="relu", name="middle")(keras.layers.Concatenate()([x, inputs]))
+    x = keras.layers.Dense(10, name="logits")(keras.layers.GlobalAveragePooling2D()(x))
+    folded, _ = exported(keras.Model(inputs, x), images, PIXEL_SCALING)
+    found = run(mmx_tf.convert(folded, output_type="float32"), {"image": pixels})
+    np.testing.assert_array_equal(next(iter(found.values())), folded.predict(images, verbose=0))
+
+
 def test_a_scaling_without_zero_among_the_pixels_is_refused():
     with pytest.raises(ValueError, match=r"pixel_scaling=\(0.1, 1.0\): .* would be pixel -10"):
         mmx_tf.augment(network(), bit_widths=(8, 4), pixel_scaling=(0.1, 1.0))
