@@ -56,7 +56,8 @@ def augment(
 
     Raises:
       ValueError: for bits that are no integers in 2..8, budgets or weights of the search that are no numbers,
-        two budgets, network weights that are not finite, or a `signed` key that names no layer.
+        two budgets, network weights that are not finite, a `signed` key that names no layer, or a
+        `pixel_scaling` that is no pair of numbers or has 0 for no pixel.
       UnsupportedLayerError: for a layer that cannot be handled.
       UnreachableBudgetError: if no choice of bits meets the budget.
     """
