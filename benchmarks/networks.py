@@ -1,6 +1,6 @@
 """Networks that nobody here wrote, from augment to an exact file, or refused with a reason.
 
-    python -m benchmarks.networks --json=results/export/networks.json        # all, about an hour on 2 cores
+    python -m benchmarks.networks --json=results/export/networks.json       # all, about 20 minutes on 2 cores
     python -m benchmarks.networks --only=MobileNet,VGG16
 
 Keras's own applications at a small input size with random weights, whose batch-norm statistics are those of
