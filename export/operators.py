@@ -12,7 +12,6 @@ from ai_edge_litert import schema_py_generated as schema
 
 from export.flatbuffer import GraphWriter, packed, quantization
 from layers import gates, integer_layers, integer_shape_layers, integer_weighted_layers
-from layers.weight_storage import row_length
 
 Builtin, TensorType = schema.BuiltinOperator, schema.TensorType
 ACTIVATIONS = {
@@ -75,7 +74,7 @@ def _window_options(options, layer):
 
 
 def _conv(context, layer, inputs, output):
-    if layer.container != "int8" and row_length(layer.weight_shape, strides=layer.strides):
+    if layer.container != "int8" and layer.row_length:
         _matrix_product(context, layer, inputs, output, layer.weight_codes.numpy()[0, 0], per_channel=True)
         return
     codes = layer.weight_codes.numpy().transpose(3, 0, 1, 2)

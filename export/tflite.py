@@ -36,8 +36,7 @@ def convert(folded, *, input_type="uint8", output_type="int8", metadata=None):
     the layer that computes the codes, and the outputs of "class" `class` and `probabilities`.
 
     Raises TypeError for a layer that has no TFLite operator, ValueError for an option outside its set, a
-    model folded for the other storage, a layer that is used twice, or outputs that are not what `output_type`
-    needs.
+    layer that is used twice, or outputs that are not what `output_type` needs.
     """
     _check_option("input_type", input_type, INPUT_TYPES)
     _check_option("output_type", output_type, OUTPUT_TYPES)

@@ -54,8 +54,6 @@ class GateQuantizer(keras.layers.Layer):
       scale: of the grid.
     """
 
-    bits, signed, low, high = 8, False, 0, 255
-
     def __init__(self, *, scale: float, **kwargs):
         super().__init__(**kwargs)
         self.scale = float(scale)
@@ -67,7 +65,7 @@ class GateQuantizer(keras.layers.Layer):
 
     def call(self, x):
         """Returns x on the grid; shape unchanged."""
-        return lsq.fake_quantize(x, self.grid.scale, low=self.low, high=self.high, gradient_scale=0.0)
+        return lsq.fake_quantize(x, self.grid.scale, low=0, high=255, gradient_scale=0.0)
 
     def get_config(self):
         """Returns the constructor's arguments."""

@@ -18,7 +18,7 @@ import tensorflow as tf
 from layers import integer_ops
 from layers.grid import HIGHEST, LOWEST
 from layers.integer_layers import IntegerLayer, register
-from layers.weight_storage import CONTAINERS
+from layers.weight_storage import CONTAINERS, row_length
 
 
 def finer_factor(bits):
@@ -107,6 +107,11 @@ class WeightedLayer(IntegerLayer):
         """Number of weight scales: one per output channel."""
         return self.output_channels
 
+    @property
+    def row_length(self) -> int | None:
+        """See `weight_storage.row_length`."""
+        return row_length(self.weight_shape)
+
     def _variable(self, name, shape, dtype):
         return self.add_weight(name=name, shape=shape, dtype=dtype, initializer="zeros", trainable=False)
 
@@ -191,6 +196,11 @@ class _Windowed(WeightedLayer):
                 f"strides {self.strides} with dilation_rate {self.dilation_rate}: one of them must be 1."
             )
 
+    @property
+    def row_length(self) -> int | None:
+        """See `weight_storage.row_length`."""
+        return row_length(self.weight_shape, strides=self.strides)
+
     def get_config(self):
         """Config with strides, padding and dilation."""
         return {
@@ -215,6 +225,7 @@ class IntegerDepthwiseConv2D(_Windowed):
     """DEPTHWISE_CONV_2D. weight_codes [height, width, channels, multiplier]; both strides are equal."""
 
     output_axes = (-2, -1)
+    row_length = None
 
     def linear(self, inputs, weights):
         """NHWC depthwise convolution."""

@@ -147,23 +147,25 @@ def plan(network: keras.Model) -> dict[int, ActivationQuantizer]:
     return {tensor_id: carriers[root(tensor_id)] for tensor_id, _ in needing}
 
 
+def image_rescalings(network) -> list[str]:
+    """Names of the Rescaling layers that take the image itself, or what another of them made of it."""
+    return [node.layer.name for node in _image_rescalings(network)]
+
+
 def _image_tensors(network) -> set[int]:
     """Ids of the image and of what rescalings make of it, which stay in front of the file."""
-    ids = {id(tensor) for tensor in network.inputs}
+    return {id(tensor) for tensor in network.inputs} | {
+        id(node.outputs) for node in _image_rescalings(network)
+    }
+
+
+def _image_rescalings(network) -> list:
+    ids, found = {id(tensor) for tensor in network.inputs}, []
     for node in graph.nodes(network):
         if type(node.layer).__name__ == "Rescaling" and id(node.call_args[0]) in ids:
             ids.add(id(node.outputs))
-    return ids
-
-
-def image_rescalings(network) -> list[str]:
-    """Names of the Rescaling layers that take the image itself, or what another of them made of it."""
-    ids = _image_tensors(network)
-    return [
-        node.layer.name
-        for node in graph.nodes(network)
-        if type(node.layer).__name__ == "Rescaling" and id(node.call_args[0]) in ids
-    ]
+            found.append(node)
+    return found
 
 
 def _stays_unquantized(node, uses, outputs_of_layer, image) -> bool:

@@ -10,15 +10,9 @@ from collections.abc import Sequence
 import tf_keras as keras
 
 from export import tflite
-from layers.integer_weighted_layers import (
-    IntegerAffine,
-    IntegerConv2D,
-    IntegerDense,
-    IntegerDepthwiseConv2D,
-    WeightedLayer,
-)
+from layers.integer_weighted_layers import IntegerAffine, IntegerConv2D, IntegerDense, WeightedLayer
 from layers.quantize_configs import QuantizeWrapper
-from layers.weight_storage import STORAGES, check_storage, container_of, row_length
+from layers.weight_storage import STORAGES, check_storage, container_of
 from mmx_tf.fold import fold
 from mmx_tf.version import VERSION
 
@@ -82,19 +76,18 @@ def convert(
 def _check_folded_for(folded, weight_storage) -> None:
     # Weights of affine maps, and of first and last layers, are int8 in every storage.
     fitting = [
-        storage for storage in STORAGES if all(_container_in(layer, storage) for layer in _weighted(folded))
+        storage
+        for storage in STORAGES
+        if all(
+            layer.container == container_of(storage, bits=layer.weight_bits, row=layer.row_length)
+            for layer in _weighted(folded)
+        )
     ]
     if weight_storage not in fitting:
         raise ValueError(
             f"weight_storage is {weight_storage!r}, but the model was folded for {fitting[0]!r}. "
             f"Fold it again with weight_storage={weight_storage!r}."
         )
-
-
-def _container_in(layer, weight_storage) -> bool:
-    depthwise = isinstance(layer, IntegerDepthwiseConv2D)
-    row = row_length(layer.weight_shape, strides=getattr(layer, "strides", (1, 1)), depthwise=depthwise)
-    return layer.container == container_of(weight_storage, bits=layer.weight_bits, row=row)
 
 
 def _weighted(folded) -> list[WeightedLayer]:
