@@ -1,0 +1,80 @@
+"""What the command lines of the benchmarks have in common.
+
+>>> parser = argument_parser("benchmarks.training_steps", __doc__, rounds=10)
+>>> add_choice(parser, "--networks", NETWORKS)
+>>> options = parser.parse_args()
+>>> command("benchmarks.training_steps", options)      # as it will stand in the results
+"""
+
+import argparse
+import pathlib
+from collections.abc import Callable, Iterable
+
+
+def argument_parser(module: str, doc: str, *, rounds: int | None = None) -> argparse.ArgumentParser:
+    """A parser with --json and, where `rounds` is their default, --rounds.
+
+    Args:
+      module: what `python -m` is given.
+      doc: the module's docstring, whose first line describes the command.
+      rounds: default of --rounds, or None for a command without rounds.
+    """
+    parser = argparse.ArgumentParser(prog=module, description=doc.splitlines()[0])
+    if rounds is not None:
+        parser.add_argument("--rounds", type=positive, default=rounds, help="default: %(default)s")
+    parser.add_argument("--json", type=pathlib.Path, metavar="OUT", help="where results are written")
+    return parser
+
+
+def positive(text: str) -> int:
+    """The argparse type of an integer of 1 or more."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no integer of 1 or more.")
+    return value
+
+
+def integers(text: str) -> list[int]:
+    """The argparse type of a comma-separated list of integers, at least one."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no list of integers, separated by commas, such as 4,3."
+        ) from error
+
+
+def one_or_more_of(known: Iterable[str]) -> Callable[[str], list[str]]:
+    """The argparse type of a comma-separated list, at least one, of `known` names."""
+    known = list(known)
+
+    def names(text: str) -> list[str]:
+        given = [part for part in text.split(",") if part]
+        unknown = [name for name in given if name not in known]
+        if unknown or not given:
+            what = f"{unknown} is unknown" if unknown else "nothing is named"
+            raise argparse.ArgumentTypeError(f"{what}; known are {', '.join(known)}.")
+        return given
+
+    return names
+
+
+def add_choice(parser: argparse.ArgumentParser, option: str, known: Iterable[str]) -> None:
+    """Adds an option that takes some of the `known` names; all of them by default."""
+    known = list(known)
+    parser.add_argument(
+        option, type=one_or_more_of(known), default=known, metavar="A,B", help=f"default: {','.join(known)}"
+    )
+
+
+def command(module: str, options: argparse.Namespace, **shown: str) -> str:
+    """The command line of parsed options, without --json; values in `shown` replace paths of this machine."""
+    values = {name: value for name, value in vars(options).items() if name != "json"} | shown
+    words = [
+        f"--{name}={','.join(map(str, value)) if isinstance(value, list) else value}"
+        for name, value in values.items()
+    ]
+    return " ".join([f"python -m {module}", *words])

@@ -1,0 +1,165 @@
+"""Times of several things side by side, what they say as ratios, and the file they are kept in.
+
+A machine that does other work, or whose clock changes, gives no time that holds an hour later. So things
+that are compared are measured interleaved: each round runs every one of them once, each round begins with
+another one, and what is told is the median of the ratios within a round.
+
+    >>> seconds = interleaved({"float": float_step, "meta": meta_step}, rounds=10)
+    >>> summary = summarized(seconds, reference="float")
+    >>> summary["meta"]["ratio"]
+    3.1
+    >>> write_json(path, document(command, unit="s", results={"mobilenet_v2": summary}))
+
+Nothing here imports TensorFlow: a process that only starts others stays small.
+"""
+
+import json
+import os
+import pathlib
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+
+import numpy as np
+
+from export.atomic import write_atomically
+
+_PACKAGES = (
+    "tensorflow", "tf-keras", "tensorflow-model-optimization", "ai-edge-litert", "ai-edge-quantizer", "numpy",
+)  # fmt: skip
+_UNITS = {"s": (1e3, "ms"), "bytes": (2**-20, "MiB")}
+
+
+def interleaved(
+    functions: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    calls: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
+    """Seconds of one call of every function, in every round.
+
+    Args:
+      functions: what is timed; each has to end its work before it returns, and to be warm.
+      rounds: how often each is timed. Round i begins with function i, so that none always follows the same.
+      calls: calls in a row that one timing covers; more than 1 for functions of microseconds.
+      clock: gives seconds.
+
+    Raises:
+      ValueError: without functions, or for rounds or calls below 1.
+    """
+    if not functions or rounds < 1 or calls < 1:
+        raise ValueError(
+            f"{len(functions)} functions, rounds={rounds}, calls={calls}: at least 1 of each is needed."
+        )
+    names = list(functions)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for index in range(rounds):
+        first = index % len(names)
+        for name in names[first:] + names[:first]:
+            function = functions[name]
+            begin = clock()
+            for _ in range(calls):
+                function()
+            seconds[name].append((clock() - begin) / calls)
+    return seconds
+
+
+def seconds_of(function: Callable[[], object], *, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Seconds of one call, such as the first one of a function that is traced and compiled by it."""
+    begin = clock()
+    function()
+    return clock() - begin
+
+
+def ratio_of(values: Sequence[float], reference: Sequence[float]) -> float:
+    """The median of the ratios within a round, which a drift over the rounds does not move."""
+    return float(np.median(np.divide(values, reference)))
+
+
+def summarized(measured: Mapping[str, Sequence[float]], *, reference: str) -> dict[str, dict[str, float]]:
+    """What is told of measurements in any unit: one value per round for every name.
+
+    Returns:
+      name -> `median`, `minimum`, `spread` (distance of the quartiles relative to the median) and `ratio` to
+      the reference (see `ratio_of`).
+    """
+    summary = {}
+    for name, values in measured.items():
+        low, median, high = np.percentile(values, [25, 50, 75])
+        summary[name] = {
+            "median": float(median),
+            "minimum": float(min(values)),
+            "spread": float((high - low) / median),
+            "ratio": ratio_of(values, measured[reference]),
+        }
+    return summary
+
+
+def table(title: str, summary: Mapping[str, Mapping], *, unit: str = "s", extra: str = "first_call") -> str:
+    """A summary as text, one line for each name; a name with an `error` instead of numbers shows that.
+
+    Args:
+      title: the heading of the first column.
+      summary: what `summarized` returns, with `extra` or `error` added where there is one.
+      unit: "s" or "bytes".
+      extra: one more key to show, in the same unit.
+    """
+    factor, shown = _UNITS[unit]
+    width = max(len(title), *map(len, summary))
+    heading = f"{f'median {shown}':>12} {f'minimum {shown}':>12} {'spread':>7} {'ratio':>7}"
+    with_extra = any(extra in row for row in summary.values())
+    lines = [f"{title:<{width}} {heading}" + (f"  {extra} {shown}" if with_extra else "")]
+    for name, row in summary.items():
+        if "error" in row:
+            lines.append(f"{name:<{width}} {row['error']}")
+            continue
+        line = f"{name:<{width}} {factor * row['median']:>12.3f} {factor * row['minimum']:>12.3f} "
+        line += f"{row['spread']:>7.1%} {row['ratio']:>7.3f}"
+        lines.append(line + (f"  {factor * row[extra]:>14.1f}" if extra in row else ""))
+    return "\n".join(lines)
+
+
+def machine() -> dict:
+    """What a time depends on: architecture, number of CPUs, their model and their vector instructions."""
+    try:
+        cpuinfo = pathlib.Path("/proc/cpuinfo").read_text()
+    except OSError:
+        cpuinfo = ""
+    return {"architecture": platform.machine(), "cpus": os.cpu_count(), **cpu_facts(cpuinfo)}
+
+
+def cpu_facts(cpuinfo: str) -> dict:
+    """Model and vector instructions of the first CPU of Linux's /proc/cpuinfo; None where it does not say."""
+    fields = {}
+    for line in cpuinfo.splitlines():
+        key, colon, value = line.partition(":")
+        if colon:
+            fields.setdefault(key.strip(), value.strip())
+    flags = fields["flags"].split() if "flags" in fields else None
+
+    def has(prefix):
+        return None if flags is None else any(flag.startswith(prefix) for flag in flags)
+
+    return {
+        "cpu_model": fields.get("model name") or platform.processor() or None,
+        "avx512": has("avx512"),
+        "amx": has("amx"),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that are measured or compared with."""
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}}
+
+
+def document(command: str, **contents) -> dict:
+    """A result with what is needed to judge it: the command that made it, the machine, the versions."""
+    return {"command": command, "machine": machine(), "versions": versions(), **contents}
+
+
+def write_json(path: pathlib.Path, contents) -> None:
+    """Writes a result, making its folder; a reader sees the old file or the whole new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(contents, indent=1) + "\n")
