@@ -22,13 +22,14 @@ import numpy as np
 import tf_keras as keras
 
 import mmx_tf
-from export.atomic import write_atomically
+from benchmarks import command_line, measuring
 from layers.weight_storage import STORAGES
 from mmx_tf import graph
 from mmx_tf.float_model import gives_probabilities
 from mmx_tf.tracing import build_before_tracing
 from mmx_tf.weight_training import cosine_schedule, sgd
 
+MODULE = "benchmarks.folded_training"
 MEASURED = ("fixed_top1", "folded_top1", "same_class")
 SETTINGS = (
     "dataset", "activation_bits", "steps", "more_steps", "learning_rate", "batch_size", "eval_images",
@@ -139,40 +140,30 @@ def table(rows: list[dict]) -> str:
 
 def parsed(argv: list[str] | None) -> argparse.Namespace:
     """The options, checked."""
-
-    def integers(text):
-        return [int(part) for part in text.split(",")]
-
-    parser = argparse.ArgumentParser(prog="benchmarks.folded_training", description=__doc__.splitlines()[0])
+    parser = command_line.argument_parser(MODULE, __doc__)
     parser.add_argument("--float_model", required=True, type=pathlib.Path, help="a trained .keras file")
     parser.add_argument("--dataset", default="cifar10", help="default: %(default)s")
     parser.add_argument("--data_dir", default="")
-    parser.add_argument("--weight_bits", type=integers, default=[4, 3, 2], help="default: 4,3,2")
-    parser.add_argument("--weight_storages", type=lambda text: text.split(","), default=list(STORAGES))
-    parser.add_argument("--activation_bits", type=int, default=4, help="default: %(default)s")
-    parser.add_argument("--seeds", type=integers, default=[0], help="default: 0")
-    parser.add_argument("--steps", type=int, default=150, help="default: %(default)s")
-    parser.add_argument("--more_steps", type=int, default=60, help="default: %(default)s")
+    parser.add_argument("--weight_bits", type=command_line.integers, default=[4, 3, 2], help="default: 4,3,2")
+    command_line.add_choice(parser, "--weight_storages", STORAGES)
+    parser.add_argument(
+        "--activation_bits", type=command_line.positive, default=4, help="default: %(default)s"
+    )
+    parser.add_argument("--seeds", type=command_line.integers, default=[0], help="default: 0")
+    parser.add_argument("--steps", type=command_line.positive, default=150, help="default: %(default)s")
+    parser.add_argument("--more_steps", type=command_line.positive, default=60, help="default: %(default)s")
     parser.add_argument("--learning_rate", type=float, default=0.02, help="default: %(default)s")
-    parser.add_argument("--batch_size", type=int, default=128, help="default: %(default)s")
-    parser.add_argument("--eval_images", type=int, default=5000, help="default: %(default)s")
-    parser.add_argument("--json", type=pathlib.Path, metavar="OUT", help="results, added to what is there")
-    options = parser.parse_args(argv)
-    unknown = [storage for storage in options.weight_storages if storage not in STORAGES]
-    if unknown:
-        parser.error(f"--weight_storages names {unknown}; known are {', '.join(STORAGES)}.")
-    return options
+    parser.add_argument("--batch_size", type=command_line.positive, default=128, help="default: %(default)s")
+    parser.add_argument(
+        "--eval_images", type=command_line.positive, default=5000, help="default: %(default)s"
+    )
+    return parser.parse_args(argv)
 
 
 def command(options: argparse.Namespace) -> str:
     """The command line without the paths of this machine."""
-    values = {name: value for name, value in vars(options).items() if name != "json"}
-    values |= {"float_model": options.float_model.name, "data_dir": "DIR" if options.data_dir else ""}
-    words = [
-        f"--{name}={','.join(map(str, value)) if isinstance(value, list) else value}"
-        for name, value in values.items()
-    ]
-    return " ".join(["python -m benchmarks.folded_training", *words])
+    data_dir = "DIR" if options.data_dir else ""
+    return command_line.command(MODULE, options, float_model=options.float_model.name, data_dir=data_dir)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -197,8 +188,7 @@ def main(argv: list[str] | None = None) -> int:
             document["command"] = command(options)
             document["rows"] += tried(float_model, data, options, weight_bits=weight_bits, seed=seed)
             if options.json:
-                options.json.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(options.json, json.dumps(document, indent=1) + "\n")
+                measuring.write_json(options.json, document)
     print(table(document["rows"]))
     return 0
 

@@ -9,8 +9,6 @@ another one, and what is told is the median of the ratios within a round.
     >>> summary["meta"]["ratio"]
     3.1
     >>> write_json(path, document(command, unit="s", results={"mobilenet_v2": summary}))
-
-Nothing here imports TensorFlow: a process that only starts others stays small.
 """
 
 import json

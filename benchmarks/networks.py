@@ -9,7 +9,6 @@ compared with LiteRT operator by operator; where a step refuses it, the error is
 after every network, so an interrupted command loses one.
 """
 
-import argparse
 import dataclasses
 import gc
 import json
@@ -24,7 +23,7 @@ import tf_keras as keras
 from sklearn.datasets import load_sample_images
 
 import mmx_tf
-from export.atomic import write_atomically
+from benchmarks import command_line, measuring
 from export.parity import certify
 from mmx_tf.keras3 import as_tf_keras
 
@@ -272,18 +271,13 @@ def table(results: dict[str, dict]) -> str:
 
 def main() -> int:
     """Tries the networks and prints what became of each; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="benchmarks.networks", description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default=",".join(NETWORKS), metavar="A,B", help="some of the networks")
-    parser.add_argument("--json", type=pathlib.Path, metavar="OUT", help="results, added to what is there")
+    parser = command_line.argument_parser("benchmarks.networks", __doc__)
+    command_line.add_choice(parser, "--only", NETWORKS)
     options = parser.parse_args()
-    names = options.only.split(",")
-    unknown = [name for name in names if name not in NETWORKS]
-    if unknown:
-        parser.error(f"--only names {unknown}; known are {', '.join(NETWORKS)}.")
     results = {}
     if options.json and options.json.exists():
         results = json.loads(options.json.read_text())
-    for name in names:
+    for name in options.only:
         print(name, file=sys.stderr)
         outcome = tried(NETWORKS[name])
         keras.backend.clear_session()
@@ -291,8 +285,7 @@ def main() -> int:
         results[name] = dataclasses.asdict(outcome)
         print(f"{name}: {outcome.reached or 'refused'}. {outcome.error or outcome}", flush=True)
         if options.json:
-            options.json.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(options.json, json.dumps(results, indent=1) + "\n")
+            measuring.write_json(options.json, results)
     print(table({name: results[name] for name in NETWORKS if name in results}))
     return 0
 
