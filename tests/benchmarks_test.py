@@ -1,0 +1,170 @@
+"""The arithmetic and the files of the benchmarks, on hand-made values; nothing here is timed."""
+
+import argparse
+import json
+
+import pytest
+
+from benchmarks import command_line, measuring, performance
+
+
+def test_every_round_runs_all_and_begins_with_another():
+    order = []
+    functions = {name: lambda name=name: order.append(name) for name in "abc"}
+    measuring.interleaved(functions, rounds=4)
+    assert "".join(order) == "abcbcacababc"
+
+
+def test_a_timing_is_of_one_call():
+    # Each timing reads the clock twice: "a" takes 6 s, then 2 s; "b" 4 s, then 8 s; three calls each.
+    ticks = iter([0, 6, 10, 14, 20, 28, 30, 32])
+    calls = []
+    functions = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
+    seconds = measuring.interleaved(functions, rounds=2, calls=2, clock=lambda: next(ticks))
+    assert seconds == {"a": [3.0, 1.0], "b": [2.0, 4.0]}
+    assert "".join(calls) == "aabbbbaa"
+
+
+@pytest.mark.parametrize("wrong", [{"functions": {}}, {"rounds": 0}, {"calls": 0}])
+def test_nothing_to_time_is_refused(wrong):
+    arguments = {"functions": {"a": list}, "rounds": 1, "calls": 1} | wrong
+    with pytest.raises(ValueError, match="at least 1 of each"):
+        measuring.interleaved(arguments.pop("functions"), **arguments)
+
+
+def test_seconds_of_one_call():
+    ticks = iter([5.0, 7.5])
+    assert measuring.seconds_of(list, clock=lambda: next(ticks)) == 2.5
+
+
+def test_summary():
+    # The machine was three times slower in the last round; the ratios of the rounds are 2, 2, 4 and 2.
+    measured = {"float": [1.0, 1.0, 1.0, 3.0], "meta": [2.0, 2.0, 4.0, 6.0]}
+    summary = measuring.summarized(measured, reference="float")
+    # Quartiles of 2, 2, 4, 6: 2 and 4.5 by linear interpolation, around a median of 3.
+    assert summary["meta"] == {"median": 3.0, "minimum": 2.0, "spread": pytest.approx(2.5 / 3), "ratio": 2.0}
+    assert summary["float"]["ratio"] == 1.0
+
+
+def test_table_shows_numbers_and_errors():
+    summary = {
+        "float": {"median": 0.1, "minimum": 0.05, "spread": 0.25, "ratio": 1.0, "first_call": 2.0},
+        "peer": {"error": "RuntimeError: no"},
+    }
+    lines = measuring.table("network", summary).splitlines()
+    assert lines[1].split() == ["float", "100.000", "50.000", "25.0%", "1.000", "2000.0"]
+    assert lines[2].split(maxsplit=1) == ["peer", "RuntimeError: no"]
+
+
+def test_cpu_facts():
+    cpuinfo = (
+        "processor\t: 0\nmodel name\t: A CPU\nflags\t\t: fpu avx2 avx512f amx_tile\n\nmodel name\t: Another\n"
+    )
+    assert measuring.cpu_facts(cpuinfo) == {"cpu_model": "A CPU", "avx512": True, "amx": True}
+    without = measuring.cpu_facts("model name\t: A CPU\nflags\t: fpu avx2\n")
+    assert without == {"cpu_model": "A CPU", "avx512": False, "amx": False}
+    unknown = measuring.cpu_facts("")
+    assert (unknown["avx512"], unknown["amx"]) == (None, None)
+
+
+def test_a_document_round_trips_with_what_made_it(tmp_path):
+    path = tmp_path / "folder" / "result.json"
+    measuring.write_json(path, measuring.document("python -m it", unit="s", results={"case": {}}))
+    read = json.loads(path.read_text())
+    assert read["command"] == "python -m it"
+    assert read["results"] == {"case": {}}
+    assert {"architecture", "cpus", "cpu_model", "avx512", "amx"} <= set(read["machine"])
+    assert {"python", "tensorflow", "tf-keras"} <= set(read["versions"])
+
+
+def test_the_command_of_options_has_no_path_of_this_machine():
+    options = argparse.Namespace(json="/x.json", workdir="/somewhere", threads=[1, 2], rounds=3)
+    assert (
+        command_line.command("benchmarks.it", options, workdir="W")
+        == "python -m benchmarks.it --workdir=W --threads=1,2 --rounds=3"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--networks=a,zebra"], "['zebra'] is unknown; known are a, b."),
+        (["--networks="], "nothing is named; known are a, b."),
+        (["--rounds=0"], "'0' is no integer of 1 or more."),
+        (["--rounds=many"], "'many' is no integer of 1 or more."),
+        (["--threads="], "'' is no list of integers"),
+    ],
+)
+def test_wrong_options_are_told(arguments, said, capsys):
+    parser = command_line.argument_parser("benchmarks.it", "One line.\n\nMore.", rounds=5)
+    command_line.add_choice(parser, "--networks", ("a", "b"))
+    parser.add_argument("--threads", type=command_line.integers)
+    assert parser.parse_args([]).networks == ["a", "b"]
+    with pytest.raises(SystemExit) as stopped:
+        parser.parse_args(arguments)
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.fixture
+def results(tmp_path):
+    """A folder of small results: one claim met, one not, one of a refused peer, the rest not measured."""
+
+    def row(median, ratio):
+        return {"median": median, "minimum": median, "spread": 0.0, "ratio": ratio}
+
+    steps = {
+        "float": row(1.0, 1.0),
+        "meta": row(3.3, 3.3),
+        "search": row(1.4, 1.25),
+        "fixed": row(1.2, 1.2),
+        "tfmot_8bit": row(1.5, 1.5),
+        "tfmot_n_bit": {"error": "RuntimeError: no"},
+    }
+    document = {"command": "python -m benchmarks.training_steps", "results": {"small": steps}}
+    measuring.write_json(tmp_path / "performance" / "training_steps.json", document)
+    tracing = {"float": {"traces": 1, "first_call": 2.0}, "search": {"traces": 2, "first_call": 5.0}}
+    document = {"command": "python -m benchmarks.tracing", "results": {"net": tracing}}
+    measuring.write_json(tmp_path / "performance" / "tracing.json", document)
+    latency = [
+        {"model": "tfmot_8bit", "threads": 2, "median_ms": 4.0},
+        {"model": "mmx_tf", "threads": 2, "median_ms": 5.0},
+    ]
+    measuring.write_json(
+        tmp_path / "export" / "latency.json", {"command": "python -m it", "results": latency}
+    )
+    return tmp_path
+
+
+def test_claims_are_collected(results):
+    rows = performance.collected(results)
+    found = {row["claim"]: (row["case"], row["ratio"], row["target"], row["met"]) for row in rows}
+    meta, search = "bit-meta step of 3 candidates over a float step", "bit-search step over a float step"
+    assert found[meta] == ("small", 3.3, pytest.approx(3.45), True)
+    # The ratio of the rounds, 1.25, not that of the medians.
+    assert found[search] == ("small", 1.25, 1.0, False)
+    assert found["fixed-bit step over a float step"] == ("small", 1.2, 1.2, True)
+    assert found["fixed-bit step over tfmot's 8-bit step"] == ("small", pytest.approx(0.8), 1.0, True)
+    assert found["fixed-bit step over tfmot's n-bit step"] == (None, None, None, None)
+    assert found["traces of the search's training step in 3 epochs"] == ("net", 2.0, 1.0, False)
+    assert found["the search's first call over float training's"] == ("net", 2.5, None, None)
+    assert found["latency of the file over tfmot's 8-bit file"] == ("2 threads", 1.25, None, None)
+    assert found["peak memory of the search over float training"] == (None, None, 1.3, None)
+
+
+def test_the_command_prints_and_writes_the_table(results, capsys, tmp_path):
+    out = tmp_path / "performance.json"
+    assert performance.main([f"--results={results}", f"--json={out}"]) == 0
+    printed = capsys.readouterr().out
+    step = "`python -m benchmarks.training_steps`"
+    assert f"| bit-search step over a float step | small | 1.25 | 1.00 | **no** | {step} |" in printed
+    assert "| peak memory of the search over float training |  | not measured | 1.30 |  |  |" in printed
+    assert json.loads(out.read_text()) == performance.collected(results)
+
+
+@pytest.mark.parametrize("folder", ["nothing_there", "."])
+def test_a_folder_without_results_is_refused(folder, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        performance.main([f"--results={tmp_path / folder}"])
+    assert stopped.value.code == 2
+    assert str(tmp_path) in capsys.readouterr().err
