@@ -1,6 +1,6 @@
 """How long the export of a MobileNet-v2 takes, and how long the exports of others take for the same network.
 
-    python -m benchmarks.export_time --json=results/performance/export_time.json        # about 10 minutes
+    python -m benchmarks.export_time --json=results/performance/export_time.json        # about 15 minutes
 
 `fold` and `convert` make the file, `verify` compares it with the folded network on --images images; the
 peers have no such step. `post_training_int8` is TFLiteConverter's post-training quantization with as many
@@ -17,7 +17,6 @@ import mmx_tf
 from benchmarks import command_line, measuring
 from benchmarks.exported_file import tfmot_conversion, tfmot_network
 from benchmarks.ways_to_train import BIT_WIDTHS, BITS, random_batch
-from mmx_tf import quiet
 
 MODULE = "benchmarks.export_time"
 NETWORKS = {
@@ -80,7 +79,6 @@ def main(argv: list[str] | None = None) -> int:
     command_line.add_choice(parser, "--networks", NETWORKS)
     parser.add_argument("--images", type=command_line.positive, default=16, help="default: %(default)s")
     options = parser.parse_args(argv)
-    quiet.set_up_logging()
     results = {}
     for name in options.networks:
         results[name] = measured(name, images=options.images, rounds=options.rounds)

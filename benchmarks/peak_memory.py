@@ -1,6 +1,6 @@
 """Peak memory of the bit search and of fixed-bit training beside float training.
 
-    python -m benchmarks.peak_memory --json=results/performance/peak_memory.json        # about 10 minutes
+    python -m benchmarks.peak_memory --json=results/performance/peak_memory.json        # about 20 minutes
 
 Each way to train runs in a process of its own, as a peak cannot be taken back. `median` is the peak of the
 whole process, libraries included; `added` is that less what the process held before the first step, which

@@ -38,6 +38,7 @@ class PlainLsq(keras.layers.Layer):
         _, self.high = lsq.code_range(BITS, signed=False)
         self.scale = lsq.gradient_scale(math.prod(input_shape[1:]), self.high)
         self.step_size = self.add_weight("step_size", shape=(), initializer="ones")
+        super().build(input_shape)
 
     def call(self, x):
         """Quantizes x; shape unchanged."""

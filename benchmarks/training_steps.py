@@ -1,6 +1,6 @@
 """What a step of the bit search and of fixed-bit training costs, in float training steps.
 
-    python -m benchmarks.training_steps --json=results/performance/training_steps.json   # about 10 minutes
+    python -m benchmarks.training_steps --json=results/performance/training_steps.json   # about 20 minutes
 
 The unit is one training step (forward, backward, update) of the float network, same batch, same machine. A
 bit-meta step with B = 3 candidates cannot cost less than B of them, a bit-search step (no weight gradients)

@@ -3,9 +3,11 @@
 import argparse
 import json
 
+import numpy as np
 import pytest
+import tensorflow as tf
 
-from benchmarks import command_line, measuring, performance
+from benchmarks import command_line, measuring, peak_memory, performance, quantizer_op, resnet18, tracing
 
 
 def test_every_round_runs_all_and_begins_with_another():
@@ -168,3 +170,63 @@ def test_a_folder_without_results_is_refused(folder, tmp_path, capsys):
         performance.main([f"--results={tmp_path / folder}"])
     assert stopped.value.code == 2
     assert str(tmp_path) in capsys.readouterr().err
+
+
+def test_resident_bytes():
+    status = "Name:\tpython\nVmHWM:\t    2000 kB\nVmRSS:\t    1500 kB\n"
+    assert peak_memory.resident_bytes(status) == (1500 * 1024, 2000 * 1024)
+    with pytest.raises(ValueError, match="no VmHWM in the status"):
+        peak_memory.resident_bytes("VmRSS:\t1 kB\n")
+
+
+def test_peaks_are_told_with_what_the_steps_added():
+    found = {
+        "float": [{"before": 600, "peak": 1000}, {"before": 600, "peak": 1000}],
+        "fixed": [{"before": 700, "peak": 1300}, {"before": 700, "peak": 1300}],
+        "tfmot_8bit": [{"error": "RuntimeError: no"}] * 2,
+    }
+    summary = peak_memory.summarized(found)
+    assert list(summary) == list(found)
+    assert (summary["fixed"]["median"], summary["fixed"]["ratio"]) == (1300.0, 1.3)
+    assert (summary["fixed"]["added"], summary["fixed"]["added_ratio"]) == (600.0, 1.5)
+    assert summary["tfmot_8bit"] == {"error": "RuntimeError: no"}
+
+
+def test_first_steps_are_told_apart_from_later_ones():
+    row = tracing.row([9.0, 1.0, 4.0, 2.0], 1, first_steps=[0, 2])
+    assert (row["first_call"], row["later_step"], row["traces"]) == (13.0, 1.5, 1)
+
+
+def test_the_plain_quantizer_is_lsq():
+    """The peer computes what ours computes: 15 codes of step 0.5, gradients by hand."""
+    layer = quantizer_op.PlainLsq()
+    x = tf.constant([[-1.0, 0.2, 0.7, 100.0]])
+    layer.build(x.shape)
+    layer.step_size.assign(0.5)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = layer(x)
+    dx, ds = tape.gradient(y, [x, layer.step_size], output_gradients=tf.constant([[1.0, 2.0, 3.0, 4.0]]))
+    np.testing.assert_allclose(y, [[0.0, 0.0, 0.5, 7.5]], atol=1e-6)
+    np.testing.assert_allclose(dx, [[0.0, 2.0, 3.0, 0.0]], atol=1e-6)
+    # round(v) - v is -0.4 and -0.4 inside, the highest code is 15; g = 1 / sqrt(4 * 15).
+    assert float(ds) == pytest.approx((2 * -0.4 + 3 * -0.4 + 4 * 15) / np.sqrt(60), rel=1e-5)
+
+
+def test_shapes_are_checked():
+    assert quantizer_op.shapes_of("8x4x4x16,1x2x3x4") == ["8x4x4x16", "1x2x3x4"]
+    for wrong in ("", "8x4x4", "8x4x4x0", "8x4x4xa"):
+        with pytest.raises(argparse.ArgumentTypeError, match="no shape of a batch of images"):
+            quantizer_op.shapes_of(wrong)
+
+
+def test_resnet18_has_its_layers():
+    network = resnet18.build(input_shape=(32, 32, 3), num_classes=10, width=16)
+    kinds = [type(layer).__name__ for layer in network.layers]
+    # A stem, 8 blocks of 2, and 3 shortcuts where the shape changes; the dense layer is the 18th.
+    assert kinds.count("Conv2D") == 1 + 16 + 3
+    assert (kinds.count("Add"), kinds.count("Dense")) == (8, 1)
+    assert network.get_layer("stage4_block2_add").output_shape == (None, 4, 4, 128)
+    # The stem, by hand, 3 * 3 * 3 * 16; batch norm has 4 numbers a channel.
+    assert network.get_layer("stem").count_params() == 432
+    assert network.output_shape == (None, 10)
