@@ -10,6 +10,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from layers import lsq
+from layers.sources import source_of
 
 
 @keras.saving.register_keras_serializable(package="mmx_tf")
@@ -52,7 +53,7 @@ def initialize_once(flag: tf.Variable, initialize, x: tf.Tensor) -> None:
     tf.cond(tf.reduce_all(flag), leave, run)
 
 
-FUSED_FROM_ELEMENTS = 4096
+FUSED_FROM_ELEMENTS = 1024
 """Elements of one example from which on a fused quantizer repays its compilation."""
 
 
@@ -123,7 +124,7 @@ class ActivationQuantizer(keras.layers.Layer):
         initialize_once(self.initialized, self._initialize, x)
         elements = elements_of_one_example(x)
         return lsq.fake_quantize(
-            x,
+            source_of(x),
             lsq.limit_shrinking(self.step_size),
             low=self.low,
             high=self.high,

@@ -19,6 +19,10 @@ import math
 
 import tensorflow as tf
 
+from layers import fused_quantizers
+from layers import quantizer_formulas as formulas
+from layers.sources import Source
+
 STEP_SIZE_FLOOR = 1e-6
 """Smallest step size that is kept: a step of zero or below has no grid."""
 
@@ -80,28 +84,38 @@ def fake_quantize(x, step_size, *, low, high, gradient_scale, fused: bool = Fals
     """Quantizes x to the grid of `step_size` and back, with LSQ's gradients for both.
 
     Args:
-      x: float tensor of any shape.
+      x: float tensor of any shape, or a `Source`: values and gradients are then those of its batch norm and
+        rectifier followed by the quantizer.
       step_size: positive tensor that broadcasts against x: a scalar, or x's rank with ones on the axes
         that share a step (one step per channel).
       low, high: smallest and largest code.
       gradient_scale: g above; multiplies the gradient of the step size only.
-      fused: compile forward and backward pass into one loop each with XLA. Pays for activations; for small
-        tensors the compilation does not.
+      fused: compile forward and backward pass with XLA (`layers.fused_quantizers`) where the step size is a
+        scalar. Pays for activations; for small tensors the compilation does not.
 
     Returns:
       Tensor of x's shape whose values are integer multiples of the step size.
     """
-    forward, backward = (_fused_forward, _fused_backward) if fused else (_forward, _backward)
-    low, high = tf.cast(low, tf.float32), tf.cast(high, tf.float32)
+    source = _source(x)
+    step_size = tf.convert_to_tensor(step_size, tf.float32)
+    low, high, gradient_scale = (tf.cast(number, tf.float32) for number in (low, high, gradient_scale))
+    if fused and step_size.shape.rank == 0 and source.x.shape.rank > 0:
+        settings = {"low": low, "high": high, "gradient_scale": gradient_scale}
+        return fused_quantizers.fake_quantize(source, step_size, **settings)
+    bounds = tf.constant(source.bounds, tf.float32)
 
     @tf.custom_gradient
     def quantize(x, step_size):
+        rectified = formulas.rectify(x, bounds)
+
         def gradient(upstream):
-            return backward(x, step_size, upstream, low, high, tf.cast(gradient_scale, tf.float32))
+            slope = formulas.step_slope(rectified, step_size, low, high)
+            dx = formulas.pass_inside(upstream, x, bounds, step_size, low, high)
+            return dx, gradient_scale * _sum_to_shape_of(step_size, upstream * slope)
 
-        return forward(x, step_size, low, high), gradient
+        return formulas.quantize(rectified, step_size, low, high), gradient
 
-    return quantize(tf.convert_to_tensor(x, tf.float32), tf.convert_to_tensor(step_size, tf.float32))
+    return quantize(source.x, step_size)
 
 
 @tf.custom_gradient
@@ -120,95 +134,51 @@ def limit_shrinking(step_size: tf.Tensor):
     return tf.identity(step_size), gradient
 
 
-def mix_branches(x, step_sizes, probabilities, *, ranges, fused: bool = False) -> tf.Tensor:
-    """Probability-weighted sum of the quantized branches (paper eq. 2), for the bit-search step.
+def mix_branches(x, step_sizes, alpha, *, ranges, fused: bool = False) -> tf.Tensor:
+    """softmax(alpha)-weighted sum of the quantized branches (paper eq. 2), for the bit-search step.
 
-    Gradients flow to x and to the probabilities. The step sizes get none: the bit-search step holds them
-    fixed (paper Table 1).
+    Gradients flow to x and to alpha. The step sizes get none: the bit-search step holds them fixed (paper
+    Table 1). With p = softmax(alpha) and branches q_i, dalpha_i = p_i (d_i - sum_j p_j d_j) for
+    d_i = sum(upstream * (q_i - q_0)): what all branches have in common drops out.
 
     Args:
-      x: float tensor of any shape.
+      x: float tensor of any shape, or a `Source`, as for `fake_quantize`.
       step_sizes: (B,) positive step sizes, one per branch.
-      probabilities: (B,) weights of the branches.
+      alpha: (B,) architectural parameters.
       ranges: B pairs (low, high).
       fused: as for `fake_quantize`.
 
     Returns:
       Tensor of x's shape.
     """
-    forward, backward = (_fused_mix_forward, _fused_mix_backward) if fused else (_mix_forward, _mix_backward)
+    source = _source(x)
     step_sizes = tf.stop_gradient(tf.convert_to_tensor(step_sizes, tf.float32))
-    ranges = tf.constant(ranges, tf.float32)
+    alpha, ranges = tf.convert_to_tensor(alpha, tf.float32), tf.constant(ranges, tf.float32)
+    if fused and source.x.shape.rank > 0:
+        return fused_quantizers.mix_branches(source, step_sizes, alpha, ranges=ranges)
+    bounds = tf.constant(source.bounds, tf.float32)
 
     @tf.custom_gradient
-    def mix(x, probabilities):
+    def mix(x, alpha):
+        rectified, probabilities = formulas.rectify(x, bounds), tf.nn.softmax(alpha)
+
         def gradient(upstream):
-            return backward(x, step_sizes, probabilities, upstream, ranges)
+            differences = formulas.branch_differences(rectified, step_sizes, ranges)
+            sums = [tf.constant(0.0), *(tf.reduce_sum(upstream * difference) for difference in differences)]
+            dx = formulas.mix_slope(upstream, x, bounds, step_sizes, probabilities, ranges)
+            return dx, formulas.softmax_gradient(probabilities, tf.stack(sums))
 
-        return forward(x, step_sizes, probabilities, ranges), gradient
+        return formulas.mix(rectified, step_sizes, probabilities, ranges), gradient
 
-    return mix(tf.convert_to_tensor(x, tf.float32), tf.convert_to_tensor(probabilities, tf.float32))
-
-
-def _codes(x, step_size, low, high):
-    return tf.clip_by_value(tf.round(x / step_size), low, high)
-
-
-def _inside(x, step_size, low, high):
-    scaled = x / step_size
-    return tf.cast(tf.logical_and(scaled >= low, scaled <= high), x.dtype)
+    return mix(source.x, alpha)
 
 
-def _forward(x, step_size, low, high):
-    return _codes(x, step_size, low, high) * step_size
-
-
-def _backward(x, step_size, upstream, low, high, gradient_scale):
-    inside = _inside(x, step_size, low, high)
-    # The codes already equal low or high outside, so one expression serves all three cases.
-    per_element = upstream * (_codes(x, step_size, low, high) - inside * (x / step_size))
-    return upstream * inside, gradient_scale * _sum_to_shape_of(step_size, per_element)
-
-
-def _mix_forward(x, step_sizes, probabilities, ranges):
-    return tf.add_n(
-        [p * _forward(x, s, low, high) for s, p, (low, high) in _branches(step_sizes, probabilities, ranges)]
-    )
-
-
-def _mix_backward(x, step_sizes, probabilities, upstream, ranges):
-    branches = _branches(step_sizes, probabilities, ranges)
-    slope = tf.add_n([p * _inside(x, s, low, high) for s, p, (low, high) in branches])
-    products = [_sum_all(upstream * _forward(x, s, low, high)) for s, _, (low, high) in branches]
-    return upstream * slope, tf.stack(products)
-
-
-def _branches(step_sizes, probabilities, ranges):
-    return list(
-        zip(
-            tf.unstack(step_sizes),
-            tf.unstack(probabilities),
-            map(tf.unstack, tf.unstack(ranges)),
-            strict=True,
-        )
-    )
+def _source(x) -> Source:
+    return x if isinstance(x, Source) else Source(tf.convert_to_tensor(x, tf.float32))
 
 
 def _sum_to_shape_of(step_size, per_element):
     if step_size.shape.rank == 0:
-        return _sum_all(per_element)
+        return tf.reduce_sum(per_element)
     axes = [axis for axis, length in enumerate(step_size.shape) if length == 1]
     return tf.reduce_sum(per_element, axis=axes, keepdims=True)
-
-
-def _sum_all(x):
-    # Over the batch first: XLA vectorises that sum, and short sums of partial sums lose fewer bits.
-    return tf.reduce_sum(tf.reduce_sum(x, axis=0)) if x.shape.rank else x
-
-
-def _fused(function):
-    return tf.function(function, jit_compile=True, autograph=False)
-
-
-_fused_forward, _fused_backward = _fused(_forward), _fused(_backward)
-_fused_mix_forward, _fused_mix_backward = _fused(_mix_forward), _fused(_mix_backward)

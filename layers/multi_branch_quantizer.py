@@ -18,6 +18,7 @@ from layers.activation_quantizer import (
     elements_of_one_example,
     initialize_once,
 )
+from layers.sources import source_of
 
 MIXED = "mixed"
 """Value of `branch` that asks for the softmax(alpha)-weighted mix of all branches."""
@@ -59,7 +60,8 @@ class MultiBranchQuantizer(keras.layers.Layer):
 
         Args:
           x: float tensor (batch, ...).
-          branch: index of a branch, `MIXED`, or None for the branch with the largest alpha.
+          branch: index of a branch (integer or scalar integer tensor), `MIXED`, or None for the branch with
+            the largest alpha.
         """
         return self._quantize(x, branch)
 
@@ -67,20 +69,20 @@ class MultiBranchQuantizer(keras.layers.Layer):
     def _quantize(self, x, branch):
         initialize_once(self.initialized, self._initialize, x)
         elements = elements_of_one_example(x)
-        fused = elements >= FUSED_FROM_ELEMENTS
-        if branch == MIXED:
-            probabilities = tf.nn.softmax(self.alpha)
-            return lsq.mix_branches(x, self.step_sizes, probabilities, ranges=self.ranges, fused=fused)
+        source, fused = source_of(x), elements >= FUSED_FROM_ELEMENTS
+        if isinstance(branch, str) and branch == MIXED:
+            return lsq.mix_branches(source, self.step_sizes, self.alpha, ranges=self.ranges, fused=fused)
         settings = [(low, high, lsq.gradient_scale(elements, high)) for low, high in self.ranges]
         if branch is None:
             branch = tf.argmax(self.alpha)
+        if tf.is_tensor(branch):
             low, high, scale = tf.unstack(tf.gather(tf.constant(settings, tf.float32), branch))
         elif branch in range(len(settings)):
             low, high, scale = settings[branch]
         else:
             self._refuse(branch)
         step_size = lsq.limit_shrinking(self.step_sizes[branch])
-        return lsq.fake_quantize(x, step_size, low=low, high=high, gradient_scale=scale, fused=fused)
+        return lsq.fake_quantize(source, step_size, low=low, high=high, gradient_scale=scale, fused=fused)
 
     def _refuse(self, branch):
         raise ValueError(

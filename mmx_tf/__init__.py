@@ -12,10 +12,9 @@
 The list below is the public interface.
 """
 
-import os as _os
+from mmx_tf import tensorflow_settings as _tensorflow_settings
 
-# TensorFlow reads these when it is first imported: one line of ours is worth more than a screen of its own.
-_os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+_tensorflow_settings.apply()
 
 from mmx_tf.quiet import without_native_noise as _without_native_noise  # noqa: E402
 

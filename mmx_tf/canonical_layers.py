@@ -9,6 +9,7 @@ import math
 import numpy as np
 import tf_keras as keras
 
+from layers.batch_norm import BatchNormalization
 from layers.gates import HardSigmoid
 from mmx_tf.supported_layers import SUPPORTED, WEIGHTED, UnsupportedLayerError
 
@@ -49,6 +50,8 @@ def clones(layer: keras.layers.Layer, names, *, shape) -> list[keras.layers.Laye
         return [clone, *_fused_activation(layer, activation, config["name"], names)]
     if kind == "Activation":
         return [_activation(layer, config["activation"], config["name"])]
+    if kind == "BatchNormalization":
+        return [BatchNormalization.from_config(config)]
     return [type(layer).from_config(config)]
 
 

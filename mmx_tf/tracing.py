@@ -4,8 +4,15 @@ Keras makes metrics and optimizer slots while it traces a training step, and Ten
 once more. A search step takes long to trace; made beforehand, the variables spare the second time.
 """
 
+import numpy as np
 import tensorflow as tf
 import tf_keras as keras
+
+from layers.activation_quantizer import ActivationQuantizer
+from layers.multi_branch_quantizer import MultiBranchQuantizer
+
+INITIAL_IMAGES = 512
+"""Most images that step sizes are initialised from, where x is an array of all of them."""
 
 
 def build_before_tracing(model: keras.Model, x, y=None) -> None:
@@ -25,6 +32,33 @@ def build_before_tracing(model: keras.Model, x, y=None) -> None:
     outputs = tf.zeros([1, *model.output_shape[1:]])
     model.compiled_loss.build(outputs)
     model.compiled_metrics.build(outputs, tf.zeros([1, *labels.shape[1:]], labels.dtype))
+
+
+def initialize_before_tracing(model: keras.Model, network: keras.Model, x, **kwargs) -> None:
+    """Runs the first batch through a model whose step sizes are not all set yet, and changes nothing else.
+
+    A step that is traced before has a conditional in front of every quantizer, which keeps the output of the
+    batch norm and the ReLU before it in use (`layers.sources`): a third more memory, and slower.
+
+    Args:
+      model: what is called, with training=True and the other arguments.
+      network: the functional network that holds the quantizers.
+      x: a tf.data.Dataset of (images, labels) batches, or images; of anything else nothing is taken.
+      **kwargs: passed on to the call.
+    """
+    quantizers = [q for q in network.layers if isinstance(q, ActivationQuantizer | MultiBranchQuantizer)]
+    if all(bool(tf.reduce_all(quantizer.initialized)) for quantizer in quantizers):
+        return
+    if isinstance(x, tf.data.Dataset) and isinstance(x.element_spec, tuple):
+        x = next(iter(x.take(1)))[0]
+    if not tf.is_tensor(x) and not isinstance(x, np.ndarray):
+        return
+    steps = [v for q in quantizers for v in q.weights]
+    kept = [v for v in network.non_trainable_variables if not any(v is step for step in steps)]
+    values = [tf.identity(variable) for variable in kept]
+    model(x[:INITIAL_IMAGES], training=True, **kwargs)
+    for variable, value in zip(kept, values, strict=True):
+        variable.assign(value)
 
 
 def _labels_spec(x, y):

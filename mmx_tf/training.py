@@ -14,7 +14,7 @@ from mmx_tf.float_model import gives_probabilities
 from mmx_tf.folded_training import fold_for_training
 from mmx_tf.recipe import Recipe
 from mmx_tf.search import SearchModel
-from mmx_tf.tracing import build_before_tracing
+from mmx_tf.tracing import build_before_tracing, initialize_before_tracing
 from mmx_tf.weight_training import cosine_schedule, sgd
 from mmx_tf.workdir import Workdir
 
@@ -156,6 +156,8 @@ def _fit(
     logging.info("%s: epochs %d to %d%s", phase, done + 1, epochs, place)
     fitted = folded_graph or model
     build_before_tracing(fitted, dataset)
+    if fitted is model and not isinstance(model, SearchModel):  # which does so itself
+        initialize_before_tracing(model, model, dataset)
     board = keras.callbacks.TensorBoard(workdir.path("logs", phase), write_graph=False)
     fitted.fit(
         dataset,

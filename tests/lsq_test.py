@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from layers import lsq
+from layers.sources import Source
 
 BITS = st.integers(2, 8)
 STEP_RANGE = (2**-10, 8)
@@ -178,45 +179,54 @@ MIX_STEPS = [0.25, 0.5, 1.0]
 
 
 def run_mix(x, steps, probabilities, ranges, *, upstream=None, fused=False):
-    """(mix, dx, dp, ds) of sum(upstream * mix)."""
-    x, steps, p = (tf.constant(value, tf.float32) for value in (x, steps, probabilities))
+    """(mix, dx, dalpha, ds) of sum(upstream * mix) with softmax(alpha) = probabilities."""
+    x, steps = (tf.constant(value, tf.float32) for value in (x, steps))
+    alpha = tf.constant(np.log(np.maximum(probabilities, 1e-30)), tf.float32)
     with tf.GradientTape() as tape:
-        tape.watch([x, steps, p])
-        mixed = lsq.mix_branches(x, steps, p, ranges=ranges, fused=fused)
+        tape.watch([x, steps, alpha])
+        mixed = lsq.mix_branches(x, steps, alpha, ranges=ranges, fused=fused)
         total = tf.reduce_sum(mixed * (1.0 if upstream is None else upstream))
-    dx, dp, ds = tape.gradient(total, [x, p, steps])
-    return mixed.numpy(), dx.numpy(), dp.numpy(), ds
+    dx, dalpha, ds = tape.gradient(total, [x, alpha, steps])
+    return mixed.numpy(), dx.numpy(), dalpha.numpy(), ds
+
+
+def softmax_gradient(probabilities, sums):
+    """d alpha_j = p_j (sum_j - mean) for the branches' sums of upstream * q."""
+    p, sums = np.asarray(probabilities), np.asarray(sums)
+    return p * (sums - p @ sums)
 
 
 @pytest.mark.parametrize("fused", [False, True])
 def test_mix_by_hand(fused):
     # 8 bits: (0, .25, 2.5, 63.75, 10); 4 bits: (0, .5, 2.5, 7.5, 7.5); 3 bits: (0, 0, 3, 7, 7).
-    x = [-1.0, 0.3, 2.6, 100.0, 10.0]
-    mixed, dx, dp, ds = run_mix(x, MIX_STEPS, [1 / 8, 2 / 8, 5 / 8], MIX_RANGES, fused=fused)
-    assert mixed.tolist() == [0.0, 0.15625, 2.8125, 14.21875, 7.5]
-    assert dx.tolist() == [0.0, 1.0, 1.0, 0.0, 0.125]  # 10 is inside the 8-bit range alone
-    assert dp.tolist() == [76.5, 18.0, 17.0]
+    x, p = [-1.0, 0.3, 2.6, 100.0, 10.0], [1 / 8, 2 / 8, 5 / 8]
+    mixed, dx, dalpha, ds = run_mix(x, MIX_STEPS, p, MIX_RANGES, fused=fused)
+    np.testing.assert_allclose(mixed, [0.0, 0.15625, 2.8125, 14.21875, 7.5], rtol=1e-6)
+    np.testing.assert_allclose(dx, [0.0, 1.0, 1.0, 0.0, 0.125], rtol=1e-6)  # 10 is inside 8 bits' range alone
+    # Branch sums 76.5, 18, 17 have the mean 24.6875.
+    np.testing.assert_allclose(dalpha, [51.8125 / 8, -6.6875 / 4, -7.6875 * 5 / 8], rtol=1e-5)
     assert ds is None  # the bit-search step holds the step sizes fixed
-    weighted = run_mix(
-        x, MIX_STEPS, [1 / 8, 2 / 8, 5 / 8], MIX_RANGES, upstream=[9, 4, 2, 0, -1], fused=fused
-    )
-    assert weighted[1].tolist() == [0.0, 4.0, 2.0, 0.0, -0.125]
-    assert weighted[2].tolist() == [1 + 5 - 10, 2 + 5 - 7.5, 0 + 6 - 7]
+    weighted = run_mix(x, MIX_STEPS, p, MIX_RANGES, upstream=[9, 4, 2, 0, -1], fused=fused)
+    np.testing.assert_allclose(weighted[1], [0.0, 4.0, 2.0, 0.0, -0.125], rtol=1e-6)
+    sums = [1 + 5 - 10, 2 + 5 - 7.5, 0 + 6 - 7]
+    np.testing.assert_allclose(weighted[2], softmax_gradient(p, sums), rtol=1e-5)
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.integers(0, 10**6), st.booleans())
-def test_mix_is_the_weighted_sum_of_the_branches(seed, signed):
+@given(st.integers(0, 10**6), st.booleans(), st.integers(1, 5))
+def test_mix_is_the_weighted_sum_of_the_branches(seed, signed, branches):
     rng = np.random.default_rng(seed)
     x, upstream = rng.normal(0, 3, (2, *SHAPE)).astype(np.float32)
-    steps, p = np.exp(rng.uniform(-4, 1, 3)).astype(np.float32), rng.dirichlet(np.ones(3)).astype(np.float32)
-    ranges = [lsq.code_range(bits, signed=signed) for bits in (8, 4, 3)]
+    steps = np.exp(rng.uniform(-4, 1, branches)).astype(np.float32)
+    p = rng.dirichlet(np.ones(branches))
+    ranges = [lsq.code_range(bits, signed=signed) for bits in (8, 4, 3, 2, 6)[:branches]]
     branches = [run(x, s, *r, upstream=upstream) for s, r in zip(steps, ranges, strict=True)]
     for fused in (False, True):
-        mixed, dx, dp, ds = run_mix(x, steps, p, ranges, upstream=upstream, fused=fused)
+        mixed, dx, dalpha, ds = run_mix(x, steps, p, ranges, upstream=upstream, fused=fused)
         np.testing.assert_allclose(mixed, sum(w * b[0] for w, b in zip(p, branches, strict=True)), atol=1e-5)
         np.testing.assert_allclose(dx, sum(w * b[1] for w, b in zip(p, branches, strict=True)), atol=1e-5)
-        np.testing.assert_allclose(dp, [np.sum(upstream * b[0]) for b in branches], rtol=1e-4, atol=1e-4)
+        sums = [np.sum(upstream * b[0], dtype=np.float64) for b in branches]
+        np.testing.assert_allclose(dalpha, softmax_gradient(p, sums), rtol=1e-4, atol=1e-4)
         assert ds is None
 
 
@@ -233,3 +243,30 @@ def test_limit_shrinking_clips_positive_gradients_to_the_step_size():
         loss = tf.reduce_sum(value * [0.2, 3.0, -3.0])
     np.testing.assert_array_equal(value, [0.5, 0.5, 0.5])
     np.testing.assert_allclose(tape.gradient(loss, step_size), [0.2, 0.5, -3.0])
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("bounds, rectifier", [((0.0, 6.0), tf.nn.relu6), ((0.0, np.inf), tf.nn.relu)])
+def test_bounds_are_a_rectifier_in_front_bit_for_bit(fused, bounds, rectifier):
+    rng = np.random.default_rng(0)
+    x = tf.constant(np.concatenate([rng.normal(2, 4, (3, 40)), [[0.0, 6.0, -0.0, 7.5] * 10]]), tf.float32)
+    upstream = tf.constant(rng.normal(0, 1, x.shape), tf.float32)
+    step_size, alpha = tf.constant(0.45), tf.constant([0.1, 0.2, -0.3])
+    plain = {"low": 0, "high": 15, "gradient_scale": 0.5}
+    mixed = {"step_sizes": MIX_STEPS, "alpha": alpha, "ranges": MIX_RANGES}
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([x, step_size, alpha])
+        got = lsq.fake_quantize(Source(x, bounds), step_size, **plain, fused=fused)
+        want = lsq.fake_quantize(rectifier(x), step_size, **plain)
+        got_mix = lsq.mix_branches(Source(x, bounds), **mixed, fused=fused)
+        want_mix = lsq.mix_branches(rectifier(x), **mixed)
+        totals = [tf.reduce_sum(upstream * value) for value in (got, want, got_mix, want_mix)]
+    np.testing.assert_array_equal(got, want)
+    np.testing.assert_allclose(got_mix, want_mix, rtol=1e-6)
+    dx = [tape.gradient(total, x) for total in totals]
+    np.testing.assert_array_equal(dx[0], dx[1])
+    np.testing.assert_allclose(dx[2], dx[3], rtol=1e-6)
+    ds = [tape.gradient(total, step_size) for total in totals[:2]]
+    np.testing.assert_allclose(ds[0], ds[1], rtol=1e-5)
+    dalpha = [tape.gradient(total, alpha) for total in totals[2:]]
+    np.testing.assert_allclose(dalpha[0], dalpha[1], rtol=1e-4)

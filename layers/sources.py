@@ -1,0 +1,69 @@
+"""What a quantizer's input is made of, found while a graph is traced: batch norm, then ReLU.
+
+Batch norm, rectifier and quantizer pass over the same tensor, one after the other. A quantizer that does all
+three in its own loops (`layers.fused_quantizers`) reads and writes it once, and keeps only batch norm's input
+for the backward pass, not its output and the rectifier's. TensorFlow drops the operations that nothing reads
+any more.
+
+    >>> source_of(tf.nn.relu6(x))     # while tracing: Source(x, (0.0, 6.0)); else: Source(relu6(x))
+"""
+
+import math
+import weakref
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+RECTIFIERS = {"Relu": (0.0, math.inf), "Relu6": (0.0, 6.0)}
+"""TensorFlow operation -> what it clips to."""
+UNBOUNDED = (-math.inf, math.inf)
+
+
+@dataclass(frozen=True, eq=False)
+class Normalized:
+    """A batch norm in training: y = (x - mean) * scale * gamma + beta, scale = rsqrt(variance + epsilon).
+
+    Attributes:
+      x: its input (batch, ..., channels).
+      gamma, beta: (channels,), with gradients.
+      mean, scale: (channels,) statistics of x.
+    """
+
+    x: tf.Tensor
+    gamma: tf.Tensor
+    beta: tf.Tensor
+    mean: tf.Tensor
+    scale: tf.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """clip(x, floor, cap), x itself perhaps the output of a batch norm.
+
+    Attributes:
+      x: tensor that is rectified.
+      bounds: (floor, cap) of the rectifier.
+      normalized: the batch norm whose output x is, if it is known.
+    """
+
+    x: tf.Tensor
+    bounds: tuple[float, float] = UNBOUNDED
+    normalized: Normalized | None = None
+
+
+_normalized: "weakref.WeakKeyDictionary" = weakref.WeakKeyDictionary()
+
+
+def remember(output: tf.Tensor, normalized: Normalized) -> None:
+    """Notes that `output` is that of a batch norm, for quantizers in the same graph."""
+    if tf.is_symbolic_tensor(output):
+        _normalized.setdefault(output.graph, {})[output.name] = normalized
+
+
+def source_of(x: tf.Tensor) -> Source:
+    """What makes x in the graph that is being traced; Source(x) for all that is not known."""
+    if not tf.is_symbolic_tensor(x):
+        return Source(x)
+    bounds = RECTIFIERS.get(x.op.type)
+    x = x.op.inputs[0] if bounds else x
+    return Source(x, bounds or UNBOUNDED, _normalized.get(x.graph, {}).get(x.name))

@@ -1,0 +1,26 @@
+"""Environment variables that TensorFlow reads when it is first imported, where the user has not set them.
+
+On a CPU, training spends much of its time in getting memory from the system: glibc gives back every large
+buffer and takes it anew, page by page, in the next step. TensorFlow's own allocator keeps it. oneDNN's
+kernels, which TensorFlow by default takes on CPUs with AVX-512 alone, are the faster ones on AVX2 too.
+`benchmarks/settings.py` measures both.
+"""
+
+import os
+
+MEMORY_BYTES = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+SETTINGS = {
+    # One line of ours is worth more than a screen of TensorFlow's.
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+    "TF_CPU_ALLOCATOR_USE_BFC": "1",
+    # Its limit is 64 GB otherwise, whatever the machine has.
+    "TF_CPU_BFC_MEM_LIMIT_IN_MB": str(MEMORY_BYTES // 2**20),
+    "TF_ENABLE_ONEDNN_OPTS": "1",
+}
+
+
+def apply() -> None:
+    """Sets the variables that are not set yet. Too late, and without effect, once TensorFlow is imported."""
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
