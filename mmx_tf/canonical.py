@@ -12,6 +12,7 @@ left untouched.
 import numpy as np
 import tf_keras as keras
 
+from layers.batch_norm import BatchNormalization
 from mmx_tf import canonical_layers, graph, operators
 from mmx_tf.supported_layers import (
     BINARY,
@@ -119,7 +120,7 @@ def _check_network(network):
 def _check_layer(layer):
     kind = type(layer).__name__
     # A custom class may have the name of a Keras one.
-    known = type(layer).__module__.startswith("tf_keras.")
+    known = type(layer).__module__.startswith("tf_keras.") or type(layer) is BatchNormalization
     if not known or kind not in WEIGHTED + SUPPORTED + REWRITTEN:
         raise UnsupportedLayerError(
             layer,

@@ -27,6 +27,8 @@ NATIVE_NOISE = re.compile(
     # 303: no driver is installed; 100: a driver but no device. Any other failure concerns an owner of a GPU.
     rb"|failed call to cuInit: .*(\(303\)|CUDA_ERROR_NO_DEVICE)"
     rb"|INFO: Created TensorFlow Lite XNNPACK delegate"
+    # Turned on by `mmx_tf.tensorflow_settings`.
+    rb"|oneDNN custom operations are on"
 )
 LOGGED_NOISE = re.compile(
     # A function was traced for many models, which is what this program does; Keras's and our own callbacks

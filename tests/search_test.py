@@ -8,6 +8,7 @@ from networks import small_network
 
 import mmx_tf
 from layers.multi_branch_quantizer import MIXED
+from mmx_tf.tracing import initialize_before_tracing
 
 BITS = (8, 4, 3)
 
@@ -220,3 +221,17 @@ def test_saves_and_loads_as_keras_and_searches_on(search, batch, tmp_path):
     assert loaded.budget == search.budget
     assert loaded.bit_selection() == search.bit_selection()
     compiled(loaded).bit_meta_step(*batch)
+
+
+def test_step_sizes_are_set_before_a_step_is_traced_and_nothing_else_moves(search, batch):
+    statistics = values(search._batch_norm_statistics)
+    weights = values(search.meta_weights)
+    initialize_before_tracing(search, search.network, tf.data.Dataset.from_tensors(batch), branch=0)
+    assert all(bool(tf.reduce_all(q.initialized)) for q in search.quantizers.values())
+    assert not any(moved(statistics, search._batch_norm_statistics) + moved(weights, search.meta_weights))
+    steps = values(search.step_sizes)
+    initialize_before_tracing(search, search.network, 9 * batch[0], branch=0)
+    assert not any(moved(steps, search.step_sizes))
+    graph = tf.function(search.train_step).get_concrete_function(batch).graph
+    names = [node.name for node in graph.as_graph_def().node]
+    assert not [name for name in names if "input_quantizer/cond" in name]

@@ -1,0 +1,33 @@
+"""The environment that TensorFlow finds when it is imported through mmx_tf."""
+
+import os
+import subprocess
+import sys
+
+from mmx_tf import tensorflow_settings
+
+SHOW = "import os, mmx_tf; print(*(os.environ[name] for name in mmx_tf.tensorflow_settings.SETTINGS))"
+
+
+def environment(**changes):
+    known = {k: v for k, v in os.environ.items() if k not in tensorflow_settings.SETTINGS}
+    return {**known, **changes}
+
+
+def shown(**changes) -> list[str]:
+    command = [sys.executable, "-c", SHOW]
+    done = subprocess.run(command, env=environment(**changes), capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+def test_what_the_user_has_set_stays():
+    assert shown(TF_ENABLE_ONEDNN_OPTS="0")[3] == "0"
+
+
+def test_the_allocator_may_use_all_of_the_machines_memory():
+    level, allocator, limit, onednn = shown()
+    assert (level, allocator, onednn) == ("2", "1", "1")
+    with open("/proc/meminfo") as lines:
+        kilobytes = int(lines.readline().split()[1])
+    assert int(limit) == kilobytes // 1024
