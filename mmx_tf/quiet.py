@@ -27,7 +27,7 @@ NATIVE_NOISE = re.compile(
     # 303: no driver is installed; 100: a driver but no device. Any other failure concerns an owner of a GPU.
     rb"|failed call to cuInit: .*(\(303\)|CUDA_ERROR_NO_DEVICE)"
     rb"|INFO: Created TensorFlow Lite XNNPACK delegate"
-    # Turned on by `mmx_tf.tensorflow_settings`.
+    # On where the CPU has AVX-512 or the user asks for it.
     rb"|oneDNN custom operations are on"
 )
 LOGGED_NOISE = re.compile(

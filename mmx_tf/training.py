@@ -52,6 +52,7 @@ def train_search(workdir: Workdir, recipe: Recipe, data: ImageData, search: Sear
         loss=_loss(search.network),
         metrics=["accuracy"],
     )
+    initialize_before_tracing(search, search.network, _first_images(recipe, data), branch=0)
     _fit(workdir, "select", search, dataset, epochs=recipe.select_epochs, step_logs=SEARCH_STEP_LOGS)
 
 
@@ -69,6 +70,7 @@ def train_fixed(workdir: Workdir, recipe: Recipe, data: ImageData, fixed: keras.
     _compile(fixed, _sgd(recipe, fixed, schedule))
     evaluation = data.evaluation(batch_size=recipe.batch_size, limit=recipe.eval_images)
     epochs = recipe.train_epochs - recipe.folded_epochs
+    initialize_before_tracing(fixed, fixed, _first_images(recipe, data))
     _fit(workdir, "train", fixed, dataset, epochs=epochs, validation_data=evaluation)
     if recipe.folded_epochs:
         folded_graph = fold_for_training(fixed, weight_storage=recipe.weight_storage)
@@ -125,6 +127,12 @@ def _train_data(recipe: Recipe, data: ImageData):
     return dataset, steps
 
 
+def _first_images(recipe: Recipe, data: ImageData):
+    # Of a dataset of its own: each iteration over one changes the order of the next.
+    dataset, _ = _train_data(recipe, data)
+    return next(iter(dataset))[0]
+
+
 def _sgd(recipe: Recipe, model, learning_rate):
     return sgd(
         model.trainable_variables,
@@ -156,8 +164,6 @@ def _fit(
     logging.info("%s: epochs %d to %d%s", phase, done + 1, epochs, place)
     fitted = folded_graph or model
     build_before_tracing(fitted, dataset)
-    if fitted is model and not isinstance(model, SearchModel):  # which does so itself
-        initialize_before_tracing(model, model, dataset)
     board = keras.callbacks.TensorBoard(workdir.path("logs", phase), write_graph=False)
     fitted.fit(
         dataset,
