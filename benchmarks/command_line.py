@@ -10,6 +10,8 @@ import argparse
 import pathlib
 from collections.abc import Callable, Iterable
 
+from benchmarks import measuring
+
 
 def argument_parser(module: str, doc: str, *, rounds: int | None = None) -> argparse.ArgumentParser:
     """A parser with --json and, where `rounds` is their default, --rounds.
@@ -78,3 +80,11 @@ def command(module: str, options: argparse.Namespace, **shown: str) -> str:
         for name, value in values.items()
     ]
     return " ".join([f"python -m {module}", *words])
+
+
+def write_results(module: str, options: argparse.Namespace, *, unit: str, results: dict) -> None:
+    """Writes results with their command where --json says so; without --json nothing."""
+    if options.json:
+        measuring.write_json(
+            options.json, measuring.document(command(module, options), unit=unit, results=results)
+        )

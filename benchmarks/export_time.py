@@ -83,9 +83,7 @@ def main(argv: list[str] | None = None) -> int:
     for name in options.networks:
         results[name] = measured(name, images=options.images, rounds=options.rounds)
         print(measuring.table(name, results[name]), flush=True)
-    if options.json:
-        command = command_line.command(MODULE, options)
-        measuring.write_json(options.json, measuring.document(command, unit="s", results=results))
+    command_line.write_results(MODULE, options, unit="s", results=results)
     return 0
 
 

@@ -110,10 +110,8 @@ def main(argv: list[str] | None = None) -> int:
         for way, row in results[network].items():
             if "added_ratio" in row:
                 print(f"  added by the steps of {way}: {row['added_ratio']:.3f} of float's")
-    if options.json:
-        del options.in_this_process
-        command = command_line.command(MODULE, options)
-        measuring.write_json(options.json, measuring.document(command, unit="bytes", results=results))
+    del options.in_this_process
+    command_line.write_results(MODULE, options, unit="bytes", results=results)
     return 0
 
 

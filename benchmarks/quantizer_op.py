@@ -121,9 +121,7 @@ def main(argv: list[str] | None = None) -> int:
     for word in options.shapes:
         results[word] = measured(shape_of(word), rounds=options.rounds)
         print(measuring.table(word, results[word]), flush=True)
-    if options.json:
-        command = command_line.command(MODULE, options)
-        measuring.write_json(options.json, measuring.document(command, unit="s", results=results))
+    command_line.write_results(MODULE, options, unit="s", results=results)
     return 0
 
 

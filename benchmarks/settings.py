@@ -59,9 +59,7 @@ def main(argv: list[str] | None = None) -> int:
                 seconds[name].append(seconds_with(settings, network, options))
         results[network] = measuring.summarized(seconds, reference="neither")
         print(measuring.table(network, results[network]), flush=True)
-    if options.json:
-        command = command_line.command(MODULE, options)
-        measuring.write_json(options.json, measuring.document(command, unit="s", results=results))
+    command_line.write_results(MODULE, options, unit="s", results=results)
     return 0
 
 

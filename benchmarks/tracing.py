@@ -16,7 +16,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 import mmx_tf
-from benchmarks import command_line, measuring
+from benchmarks import command_line
 from benchmarks.ways_to_train import BIT_WIDTHS, BITS, compiled, random_batch
 from mmx_tf import quiet
 
@@ -115,9 +115,7 @@ def main(argv: list[str] | None = None) -> int:
         results[title] = measured(size, batch_size=options.batch_size, steps=options.steps)
         keras.backend.clear_session()
         print(table(title, results[title]), flush=True)
-    if options.json:
-        command = command_line.command(MODULE, options)
-        measuring.write_json(options.json, measuring.document(command, unit="s", results=results))
+    command_line.write_results(MODULE, options, unit="s", results=results)
     return 0
 
 

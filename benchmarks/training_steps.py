@@ -51,9 +51,7 @@ def main(argv: list[str] | None = None) -> int:
             name, ways=options.ways, batch_size=options.batch_size, rounds=options.rounds
         )
         print(measuring.table(name, results[name]), flush=True)
-    if options.json:
-        command = command_line.command(MODULE, options)
-        measuring.write_json(options.json, measuring.document(command, unit="s", results=results))
+    command_line.write_results(MODULE, options, unit="s", results=results)
     return 0
 
 

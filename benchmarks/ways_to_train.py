@@ -20,7 +20,7 @@ from tensorflow_model_optimization.python.core.quantization.keras.experimental.d
 
 import mmx_tf
 from benchmarks import resnet18
-from mmx_tf.tracing import build_before_tracing
+from mmx_tf.tracing import build_before_tracing, initialize_before_tracing
 
 IMAGE_SHAPE = (32, 32, 3)
 CLASSES = 10
@@ -62,7 +62,9 @@ def compiled(model: keras.Model, images, labels) -> keras.Model:
 
 
 def _search(network, images, labels):
-    return compiled(mmx_tf.augment(network, bit_widths=BIT_WIDTHS, weight_bits=BITS), images, labels)
+    search = compiled(mmx_tf.augment(network, bit_widths=BIT_WIDTHS, weight_bits=BITS), images, labels)
+    initialize_before_tracing(search, search.network, images, branch=0)  # as fit does
+    return search
 
 
 def _float(network, images, labels):
@@ -89,6 +91,7 @@ def _fixed(network, images, labels):
     search(images[:2], branch=0)  # gives every branch its first step size
     branch = BIT_WIDTHS.index(BITS)
     fixed = mmx_tf.rebuild(search, search.selection_of([branch] * len(search.quantizers)))
+    initialize_before_tracing(fixed, fixed, images)  # as the command line does
     return _float(fixed, images, labels)
 
 

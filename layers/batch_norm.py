@@ -77,8 +77,11 @@ def normalize(x, gamma, beta, *, epsilon: float):
         def gradient(upstream):
             return arithmetic.gradients(norm, upstream)
 
-        return arithmetic.affine(x, *arithmetic.affine_of(norm)), gradient
+        return _affine(x, *arithmetic.affine_of(norm)), gradient
 
     output = of(x, gamma, beta)
     sources.remember(output, norm)
     return output, mean, variance
+
+
+_affine = arithmetic.compiled(arithmetic.affine)

@@ -36,7 +36,7 @@ def gradients(norm: Normalized, dy):
     samples = samples_of(norm.x)
     dbeta, centred = _totals(_gradient_sums(norm.x, dy, norm.mean))
     dgamma = centred * norm.scale
-    slope = norm.gamma * norm.scale
+    slope, _ = affine_of(norm)
     tilt = slope * norm.scale * dgamma / samples
     return _gradient(norm.x, dy, slope, tilt, tilt * norm.mean - slope * dbeta / samples), dgamma, dbeta
 
@@ -51,7 +51,6 @@ def compiled(function):
     return tf.function(function, jit_compile=True, autograph=False)
 
 
-@compiled
 def affine(x, slope, offset):
     """x * slope + offset by channel."""
     return x * slope + offset

@@ -91,7 +91,7 @@ def _kernels(value, pass_back, summands):
 
 
 def _normalize(x, affine):
-    return x if affine is None else x * affine[0] + affine[1]
+    return x if affine is None else arithmetic.affine(x, *affine)
 
 
 def _quantize_summands(upstream, x, step_size, low, high):

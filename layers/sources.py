@@ -9,7 +9,6 @@ any more.
 """
 
 import math
-import weakref
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -51,13 +50,11 @@ class Source:
     normalized: Normalized | None = None
 
 
-_normalized: "weakref.WeakKeyDictionary" = weakref.WeakKeyDictionary()
-
-
 def remember(output: tf.Tensor, normalized: Normalized) -> None:
     """Notes that `output` is that of a batch norm, for quantizers in the same graph."""
+    # On the tensor, as Keras keeps masks: a table of our own would keep the graph alive with it.
     if tf.is_symbolic_tensor(output):
-        _normalized.setdefault(output.graph, {})[output.name] = normalized
+        output._mmx_tf_normalized = normalized
 
 
 def source_of(x: tf.Tensor) -> Source:
@@ -66,4 +63,4 @@ def source_of(x: tf.Tensor) -> Source:
         return Source(x)
     bounds = RECTIFIERS.get(x.op.type)
     x = x.op.inputs[0] if bounds else x
-    return Source(x, bounds or UNBOUNDED, _normalized.get(x.graph, {}).get(x.name))
+    return Source(x, bounds or UNBOUNDED, getattr(x, "_mmx_tf_normalized", None))

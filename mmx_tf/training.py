@@ -52,8 +52,12 @@ def train_search(workdir: Workdir, recipe: Recipe, data: ImageData, search: Sear
         loss=_loss(search.network),
         metrics=["accuracy"],
     )
-    initialize_before_tracing(search, search.network, _first_images(recipe, data), branch=0)
-    _fit(workdir, "select", search, dataset, epochs=recipe.select_epochs, step_logs=SEARCH_STEP_LOGS)
+
+    def prepare():
+        initialize_before_tracing(search, search.network, _train_data(recipe, data)[0], branch=0)
+
+    options = {"epochs": recipe.select_epochs, "step_logs": SEARCH_STEP_LOGS}
+    _fit(workdir, "select", search, dataset, prepare=prepare, **options)
 
 
 def train_fixed(workdir: Workdir, recipe: Recipe, data: ImageData, fixed: keras.Model) -> None:
@@ -70,8 +74,11 @@ def train_fixed(workdir: Workdir, recipe: Recipe, data: ImageData, fixed: keras.
     _compile(fixed, _sgd(recipe, fixed, schedule))
     evaluation = data.evaluation(batch_size=recipe.batch_size, limit=recipe.eval_images)
     epochs = recipe.train_epochs - recipe.folded_epochs
-    initialize_before_tracing(fixed, fixed, _first_images(recipe, data))
-    _fit(workdir, "train", fixed, dataset, epochs=epochs, validation_data=evaluation)
+
+    def prepare():
+        initialize_before_tracing(fixed, fixed, _train_data(recipe, data)[0])
+
+    _fit(workdir, "train", fixed, dataset, epochs=epochs, prepare=prepare, validation_data=evaluation)
     if recipe.folded_epochs:
         folded_graph = fold_for_training(fixed, weight_storage=recipe.weight_storage)
         _compile(folded_graph, fixed.optimizer)
@@ -127,12 +134,6 @@ def _train_data(recipe: Recipe, data: ImageData):
     return dataset, steps
 
 
-def _first_images(recipe: Recipe, data: ImageData):
-    # Of a dataset of its own: each iteration over one changes the order of the next.
-    dataset, _ = _train_data(recipe, data)
-    return next(iter(dataset))[0]
-
-
 def _sgd(recipe: Recipe, model, learning_rate):
     return sgd(
         model.trainable_variables,
@@ -153,7 +154,16 @@ def _compile(model, optimizer):
 
 
 def _fit(
-    workdir: Workdir, phase: str, model, dataset, *, epochs: int, step_logs=(), folded_graph=None, **kwargs
+    workdir: Workdir,
+    phase: str,
+    model,
+    dataset,
+    *,
+    epochs: int,
+    step_logs=(),
+    folded_graph=None,
+    prepare=None,
+    **kwargs,
 ):
     # A folded graph shares the model's variables and is fitted in its place; checkpoints are the model's.
     checkpoint = EpochCheckpoint(workdir.path("checkpoints", phase), model, step_logs=step_logs)
@@ -164,6 +174,9 @@ def _fit(
     logging.info("%s: epochs %d to %d%s", phase, done + 1, epochs, place)
     fitted = folded_graph or model
     build_before_tracing(fitted, dataset)
+    if prepare:
+        # Reads a dataset of its own: each iteration over one changes the order of the next.
+        prepare()
     board = keras.callbacks.TensorBoard(workdir.path("logs", phase), write_graph=False)
     fitted.fit(
         dataset,
