@@ -6,13 +6,13 @@ With N samples of a channel, mean, variance, r = rsqrt(variance + epsilon) and t
     dbeta = sum(dy),  dgamma = r * sum(dy * (x - mean))
     dx = gamma * r * (dy - dbeta / N - (x - mean) * r * dgamma / N)
 
-Statistics and gradient take one loop over their tensors for two sums by channel, held in one complex number.
+Statistics and gradient take one loop over their tensors for two sums by channel.
 """
 
 import tensorflow as tf
 
 from layers.sources import Normalized
-from layers.unrolled_sums import partial_sums
+from layers.unrolled_sums import partial_sums, totals
 
 
 def statistics(x):
@@ -20,7 +20,7 @@ def statistics(x):
     # Sums of squares lose few digits when what is summed is near zero: one image's mean is taken off.
     shift = tf.reduce_mean(tf.reshape(x[:1], [-1, x.shape[-1]]), axis=0)
     samples = samples_of(x)
-    first, second = _totals(_moments(x, shift))
+    first, second = tf.unstack(totals(_moments(x, shift)))
     offset = first / samples
     return shift + offset, tf.maximum(second / samples - offset * offset, 0.0)
 
@@ -33,12 +33,37 @@ def affine_of(norm: Normalized):
 
 def gradients(norm: Normalized, dy):
     """(dx, dgamma, dbeta) of the upstream gradient dy."""
+    coefficients, dgamma, dbeta = gradient_coefficients(norm, totals(_gradient_sums(norm.x, dy, norm.mean)))
+    return _gradient(norm.x, dy, coefficients), dgamma, dbeta
+
+
+def gradient_coefficients(norm: Normalized, sums):
+    """What turns dy into dx, and the gradients of gamma and beta.
+
+    Args:
+      norm: the batch norm.
+      sums: (2, channels), the totals of `gradient_summands`.
+
+    Returns:
+      (coefficients of `gradient_of`, dgamma (channels,), dbeta (channels,)).
+    """
+    dbeta, centred = tf.unstack(sums)
     samples = samples_of(norm.x)
-    dbeta, centred = _totals(_gradient_sums(norm.x, dy, norm.mean))
     dgamma = centred * norm.scale
     slope, _ = affine_of(norm)
     tilt = slope * norm.scale * dgamma / samples
-    return _gradient(norm.x, dy, slope, tilt, tilt * norm.mean - slope * dbeta / samples), dgamma, dbeta
+    return (slope, tilt, tilt * norm.mean - slope * dbeta / samples), dgamma, dbeta
+
+
+def gradient_summands(x, dy, mean):
+    """What is summed by channel for the gradients."""
+    return [dy, dy * (x - mean)]
+
+
+def gradient_of(x, dy, coefficients):
+    """dx, element by element."""
+    slope, tilt, offset = coefficients
+    return slope * dy - tilt * x + offset
 
 
 def samples_of(x):
@@ -58,28 +83,16 @@ def affine(x, slope, offset):
 
 @compiled
 def _moments(x, shift):
-    def summand(x):
+    def summands(x):
         centred = x - shift
-        return tf.complex(centred, centred * centred)
+        return [centred, centred * centred]
 
-    return _channel_sums(summand, x)
+    return partial_sums(summands, x, channels=x.shape[-1])
 
 
 @compiled
 def _gradient_sums(x, dy, mean):
-    return _channel_sums(lambda x, dy: tf.complex(dy, dy * (x - mean)), x, dy)
+    return partial_sums(lambda x, dy: gradient_summands(x, dy, mean), x, dy, channels=x.shape[-1])
 
 
-@compiled
-def _gradient(x, dy, slope, tilt, offset):
-    return slope * dy - tilt * x + offset
-
-
-def _channel_sums(summand, *tensors):
-    channels = tensors[0].shape[-1]
-    return partial_sums(tf.identity, partial_sums(summand, *tensors, channels=channels), channels=channels)
-
-
-def _totals(partial):
-    total = tf.reduce_sum(tf.reshape(partial, [-1, partial.shape[-1]]), axis=0)
-    return tf.math.real(total), tf.math.imag(total)
+_gradient = compiled(gradient_of)

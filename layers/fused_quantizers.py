@@ -2,7 +2,7 @@
 
 Forward reads the tensor and writes the result. Backward is a loop for the sums that the gradients of step
 sizes and alpha need (`layers.unrolled_sums`) and one for the gradient of the tensor. Where the tensor is a
-batch norm's output (`layers.sources`), both start from the batch norm's input, and its gradient follows.
+batch norm's output (`layers.sources`), both start from the batch norm's input and give its gradients too.
 """
 
 import tensorflow as tf
@@ -10,7 +10,7 @@ import tensorflow as tf
 from layers import batch_norm_arithmetic as arithmetic
 from layers import quantizer_formulas as formulas
 from layers.sources import Source
-from layers.unrolled_sums import partial_sums
+from layers.unrolled_sums import partial_sums, totals
 
 
 def fake_quantize(source: Source, step_size, *, low, high, gradient_scale) -> tf.Tensor:
@@ -27,47 +27,52 @@ def mix_branches(source: Source, step_sizes, alpha, *, ranges) -> tf.Tensor:
     probabilities = tf.nn.softmax(tf.stop_gradient(alpha))
 
     def gradient(sums):
-        return formulas.softmax_gradient(probabilities, tf.stack([tf.constant(0.0), *sums]))
+        return formulas.softmax_gradient(
+            probabilities, tf.concat([[0.0], sums[: ranges.shape[0] - 1]], axis=0)
+        )
 
     return _apply(_MIX, source, alpha, lambda _: (step_sizes, probabilities, ranges), gradient)
 
 
 def _apply(kernels, source, parameter, settings_of, parameter_gradient):
     """The kernels' forward pass, with gradients for the source's tensors and the parameter."""
-    forward, backward = kernels
-    bounds = tf.constant(source.bounds, tf.float32)
+    forward, sums, pass_back = kernels
+    bounds = formulas.limits(source.bounds)
     norm = source.normalized
 
     @tf.custom_gradient
     def quantize(tensors, parameter):
         settings = settings_of(parameter)
-        affine = arithmetic.affine_of(norm) if norm else None
+        x, affine, mean = tensors[0], None, None
+        if norm:
+            affine, mean = arithmetic.affine_of(norm), norm.mean
 
         def gradient(upstream):
-            dy, partials = backward(tensors[0], affine, upstream, bounds, settings)
-            tensor_gradients = arithmetic.gradients(norm, dy) if norm else (dy,)
-            return list(tensor_gradients), parameter_gradient(_totals(partials))
+            total = totals(sums(x, affine, mean, upstream, bounds, settings))
+            coefficients, others = None, []
+            if norm:
+                coefficients, *others = arithmetic.gradient_coefficients(norm, total[-2:])
+                total = total[:-2]
+            dx = pass_back(x, affine, coefficients, upstream, bounds, settings)
+            return [dx, *others], parameter_gradient(tf.reduce_sum(total, axis=1))
 
-        return forward(tensors[0], affine, bounds, settings), gradient
+        return forward(x, affine, bounds, settings), gradient
 
     return quantize([norm.x, norm.gamma, norm.beta] if norm else [source.x], parameter)
 
 
-def _totals(partials):
-    totals = []
-    for partial in partials:
-        total = tf.reduce_sum(partial)
-        totals += [tf.math.real(total), tf.math.imag(total)] if partial.dtype.is_complex else [total]
-    return totals
-
-
-def _kernels(value, pass_back, summands):
+def _kernels(value, gradient, summands):
     """Compiled loops of a quantizer of x, or of x * slope + offset where affine = (slope, offset) is given.
 
     Args:
       value: (rectified x, *settings) -> result.
-      pass_back: (upstream, x, bounds, *settings) -> gradient for x.
+      gradient: (upstream, x, bounds, *settings) -> gradient for x.
       summands: (upstream, rectified x, *settings) -> tensors whose sums the parameter's gradient needs.
+
+    Returns:
+      forward: the result.
+      sums: partial sums of the summands and, with an affine, of those of the batch norm's gradients.
+      pass_back: the gradient for x, through the batch norm if its coefficients are given.
     """
 
     @arithmetic.compiled
@@ -75,19 +80,23 @@ def _kernels(value, pass_back, summands):
         return value(formulas.rectify(_normalize(x, affine), bounds), *settings)
 
     @arithmetic.compiled
-    def backward(x, affine, upstream, bounds, settings):
-        def summand(index):
-            def of(x, upstream):
-                rectified = formulas.rectify(_normalize(x, affine), bounds)
-                return summands(upstream, rectified, *settings)[index]
+    def sums(x, affine, mean, upstream, bounds, settings):
+        def terms(x, upstream):
+            y = _normalize(x, affine)
+            found = summands(upstream, formulas.rectify(y, bounds), *settings)
+            if affine is None:
+                return found
+            dy = gradient(upstream, y, bounds, *settings)
+            return [*found, *arithmetic.gradient_summands(x, dy, mean)]
 
-            return of
+        return partial_sums(terms, x, upstream, channels=1 if affine is None else x.shape[-1])
 
-        count, channels = len(summands(upstream, x, *settings)), x.shape[-1] if affine else 1
-        partials = [partial_sums(summand(i), x, upstream, channels=channels) for i in range(count)]
-        return pass_back(upstream, _normalize(x, affine), bounds, *settings), partials
+    @arithmetic.compiled
+    def pass_back(x, affine, coefficients, upstream, bounds, settings):
+        dy = gradient(upstream, _normalize(x, affine), bounds, *settings)
+        return dy if coefficients is None else arithmetic.gradient_of(x, dy, coefficients)
 
-    return forward, backward
+    return forward, sums, pass_back
 
 
 def _normalize(x, affine):
@@ -99,10 +108,9 @@ def _quantize_summands(upstream, x, step_size, low, high):
 
 
 def _mix_summands(upstream, x, step_sizes, probabilities, ranges):
-    products = [upstream * difference for difference in formulas.branch_differences(x, step_sizes, ranges)]
-    # A complex number holds two real ones: both are summed in one loop.
-    pairs = [tf.complex(*pair) for pair in zip(products[0::2], products[1::2], strict=False)]
-    return pairs + products[len(pairs) * 2 :]
+    differences = formulas.branch_differences(x, step_sizes, ranges)
+    # A single branch has no differences, but a loop must have something to add.
+    return [upstream * difference for difference in differences or [tf.zeros_like(x)]]
 
 
 _QUANTIZE = _kernels(formulas.quantize, formulas.pass_inside, _quantize_summands)

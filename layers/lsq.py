@@ -84,8 +84,8 @@ def fake_quantize(x, step_size, *, low, high, gradient_scale, fused: bool = Fals
     """Quantizes x to the grid of `step_size` and back, with LSQ's gradients for both.
 
     Args:
-      x: float tensor of any shape, or a `Source`: values and gradients are then those of its batch norm and
-        rectifier followed by the quantizer.
+      x: float tensor of any shape, or a `Source`: values and gradients are then those of its batch norm,
+        rectifier and padding followed by the quantizer.
       step_size: positive tensor that broadcasts against x: a scalar, or x's rank with ones on the axes
         that share a step (one step per channel).
       low, high: smallest and largest code.
@@ -101,8 +101,8 @@ def fake_quantize(x, step_size, *, low, high, gradient_scale, fused: bool = Fals
     low, high, gradient_scale = (tf.cast(number, tf.float32) for number in (low, high, gradient_scale))
     if fused and step_size.shape.rank == 0 and source.x.shape.rank > 0:
         settings = {"low": low, "high": high, "gradient_scale": gradient_scale}
-        return fused_quantizers.fake_quantize(source, step_size, **settings)
-    bounds = tf.constant(source.bounds, tf.float32)
+        return source.padded(fused_quantizers.fake_quantize(source, step_size, **settings))
+    bounds = formulas.limits(source.bounds)
 
     @tf.custom_gradient
     def quantize(x, step_size):
@@ -115,7 +115,7 @@ def fake_quantize(x, step_size, *, low, high, gradient_scale, fused: bool = Fals
 
         return formulas.quantize(rectified, step_size, low, high), gradient
 
-    return quantize(source.x, step_size)
+    return source.padded(quantize(source.x, step_size))
 
 
 @tf.custom_gradient
@@ -155,8 +155,8 @@ def mix_branches(x, step_sizes, alpha, *, ranges, fused: bool = False) -> tf.Ten
     step_sizes = tf.stop_gradient(tf.convert_to_tensor(step_sizes, tf.float32))
     alpha, ranges = tf.convert_to_tensor(alpha, tf.float32), tf.constant(ranges, tf.float32)
     if fused and source.x.shape.rank > 0:
-        return fused_quantizers.mix_branches(source, step_sizes, alpha, ranges=ranges)
-    bounds = tf.constant(source.bounds, tf.float32)
+        return source.padded(fused_quantizers.mix_branches(source, step_sizes, alpha, ranges=ranges))
+    bounds = formulas.limits(source.bounds)
 
     @tf.custom_gradient
     def mix(x, alpha):
@@ -170,7 +170,7 @@ def mix_branches(x, step_sizes, alpha, *, ranges, fused: bool = False) -> tf.Ten
 
         return formulas.mix(rectified, step_sizes, probabilities, ranges), gradient
 
-    return mix(source.x, alpha)
+    return source.padded(mix(source.x, alpha))
 
 
 def _source(x) -> Source:

@@ -1,15 +1,28 @@
 """LSQ element by element: what plain TensorFlow ops and the compiled kernels both compute.
 
 x is first rectified, r = clip(x, floor, cap) (bounds of infinity leave it as it is), then quantized,
-q = s * clip(round(r / s), low, high). Gradients are as in `layers.lsq`; the rectifier passes them where
-floor < x < cap, as TensorFlow's ReLU and ReLU6 do.
+q = s * clip(round(r / s), low, high). Gradients are as in `layers.lsq`, with low * s <= r <= high * s for the
+inside of the clip range; the rectifier passes them where floor < x < cap, as TensorFlow's ReLU and ReLU6 do.
 """
 
+import numpy as np
 import tensorflow as tf
 
 
+def limits(bounds: tuple[float, float]) -> tf.Tensor:
+    """(4,): floor and cap of the rectifier, then the smallest and largest x whose gradient it passes.
+
+    With the last two, being inside the clip range and not being rectified is one interval of x: two
+    comparisons, no division.
+    """
+    floor, cap = np.float32(bounds)
+    # Denormal numbers count as zero where TensorFlow computes.
+    above = np.finfo(np.float32).tiny if floor == 0 else np.nextafter(floor, np.float32(np.inf))
+    return tf.constant([floor, cap, above, np.nextafter(cap, np.float32(-np.inf))], tf.float32)
+
+
 def rectify(x, bounds):
-    """clip(x, floor, cap) for bounds, a (2,) tensor."""
+    """clip(x, floor, cap) for bounds of `limits`."""
     return tf.maximum(tf.minimum(x, bounds[1]), bounds[0])
 
 
@@ -21,16 +34,14 @@ def quantize(x, step_size, low, high):
 def step_slope(x, step_size, low, high):
     """dq/ds: round(v) - v inside the clip range, low below, high above, for v = x / s."""
     scaled = x / step_size
-    inside = (scaled >= low) & (scaled <= high)
+    inside = (x >= low * step_size) & (x <= high * step_size)
     # The codes already equal low or high outside, so one expression serves all three cases.
     return tf.clip_by_value(tf.round(scaled), low, high) - tf.where(inside, scaled, tf.zeros_like(scaled))
 
 
 def pass_inside(upstream, x, bounds, step_size, low, high):
     """The upstream gradient where x is inside the clip range and not rectified, else 0."""
-    scaled = rectify(x, bounds) / step_size
-    inside = (scaled >= low) & (scaled <= high) & _not_rectified(x, bounds)
-    return tf.where(inside, upstream, tf.zeros_like(upstream))
+    return tf.where(_passes(x, bounds, step_size, low, high), upstream, tf.zeros_like(upstream))
 
 
 def mix(x, step_sizes, probabilities, ranges):
@@ -41,12 +52,10 @@ def mix(x, step_sizes, probabilities, ranges):
 
 def mix_slope(upstream, x, bounds, step_sizes, probabilities, ranges):
     """The gradient of `mix` for x: upstream times the probability of the branches that do not clip x."""
-    rectified = rectify(x, bounds)
     slope = tf.zeros_like(x)
-    for s, p, limits in zip(*map(tf.unstack, (step_sizes, probabilities, ranges)), strict=True):
-        scaled, (low, high) = rectified / s, tf.unstack(limits)
-        slope += tf.where((scaled >= low) & (scaled <= high), p, tf.zeros_like(p))
-    return tf.where(_not_rectified(x, bounds), upstream * slope, tf.zeros_like(upstream))
+    for s, p, codes in zip(*map(tf.unstack, (step_sizes, probabilities, ranges)), strict=True):
+        slope += tf.where(_passes(x, bounds, s, codes[0], codes[1]), p, tf.zeros_like(p))
+    return upstream * slope
 
 
 def branch_differences(x, step_sizes, ranges):
@@ -65,5 +74,6 @@ def _branches(x, step_sizes, ranges):
     return [quantize(x, step_size, *tf.unstack(limits)) for step_size, limits in steps]
 
 
-def _not_rectified(x, bounds):
-    return (x > bounds[0]) & (x < bounds[1])
+def _passes(x, bounds, step_size, low, high):
+    first, last = tf.maximum(low * step_size, bounds[2]), tf.minimum(high * step_size, bounds[3])
+    return (x >= first) & (x <= last)

@@ -10,7 +10,7 @@ from layers import sources
 from layers.activation_quantizer import ActivationQuantizer
 from layers.batch_norm import BatchNormalization
 from layers.multi_branch_quantizer import MIXED, MultiBranchQuantizer
-from layers.unrolled_sums import SLICES, partial_sums, slices_of
+from layers.unrolled_sums import SLICES, partial_sums, slices_of, totals
 
 SHAPES = [(3, 16, 16, 12), (2, 7, 7, 45), (4, 1, 1, 2048), (5, 9, 11, 24)]
 
@@ -81,12 +81,20 @@ def test_a_frozen_layer_and_inference_use_running_statistics():
     np.testing.assert_array_equal(ours(x, training=True), theirs(x, training=True))
 
 
-@pytest.mark.parametrize("rectifier", [tf.identity, tf.nn.relu, tf.nn.relu6], ids=["none", "relu", "relu6"])
+def padded_relu(x):
+    return tf.pad(tf.nn.relu(x), [[0, 0], [0, 1], [2, 1], [0, 0]])
+
+
+RECTIFIERS = [tf.identity, tf.nn.relu, tf.nn.relu6, padded_relu]
+
+
+@pytest.mark.parametrize("rectifier", RECTIFIERS, ids=["none", "relu", "relu6", "padded"])
 @pytest.mark.parametrize("branch", [0, 2, MIXED])
 def test_a_quantizer_takes_over_batch_norm_and_rectifier(rectifier, branch):
     # Behind tf.identity nothing is recognised: there batch norm, ReLU and quantizer run one by one.
-    x, upstream = images((3, 16, 16, 12)), tf.random.stateless_normal((3, 16, 16, 12), (1, 2))
+    x = images((3, 16, 16, 12))
     norm = pair(x.shape)[1]
+    upstream = tf.random.stateless_normal(rectifier(x).shape, (1, 2))
     quantizer = MultiBranchQuantizer(bit_widths=(8, 4, 3), signed=rectifier is tf.identity)
     quantizer(rectifier(norm(x, training=True)))
     quantizer.alpha.assign([0.3, 0.1, -0.2])
@@ -126,7 +134,7 @@ def test_what_a_quantizer_takes_over_is_not_computed_for_it():
 
     traced(x)
     known, unknown, image = found[0]
-    assert known.bounds == (0.0, 6.0) and known.normalized.x is image
+    assert known.bounds == (0.0, 6.0) and known.normalized.x is image and known.paddings is None
     assert unknown.bounds == sources.UNBOUNDED and unknown.normalized is None
     eager = sources.source_of(tf.nn.relu6(x))
     assert eager.bounds == sources.UNBOUNDED and eager.normalized is None
@@ -139,9 +147,20 @@ def test_slices_divide_positions(positions, count):
 
 def test_partial_sums_by_hand():
     x = tf.reshape(tf.range(24.0), (1, 4, 3, 2))
-    assert float(tf.reduce_sum(partial_sums(tf.square, x))) == sum(i * i for i in range(24))
-    by_channel = tf.reduce_sum(partial_sums(tf.identity, x, channels=2), axis=[0, 1])
-    assert by_channel.numpy().tolist() == [sum(range(0, 24, 2)), sum(range(1, 24, 2))]
+    sums = totals(partial_sums(lambda x: [x, tf.square(x)], x))
+    assert sums.numpy().tolist() == [[sum(range(24))], [sum(i * i for i in range(24))]]
+    by_channel = totals(partial_sums(lambda x: [x, -x], x, channels=2))
+    even, odd = sum(range(0, 24, 2)), sum(range(1, 24, 2))
+    assert by_channel.numpy().tolist() == [[even, odd], [-even, -odd]]
+
+
+@pytest.mark.parametrize("shape", [(2, 64, 3), (3, 49, 2), (1, 13, 5), (2, 6, 6, 4)], ids=str)
+def test_totals_are_numpys(shape):
+    x, y = np.random.default_rng(0).integers(-9, 9, (2, *shape)).astype(np.float32)
+    products = lambda x, y: [x * y, x, y * y]  # noqa: E731
+    found = totals(partial_sums(products, tf.constant(x), tf.constant(y), channels=shape[-1]))
+    axes = tuple(range(len(shape) - 1))
+    np.testing.assert_array_equal(found, [term.sum(axes) for term in products(x, y)])
 
 
 def test_is_saved_and_loaded_with_its_statistics(tmp_path):

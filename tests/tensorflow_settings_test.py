@@ -25,6 +25,21 @@ def test_what_the_user_has_set_stays():
     assert shown(TF_CPU_ALLOCATOR_USE_BFC="0")[1] == "0"
 
 
+def shown_xla_flags(**changes) -> str:
+    command = [sys.executable, "-c", "import os, mmx_tf; print(os.environ['XLA_FLAGS'])"]
+    done = subprocess.run(command, env=environment(**changes), capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_xla_uses_wide_registers_beside_what_the_user_asks_of_it():
+    ours = "--xla_cpu_prefer_vector_width=512"
+    assert shown_xla_flags(XLA_FLAGS="") == ours
+    dump = "--xla_dump_max_hlo_modules=3"
+    assert shown_xla_flags(XLA_FLAGS=dump) == f"{dump} {ours}"
+    narrow = "--xla_cpu_prefer_vector_width=256"
+    assert shown_xla_flags(XLA_FLAGS=narrow) == narrow
+
+
 def test_the_allocator_may_use_all_of_the_machines_memory():
     level, allocator, limit = shown()
     assert (level, allocator) == ("2", "1")
