@@ -5,6 +5,9 @@ sizes and alpha need (`layers.unrolled_sums`) and one for the gradient of the te
 batch norm's output (`layers.sources`), both start from the batch norm's input and give its gradients too.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import tensorflow as tf
 
 from layers import batch_norm_arithmetic as arithmetic
@@ -36,71 +39,83 @@ def mix_branches(source: Source, step_sizes, alpha, *, ranges) -> tf.Tensor:
 
 def _apply(kernels, source, parameter, settings_of, parameter_gradient):
     """The kernels' forward pass, with gradients for the source's tensors and the parameter."""
-    forward, sums, pass_back = kernels
     bounds = formulas.limits(source.bounds)
     norm = source.normalized
+    affine = arithmetic.affine_of(norm) if norm else None
 
     @tf.custom_gradient
     def quantize(tensors, parameter):
-        settings = settings_of(parameter)
-        x, affine, mean = tensors[0], None, None
-        if norm:
-            affine, mean = arithmetic.affine_of(norm), norm.mean
+        x, settings = tensors[0], settings_of(parameter)
 
         def gradient(upstream):
-            total = totals(sums(x, affine, mean, upstream, bounds, settings))
-            coefficients, others = None, []
-            if norm:
-                coefficients, *others = arithmetic.gradient_coefficients(norm, total[-2:])
-                total = total[:-2]
-            dx = pass_back(x, affine, coefficients, upstream, bounds, settings)
-            return [dx, *others], parameter_gradient(tf.reduce_sum(total, axis=1))
+            if norm is None:
+                dx, partial = kernels.backward(x, upstream, bounds, settings)
+                return [dx], parameter_gradient(totals(partial)[:, 0])
+            sums = totals(kernels.sums(x, affine, norm.mean, upstream, bounds, settings))
+            coefficients, dgamma, dbeta = arithmetic.gradient_coefficients(norm, sums[-2:])
+            dx = kernels.normalized_backward(x, affine, coefficients, upstream, bounds, settings)
+            return [dx, dgamma, dbeta], parameter_gradient(tf.reduce_sum(sums[:-2], axis=1))
 
-        return forward(x, affine, bounds, settings), gradient
+        return kernels.forward(x, affine, bounds, settings), gradient
 
     return quantize([norm.x, norm.gamma, norm.beta] if norm else [source.x], parameter)
 
 
-def _kernels(value, gradient, summands):
-    """Compiled loops of a quantizer of x, or of x * slope + offset where affine = (slope, offset) is given.
+class _Kernels(NamedTuple):
+    """Compiled loops of a quantizer of x, or of y = x * slope + offset where affine = (slope, offset).
+
+    Attributes:
+      forward: (x, affine or None, bounds, settings) -> the result.
+      backward: (x, upstream, bounds, settings) -> (gradient for x, partial sums of the summands).
+      sums: (x, affine, mean, upstream, bounds, settings) -> partial sums by channel of the summands, then of
+        those of the batch norm's gradients.
+      normalized_backward: (x, affine, the batch norm's coefficients, upstream, bounds, settings) -> gradient
+        for x.
+    """
+
+    forward: Callable
+    backward: Callable
+    sums: Callable
+    normalized_backward: Callable
+
+
+def _kernels(value, gradient, summands) -> _Kernels:
+    """The loops of three functions of single elements.
 
     Args:
-      value: (rectified x, *settings) -> result.
-      gradient: (upstream, x, bounds, *settings) -> gradient for x.
-      summands: (upstream, rectified x, *settings) -> tensors whose sums the parameter's gradient needs.
-
-    Returns:
-      forward: the result.
-      sums: partial sums of the summands and, with an affine, of those of the batch norm's gradients.
-      pass_back: the gradient for x, through the batch norm if its coefficients are given.
+      value: (rectified y, *settings) -> result.
+      gradient: (upstream, y, bounds, *settings) -> gradient for y.
+      summands: (upstream, rectified y, *settings) -> tensors whose sums the parameter's gradient needs.
     """
 
     @arithmetic.compiled
     def forward(x, affine, bounds, settings):
-        return value(formulas.rectify(_normalize(x, affine), bounds), *settings)
+        y = x if affine is None else arithmetic.affine(x, *affine)
+        return value(formulas.rectify(y, bounds), *settings)
+
+    @arithmetic.compiled
+    def backward(x, upstream, bounds, settings):
+        def terms(x, upstream):
+            return summands(upstream, formulas.rectify(x, bounds), *settings)
+
+        return gradient(upstream, x, bounds, *settings), partial_sums(terms, x, upstream)
 
     @arithmetic.compiled
     def sums(x, affine, mean, upstream, bounds, settings):
         def terms(x, upstream):
-            y = _normalize(x, affine)
-            found = summands(upstream, formulas.rectify(y, bounds), *settings)
-            if affine is None:
-                return found
+            y = arithmetic.affine(x, *affine)
             dy = gradient(upstream, y, bounds, *settings)
+            found = summands(upstream, formulas.rectify(y, bounds), *settings)
             return [*found, *arithmetic.gradient_summands(x, dy, mean)]
 
-        return partial_sums(terms, x, upstream, channels=1 if affine is None else x.shape[-1])
+        return partial_sums(terms, x, upstream, channels=x.shape[-1])
 
     @arithmetic.compiled
-    def pass_back(x, affine, coefficients, upstream, bounds, settings):
-        dy = gradient(upstream, _normalize(x, affine), bounds, *settings)
-        return dy if coefficients is None else arithmetic.gradient_of(x, dy, coefficients)
+    def normalized_backward(x, affine, coefficients, upstream, bounds, settings):
+        dy = gradient(upstream, arithmetic.affine(x, *affine), bounds, *settings)
+        return arithmetic.gradient_of(x, dy, coefficients)
 
-    return forward, sums, pass_back
-
-
-def _normalize(x, affine):
-    return x if affine is None else arithmetic.affine(x, *affine)
+    return _Kernels(forward, backward, sums, normalized_backward)
 
 
 def _quantize_summands(upstream, x, step_size, low, high):

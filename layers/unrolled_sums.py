@@ -46,6 +46,8 @@ def totals(partial: tf.Tensor) -> tf.Tensor:
     large = partial.shape[1:].num_elements() >= _FEWER_FROM_ELEMENTS
     fewer = _fewer_positions(partial) if large else partial
     shape = fewer.shape[1:]
+    if shape[0] == shape[2] == 1:
+        return tf.reshape(tf.reduce_sum(fewer), [1, 1])
     # Over the first axis alone, which TensorFlow's kernel adds row by row without moving anything.
     examples = tf.reduce_sum(tf.reshape(fewer, [-1, shape.num_elements()]), axis=0)
     return tf.reduce_sum(tf.reshape(examples, shape), axis=1)

@@ -7,8 +7,8 @@ oneDNN's kernels, which TensorFlow by default takes on CPUs with AVX-512 alone, 
 too (TF_ENABLE_ONEDNN_OPTS=1), but their sums are not the same in every run, and a run that was killed must
 end as if it had not been. `benchmarks/settings.py` measures both.
 
-XLA uses half of AVX-512's registers unless it is told otherwise; the loops of `layers.fused_quantizers` take a
-tenth to a third less time with all of them, and compute the same. Other CPUs have no such choice.
+XLA uses half of the registers of AVX-512 unless it is told otherwise; the loops of `layers.fused_quantizers`
+take a tenth to a third less time with all of them, and compute the same. Other CPUs have no such choice.
 """
 
 import os
