@@ -104,6 +104,10 @@ CLAIMS = (
     Claim("fixed-bit step over a float step", _STEPS, of_median("fixed", "float"), 1.2),
     Claim("fixed-bit step over tfmot's 8-bit step", _STEPS, of_median("fixed", "tfmot_8bit"), 1.0),
     Claim("fixed-bit step over tfmot's n-bit step", _STEPS, of_median("fixed", "tfmot_n_bit")),
+    *(
+        Claim(f"{way} step in bfloat16 over one in float32", _STEPS, of_median(f"{way}:bfloat16", way))
+        for way in ("float", "meta", "search", "fixed")
+    ),
     Claim(
         "peak memory of the search over float training", _MEMORY, of_median("meta_and_search", "float"), 1.3
     ),

@@ -6,6 +6,7 @@ The unit is one training step (forward, backward, update) of the float network, 
 bit-meta step with B = 3 candidates cannot cost less than B of them, a bit-search step (no weight gradients)
 about 2/3, a fixed-bit step 1. Peers are tfmot's default 8-bit quantization-aware training and its n-bit
 scheme at 4 bits; where one refuses a network, its error stands in the results. All steps are interleaved.
+A way to train may be asked for with `:bfloat16` behind it, for convolutions in that format.
 `benchmarks.ways_to_train` says what each step is.
 """
 
@@ -16,6 +17,7 @@ from benchmarks.ways_to_train import NETWORKS, WAYS, PeerRefusedError, prepared
 from mmx_tf import quiet
 
 MODULE = "benchmarks.training_steps"
+IN_BFLOAT16 = tuple(f"{way}:bfloat16" for way in ("float", "meta", "search", "fixed"))
 
 
 def measured(network: str, *, ways: list[str], batch_size: int, rounds: int) -> dict[str, dict]:
@@ -23,7 +25,8 @@ def measured(network: str, *, ways: list[str], batch_size: int, rounds: int) -> 
     steps, first_calls, errors = {}, {}, {}
     for way in ways:
         try:
-            steps[way] = prepared(way, network, batch_size=batch_size)
+            name, _, dtype = way.partition(":")
+            steps[way] = prepared(name, network, batch_size=batch_size, compute_dtype=dtype or "float32")
             first_calls[way] = measuring.seconds_of(steps[way])
         except PeerRefusedError as error:
             errors[way] = {"error": str(error)}
@@ -39,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     """Measures, prints the tables; returns the exit code."""
     parser = command_line.argument_parser(MODULE, __doc__, rounds=15)
     command_line.add_choice(parser, "--networks", NETWORKS)
-    command_line.add_choice(parser, "--ways", WAYS)
+    command_line.add_choice(parser, "--ways", [*WAYS, *IN_BFLOAT16])
     parser.add_argument("--batch_size", type=command_line.positive, default=128, help="default: %(default)s")
     options = parser.parse_args(argv)
     if "float" not in options.ways:

@@ -8,6 +8,7 @@ and metric. What Keras would make while it traces (metrics, optimizer slots) is 
 that a first call traces once.
 """
 
+import contextlib
 from collections.abc import Callable
 
 import numpy as np
@@ -20,6 +21,7 @@ from tensorflow_model_optimization.python.core.quantization.keras.experimental.d
 
 import mmx_tf
 from benchmarks import resnet18
+from mmx_tf.compute_dtype import convolutions_in
 from mmx_tf.tracing import build_before_tracing, initialize_before_tracing
 
 IMAGE_SHAPE = (32, 32, 3)
@@ -69,21 +71,23 @@ def _search(network, images, labels):
 
 def _float(network, images, labels):
     model = compiled(network, images, labels)
-    return lambda images, labels: model.train_step((images, labels))
+    return model, lambda images, labels: model.train_step((images, labels))
 
 
 def _meta(network, images, labels):
-    return _search(network, images, labels).bit_meta_step
+    search = _search(network, images, labels)
+    return search, search.bit_meta_step
 
 
 def _bit_search(network, images, labels):
-    return _search(network, images, labels).bit_search_step
+    search = _search(network, images, labels)
+    return search, search.bit_search_step
 
 
 def _meta_and_search(network, images, labels):
     search = _search(network, images, labels)
     search.searching.assign(True)
-    return lambda images, labels: search.train_step((images, labels))
+    return search, lambda images, labels: search.train_step((images, labels))
 
 
 def _fixed(network, images, labels):
@@ -124,25 +128,29 @@ WAYS = {
     "tfmot_8bit": _tfmot_8bit,
     "tfmot_n_bit": _tfmot_n_bit,
 }
-"""name -> what makes the step of (images, labels) from a float network. "float" is the unit of the others."""
+"""name -> what makes (model, step of (images, labels)) of a float network; "float" is the others' unit."""
 
 
-def prepared(way: str, network: str, *, batch_size: int) -> Step:
+def prepared(way: str, network: str, *, batch_size: int, compute_dtype: str = "float32") -> Step:
     """A function without arguments that takes one step and returns when it is done.
 
     Args:
       way: one of `WAYS`.
       network: one of `NETWORKS`.
       batch_size: images of the step.
+      compute_dtype: number format of the convolutions.
 
     Raises:
       PeerRefusedError: tfmot does not take the network.
     """
     keras.utils.set_random_seed(0)
     images, labels = random_batch(batch_size)
-    function = tf.function(WAYS[way](NETWORKS[network](), images, labels))
+    model, taking_a_step = WAYS[way](NETWORKS[network](), images, labels)
+    function = tf.function(taking_a_step)
+    convolutions = contextlib.ExitStack()
+    convolutions.enter_context(convolutions_in(compute_dtype, model))
 
-    def step():
+    def step(convolutions=convolutions):  # as long as the step lives, since its first call traces
         # Arguments, not constants; eager mode on a CPU waits for what a function assigns.
         function(images, labels)
 

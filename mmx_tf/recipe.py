@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from absl import flags
 
 from mmx_tf import models, recipe_checks
+from mmx_tf.compute_dtype import COMPUTE_DTYPES
 from mmx_tf.recipe_checks import CHOICES, RecipeError, format_bops, parse_bops, parse_candidate_bits
 
 __all__ = ["Recipe", "RecipeError", "define_flags", "format_bops", "parse_bops"]
@@ -113,7 +114,16 @@ class Recipe:
         "folded network under XNNPACK; beyond it the run fails. 0 demands equality, 1 allows anything.",
     )
 
-    strategy: str = _flag("none", f"Distribution strategy: {', '.join(CHOICES['strategy'])}.", group="run")
+    compute_dtype: str = _flag(
+        "float32",
+        f"Number format of the convolutions in training: {', '.join(COMPUTE_DTYPES)}. Weights, batch norm "
+        "and quantizers are float32 in any case.",
+        group="run",
+    )
+    jit_compile: bool = _flag(
+        False, "Compile whole training steps with XLA: for accelerators; slower on a CPU."
+    )
+    strategy: str = _flag("none", f"Distribution strategy: {', '.join(CHOICES['strategy'])}.")
     seed: int = _flag(0, "Seed of initial weights, shuffling and augmentation.")
     workdir: str = _flag("", "Folder of everything that the run writes; an interrupted run resumes there.")
 

@@ -12,6 +12,7 @@ from decimal import Decimal
 from export.borders import INPUT_TYPES, OUTPUT_TYPES
 from layers.weight_storage import STORAGES
 from mmx_tf import models
+from mmx_tf.compute_dtype import COMPUTE_DTYPES
 
 if typing.TYPE_CHECKING:
     from mmx_tf.recipe import Recipe
@@ -21,6 +22,7 @@ IMAGENET_WEIGHTS = "imagenet"
 CHOICES = {
     "weight_bits": (8, 4, 3, 2),
     "first_last_bits": (8, 4, 3, 2),
+    "compute_dtype": COMPUTE_DTYPES,
     "strategy": ("none",),
     "weight_storage": STORAGES,
     "input_type": INPUT_TYPES,

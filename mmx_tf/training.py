@@ -9,6 +9,7 @@ from absl import logging
 from layers.activation_quantizer import ActivationQuantizer
 from layers.lsq import STEP_SIZE_FLOOR
 from mmx_tf.checkpoints import EpochCheckpoint
+from mmx_tf.compute_dtype import convolutions_in
 from mmx_tf.data import ImageData
 from mmx_tf.float_model import gives_probabilities
 from mmx_tf.folded_training import fold_for_training
@@ -28,8 +29,8 @@ def train_float(workdir: Workdir, recipe: Recipe, data: ImageData, model: keras.
     schedule = cosine_schedule(
         recipe.float_learning_rate, steps=total, warmup_steps=min(5 * steps, total // 5)
     )
-    _compile(model, _sgd(recipe, model, schedule))
-    _fit(workdir, "float", model, dataset, epochs=recipe.float_epochs)
+    _compile(recipe, model, _sgd(recipe, model, schedule))
+    _fit(workdir, recipe, "float", model, dataset, epochs=recipe.float_epochs)
 
 
 def train_search(workdir: Workdir, recipe: Recipe, data: ImageData, search: SearchModel) -> None:
@@ -51,13 +52,14 @@ def train_search(workdir: Workdir, recipe: Recipe, data: ImageData, search: Sear
         ),
         loss=_loss(search.network),
         metrics=["accuracy"],
+        jit_compile=recipe.jit_compile,
     )
 
     def prepare():
         initialize_before_tracing(search, search.network, _train_data(recipe, data)[0], branch=0)
 
     options = {"epochs": recipe.select_epochs, "step_logs": SEARCH_STEP_LOGS}
-    _fit(workdir, "select", search, dataset, prepare=prepare, **options)
+    _fit(workdir, recipe, "select", search, dataset, prepare=prepare, **options)
 
 
 def train_fixed(workdir: Workdir, recipe: Recipe, data: ImageData, fixed: keras.Model) -> None:
@@ -71,19 +73,19 @@ def train_fixed(workdir: Workdir, recipe: Recipe, data: ImageData, fixed: keras.
         steps=steps * recipe.train_epochs,
         warmup_steps=round(steps * recipe.warmup_epochs),
     )
-    _compile(fixed, _sgd(recipe, fixed, schedule))
+    _compile(recipe, fixed, _sgd(recipe, fixed, schedule))
     evaluation = data.evaluation(batch_size=recipe.batch_size, limit=recipe.eval_images)
     epochs = recipe.train_epochs - recipe.folded_epochs
 
     def prepare():
         initialize_before_tracing(fixed, fixed, _train_data(recipe, data)[0])
 
-    _fit(workdir, "train", fixed, dataset, epochs=epochs, prepare=prepare, validation_data=evaluation)
+    _fit(workdir, recipe, "train", fixed, dataset, epochs=epochs, prepare=prepare, validation_data=evaluation)
     if recipe.folded_epochs:
         folded_graph = fold_for_training(fixed, weight_storage=recipe.weight_storage)
-        _compile(folded_graph, fixed.optimizer)
+        _compile(recipe, folded_graph, fixed.optimizer)
         options = {"epochs": recipe.train_epochs, "folded_graph": folded_graph}
-        _fit(workdir, "train", fixed, dataset, validation_data=evaluation, **options)
+        _fit(workdir, recipe, "train", fixed, dataset, validation_data=evaluation, **options)
     for name in collapsed_quantizers(fixed):
         logging.warning(
             "the step size of %s has collapsed to its floor, so that layer sees next to nothing; train again "
@@ -148,13 +150,15 @@ def _loss(model):
     return keras.losses.SparseCategoricalCrossentropy(from_logits=not gives_probabilities(model))
 
 
-def _compile(model, optimizer):
-    model.compile(optimizer=optimizer, loss=_loss(model), metrics=["accuracy"])
+def _compile(recipe: Recipe, model, optimizer):
+    options = {"metrics": ["accuracy"], "jit_compile": recipe.jit_compile}
+    model.compile(optimizer=optimizer, loss=_loss(model), **options)
     model.optimizer.build(model.trainable_variables)
 
 
 def _fit(
     workdir: Workdir,
+    recipe: Recipe,
     phase: str,
     model,
     dataset,
@@ -178,12 +182,13 @@ def _fit(
         # Reads a dataset of its own: each iteration over one changes the order of the next.
         prepare()
     board = keras.callbacks.TensorBoard(workdir.path("logs", phase), write_graph=False)
-    fitted.fit(
-        dataset,
-        epochs=epochs,
-        initial_epoch=done,
-        callbacks=[checkpoint, board, keras.callbacks.TerminateOnNaN()],
-        # A progress bar on a terminal, a line per epoch in a log file.
-        verbose=1 if sys.stdout.isatty() else 2,
-        **kwargs,
-    )
+    with convolutions_in(recipe.compute_dtype, fitted):
+        fitted.fit(
+            dataset,
+            epochs=epochs,
+            initial_epoch=done,
+            callbacks=[checkpoint, board, keras.callbacks.TerminateOnNaN()],
+            # A progress bar on a terminal, a line per epoch in a log file.
+            verbose=1 if sys.stdout.isatty() else 2,
+            **kwargs,
+        )
