@@ -68,6 +68,8 @@ def gradient_of(x, dy, coefficients):
 
 def samples_of(x):
     """Number of elements of a channel, a float32 scalar."""
+    if x.shape.num_elements() is not None:
+        return tf.constant(x.shape.num_elements() // x.shape[-1], tf.float32)
     return tf.cast(tf.size(x) // x.shape[-1], tf.float32)
 
 

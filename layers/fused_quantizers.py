@@ -79,54 +79,67 @@ class _Kernels(NamedTuple):
     normalized_backward: Callable
 
 
-def _kernels(value, gradient, summands) -> _Kernels:
+def _kernels(prepare, value, gradient, summands) -> _Kernels:
     """The loops of three functions of single elements.
 
     Args:
-      value: (rectified y, *settings) -> result.
-      gradient: (upstream, y, bounds, *settings) -> gradient for y.
-      summands: (upstream, rectified y, *settings) -> tensors whose sums the parameter's gradient needs.
+      prepare: (bounds, *settings) -> what the others take as `prepared`, scalars that hold for all elements.
+      value: (rectified y, *prepared) -> result.
+      gradient: (upstream, y, *prepared) -> gradient for y.
+      summands: (upstream, rectified y, *prepared) -> tensors whose sums the parameter's gradient needs.
     """
 
     @arithmetic.compiled
     def forward(x, affine, bounds, settings):
         y = x if affine is None else arithmetic.affine(x, *affine)
-        return value(formulas.rectify(y, bounds), *settings)
+        return value(formulas.rectify(y, bounds), *prepare(bounds, *settings))
 
     @arithmetic.compiled
     def backward(x, upstream, bounds, settings):
-        def terms(x, upstream):
-            return summands(upstream, formulas.rectify(x, bounds), *settings)
+        prepared, bounds = prepare(bounds, *settings), tf.unstack(bounds)
 
-        return gradient(upstream, x, bounds, *settings), partial_sums(terms, x, upstream)
+        def terms(x, upstream):
+            return summands(upstream, formulas.rectify(x, bounds), *prepared)
+
+        return gradient(upstream, x, *prepared), partial_sums(terms, x, upstream)
 
     @arithmetic.compiled
     def sums(x, affine, mean, upstream, bounds, settings):
+        prepared, bounds = prepare(bounds, *settings), tf.unstack(bounds)
+
         def terms(x, upstream):
             y = arithmetic.affine(x, *affine)
-            dy = gradient(upstream, y, bounds, *settings)
-            found = summands(upstream, formulas.rectify(y, bounds), *settings)
+            dy = gradient(upstream, y, *prepared)
+            found = summands(upstream, formulas.rectify(y, bounds), *prepared)
             return [*found, *arithmetic.gradient_summands(x, dy, mean)]
 
         return partial_sums(terms, x, upstream, channels=x.shape[-1])
 
     @arithmetic.compiled
     def normalized_backward(x, affine, coefficients, upstream, bounds, settings):
-        dy = gradient(upstream, arithmetic.affine(x, *affine), bounds, *settings)
+        dy = gradient(upstream, arithmetic.affine(x, *affine), *prepare(bounds, *settings))
         return arithmetic.gradient_of(x, dy, coefficients)
 
     return _Kernels(forward, backward, sums, normalized_backward)
 
 
-def _quantize_summands(upstream, x, step_size, low, high):
-    return [upstream * formulas.step_slope(x, step_size, low, high)]
+def _grid(bounds, step_size, low, high):
+    return (formulas.grid(bounds, step_size, low, high),)
 
 
-def _mix_summands(upstream, x, step_sizes, probabilities, ranges):
-    differences = formulas.branch_differences(x, step_sizes, ranges)
+def _quantize_summands(upstream, x, grid):
+    return [upstream * formulas.step_slope(x, grid)]
+
+
+def _branches(bounds, step_sizes, probabilities, ranges):
+    return formulas.grids(bounds, step_sizes, ranges), tf.unstack(probabilities)
+
+
+def _mix_summands(upstream, x, branches, _):
+    differences = formulas.branch_differences(x, branches)
     # A single branch has no differences, but a loop must have something to add.
     return [upstream * difference for difference in differences or [tf.zeros_like(x)]]
 
 
-_QUANTIZE = _kernels(formulas.quantize, formulas.pass_inside, _quantize_summands)
-_MIX = _kernels(formulas.mix, formulas.mix_slope, _mix_summands)
+_QUANTIZE = _kernels(_grid, formulas.quantize, formulas.pass_inside, _quantize_summands)
+_MIX = _kernels(_branches, formulas.mix, formulas.mix_slope, _mix_summands)

@@ -98,7 +98,7 @@ def fake_quantize(x, step_size, *, low, high, gradient_scale, fused: bool = Fals
     """
     source = _source(x)
     step_size = tf.convert_to_tensor(step_size, tf.float32)
-    low, high, gradient_scale = (tf.cast(number, tf.float32) for number in (low, high, gradient_scale))
+    low, high, gradient_scale = map(_float32, (low, high, gradient_scale))
     if fused and step_size.shape.rank == 0 and source.x.shape.rank > 0:
         settings = {"low": low, "high": high, "gradient_scale": gradient_scale}
         return source.padded(fused_quantizers.fake_quantize(source, step_size, **settings))
@@ -106,14 +106,14 @@ def fake_quantize(x, step_size, *, low, high, gradient_scale, fused: bool = Fals
 
     @tf.custom_gradient
     def quantize(x, step_size):
-        rectified = formulas.rectify(x, bounds)
+        rectified, grid = formulas.rectify(x, bounds), formulas.grid(bounds, step_size, low, high)
 
         def gradient(upstream):
-            slope = formulas.step_slope(rectified, step_size, low, high)
-            dx = formulas.pass_inside(upstream, x, bounds, step_size, low, high)
-            return dx, gradient_scale * _sum_to_shape_of(step_size, upstream * slope)
+            slopes = upstream * formulas.step_slope(rectified, grid)
+            dx = formulas.pass_inside(upstream, x, grid)
+            return dx, gradient_scale * _sum_to_shape_of(step_size, slopes)
 
-        return formulas.quantize(rectified, step_size, low, high), gradient
+        return formulas.quantize(rectified, grid), gradient
 
     return source.padded(quantize(source.x, step_size))
 
@@ -161,20 +161,26 @@ def mix_branches(x, step_sizes, alpha, *, ranges, fused: bool = False) -> tf.Ten
     @tf.custom_gradient
     def mix(x, alpha):
         rectified, probabilities = formulas.rectify(x, bounds), tf.nn.softmax(alpha)
+        branches, weights = formulas.grids(bounds, step_sizes, ranges), tf.unstack(probabilities)
 
         def gradient(upstream):
-            differences = formulas.branch_differences(rectified, step_sizes, ranges)
+            differences = formulas.branch_differences(rectified, branches)
             sums = [tf.constant(0.0), *(tf.reduce_sum(upstream * difference) for difference in differences)]
-            dx = formulas.mix_slope(upstream, x, bounds, step_sizes, probabilities, ranges)
+            dx = formulas.mix_slope(upstream, x, branches, weights)
             return dx, formulas.softmax_gradient(probabilities, tf.stack(sums))
 
-        return formulas.mix(rectified, step_sizes, probabilities, ranges), gradient
+        return formulas.mix(rectified, branches, weights), gradient
 
     return source.padded(mix(source.x, alpha))
 
 
 def _source(x) -> Source:
     return x if isinstance(x, Source) else Source(tf.convert_to_tensor(x, tf.float32))
+
+
+def _float32(number) -> tf.Tensor:
+    # A Python number as a constant: tf.cast would add an operation to each of many quantizers.
+    return tf.cast(number, tf.float32) if tf.is_tensor(number) else tf.constant(number, tf.float32)
 
 
 def _sum_to_shape_of(step_size, per_element):

@@ -33,7 +33,9 @@ def replay(network: keras.Model, inputs, call: Callable[[keras.layers.Layer, tup
     def replaced(tensor):
         return values.get(id(tensor), tensor)
 
-    for node in nodes(network):
+    calls = nodes(network)
+    last_taken_by = _last_taken_by(network, calls)
+    for index, node in enumerate(calls):
         args = tf.nest.map_structure(replaced, tuple(node.call_args))
         kwargs = tf.nest.map_structure(replaced, dict(node.call_kwargs))
         if is_network(node.layer):
@@ -43,9 +45,27 @@ def replay(network: keras.Model, inputs, call: Callable[[keras.layers.Layer, tup
         outputs = tf.nest.flatten(node.outputs)
         results = [results] if len(outputs) == 1 else list(results)
         values.update(zip((id(tensor) for tensor in outputs), results, strict=True))
+        # Run eagerly, a network would otherwise hold the activations of all its layers at once.
+        for taken in last_taken_by.get(index, ()):
+            values.pop(taken, None)
 
     outputs = [values[id(tensor)] for tensor in network.outputs]
     return outputs[0] if len(outputs) == 1 else outputs
+
+
+def _last_taken_by(network, calls) -> dict[int, list[int]]:
+    """Index of a call -> ids of the tensors that no later call takes and that are no outputs."""
+    last = {
+        id(argument): index
+        for index, node in enumerate(calls)
+        for argument in tf.nest.flatten((node.call_args, node.call_kwargs))
+    }
+    for tensor in network.outputs:
+        last.pop(id(tensor), None)
+    by_call: dict[int, list[int]] = {}
+    for tensor, index in last.items():
+        by_call.setdefault(index, []).append(tensor)
+    return by_call
 
 
 def nodes(network: keras.Model) -> list:

@@ -1,5 +1,8 @@
 """Replaying a network call by call gives what the network itself gives."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -38,6 +41,30 @@ def test_a_functional_model():
     x = layers.Conv2D(4, 3, padding="same")(inputs)
     x = layers.Add()([x, layers.Conv2D(4, 1)(inputs)])
     assert_replay_equals(keras.Model(inputs, layers.Concatenate()([x, inputs])), images())
+
+
+def test_values_are_kept_no_longer_than_a_call_takes_them():
+    inputs = keras.Input((8, 8, 3))
+    x = shortcut = layers.Conv2D(4, 1, name="first")(inputs)
+    for name in ("second", "third"):
+        x = layers.Conv2D(4, 1, name=name)(x)
+    model = keras.Model(inputs, layers.Add(name="add")([x, shortcut]))
+    made, alive = {}, {}
+
+    def call(layer, args, kwargs):
+        gc.collect()
+        alive[layer.name] = {name for name, value in made.items() if value() is not None}
+        value = Value()
+        made[layer.name] = weakref.ref(value)
+        return value
+
+    graph.replay(model, Value(), call)
+    # The addition is called while its two inputs are there, and nothing else.
+    assert alive["add"] == {"first", "third"}
+
+
+class Value:
+    """Stands for a tensor; unlike one, it can be watched for its end."""
 
 
 def test_nested_functional_and_sequential_models_are_inlined():
