@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits, load_sample_images
 
 from mmx_tf import data as data_module
 from mmx_tf.data import DataError, load
-from mmx_tf.data_images import flip_and_normalise, random_resized_crop, resize, shift
+from mmx_tf.data_images import _random_window, flip_and_normalise, random_resized_crop, resize, shift
 
 SHARED_TFDS = Path(__file__).parents[1].parent / "shared" / "tfds"
 
@@ -162,19 +162,36 @@ def test_resize_is_bilinear_and_rounds_to_pixels():
     np.testing.assert_array_equal(resize(row, 1, 4).numpy()[..., 0], [[0, 25, 75, 100]])
 
 
-@pytest.mark.parametrize("size", [300, 64, 24])
-def test_a_training_crop_of_a_jpeg_is_like_that_of_its_pixels(photos, size):
+def test_a_training_crop_of_a_jpeg_is_the_same_as_of_its_pixels(photos):
     jpeg = tf.io.encode_jpeg(photos[0])
     pixels = tf.io.decode_jpeg(jpeg)
     for seed in range(5):
         pair = tf.constant([seed, 7])
-        cropped = random_resized_crop(jpeg, pair, size=size, channels=3).numpy().astype(int)
-        wanted = random_resized_crop(pixels, pair, size=size, channels=3).numpy().astype(int)
-        # Decoding a window alone interpolates colour at its border a little differently; decoding it at 1/2 or
-        # 1/4 averages otherwise and begins up to a pixel earlier. The photograph's own contrast is about 70.
-        assert np.abs(cropped - wanted).mean() < (0.5 if size == 300 else 4)
-        png = random_resized_crop(tf.io.encode_png(pixels), pair, size=size, channels=3).numpy()
+        cropped = random_resized_crop(jpeg, pair, size=300, channels=3).numpy().astype(int)
+        wanted = random_resized_crop(pixels, pair, size=300, channels=3).numpy().astype(int)
+        # Decoding a window alone interpolates colour at its border a little differently.
+        assert np.abs(cropped - wanted).mean() < 0.5
+        png = random_resized_crop(tf.io.encode_png(pixels), pair, size=300, channels=3).numpy()
         np.testing.assert_array_equal(png, wanted)
+
+
+@pytest.mark.parametrize("size", [64, 24])
+def test_a_crop_decoded_at_a_fraction_is_like_one_that_is_resized(photos, size):
+    jpeg = tf.io.encode_jpeg(photos[0])
+    pixels = tf.io.decode_jpeg(jpeg)
+    divisors = set()
+    for seed in range(5):
+        pair = tf.constant([seed, 7])
+        window = _random_window(tf.shape(pixels), pair).numpy()
+        divisor = max(number for number in (1, 2, 4, 8) if number * size <= min(window[2:]))
+        # The window moves to whole pixels of the smaller image.
+        top, left, height, width = window // divisor * divisor
+        wanted = resize(pixels[top : top + height, left : left + width], size, size).numpy().astype(int)
+        cropped = random_resized_crop(jpeg, pair, size=size, channels=3).numpy().astype(int)
+        # Of two parts of this photograph it would be about 70.
+        assert np.abs(cropped - wanted).mean() < 6
+        divisors.add(divisor)
+    assert divisors >= ({2, 4} if size == 64 else {4, 8})
 
 
 @pytest.mark.parametrize("size", [100, 48, 20])
