@@ -82,9 +82,11 @@ def command(module: str, options: argparse.Namespace, **shown: str) -> str:
     return " ".join([f"python -m {module}", *words])
 
 
-def write_results(module: str, options: argparse.Namespace, *, unit: str, results: dict) -> None:
-    """Writes results with their command where --json says so; without --json nothing."""
+def write_results(
+    module: str, options: argparse.Namespace, *, unit: str, results: dict, **shown: str
+) -> None:
+    """Writes results with their command (see `command`) where --json says so; without --json nothing."""
     if options.json:
         measuring.write_json(
-            options.json, measuring.document(command(module, options), unit=unit, results=results)
+            options.json, measuring.document(command(module, options, **shown), unit=unit, results=results)
         )

@@ -6,9 +6,9 @@
     >>> model.fit(data.train(batch_size=128, seed=0)); model.evaluate(data.evaluation(batch_size=128))
 
 Every pixel value is one of the 256 numbers `pixel / 127.5 - 1`. Images below 96 pixels are resized once, kept
-in memory as uint8 when they fit, shifted (black comes in at the edges, as in the usual CIFAR pipelines) and
-flipped. Larger images are decoded anew in each epoch: random resized crop and flip for training, the centre
-for evaluation.
+in memory as uint8 when they fit into an eighth of it, shifted (black comes in at the edges, as in the usual
+CIFAR pipelines) and flipped. Larger images are decoded anew in each epoch: random resized crop and flip for
+training, the centre for evaluation.
 """
 
 import functools
@@ -16,17 +16,22 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from mmx_tf import data_images as images
 from mmx_tf.data_folder import from_folder
 from mmx_tf.data_sources import DataError, Source, Split, digits, from_tfds
+from mmx_tf.tensorflow_settings import MEMORY_BYTES
 
 __all__ = ["DataError", "ImageData", "load"]
 
 PIXEL_SCALING = (1 / 127.5, -1.0)
 """Scale and offset: images are pixel * scale + offset."""
 SMALL_IMAGE_BELOW = 96
-MEMORY_LIMIT_BYTES = 200 * 10**6
+# Making a tensor of the pixels takes three times their memory for a moment.
+MEMORY_LIMIT_BYTES = MEMORY_BYTES // 8
+NOTICED_FROM_BYTES = 200 * 10**6
+"""Decoding this many bytes of pixels takes long enough to say so."""
 MAX_SHIFT = 1 / 8
 _FOLDER = "folder:"
 
@@ -99,29 +104,26 @@ class ImageData:
         last incomplete batch is dropped, except when it is the only one.
         """
         split, batch = self.source.train, min(batch_size, self.source.train.count)
-        # One stream of random integers, new in each epoch: a pair for each batch (in memory) or image.
-        pairs = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(2)
         if self._in_memory:
             pixels, labels = self._train_pixels
-            dataset = tf.data.Dataset.range(split.count).shuffle(split.count, seed=seed)
-            dataset = dataset.batch(batch, drop_remainder=True)
-            dataset = tf.data.Dataset.zip(dataset, pairs).map(
-                lambda rows, pair: (
-                    self._augment(tf.gather(pixels, rows), pair, augment),
-                    tf.gather(labels, rows),
-                ),
+            rows = tf.data.Dataset.range(split.count).shuffle(split.count, seed=seed)
+            dataset = rows.batch(batch, drop_remainder=True).map(
+                lambda rows: (tf.gather(pixels, rows), tf.gather(labels, rows)),
                 num_parallel_calls=tf.data.AUTOTUNE,
             )
         else:
-            dataset = (
-                tf.data.Dataset.zip(split.stream(seed), pairs)
-                .map(
-                    lambda example, pair: (self._one_training_image(example[0], pair, augment), example[1]),
-                    num_parallel_calls=tf.data.AUTOTUNE,
-                )
-                .batch(batch, drop_remainder=True)
-            )
-        return dataset.prefetch(tf.data.AUTOTUNE)
+            dataset = self._training_images(split.stream(seed), seed=seed, augment=augment)
+            dataset = dataset.batch(batch, drop_remainder=True)
+        # Two random integers for each batch, new ones in each epoch.
+        pairs = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(2)
+        dataset = tf.data.Dataset.zip(dataset, pairs).map(
+            lambda batch, pair: (
+                self._augmented(batch[0], pair) if augment else images.normalise(batch[0]),
+                batch[1],
+            ),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+        return dataset.prefetch(tf.data.AUTOTUNE).with_options(_options())
 
     def evaluation(self, *, batch_size: int, limit: int = 0) -> tf.data.Dataset:
         """The evaluation images in their fixed order, none dropped: (float32 [B, H, W, C], int32 [B]).
@@ -170,8 +172,21 @@ class ImageData:
 
     def _read(self, split: Split) -> tuple[tf.Tensor, tf.Tensor]:
         """All images of a split at their final size, uint8 [N, H, W, C], and their labels, int32 [N]."""
-        batches = list(self._fit_all(split.stream(None)).batch(1000).as_numpy_iterator())
-        pixels, labels = (np.concatenate(part) for part in zip(*batches, strict=True))
+        pixels = np.empty((split.count, *self.image_shape), np.uint8)
+        labels = np.empty(split.count, np.int32)
+        if pixels.nbytes >= NOTICED_FROM_BYTES:
+            logging.info(
+                "decoding %d images of %s into memory once, %d MB",
+                split.count,
+                self.name,
+                pixels.nbytes // 10**6,
+            )
+        # Filled in place: parts that are joined at the end would take the memory twice.
+        read = 0
+        for some_pixels, some_labels in self._fit_all(split.stream(None)).batch(1000).as_numpy_iterator():
+            end = read + len(some_labels)
+            pixels[read:end], labels[read:end] = some_pixels, some_labels
+            read = end
         with tf.device("CPU"):
             return tf.constant(pixels), tf.constant(labels)
 
@@ -187,19 +202,33 @@ class ImageData:
             image, size=self.image_size, margin=1.0 if self._small else images.EVAL_MARGIN
         )
 
-    def _augment(self, pixels: tf.Tensor, pair: tf.Tensor, augment: bool) -> tf.Tensor:
-        """A uint8 batch of small images, shifted and flipped if `augment`: float32 [B, H, W, C]."""
-        if augment:
+    def _training_images(self, stream: tf.data.Dataset, *, seed: int, augment: bool) -> tf.data.Dataset:
+        """Stored images at the size of training, each by one parallel call: (uint8 [H, W, C], int32)."""
+        if self._small or not augment:
+            return self._fit_all(stream)
+        numbers = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
+        return tf.data.Dataset.zip(stream, numbers).map(
+            lambda example, number: (
+                images.random_resized_crop(
+                    example[0], tf.stack([number, 0]), size=self.image_size, channels=self.source.channels
+                ),
+                example[1],
+            ),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+
+    def _augmented(self, pixels: tf.Tensor, pair: tf.Tensor) -> tf.Tensor:
+        """A batch of training images, the small ones shifted, flipped: uint8 to float32 [B, H, W, C]."""
+        if self._small:
             pixels = images.shift(pixels, pair, by=max(1, int(MAX_SHIFT * self.image_size)))
-            pixels = images.flip(pixels, pair + 1) if self.source.mirrored else pixels
+        if self.source.mirrored:
+            return images.flip_and_normalise(pixels, pair + 1)
         return images.normalise(pixels)
 
-    def _one_training_image(self, stored: tf.Tensor, pair: tf.Tensor, augment: bool) -> tf.Tensor:
-        """One stored image as training sees it: float32 [H, W, C]."""
-        if not augment:
-            return images.normalise(self._fit(stored))
-        if self._small:
-            return self._augment(self._fit(stored)[tf.newaxis], pair, augment)[0]
-        pixels = images.random_resized_crop(stored, pair, size=self.image_size, channels=self.source.channels)
-        pixels = images.flip(pixels[tf.newaxis], pair + 1)[0] if self.source.mirrored else pixels
-        return images.normalise(pixels)
+
+def _options() -> tf.data.Options:
+    options = tf.data.Options()
+    options.deterministic = True
+    # Many images are worked on at once; sharing out the pixels of each as well only costs.
+    options.threading.max_intra_op_parallelism = 1
+    return options

@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import command_line, measuring, peak_memory, performance, quantizer_op, resnet18, tracing
+from benchmarks import (
+    command_line,
+    input_pipeline,
+    measuring,
+    peak_memory,
+    performance,
+    quantizer_op,
+    resnet18,
+    tracing,
+)
+from mmx_tf.data import load
 
 
 def test_every_round_runs_all_and_begins_with_another():
@@ -128,6 +138,9 @@ def results(tmp_path):
     tracing = {"float": {"traces": 1, "first_call": 2.0}, "search": {"traces": 2, "first_call": 5.0}}
     document = {"command": "python -m benchmarks.tracing", "results": {"net": tracing}}
     measuring.write_json(tmp_path / "performance" / "tracing.json", document)
+    images = {"pipeline": row(1.05, 1.05), "bare_decoding": row(1.0, 1.0)}
+    document = {"command": "python -m benchmarks.input_pipeline", "results": {"224 px": images}}
+    measuring.write_json(tmp_path / "performance" / "input_pipeline.json", document)
     latency = [
         {"model": "tfmot_8bit", "threads": 2, "median_ms": 4.0},
         {"model": "mmx_tf", "threads": 2, "median_ms": 5.0},
@@ -150,6 +163,8 @@ def test_claims_are_collected(results):
     assert found["fixed-bit step over tfmot's n-bit step"] == (None, None, None, None)
     assert found["traces of the search's training step in 3 epochs"] == ("net", 2.0, 1.0, False)
     assert found["the search's first call over float training's"] == ("net", 2.5, None, None)
+    decoding = "time of a training image over that of decoding it"
+    assert found[decoding] == ("224 px", 1.05, pytest.approx(10 / 9), True)
     assert found["latency of the file over tfmot's 8-bit file"] == ("2 threads", 1.25, None, None)
     assert found["peak memory of the search over float training"] == (None, None, 1.3, None)
 
@@ -230,3 +245,52 @@ def test_resnet18_has_its_layers():
     # The stem, by hand, 3 * 3 * 3 * 16; batch norm has 4 numbers a channel.
     assert network.get_layer("stem").count_params() == 432
     assert network.output_shape == (None, 10)
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """A folder of noise as JPEG files of 160x200 pixels: two classes of five."""
+    generator = np.random.default_rng(0)
+    for label in ("left", "right"):
+        for index in range(5):
+            pixels = generator.integers(0, 256, (160, 200, 3)).astype(np.uint8)
+            (tmp_path / label).mkdir(exist_ok=True)
+            tf.io.write_file(str(tmp_path / label / f"{index}.jpg"), tf.io.encode_jpeg(pixels))
+    return tmp_path
+
+
+def test_bare_decoding_reads_every_image_whole(photographs):
+    data = load(f"folder:{photographs}", image_size=96)
+    longer = input_pipeline.repeated(data, images=20)
+    # 8 of the 10 images are for training.
+    assert (data.train_images, longer.train_images) == (8, 24)
+    bare = list(input_pipeline.bare_decoding(longer))
+    assert {tuple(image.shape) for image, _ in bare} == {(160, 200, 3)}
+    counts = np.unique([image.numpy().tobytes() for image, _ in bare], return_counts=True)[1]
+    assert list(counts) == [3] * 8
+    assert input_pipeline.read_through(input_pipeline.bare_decoding(longer)) == 24
+    assert input_pipeline.read_through(longer.train(batch_size=5, seed=0)) == 4
+
+
+def test_the_input_pipeline_is_told_in_images_a_second(photographs, tmp_path, capsys):
+    out = tmp_path / "out.json"
+    arguments = [f"--dataset=folder:{photographs}", "--image_size=96", "--batch_size=4", "--images=8"]
+    assert input_pipeline.main([*arguments, "--rounds=3", f"--json={out}"]) == 0
+    document = json.loads(out.read_text())
+    rows = document["results"]["96 px"]
+    assert set(rows) == {"pipeline", "bare_decoding"}
+    for row in rows.values():
+        assert row["images_per_second"] == pytest.approx(1 / row["median"])
+        # Three rounds: the median ratio is the same round's, turned round.
+        assert row["throughput_ratio"] == pytest.approx(1 / row["ratio"])
+    assert "images/s" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("dataset", "said"), [("digits", "holds pixels"), ("folder:/no/such/folder", "names no folder")]
+)
+def test_datasets_without_anything_to_decode_are_refused(dataset, said, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        input_pipeline.main([f"--dataset={dataset}", "--image_size=96"])
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err

@@ -6,8 +6,9 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits, load_sample_images
 
+from mmx_tf import data as data_module
 from mmx_tf.data import DataError, load
-from mmx_tf.data_images import flip, random_resized_crop, resize, shift
+from mmx_tf.data_images import _random_window, flip_and_normalise, random_resized_crop, resize, shift
 
 SHARED_TFDS = Path(__file__).parents[1].parent / "shared" / "tfds"
 
@@ -138,10 +139,21 @@ def test_images_of_a_batch_are_shifted_and_flipped_independently():
     image = np.arange(64, dtype=np.uint8).reshape(1, 8, 8, 1)
     batch = tf.constant(np.repeat(image, 64, axis=0))
     assert len(np.unique(shift(batch, tf.constant([1, 2]), by=1).numpy(), axis=0)) == 9
-    flipped = flip(batch, tf.constant([1, 2])).numpy()
-    mirrored = (flipped == image[:, :, ::-1]).all(axis=(1, 2, 3))
+    flipped = flip_and_normalise(batch, tf.constant([1, 2])).numpy()
+    floats = image.astype(np.float32) / np.float32(127.5) - 1
+    mirrored = (flipped == floats[:, :, ::-1]).all(axis=(1, 2, 3))
     assert 20 < mirrored.sum() < 44
-    np.testing.assert_array_equal(flipped[~mirrored], np.repeat(image, 64 - mirrored.sum(), axis=0))
+    np.testing.assert_array_equal(flipped[~mirrored], np.repeat(floats, 64 - mirrored.sum(), axis=0))
+
+
+def test_a_flipped_batch_has_the_256_numbers_bit_by_bit():
+    """XLA would multiply by the inverse of a constant divisor, which is not the same number."""
+    pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    images = [flip_and_normalise(tf.constant(pixels), tf.constant([seed, 0])).numpy() for seed in range(8)]
+    wanted = np.arange(256).astype(np.float32) / np.float32(127.5) - 1
+    for image in images:
+        np.testing.assert_array_equal(np.sort(image.ravel()), wanted)
+    assert len({image.tobytes() for image in images}) == 2
 
 
 def test_resize_is_bilinear_and_rounds_to_pixels():
@@ -155,12 +167,112 @@ def test_a_training_crop_of_a_jpeg_is_the_same_as_of_its_pixels(photos):
     pixels = tf.io.decode_jpeg(jpeg)
     for seed in range(5):
         pair = tf.constant([seed, 7])
-        cropped = random_resized_crop(jpeg, pair, size=64, channels=3).numpy().astype(int)
-        wanted = random_resized_crop(pixels, pair, size=64, channels=3).numpy().astype(int)
+        cropped = random_resized_crop(jpeg, pair, size=300, channels=3).numpy().astype(int)
+        wanted = random_resized_crop(pixels, pair, size=300, channels=3).numpy().astype(int)
         # Decoding a window alone interpolates colour at its border a little differently.
         assert np.abs(cropped - wanted).mean() < 0.5
-        png = random_resized_crop(tf.io.encode_png(pixels), pair, size=64, channels=3).numpy()
+        png = random_resized_crop(tf.io.encode_png(pixels), pair, size=300, channels=3).numpy()
         np.testing.assert_array_equal(png, wanted)
+
+
+@pytest.mark.parametrize("size", [64, 24])
+def test_a_crop_decoded_at_a_fraction_is_like_one_that_is_resized(photos, size):
+    jpeg = tf.io.encode_jpeg(photos[0])
+    pixels = tf.io.decode_jpeg(jpeg)
+    divisors = set()
+    for seed in range(5):
+        pair = tf.constant([seed, 7])
+        window = _random_window(tf.shape(pixels), pair).numpy()
+        divisor = max(number for number in (1, 2, 4, 8) if number * size <= min(window[2:]))
+        # The window moves to whole pixels of the smaller image.
+        top, left, height, width = window // divisor * divisor
+        wanted = resize(pixels[top : top + height, left : left + width], size, size).numpy().astype(int)
+        cropped = random_resized_crop(jpeg, pair, size=size, channels=3).numpy().astype(int)
+        # Of two parts of this photograph it would be about 70.
+        assert np.abs(cropped - wanted).mean() < 6
+        divisors.add(divisor)
+    assert divisors >= ({2, 4} if size == 64 else {4, 8})
+
+
+@pytest.mark.parametrize("size", [100, 48, 20])
+@pytest.mark.parametrize("encode", [tf.io.encode_jpeg, tf.io.encode_png])
+def test_training_crops_show_windows_inside_the_image(encode, size):
+    """A ramp in both directions: what a crop shows of it says where it lies and how large it is."""
+    rows, columns = np.mgrid[:150, :200].astype(np.uint8)
+    stored = encode(np.stack([rows, columns, np.zeros_like(rows)], axis=-1), **_SHARP.get(encode, {}))
+    places = set()
+    for seed in range(40):
+        crop = random_resized_crop(stored, tf.constant([seed, 0]), size=size, channels=3).numpy().astype(int)
+        top, bottom = crop[0, :, 0].mean(), crop[-1, :, 0].mean()
+        left, right = crop[:, 0, 1].mean(), crop[:, -1, 1].mean()
+        # The centres of the outer pixels are one step less apart than the window is high and wide.
+        height, width = ((high - low) * size / (size - 1) for low, high in ((top, bottom), (left, right)))
+        assert 0.07 * 150 * 200 < height * width < 1.02 * 150 * 200
+        assert 0.7 < width / height < 1.42
+        assert -2 < top - height / size / 2 and bottom + height / size / 2 < 152
+        assert -2 < left - width / size / 2 and right + width / size / 2 < 202
+        places.add((round(top), round(left)))
+    assert len(places) > 30
+
+
+_SHARP = {tf.io.encode_jpeg: {"quality": 100, "chroma_downsampling": False}}
+
+
+def test_a_crop_that_shrinks_leaves_out_no_pixel():
+    """Lines of one pixel, every 16th white: bilinear resizing to a twentieth would mostly miss them."""
+    lines = np.zeros((640, 640, 1), np.uint8)
+    lines[::16] = 255
+    for stored in (tf.constant(lines), tf.io.encode_png(lines), tf.io.encode_jpeg(lines, quality=100)):
+        for seed in range(6):
+            crop = random_resized_crop(stored, tf.constant([seed, 0]), size=8, channels=1).numpy()
+            assert 255 / 16 - 5 < crop.mean() < 255 / 16 + 5
+
+
+@pytest.mark.parametrize("name", ["in memory", "decoded in each epoch", "large"])
+def test_photographs_too_are_decided_by_the_seed(tmp_path, photos, monkeypatch, name):
+    write_photos(tmp_path, photos)
+    if name == "decoded in each epoch":
+        monkeypatch.setattr(data_module, "MEMORY_LIMIT_BYTES", 1000)
+
+    def two_epochs(seed):
+        data = load(f"folder:{tmp_path}", image_size=112 if name == "large" else 32)
+        dataset = data.train(batch_size=4, seed=seed)
+        return [all_of(dataset)[0] for _ in range(2)]
+
+    first, second, other = two_epochs(3), two_epochs(3), two_epochs(4)
+    np.testing.assert_array_equal(first, second)
+    assert (first[0] != first[1]).any() and (first[0] != other[0]).any()
+    pixels = np.rint((first[0] + 1) * 127.5).astype(np.float32)
+    np.testing.assert_array_equal(first[0], pixels / np.float32(127.5) - 1)
+
+
+def test_images_in_memory_are_those_that_are_decoded_in_each_epoch(tmp_path, photos, monkeypatch):
+    write_photos(tmp_path, photos)
+    kept = load(f"folder:{tmp_path}", image_size=32)
+    monkeypatch.setattr(data_module, "MEMORY_LIMIT_BYTES", 1000)
+    decoded = load(f"folder:{tmp_path}", image_size=32)
+    for (images, labels), (others, other_labels) in (
+        (all_of(kept.evaluation(batch_size=1)), all_of(decoded.evaluation(batch_size=1))),
+        (by_content(kept), by_content(decoded)),
+    ):
+        np.testing.assert_array_equal(images, others)
+        np.testing.assert_array_equal(labels, other_labels)
+
+
+def by_content(data):
+    """The training images of one epoch, not augmented, in an order that shuffling does not change."""
+    images, labels = all_of(data.train(batch_size=data.train_images, seed=0, augment=False))
+    order = sorted(range(len(labels)), key=lambda index: images[index].tobytes())
+    return images[order], labels[order]
+
+
+def test_images_that_are_kept_are_decoded_once(tmp_path, photos, monkeypatch):
+    write_photos(tmp_path, photos)
+    kept = load(f"folder:{tmp_path}", image_size=32)
+    before = by_content(kept)
+    for path in tmp_path.rglob("*.*"):
+        path.unlink()
+    np.testing.assert_array_equal(by_content(kept)[0], before[0])
 
 
 def test_a_folder_of_grey_images_is_split_nine_to_one(tmp_path):
@@ -244,7 +356,9 @@ def test_a_dataset_that_is_not_prepared_comes_with_the_command(tmp_path):
     assert "tfds.load('imagenet2012'" in message and "ILSVRC2012_img_train.tar" in message
 
 
-def store(name: str, folder: Path, features: dict, examples: dict[str, list[dict]]) -> None:
+def store(
+    name: str, folder: Path, features: dict, examples: dict[str, list[dict]], *, shards: int = 1
+) -> None:
     """Write a prepared TFDS dataset in its own file layout (TFDS: 'Load external tfrecord with TFDS')."""
     features = tfds.features.FeaturesDict(features)
     version = folder / name / "1.0.0"
@@ -254,13 +368,15 @@ def store(name: str, folder: Path, features: dict, examples: dict[str, list[dict
         template = tfds.core.ShardedFileTemplate(
             data_dir=version, dataset_name=name, split=split, filetype_suffix="tfrecord"
         )
-        with tf.io.TFRecordWriter(str(version / f"{name}-{split}.tfrecord-00000-of-00001")) as writer:
-            for example in members:
-                writer.write(features.serialize_example(features.encode_example(example)))
+        parts = [members[shard::shards] for shard in range(shards)]
+        for shard, part in enumerate(parts):
+            path = version / f"{name}-{split}.tfrecord-{shard:05d}-of-{shards:05d}"
+            with tf.io.TFRecordWriter(str(path)) as writer:
+                for example in part:
+                    writer.write(features.serialize_example(features.encode_example(example)))
+        lengths = [len(part) for part in parts]
         splits.append(
-            tfds.core.SplitInfo(
-                name=split, shard_lengths=[len(members)], num_bytes=0, filename_template=template
-            )
+            tfds.core.SplitInfo(name=split, shard_lengths=lengths, num_bytes=0, filename_template=template)
         )
     tfds.folder_dataset.write_metadata(data_dir=version, features=features, split_infos=splits)
 
@@ -289,6 +405,31 @@ def test_a_tfds_dataset_without_an_evaluation_split_keeps_a_tenth(tmp_path):
     np.testing.assert_array_equal(
         np.rint((images[..., 0] + 1) * 127.5), np.rint(load_digits().images[45:50] * (255 / 16))
     )
+
+
+@pytest.mark.parametrize("size", [16, 96])
+def test_shards_are_read_side_by_side_and_every_image_once_an_epoch(tmp_path, size, monkeypatch):
+    monkeypatch.setattr(data_module, "MEMORY_LIMIT_BYTES", 1000)
+    features = {
+        "image": tfds.features.Image(shape=(None, None, 1)),
+        "label": tfds.features.ClassLabel(num_classes=10),
+    }
+    examples = digit_examples(60)
+    store("scans", tmp_path, features, {"train": examples, "test": examples[:2]}, shards=5)
+    data = load("scans", data_dir=str(tmp_path), image_size=size)
+    dataset = data.train(batch_size=20, seed=1, augment=False)
+    epochs = [all_of(dataset)[1] for _ in range(2)]
+    digits = np.bincount([example["label"] for example in examples], minlength=10)
+    for labels in epochs:
+        np.testing.assert_array_equal(np.bincount(labels, minlength=10), digits)
+    images, _ = all_of(dataset)
+    assert len({image.tobytes() for image in images}) == 60
+    assert (epochs[0] != epochs[1]).any()
+    again = load("scans", data_dir=str(tmp_path), image_size=size)
+    np.testing.assert_array_equal(epochs[0], all_of(again.train(batch_size=20, seed=1, augment=False))[1])
+    # Unshuffled, the shards' blocks alternate: a block of 16 holds all 12 images of a shard here.
+    in_order = [int(label) for _, label in data.source.train.stream(None)]
+    assert in_order == [example["label"] for shard in range(5) for example in examples[shard::5]]
 
 
 def test_a_tfds_dataset_that_cannot_be_used_is_explained(tmp_path):
