@@ -19,7 +19,6 @@ from tensorflow_model_optimization.python.core.quantization.keras.experimental.d
 )
 
 import mmx_tf
-from benchmarks import resnet18
 from mmx_tf.tracing import build_before_tracing, initialize_before_tracing
 
 IMAGE_SHAPE = (32, 32, 3)
@@ -31,7 +30,9 @@ NETWORKS = {
     "mobilenet_v2": lambda: mmx_tf.models.build(
         "mobilenet_v2", input_shape=IMAGE_SHAPE, num_classes=CLASSES, width=0.5
     ),
-    "resnet18": lambda: resnet18.build(input_shape=IMAGE_SHAPE, num_classes=CLASSES, width=16),
+    "resnet18": lambda: mmx_tf.models.build(
+        "resnet18", input_shape=IMAGE_SHAPE, num_classes=CLASSES, width=0.25
+    ),
 }
 
 Step = Callable[[], None]
