@@ -20,7 +20,6 @@ from tensorflow_model_optimization.python.core.quantization.keras.experimental.d
 )
 
 import mmx_tf
-from benchmarks import resnet18
 from mmx_tf.compute_dtype import convolutions_in
 from mmx_tf.tracing import build_before_tracing, initialize_before_tracing
 
@@ -33,7 +32,9 @@ NETWORKS = {
     "mobilenet_v2": lambda: mmx_tf.models.build(
         "mobilenet_v2", input_shape=IMAGE_SHAPE, num_classes=CLASSES, width=0.5
     ),
-    "resnet18": lambda: resnet18.build(input_shape=IMAGE_SHAPE, num_classes=CLASSES, width=16),
+    "resnet18": lambda: mmx_tf.models.build(
+        "resnet18", input_shape=IMAGE_SHAPE, num_classes=CLASSES, width=0.25
+    ),
 }
 
 Step = Callable[[], None]

@@ -10,6 +10,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from layers import lsq
+from layers.activation_codes import ActivationCodes
 from layers.sources import source_of
 
 
@@ -82,22 +83,50 @@ class ActivationQuantizer(keras.layers.Layer):
 
     Attributes:
       bits: bit-width, an integer in 2..8.
-      signed: whether the codes are symmetric around zero (see `lsq.code_range`).
+      signed: whether there are codes below zero (see `lsq.code_range`).
+      floor: what the input does not fall below, for codes that end there (see `layers.activation_codes`);
+        None for symmetric or unsigned ones.
       covering: whether the initial step size covers the first batch instead of following LSQ's rule.
       uses: calls of the layer in its network, whose tensors share the grid: the first step size is the
         largest that one of them asks for.
-      low, high: smallest and largest code.
+      codes: the `ActivationCodes` of the three.
+      low, high: smallest and largest code; where there is a floor, at the step size of the moment.
       step_size: scalar variable (after build).
       initialized: boolean scalar variable (after build).
     """
 
-    def __init__(self, *, bits: int, signed: bool, covering: bool = False, uses: int = 1, **kwargs):
+    def __init__(
+        self,
+        *,
+        bits: int,
+        signed: bool,
+        floor: float | None = None,
+        covering: bool = False,
+        uses: int = 1,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
-        self.low, self.high = lsq.code_range(bits, signed=signed)
+        self.codes = ActivationCodes(bits=bits, signed=signed, floor=floor)
         self.bits = int(bits)
+        self.floor = floor
         self.signed = bool(signed)
         self.covering = bool(covering)
         self.uses = int(uses)
+
+    @property
+    def low(self) -> int:
+        """Smallest code."""
+        return self._range[0]
+
+    @property
+    def high(self) -> int:
+        """Largest code."""
+        return self._range[1]
+
+    @property
+    def _range(self) -> tuple[int, int]:
+        step_size = None if self.floor is None else self.step_size
+        return tuple(int(code) for code in self.codes.range_at(step_size))
 
     def build(self, input_shape):
         """Creates the step size and its initialised flag."""
@@ -123,12 +152,13 @@ class ActivationQuantizer(keras.layers.Layer):
     def _quantize(self, x):
         initialize_once(self.initialized, self._initialize, x)
         elements = elements_of_one_example(x)
+        low, high = self.codes.range_at(self.step_size)
         return lsq.fake_quantize(
             source_of(x),
             lsq.limit_shrinking(self.step_size),
-            low=self.low,
-            high=self.high,
-            gradient_scale=lsq.gradient_scale(elements, self.high),
+            low=low,
+            high=high,
+            gradient_scale=lsq.gradient_scale(elements, self.codes.highest),
             fused=elements >= FUSED_FROM_ELEMENTS,
         )
 
@@ -139,12 +169,12 @@ class ActivationQuantizer(keras.layers.Layer):
 
     def get_config(self):
         """Returns the constructor's arguments."""
-        own = {"bits": self.bits, "signed": self.signed, "covering": self.covering, "uses": self.uses}
-        return {**super().get_config(), **own}
+        own = {"bits": self.bits, "signed": self.signed, "floor": self.floor}
+        return {**super().get_config(), **own, "covering": self.covering, "uses": self.uses}
 
     def _initialize(self, x):
-        rule = lsq.covering_step_size if self.covering else lsq.initial_step_size
-        step_size = rule(x, high=self.high)
+        rule = self.codes.covering_step_size if self.covering else self.codes.initial_step_size
+        step_size = rule(x)
         if self.uses == 1:
             self.set_step_size(step_size)
             return

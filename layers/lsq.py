@@ -145,7 +145,7 @@ def mix_branches(x, step_sizes, alpha, *, ranges, fused: bool = False) -> tf.Ten
       x: float tensor of any shape, or a `Source`, as for `fake_quantize`.
       step_sizes: (B,) positive step sizes, one per branch.
       alpha: (B,) architectural parameters.
-      ranges: B pairs (low, high).
+      ranges: B pairs (low, high), numbers or a (B, 2) tensor.
       fused: as for `fake_quantize`.
 
     Returns:
@@ -153,7 +153,7 @@ def mix_branches(x, step_sizes, alpha, *, ranges, fused: bool = False) -> tf.Ten
     """
     source = _source(x)
     step_sizes = tf.stop_gradient(tf.convert_to_tensor(step_sizes, tf.float32))
-    alpha, ranges = tf.convert_to_tensor(alpha, tf.float32), tf.constant(ranges, tf.float32)
+    alpha, ranges = (tf.convert_to_tensor(values, tf.float32) for values in (alpha, ranges))
     if fused and source.x.shape.rank > 0:
         return source.padded(fused_quantizers.mix_branches(source, step_sizes, alpha, ranges=ranges))
     bounds = formulas.limits(source.bounds)

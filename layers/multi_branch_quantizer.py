@@ -12,6 +12,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from layers import lsq
+from layers.activation_codes import ActivationCodes
 from layers.activation_quantizer import (
     FUSED_FROM_ELEMENTS,
     add_step_sizes,
@@ -30,18 +31,26 @@ class MultiBranchQuantizer(keras.layers.Layer):
 
     Attributes:
       bit_widths: B distinct candidate bit-widths, in the order of the branches.
-      signed: whether the codes are symmetric around zero.
-      ranges: B pairs (low, high) of codes.
+      signed: whether there are codes below zero.
+      floor: what the input does not fall below, or None (see `layers.activation_codes`).
+      codes: B `ActivationCodes`.
+      ranges: B pairs (low, high) of codes; where there is a floor, at the step sizes of the moment.
       step_sizes: (B,) variable (after build).
       alpha: (B,) variable (after build); zeros at first, so that all branches are equally likely.
       initialized: (B,) boolean variable (after build): branches whose step size has been set.
     """
 
-    def __init__(self, *, bit_widths, signed: bool, **kwargs):
+    def __init__(self, *, bit_widths, signed: bool, floor: float | None = None, **kwargs):
         super().__init__(**kwargs)
-        self.ranges = tuple(lsq.code_range(bits, signed=signed) for bits in bit_widths)
+        self.codes = tuple(ActivationCodes(bits, signed, floor) for bits in bit_widths)
+        self.floor = floor
         self.bit_widths = tuple(int(bits) for bits in bit_widths)
         self.signed = bool(signed)
+
+    @property
+    def ranges(self) -> tuple[tuple[int, int], ...]:
+        """B pairs (low, high)."""
+        return tuple(tuple(int(code) for code in pair) for pair in self._ranges())
 
     def build(self, input_shape):
         """Creates step sizes, alpha and the initialised flags."""
@@ -71,18 +80,26 @@ class MultiBranchQuantizer(keras.layers.Layer):
         elements = elements_of_one_example(x)
         source, fused = source_of(x), elements >= FUSED_FROM_ELEMENTS
         if isinstance(branch, str) and branch == MIXED:
-            return lsq.mix_branches(source, self.step_sizes, self.alpha, ranges=self.ranges, fused=fused)
-        settings = [(low, high, lsq.gradient_scale(elements, high)) for low, high in self.ranges]
+            ranges = self._ranges()
+            return lsq.mix_branches(source, self.step_sizes, self.alpha, ranges=ranges, fused=fused)
+        scales = [lsq.gradient_scale(elements, codes.highest) for codes in self.codes]
+        settings = [(*pair, scale) for pair, scale in zip(self._ranges(), scales, strict=True)]
         if branch is None:
             branch = tf.argmax(self.alpha)
         if tf.is_tensor(branch):
-            low, high, scale = tf.unstack(tf.gather(tf.constant(settings, tf.float32), branch))
+            low, high, scale = tf.unstack(tf.gather(tf.convert_to_tensor(settings, tf.float32), branch))
         elif branch in range(len(settings)):
             low, high, scale = settings[branch]
         else:
             self._refuse(branch)
         step_size = lsq.limit_shrinking(self.step_sizes[branch])
         return lsq.fake_quantize(source, step_size, low=low, high=high, gradient_scale=scale, fused=fused)
+
+    def _ranges(self) -> list[tuple]:
+        if self.floor is None:
+            return [codes.range_at(None) for codes in self.codes]
+        steps = tf.unstack(self.step_sizes)
+        return [codes.range_at(step) for codes, step in zip(self.codes, steps, strict=True)]
 
     def _refuse(self, branch):
         raise ValueError(
@@ -91,9 +108,10 @@ class MultiBranchQuantizer(keras.layers.Layer):
 
     def get_config(self):
         """Returns the constructor's arguments."""
-        return {**super().get_config(), "bit_widths": list(self.bit_widths), "signed": self.signed}
+        own = {"bit_widths": list(self.bit_widths), "signed": self.signed, "floor": self.floor}
+        return {**super().get_config(), **own}
 
     def _initialize(self, x):
         # All branches are set from the same data, whichever of them runs first.
-        self.step_sizes.assign(tf.stack([lsq.initial_step_size(x, high=high) for _, high in self.ranges]))
+        self.step_sizes.assign(tf.stack([codes.initial_step_size(x) for codes in self.codes]))
         self.initialized.assign(tf.ones_like(self.initialized))

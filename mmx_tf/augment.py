@@ -44,8 +44,9 @@ def augment(
       target_average_bits: the same budget as average activation bits of the searched layers, weighted by
         operations. At most one of the two; with neither the search has no budget.
       first_last_bits: weight and activation bits of first and last layers, which are not searched.
-      signed: overrides, layer name -> whether that layer's input is quantized with symmetric codes. By
-        default this is inferred from what produces the input: unsigned after ReLU, ReLU6 and sigmoid.
+      signed: overrides, layer name -> whether that layer's input is quantized with symmetric codes (True) or
+        unsigned ones. By default this is inferred from what produces the input: unsigned after ReLU, ReLU6
+        and sigmoid, codes that end at -0.375 after hard-swish, else symmetric.
       pixel_scaling: (scale, offset), if the images that the network is given are pixel * scale + offset with
         pixels 0..255, such as (1 / 127.5, -1): the file then takes the pixels themselves. Where one layer
         takes the image, perhaps after a Rescaling by two numbers, the pixels are its input codes; elsewhere
@@ -207,17 +208,19 @@ def _with_quantizers(network, budget: Budget, signed, pixel_quantizer) -> keras.
     unknown = signed.keys() - costs.keys()
     if unknown:
         raise ValueError(f"signed names {sorted(unknown)}, which are no layers; allowed are {sorted(costs)}.")
-    nonnegative: dict[int, bool] = {}
+    floors: dict[int, float] = {}
     special = {pixel_quantizer.name: pixel_quantizer} if pixel_quantizer else {}
 
     def call(layer, args, kwargs):
         if layer.name in costs:
-            is_signed = signed.get(layer.name, not nonnegative.get(id(args[0]), False))
+            codes = signs.codes_of(floors.get(id(args[0]), signs.UNKNOWN))
+            if layer.name in signed:
+                codes = {"signed": signed[layer.name], "floor": None}
             quantizer = special.get(quantizer_name(layer.name))
-            value = layer((quantizer or _quantizer(costs[layer.name], budget, is_signed))(args[0]))
+            value = layer((quantizer or _quantizer(costs[layer.name], budget, codes))(args[0]))
         else:
             value = layer(*args, **kwargs)
-        nonnegative[id(value)] = signs.is_nonnegative(layer, args, nonnegative)
+        floors[id(value)] = signs.floor_of(layer, args, floors)
         return value
 
     inputs = keras.Input(network.input_shape[1:], name=network.inputs[0].node.layer.name)
@@ -227,9 +230,9 @@ def _with_quantizers(network, budget: Budget, signed, pixel_quantizer) -> keras.
     return keras.Model(inputs, graph.replay(network, image, call), name=network.name)
 
 
-def _quantizer(cost, budget: Budget, signed: bool):
+def _quantizer(cost, budget: Budget, codes: dict):
     name = quantizer_name(cost.name)
     if cost.end:
         # LSQ's rule would spend 8 bits on a range far beyond the image's.
-        return ActivationQuantizer(bits=budget.first_last_bits, signed=signed, covering=True, name=name)
-    return MultiBranchQuantizer(bit_widths=budget.bit_widths, signed=signed, name=name)
+        return ActivationQuantizer(bits=budget.first_last_bits, covering=True, name=name, **codes)
+    return MultiBranchQuantizer(bit_widths=budget.bit_widths, name=name, **codes)

@@ -27,7 +27,7 @@ class LayerSelection:
       macs: multiply-accumulates on one image.
       activation_bits: bits of the layer's input.
       weight_bits: bits of its kernel.
-      signed: whether the input's codes are symmetric around zero.
+      signed: whether the input has codes below zero.
       input_elements: elements of the input tensor of one image.
       searched: whether the bits were searched; first and last layers are not.
     """

@@ -95,7 +95,7 @@ def plan(network: keras.Model) -> dict[int, ActivationQuantizer]:
     uses = graph.consumers(network)
     calls = graph.nodes(network)
     outputs_of_layer = {node.layer.name: node.outputs for node in calls}
-    nonnegative: dict[int, bool] = {}
+    floors: dict[int, float] = {}
     grid: dict[int, int] = {}  # tensor id -> representative of the tensors that share its grid
     needing: list[tuple[int, str]] = []
     fixed: list[tuple[int, str]] = []  # tensors whose grid is given
@@ -113,7 +113,7 @@ def plan(network: keras.Model) -> dict[int, ActivationQuantizer]:
     for node in calls:
         output, kind = id(node.outputs), type(node.layer).__name__
         inputs = [id(tensor) for tensor in tf.nest.flatten(node.call_args[0])]
-        nonnegative[output] = signs.is_nonnegative(node.layer, node.call_args, nonnegative)
+        floors[output] = signs.floor_of(node.layer, node.call_args, floors)
         averaging = kind == "AveragePooling2D" and not averages_windows(node.layer, node.call_args[0].shape)
         if kind in (*COMMUTING, "Concatenate") or averaging:
             for tensor_id in inputs:
@@ -129,17 +129,17 @@ def plan(network: keras.Model) -> dict[int, ActivationQuantizer]:
 
     shared = {root(tensor_id) for tensor_id in sharing}
     needing += [(tensor_id, name) for tensor_id, name in fixed if root(tensor_id) in shared]
-    signed: dict[int, bool] = {}
+    lowest: dict[int, float] = {}
     for tensor_id, _ in needing:
-        is_signed = not nonnegative.get(tensor_id, False)
-        signed[root(tensor_id)] = signed.get(root(tensor_id), False) or is_signed
+        floor = floors.get(tensor_id, signs.UNKNOWN)
+        lowest[root(tensor_id)] = min(lowest.get(root(tensor_id), floor), floor)
     uses_of = collections.Counter(root(tensor_id) for tensor_id, _ in needing)
     carriers: dict[int, ActivationQuantizer] = {}
     for tensor_id, name in needing:
         if root(tensor_id) not in carriers:
             carriers[root(tensor_id)] = ActivationQuantizer(
                 bits=8,
-                signed=signed[root(tensor_id)],
+                **signs.codes_of(lowest[root(tensor_id)]),
                 covering=True,
                 uses=uses_of[root(tensor_id)],
                 name=f"{name}_carrier",

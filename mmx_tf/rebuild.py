@@ -75,6 +75,7 @@ def _fixed_quantizer(quantizer, bits: int) -> ActivationQuantizer:
     fixed = ActivationQuantizer(
         bits=bits,
         signed=quantizer.signed,
+        floor=quantizer.floor,
         covering=isinstance(quantizer, ActivationQuantizer) and quantizer.covering,
         name=quantizer.name,
     )

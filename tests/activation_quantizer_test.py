@@ -21,10 +21,18 @@ def expected_step(x, high):
     return 2 * np.mean(np.abs(x), dtype=np.float64) / np.sqrt(high)
 
 
-@pytest.fixture(params=[(8, True, SMALL), (4, False, SMALL), (3, True, LARGE)], ids=str)
+@pytest.fixture(
+    params=[
+        (8, True, None, SMALL),
+        (4, False, None, SMALL),
+        (3, True, None, LARGE),
+        (4, True, -0.375, SMALL),
+    ],
+    ids=str,
+)
 def model(request):
-    bits, signed, shape = request.param
-    return one_layer_model(ActivationQuantizer(bits=bits, signed=signed), shape)
+    bits, signed, floor, shape = request.param
+    return one_layer_model(ActivationQuantizer(bits=bits, signed=signed, floor=floor), shape)
 
 
 class TestContract(LayerContract):

@@ -85,6 +85,49 @@ def test_the_range_follows_from_what_produces_the_input(body, signed):
     assert signed_probe(body) is signed
 
 
+def hard_swish(x):
+    return layers.Multiply()([x, layers.ReLU(6.0)(x + 3.0) / 6.0])
+
+
+def excited(x):
+    """Squeeze-excite: every channel times a gate that another tensor decides."""
+    squeezed = layers.GlobalAveragePooling2D(keepdims=True)(x)
+    return layers.Multiply()([x, layers.Conv2D(x.shape[-1], 1, activation="sigmoid")(squeezed)])
+
+
+@pytest.mark.parametrize(
+    ("body", "floor"),
+    [
+        (hard_swish, -0.375),
+        # keras's "hard_sigmoid" has slope 1/5: the minimum of x (x / 5 + 1 / 2) is -5 / 16, at -5 / 4.
+        (lambda x: layers.Multiply()([layers.Activation("hard_sigmoid")(x), x]), -0.3125),
+        (chain(hard_swish, layers.GlobalAveragePooling2D(), layers.Reshape((1, 1, 4))), -0.375),
+        (chain(hard_swish, layers.ZeroPadding2D(), layers.Dropout(0.1)), -0.375),
+        (chain(hard_swish, excited), -0.375),
+        (chain(linear, excited), None),
+        (chain(RELU, excited), 0),
+        (join(layers.Concatenate(), hard_swish, RELU), -0.375),
+        (join(layers.Concatenate(), hard_swish, linear), None),
+        (join(layers.Add(), hard_swish, RELU), -0.375),
+        (join(layers.Add(), hard_swish, hard_swish), -0.75),
+        (join(layers.Add(), hard_swish, linear), None),
+        (join(layers.Multiply(), hard_swish, RELU), None),
+        (chain(hard_swish, linear), None),
+        (layers.Activation("swish"), None),
+    ],
+)
+def test_hard_swish_has_a_floor_that_its_codes_end_at(body, floor):
+    """None: it is not known; 0: the input is never negative."""
+    quantizer = mmx_tf.augment(network(body)).quantizers["probe"]
+    assert quantizer.signed is (floor != 0)
+    assert quantizer.floor == (pytest.approx(floor) if floor else None)
+
+
+def test_symmetric_codes_can_be_asked_for_after_hard_swish():
+    quantizer = mmx_tf.augment(network(hard_swish), signed={"probe": True}).quantizers["probe"]
+    assert (quantizer.signed, quantizer.floor, quantizer.ranges[1]) == (True, None, (-7, 7))
+
+
 def test_the_image_is_signed_and_the_logits_take_what_comes():
     search = mmx_tf.augment(network())
     assert {name: q.signed for name, q in search.end_quantizers.items()} == {"stem": True, "logits": True}

@@ -14,7 +14,6 @@ from benchmarks import (
     peak_memory,
     performance,
     quantizer_op,
-    resnet18,
     tracing,
 )
 from mmx_tf.data import load
@@ -233,18 +232,6 @@ def test_shapes_are_checked():
     for wrong in ("", "8x4x4", "8x4x4x0", "8x4x4xa"):
         with pytest.raises(argparse.ArgumentTypeError, match="no shape of a batch of images"):
             quantizer_op.shapes_of(wrong)
-
-
-def test_resnet18_has_its_layers():
-    network = resnet18.build(input_shape=(32, 32, 3), num_classes=10, width=16)
-    kinds = [type(layer).__name__ for layer in network.layers]
-    # A stem, 8 blocks of 2, and 3 shortcuts where the shape changes; the dense layer is the 18th.
-    assert kinds.count("Conv2D") == 1 + 16 + 3
-    assert (kinds.count("Add"), kinds.count("Dense")) == (8, 1)
-    assert network.get_layer("stage4_block2_add").output_shape == (None, 4, 4, 128)
-    # The stem, by hand, 3 * 3 * 3 * 16; batch norm has 4 numbers a channel.
-    assert network.get_layer("stem").count_params() == 432
-    assert network.output_shape == (None, 10)
 
 
 @pytest.fixture

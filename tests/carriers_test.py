@@ -95,6 +95,22 @@ def test_a_concatenation_shares_one_carrier_among_its_inputs(signed_first):
     assert planned["stem_relu"] is not planned["right"]
 
 
+@pytest.mark.parametrize(("other", "floor"), [("relu", -0.375), ("linear", None)])
+def test_a_shared_grid_reaches_down_to_the_lowest_floor(other, floor):
+    def body(x):
+        x = conv("left")(x)
+        left = layers.Multiply(name="hard_swish")([x, layers.ReLU(6.0)(x + 3.0) / 6.0])
+        right = layers.Activation(other, name="other")(conv("right")(left))
+        return last(layers.Concatenate(name="both")([left, right]))
+
+    planned = plan(body)
+    shared = planned["hard_swish"]
+    assert shared is planned["other" if other == "relu" else "right"]
+    assert shared.signed and shared.floor == (pytest.approx(floor) if floor else None)
+    # Of what the hard-swish multiplies, nothing is known.
+    assert planned["left"].signed and planned["left"].floor is None
+
+
 def test_nested_concatenations_share_one_carrier():
     def body(x):
         inner = layers.Concatenate(name="inner")([x, layers.ReLU(name="r")(conv("a")(x))])

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
+from networks import randomize_statistics
 
 from mmx_tf import models
 
@@ -94,8 +95,9 @@ def test_small_images_keep_their_resolution_in_the_first_two_reductions():
     assert model.count_params() == 719_034
 
 
-def test_logits_and_gradients_are_finite_and_every_weight_is_reached():
-    model = models.build("mobilenet_v2", input_shape=(16, 16, 1), num_classes=10, width=0.35)
+@pytest.mark.parametrize("name", models.NAMES)
+def test_logits_and_gradients_are_finite_and_every_weight_is_reached(name):
+    model = models.build(name, input_shape=(16, 16, 1), num_classes=10, width=0.35)
     images = tf.random.stateless_uniform([8, 16, 16, 1], (0, 1), -1.0, 1.0)
     with tf.GradientTape() as tape:
         logits = model(images, training=True)
@@ -107,9 +109,11 @@ def test_logits_and_gradients_are_finite_and_every_weight_is_reached():
     assert all(bool(tf.reduce_all(tf.math.is_finite(gradient))) for gradient in gradients)
 
 
-def test_a_built_network_saves_and_loads(tmp_path):
-    model = models.build("mobilenet_v2", input_shape=(24, 24, 1), num_classes=3, width=0.35)
-    randomize(model, 2)
+@pytest.mark.parametrize("name", models.NAMES)
+def test_a_built_network_saves_and_loads(name, tmp_path):
+    keras.utils.set_random_seed(2)
+    model = models.build(name, input_shape=(24, 24, 1), num_classes=3, width=0.35)
+    randomize_statistics(model, 2)
     model.save(tmp_path / "net.keras")
     images = np.linspace(-1, 1, 24 * 24, dtype=np.float32).reshape(1, 24, 24, 1)
     loaded = keras.models.load_model(tmp_path / "net.keras")
@@ -118,7 +122,11 @@ def test_a_built_network_saves_and_loads(tmp_path):
 
 def test_bad_requests_are_named():
     for name, shape, classes, width, message in [
-        ("vgg", (32, 32, 3), 10, 1.0, "'vgg'.*mobilenet_v2"),
+        ("vgg", (32, 32, 3), 10, 1.0, "'vgg'.*mobilenet_v2, mobilenet_v3_large, resnet18"),
+        ("mobilenet_v3_large", (8, 8, 3), 10, 1.0, r"mobilenet_v3_large.*\(8, 8, 3\).*16 pixels"),
+        ("mobilenet_v3_large", (32, 32, 3), 1, 1.0, "num_classes=1"),
+        ("resnet18", (15, 32, 3), 10, 1.0, r"resnet18.*\(15, 32, 3\).*16 pixels"),
+        ("resnet18", (32, 32, 3), 10, -1.0, "width multiplier"),
         ("mobilenet_v2", (8, 8, 3), 10, 1.0, r"\(8, 8, 3\).*16 pixels"),
         ("mobilenet_v2", (32, 32), 10, 1.0, r"\(height, width, channels\)"),
         ("mobilenet_v2", (32, 32, 3), 1, 1.0, "num_classes=1"),

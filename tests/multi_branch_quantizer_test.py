@@ -37,10 +37,11 @@ def gradients(quantizer, branch, x=X, sign=1.0):
     return tape.gradient(total, [x, quantizer.step_sizes, quantizer.alpha])
 
 
-@pytest.fixture(params=[(BITS, True), ((2, 5), False)], ids=str)
+@pytest.fixture(params=[(BITS, True, None), ((2, 5), False, None), (BITS, True, -0.375)], ids=str)
 def model(request):
-    bit_widths, signed = request.param
-    return one_layer_model(MultiBranchQuantizer(bit_widths=bit_widths, signed=signed), (4, 4, 3))
+    bit_widths, signed, floor = request.param
+    quantizer = MultiBranchQuantizer(bit_widths=bit_widths, signed=signed, floor=floor)
+    return one_layer_model(quantizer, (4, 4, 3))
 
 
 class TestContract(LayerContract):

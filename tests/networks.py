@@ -1,5 +1,6 @@
 """Small networks that the tests share."""
 
+import numpy as np
 import tf_keras as keras
 
 import mmx_tf
@@ -45,3 +46,11 @@ def fine_tuned(network, digits, *, choice=None, weight_bits=4, steps=6, pixel_sc
     fixed.compile(optimizer=keras.optimizers.SGD(0.01, momentum=0.9), loss=loss, metrics=["accuracy"])
     fixed.fit(digits.train(batch_size=64, seed=0).take(steps), epochs=2, verbose=0)
     return fixed
+
+
+def randomize_statistics(model: keras.Model, seed: int) -> None:
+    """Batch norms that differ from each other, so that mixing them up shows."""
+    rng = np.random.default_rng(seed)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])

@@ -1,4 +1,5 @@
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,10 @@ from absl import flags
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmx_tf import models
+from mmx_tf.bops import layer_costs
+from mmx_tf.budget import Budget
+from mmx_tf.canonical import canonicalize
 from mmx_tf.recipe import Recipe, RecipeError, define_flags, format_bops, parse_bops
 
 ROOT = Path(__file__).parents[1]
@@ -137,7 +142,7 @@ def test_candidate_bits_must_be_distinct_integers_from_2_to_8(bits):
         ("--weight_storage=int3", "int8, int4, int4_xnnpack"),
         ("--input_type=bool", "uint8, int8, float32"),
         ("--output_type=label", "int8, float32, class"),
-        ("--model=vgg", "mobilenet_v2"),
+        ("--model=vgg", "mobilenet_v2, mobilenet_v3_large, resnet18"),
         ("--image_size=7", "0, or 8 to 2048"),
         ("--warmup_epochs=inf", "0 or more"),
         ("--width=0", "above 0"),
@@ -202,18 +207,71 @@ def test_a_flagfile_that_is_not_ours_is_refused(line):
         Recipe.from_flagfile(line)
 
 
-@pytest.mark.parametrize("name", ["quick", "mbv2"])
-def test_the_flagfiles_of_the_project_are_valid(name):
-    made = Recipe.from_flagfile((ROOT / f"{name}.flags").read_text())
+def test_the_quick_flagfile_is_valid():
+    made = Recipe.from_flagfile((ROOT / "quick.flags").read_text())
     made.validate()
     assert (made.candidate_bits, made.weight_bits) == ((8, 4, 3), 4)
 
 
-def test_the_imagenet_flagfile_is_the_papers_recipe():
-    made = Recipe.from_flagfile((ROOT / "mbv2.flags").read_text())
-    assert made.target_bops == 5_300_000_000
-    assert made.select_epochs + made.train_epochs == 140
+@pytest.mark.parametrize(
+    ("name", "model", "bits", "bops", "epochs"),
+    [
+        ("mbv2", "mobilenet_v2", (8, 4, 3), 5_300_000_000, 140),
+        ("mbv3", "mobilenet_v3_large", (8, 4, 3), 4_440_000_000, 140),
+        ("resnet18", "resnet18", (8, 4, 2), 32_870_000_000, 90),
+    ],
+)
+def test_the_imagenet_flagfiles_are_the_papers_recipes(name, model, bits, bops, epochs):
+    made = Recipe.from_flagfile((ROOT / f"{name}.flags").read_text())
+    made.validate()
+    assert (made.model, made.candidate_bits, made.target_bops) == (model, bits, bops)
+    # Table 1 counts from epoch 1 of bit selection to the last of weight training.
+    assert (made.select_epochs, made.select_epochs + made.train_epochs) == (2, epochs)
     assert (made.dataset, made.image_size, made.batch_size) == ("imagenet2012", 224, 256)
+    assert (made.weight_bits, made.first_last_bits) == (4, 8)
+
+
+def variants(text: str) -> list[tuple[str, list[str]]]:
+    """(the line's text, its flags) for every line of a flagfile's heading that ends with flags."""
+    lines = [re.fullmatch(r"#   (.*?)((?: --\S+)+)", line) for line in text.splitlines()]
+    return [(line[1], line[2].split()) for line in lines if line and "python -m" not in line[1]]
+
+
+@pytest.mark.parametrize(("name", "count"), [("mbv3", 4), ("resnet18", 3)])
+def test_every_budget_in_a_heading_is_within_reach_and_the_one_it_stands_beside(name, count):
+    text = (ROOT / f"{name}.flags").read_text()
+    found = variants(text)
+    assert len(found) == count
+    network = models.build(Recipe.from_flagfile(text).model, input_shape=(224, 224, 3), num_classes=1000)
+    costs = tuple(layer_costs(canonicalize(network)))
+    for told, arguments in found:
+        made = Recipe.from_flagfile("\n".join([text, *arguments]))
+        made.validate()
+        options = (made.candidate_bits, made.weight_bits, made.first_last_bits)
+        if made.target_average_bits:
+            # Out of reach it would raise.
+            target = Budget(costs, *options).bops_at(made.target_average_bits)
+            assert f"{made.target_average_bits:g} bits on average" in told
+        else:
+            target = made.target_bops
+            assert float(re.search(r"([\d.]+) GBOPs", told)[1]) == pytest.approx(target / 1e9, abs=0.0101)
+        assert Budget(costs, *options, target).target_bops == target
+
+
+@pytest.mark.parametrize("name", ["mbv3", "resnet18"])
+def test_lower_weights_have_the_budget_of_equal_activation_bits(name):
+    text = (ROOT / f"{name}.flags").read_text()
+    main = Recipe.from_flagfile(text)
+    network = models.build(main.model, input_shape=(224, 224, 3), num_classes=1000)
+    ends = sum(cost.macs for cost in layer_costs(canonicalize(network)) if cost.end) * 8 * 8
+    budgets = {main.weight_bits: main.target_bops}
+    for _, arguments in variants(text):
+        made = Recipe.from_flagfile("\n".join([text, *arguments]))
+        budgets.setdefault(made.weight_bits, made.target_bops)
+    assert sorted(budgets) == [2, 3, 4]
+    for weight_bits, bops in budgets.items():
+        expected = ends + (main.target_bops - ends) * weight_bits / 4
+        assert bops == pytest.approx(expected, rel=2e-3), weight_bits
 
 
 def test_the_cifar10_flagfile_asks_for_a_float_model():

@@ -10,10 +10,10 @@ that it lists.
 
 import tf_keras as keras
 
-from mmx_tf.models import mobilenet_v2
+from mmx_tf.models import mobilenet_v2, mobilenet_v3, resnet18
 from mmx_tf.models.errors import ModelError
 
-_MODULES = {"mobilenet_v2": mobilenet_v2}
+_MODULES = {"mobilenet_v2": mobilenet_v2, "mobilenet_v3_large": mobilenet_v3, "resnet18": resnet18}
 
 NAMES = tuple(_MODULES)
 

@@ -1,0 +1,72 @@
+"""Costs of the built-in networks against the golden file that lies beside a checkout of the project.
+
+The file gives multiply-accumulates, weights and input elements of every layer and totals at many bits. Where
+it is missing these tests are skipped; the figures that matter are in `bops_test.py` and
+`network_bops_test.py` with their arithmetic.
+"""
+
+import json
+import pathlib
+
+import network_bops_test
+import pytest
+
+from mmx_tf import models
+from mmx_tf.bops import count_bops, layer_costs
+from mmx_tf.canonical import canonicalize
+
+GOLDEN = pathlib.Path(__file__).resolve().parents[2] / "shared" / "golden_bops.json"
+KINDS = {"conv": "conv", "se": "conv", "down": "conv", "dw": "depthwise", "fc": "dense"}
+
+
+@pytest.fixture(scope="module")
+def golden():
+    if not GOLDEN.exists():
+        pytest.skip(f"SKIPPED, NOT PASSED: {GOLDEN} is not there, so no golden figure was compared.")
+    return json.loads(GOLDEN.read_text())["networks"]
+
+
+@pytest.fixture(scope="module", params=models.NAMES)
+def network(request):
+    float_network = models.build(request.param, input_shape=(224, 224, 3), num_classes=1000)
+    return request.param, float_network, layer_costs(canonicalize(float_network))
+
+
+def test_every_layer(golden, network):
+    name, _, costs = network
+    expected = golden[name]["layers"]
+    assert len(costs) == golden[name]["weighted_layers"] == len(expected)
+    for cost, layer in zip(costs, expected, strict=True):
+        found = {"macs": cost.macs, "weights": cost.weights, "input_elements": cost.input_elements}
+        assert found == {key: layer[key] for key in found}, (cost.name, layer["paper_name"])
+        # The last layers of MobileNet-v3 are called fully connected; Keras has them as 1x1 convolutions.
+        kinds = {KINDS[layer["kind"]], "conv"} if layer["kind"] == "fc" else {KINDS[layer["kind"]]}
+        assert cost.kind in kinds, cost.name
+
+
+def test_totals(golden, network):
+    name, _, costs = network
+    expected = golden[name]
+    assert sum(cost.macs for cost in costs) == expected["macs"]
+    assert sum(cost.weights for cost in costs) == expected["weights"]
+    ends = [cost for cost in costs if cost.end]
+    assert [costs[0], costs[-1]] == ends
+    assert sum(cost.macs * 64 for cost in ends) == expected["ends_bops"]
+
+
+def test_bops_at_every_bit_width(golden, network):
+    name, float_network, _ = network
+    uniform = dict(golden[name]["uniform_bops"])
+    full = count_bops(float_network, weight_bits=32, activation_bits=32, first_last_bits=32)
+    assert full == uniform.pop("fp32")
+    assert len(uniform) == 9
+    for bits, expected in uniform.items():
+        weight_bits, activation_bits = map(int, bits[1:].split("a"))
+        found = count_bops(float_network, weight_bits=weight_bits, activation_bits=activation_bits)
+        assert found == expected, bits
+
+
+def test_the_papers_figures(golden):
+    """What network_bops_test.py asserts by its own arithmetic is what the file says."""
+    figures = json.loads(GOLDEN.read_text())["paper_figures_reproduced"]
+    assert set(figures.values()) == set(network_bops_test.PAPER_FIGURES.values())
