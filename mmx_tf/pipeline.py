@@ -24,6 +24,7 @@ from mmx_tf.rebuild import rebuild
 from mmx_tf.recipe import Recipe, RecipeError
 from mmx_tf.saving import load_model
 from mmx_tf.workdir import Workdir
+from mmx_tf.workdir_lock import check_free
 
 
 def run(recipe: Recipe, *, command: str = "") -> dict:
@@ -31,9 +32,10 @@ def run(recipe: Recipe, *, command: str = "") -> dict:
 
     Raises:
       RecipeError, DataError, ModelError: for input that makes no run, before any training and before
-        anything is written.
+        anything is written; WorkdirInUseError, a RecipeError, if another process works in the workdir.
       DisagreementError: if the file differs from the folded network by more than the recipe allows.
     """
+    check_free(pathlib.Path(recipe.workdir))
     data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
     recipe.check_classes(num_classes=data.num_classes, dataset=data.name)
     keras.utils.set_random_seed(recipe.seed)
@@ -43,9 +45,15 @@ def run(recipe: Recipe, *, command: str = "") -> dict:
     if trained:
         search = _search_network(recipe, model)
     else:
+        search = None
         with _input_errors():
             plan(model, **_search_options(recipe))
-    workdir = Workdir(recipe)
+    with Workdir.opened(recipe) as workdir:
+        return _run_in(workdir, recipe, data, model, search, command)
+
+
+def _run_in(workdir: Workdir, recipe: Recipe, data, model, search, command: str) -> dict:
+    """The run from its float network on; without a search network, that has to be trained first."""
     if workdir.path("metrics.json").exists():
         logging.info("%s is finished; nothing is done again.", workdir.root)
         metrics = json.loads(workdir.path("metrics.json").read_text())
@@ -53,7 +61,7 @@ def run(recipe: Recipe, *, command: str = "") -> dict:
         report.print_summary(selection.to_json(), metrics)
         return metrics
 
-    if not trained:
+    if search is None:
         model = _float_stage(workdir, recipe, data, model)
         search = _search_network(recipe, model)
     if "float_top1" not in workdir.state:
