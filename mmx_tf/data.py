@@ -92,11 +92,14 @@ class ImageData:
         """Number of evaluation images."""
         return self.source.evaluation.count
 
-    def train(self, *, batch_size: int, seed: int, augment: bool = True) -> tf.data.Dataset:
+    def train(
+        self, *, batch_size: int, seed: int, augment: bool = True, skip_batches: int = 0
+    ) -> tf.data.Dataset:
         """One epoch of (float32 [B, H, W, C] in [-1, 1], int32 [B]), shuffled.
 
         Each iteration over the dataset shuffles and augments anew; the whole sequence is decided by `seed`. A
-        last incomplete batch is dropped, except when it is the only one.
+        last incomplete batch is dropped, except when it is the only one. The first `skip_batches` batches of
+        an iteration are left out, undecoded; the others are what they are without that.
         """
         split, batch = self.source.train, min(batch_size, self.source.train.count)
         # One stream of random integers, new in each epoch: a pair for each batch (in memory) or image.
@@ -105,7 +108,8 @@ class ImageData:
             pixels, labels = self._train_pixels
             dataset = tf.data.Dataset.range(split.count).shuffle(split.count, seed=seed)
             dataset = dataset.batch(batch, drop_remainder=True)
-            dataset = tf.data.Dataset.zip(dataset, pairs).map(
+            dataset = tf.data.Dataset.zip(dataset, pairs).skip(skip_batches)
+            dataset = dataset.map(
                 lambda rows, pair: (
                     self._augment(tf.gather(pixels, rows), pair, augment),
                     tf.gather(labels, rows),
@@ -115,6 +119,7 @@ class ImageData:
         else:
             dataset = (
                 tf.data.Dataset.zip(split.stream(seed), pairs)
+                .skip(skip_batches * batch)
                 .map(
                     lambda example, pair: (self._one_training_image(example[0], pair, augment), example[1]),
                     num_parallel_calls=tf.data.AUTOTUNE,

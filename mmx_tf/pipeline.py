@@ -1,13 +1,16 @@
 """The run: float network, bit selection, weight training, folding, export, verification, report.
 
 Every stage leaves its result in the workdir, so that the run restarts after the last finished stage (and,
-inside a training stage, after the last finished epoch).
+inside a training stage, after the last checkpoint). What a stage starts from is the same when it follows the
+stage before and when it is resumed: the seeds are set anew, and networks are read from their files.
 """
 
 import contextlib
 import json
+import os
 import pathlib
 
+import tensorflow as tf
 import tf_keras as keras
 from absl import logging
 
@@ -33,12 +36,15 @@ def run(recipe: Recipe, *, command: str = "") -> dict:
     Raises:
       RecipeError, DataError, ModelError: for input that makes no run, before any training and before
         anything is written; WorkdirInUseError, a RecipeError, if another process works in the workdir.
+      DivergenceError: if training has diverged and the recipe does not let it recover.
       DisagreementError: if the file differs from the folded network by more than the recipe allows.
     """
+    if recipe.deterministic:
+        tf.config.experimental.enable_op_determinism()
     check_free(pathlib.Path(recipe.workdir))
     data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
     recipe.check_classes(num_classes=data.num_classes, dataset=data.name)
-    keras.utils.set_random_seed(recipe.seed)
+    _seed(recipe, "float")
     model, trained = float_model.load_or_build(recipe, data)
     _check_float_input(recipe, model)
     # What cannot become a search network, or a file, shows in the structure: better now than after training.
@@ -72,7 +78,7 @@ def _run_in(workdir: Workdir, recipe: Recipe, data, model, search, command: str)
         fixed = load_model(workdir.path("fixed_model.keras"))
     else:
         selection = _selection_stage(workdir, recipe, data, search)
-        fixed = _weight_stage(workdir, recipe, data, rebuild(search, selection))
+        fixed = _weight_stage(workdir, recipe, data, search, selection)
     try:
         metrics = export_and_verify(
             workdir, recipe, fixed, selection, data.class_names, _evaluation(recipe, data)
@@ -125,7 +131,13 @@ def _check_float_input(recipe: Recipe, model) -> None:
         )
 
 
+def _seed(recipe: Recipe, stage: str) -> None:
+    """Sets the seeds for initial weights and Dropout, those that a stage resumed alone would have."""
+    keras.utils.set_random_seed(training.epoch_seed(recipe.seed, stage, 0))
+
+
 def _search_network(recipe: Recipe, model):
+    _seed(recipe, "select")
     with _input_errors():
         search = augment(
             model,
@@ -166,7 +178,7 @@ def _float_stage(workdir, recipe, data, model):
     with workdir.timed("float"):
         training.train_float(workdir, recipe, data, model)
     _save_atomically(model, path)
-    return model
+    return load_model(path)
 
 
 def _selection_stage(workdir, recipe, data, search):
@@ -182,11 +194,14 @@ def _selection_stage(workdir, recipe, data, search):
     return selection
 
 
-def _weight_stage(workdir, recipe, data, fixed):
+def _weight_stage(workdir, recipe, data, search, selection):
+    _seed(recipe, "train")
+    fixed = rebuild(search, selection)
     with workdir.timed("train"):
         training.train_fixed(workdir, recipe, data, fixed)
-    _save_atomically(fixed, workdir.path("fixed_model.keras"))
-    return fixed
+    path = workdir.path("fixed_model.keras")
+    _save_atomically(fixed, path)
+    return load_model(path)
 
 
 def _evaluation(recipe: Recipe, data):
@@ -201,4 +216,6 @@ def _settings(recipe: Recipe) -> dict[str, str]:
 def _save_atomically(model, path: pathlib.Path) -> None:
     temporary = path.with_name(f".{path.name}.partial.keras")
     model.save(temporary)
+    with open(temporary, "rb") as file:
+        os.fsync(file.fileno())
     temporary.replace(path)

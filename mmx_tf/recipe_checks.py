@@ -22,6 +22,7 @@ CHOICES = {
     "weight_bits": (8, 4, 3, 2),
     "first_last_bits": (8, 4, 3, 2),
     "strategy": ("none",),
+    "on_divergence": ("stop", "recover"),
     "weight_storage": STORAGES,
     "input_type": INPUT_TYPES,
     "output_type": OUTPUT_TYPES,
@@ -42,6 +43,8 @@ RANGES = {
     "weight_decay": (0, 1, True),
     "regularizer_weight": (0, None, True),
     "seed": (0, 2**31 - 1, True),
+    "checkpoint_minutes": (0, None, True),
+    "keep_checkpoints": (1, None, False),
 }
 ABOVE_ZERO = (
     "width",

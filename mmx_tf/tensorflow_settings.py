@@ -4,11 +4,12 @@ On a CPU, training spends much of its time in getting memory from the system: gl
 buffer and takes it anew, page by page, in the next step. TensorFlow's own allocator keeps it.
 
 oneDNN's kernels, which TensorFlow by default takes on CPUs with AVX-512 alone, are the faster ones on AVX2
-too (TF_ENABLE_ONEDNN_OPTS=1), but their sums are not the same in every run, and a run that was killed must
-end as if it had not been. `benchmarks/settings.py` measures both.
+too (TF_ENABLE_ONEDNN_OPTS=1), but their sums are not the same in every run. `benchmarks/settings.py` measures
+both; a deterministic run has oneDNN off.
 """
 
 import os
+import sys
 
 MEMORY_BYTES = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
@@ -19,6 +20,21 @@ SETTINGS = {
     # Its limit is 64 GB otherwise, whatever the machine has.
     "TF_CPU_BFC_MEM_LIMIT_IN_MB": str(MEMORY_BYTES // 2**20),
 }
+
+
+ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+
+
+def make_deterministic() -> None:
+    """Starts the program anew with oneDNN off, where it is not off already.
+
+    Process, command line and files stay what they are; TensorFlow, which has been imported by now, looks at
+    its environment anew.
+    """
+    if os.environ.get(ONEDNN) != "0":
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, ONEDNN: "0"})
 
 
 def apply() -> None:
