@@ -118,7 +118,7 @@ class Checkpoints:
                 f"checkpoint {path} is of another network, as one that another version of mmx_tf built would "
                 f"be: {reason} Start the run in a new --workdir."
             ) from error
-        except tf.errors.OpError as error:
+        except (tf.errors.OpError, IndexError, RuntimeError) as error:  # what its reader raises
             raise DamagedCheckpointError(" ".join(str(error).split())[:400]) from error
 
     def _path(self, number: int) -> pathlib.Path:

@@ -124,9 +124,9 @@ class Progress:
 def _random_generators(model: keras.Model) -> dict:
     """The generators of Dropout and its like, which Keras leaves out of checkpoints."""
     network = getattr(model, "network", model)
-    generators = {
-        layer.name: getattr(layer._random_generator, "_generator", None)
+    generators = [
+        getattr(layer._random_generator, "_generator", None)
         for layer in network.layers
         if isinstance(layer, keras.__internal__.layers.BaseRandomLayer)
-    }
-    return {name: generator for name, generator in generators.items() if generator is not None}
+    ]
+    return {str(index): generator for index, generator in enumerate(generators) if generator is not None}
