@@ -12,6 +12,7 @@ from mmx_tf import checkpoints, training_loop
 from mmx_tf.divergence import Watch
 from mmx_tf.progress import Progress
 from mmx_tf.signals import held_back
+from mmx_tf.tracing import build_before_tracing
 from mmx_tf.training import epoch_seed
 
 STEPS = 5
@@ -67,6 +68,7 @@ def phase(folder, *, callbacks=(), epochs=3, minutes=0.0):
         folder, model, steps_per_epoch=STEPS, step_logs=("loss",), minutes=minutes, keep=100
     )  # fmt: skip
     progress.restore()
+    build_before_tracing(model, batches(0, 0))
     watch = Watch("float", model, model, batches=batches, steps_per_epoch=STEPS)
     options = {"epochs": epochs, "batches": batches, "watch": watch, "validation_data": EVALUATION}
     training_loop.train(model, progress, callbacks=callbacks, **options)
