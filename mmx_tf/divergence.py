@@ -115,6 +115,11 @@ class Watch:
 
     def _origin(self, epoch: int, step: int) -> str:
         """Repeats the step from the weights before it, layer by layer; where the first bad number is."""
+        updated = [
+            node.layer.name
+            for node in graph.nodes(self._network)
+            if not all(np.isfinite(v.numpy()).all() for v in node.layer.weights if v.dtype.is_floating)
+        ]
         for variable, value in zip(self._weights, self._values, strict=True):
             variable.assign(value)
         images, labels = next(iter(self._batches(epoch, step).take(1)))
@@ -135,7 +140,11 @@ class Watch:
             for node in reversed(graph.nodes(self._network)):
                 if any(id(variable) in broken for variable in node.layer.trainable_variables):
                     return f"the first gradient that is not finite is that of layer {node.layer.name!r}"
-        return "no layer's output or gradient is not finite from the weights before: the rate is too high"
+        return (
+            f"the update of layer {updated[0]!r} went beyond all numbers"
+            if updated
+            else "no layer is at fault"
+        )
 
 
 class _Probe(keras.Model):

@@ -73,9 +73,9 @@ def _run_in(workdir: Workdir, recipe: Recipe, data, model, search, command: str)
     if "float_top1" not in workdir.state:
         workdir.record(float_top1=training.top1(model, _evaluation(recipe, data)))
     logging.info("float network: top-1 %.2f%%", 100 * workdir.state["float_top1"])
-    if workdir.path("fixed_model.keras").exists():
+    fixed = _finished(workdir.path("fixed_model.keras"))
+    if fixed is not None:
         selection = BitSelection.load(workdir.path("bit_selection.json"))
-        fixed = load_model(workdir.path("fixed_model.keras"))
     else:
         selection = _selection_stage(workdir, recipe, data, search)
         fixed = _weight_stage(workdir, recipe, data, search, selection)
@@ -173,8 +173,9 @@ def _input_errors():
 
 def _float_stage(workdir, recipe, data, model):
     path = workdir.path("checkpoints", "float.keras")
-    if path.exists():
-        return load_model(path)
+    finished = _finished(path)
+    if finished is not None:
+        return finished
     with workdir.timed("float"):
         training.train_float(workdir, recipe, data, model)
     _save_atomically(model, path)
@@ -211,6 +212,17 @@ def _evaluation(recipe: Recipe, data):
 def _settings(recipe: Recipe) -> dict[str, str]:
     lines = [line for line in recipe.to_flagfile().splitlines() if line.startswith("--")]
     return dict(line[2:].split("=", 1) for line in lines)
+
+
+def _finished(path: pathlib.Path) -> keras.Model | None:
+    """The network that a finished stage left; None, so that it is made anew from the checkpoints, if not."""
+    if not path.exists():
+        return None
+    try:
+        return load_model(path)
+    except ValueError as error:
+        logging.warning("%s is damaged and is written anew from the last checkpoint: %s", path, error)
+        return None
 
 
 def _save_atomically(model, path: pathlib.Path) -> None:

@@ -57,7 +57,7 @@ def flip_a_bit(path):
 
 
 def test_a_run_that_is_killed_in_every_phase_ends_as_if_it_had_not_been(root, reference):
-    """Six kills at random moments, one after the other in one run; one also finds a damaged checkpoint."""
+    """Six kills at random moments, one after the other in one run; two also leave a damaged file behind."""
     undisturbed, seconds = reference
     workdir = root / "killed"
     words = [*reliability.arguments(root / "float.keras", workdir), reliability.EVERY_STEP]
@@ -68,6 +68,8 @@ def test_a_run_that_is_killed_in_every_phase_ends_as_if_it_had_not_been(root, re
             folder = workdir / "checkpoints" / "select"
             newest = folder / f"ckpt-{checkpoints.numbers(folder)[-1]}"
             flip_a_bit(newest / "variables.data-00000-of-00001")
+        if point.phase == "convert":
+            flip_a_bit(workdir / "fixed_model.keras")
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert reliability.differing(workdir, undisturbed) == []
@@ -96,13 +98,38 @@ def test_a_terminated_run_saves_a_checkpoint_and_goes_on_from_it(root, reference
     assert reliability.differing(workdir, reference[0]) == []
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a disk of 200 kB, with a way to make it larger."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", disk], check=False)
+    if mounted.returncode:
+        pytest.skip("mounting a disk takes a privileged user")
+    yield disk, ["mount", "-o", "remount,size=50m", disk]
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_a_full_disk_ends_the_run_by_a_code_of_its_own_and_the_run_goes_on(root, reference, small_disk):
+    disk, make_room = small_disk
+    words = reliability.arguments(root / "float.keras", disk / "run")
+    full = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert full.returncode == 5, full.stderr
+    assert "No space left on device" in full.stderr
+    assert "Make room; the same command continues from the last checkpoint." in full.stderr
+    subprocess.run(make_room, check=True)
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert reliability.differing(disk / "run", reference[0]) == []
+
+
 def test_float_training_is_resumed_after_the_step(root):
     """A built-in network, killed in float training; its search would take long and is not waited for."""
     ends = []
-    for name, kills in (("left alone", []), ("killed in float training", [2, 5])):
+    for name, kills in (("left alone", []), ("killed in float training", [5])):
         workdir = root / name
         words = [
-            *reliability.arguments("", workdir), "--model=resnet18", "--width=0.125", "--float_epochs=2",
+            *reliability.arguments("", workdir), "--width=0.1", "--float_epochs=2",
             "--steps_per_epoch=4", reliability.EVERY_STEP, "--keep_checkpoints=3",
         ]  # fmt: skip
         for sign in [*(("float", step) for step in kills), "checkpoints/float.keras"]:
