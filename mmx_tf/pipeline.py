@@ -23,6 +23,7 @@ from mmx_tf.budget import UnreachableBudgetError
 from mmx_tf.canonical import UnsupportedLayerError, canonicalize
 from mmx_tf.export_stage import export_and_verify
 from mmx_tf.fold import FoldError, check_foldable, fold
+from mmx_tf.phase import epoch_seed
 from mmx_tf.rebuild import rebuild
 from mmx_tf.recipe import Recipe, RecipeError
 from mmx_tf.saving import load_model
@@ -133,7 +134,7 @@ def _check_float_input(recipe: Recipe, model) -> None:
 
 def _seed(recipe: Recipe, stage: str) -> None:
     """Sets the seeds for initial weights and Dropout, those that a stage resumed alone would have."""
-    keras.utils.set_random_seed(training.epoch_seed(recipe.seed, stage, 0))
+    keras.utils.set_random_seed(epoch_seed(recipe.seed, stage, 0))
 
 
 def _search_network(recipe: Recipe, model):

@@ -2,7 +2,7 @@
 
 A phase has epochs of equally many steps. `Progress` counts the steps that are done; a checkpoint holds,
 beside weights and optimizers, everything that the next step depends on: the position, from which the data
-follow (see `training.epoch_seed`), Keras's running metrics, and the state of every random generator in the
+follow (see `phase.epoch_seed`), Keras's running metrics, and the state of every random generator in the
 network.
 """
 

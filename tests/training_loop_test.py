@@ -10,10 +10,10 @@ import tf_keras as keras
 
 from mmx_tf import checkpoints, training_loop
 from mmx_tf.divergence import Watch
+from mmx_tf.phase import epoch_seed
 from mmx_tf.progress import Progress
 from mmx_tf.signals import held_back
 from mmx_tf.tracing import build_before_tracing
-from mmx_tf.training import epoch_seed
 
 STEPS = 5
 EVALUATION = tf.data.Dataset.from_tensors((tf.ones((2, 4)), tf.range(2))).repeat(3)
