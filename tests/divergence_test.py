@@ -133,7 +133,7 @@ def test_a_run_stops_by_name_and_keeps_its_last_good_checkpoint(float_network, t
     for path in (workdir / "checkpoints" / "select").glob("ckpt-*"):
         reader = tf.train.load_checkpoint(str(path / "variables"))
         for name in reader.get_variable_to_shape_map():
-            value = reader.get_tensor(name)
+            value = np.asarray(reader.get_tensor(name))
             assert value.dtype.kind != "f" or np.isfinite(value).all(), (path, name)
     assert not (workdir / "bit_selection.json").exists()
 
