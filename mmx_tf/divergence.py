@@ -55,9 +55,9 @@ class Watch:
         self._values: list[tf.Tensor] = []
 
     def before_step(self) -> None:
-        """Remembers the weights that the step starts from."""
-        # No copy: TensorFlow writes a variable whose value somebody holds to a new place.
-        self._values = [variable.read_value() for variable in self._weights]
+        """Remembers the weights that the first step starts from; `after_step` does those of the others."""
+        if not self._values:
+            *_, self._values = self._look()
 
     def after_step(self, logs: dict[str, float], *, epoch: int, step: int) -> None:
         """Judges a step.
@@ -71,7 +71,7 @@ class Watch:
         """
         where = f"{self._phase}, epoch {epoch + 1}, step {step + 1}"
         losses = {name: value for name, value in logs.items() if name.endswith("loss")}
-        finite, collapsed, saturated = self._look()
+        finite, collapsed, saturated, values = self._look()
         for name, value in losses.items():
             if not np.isfinite(value):
                 raise DivergenceError(f"{where}: the {name} is {value}; {self._origin(epoch, step)}.")
@@ -91,10 +91,11 @@ class Watch:
                 f"bit-search step(s), before the search can have compared the branches: "
                 f"{'; '.join(self._saturated())}."
             )
+        self._values = values
 
     @tf.function
     def _look(self):
-        """(all weights are finite, a step size is at its floor, an alpha is saturated)."""
+        """(all weights are finite, a step size is at its floor, an alpha is saturated, the weights)."""
         finite = [tf.reduce_all(tf.math.is_finite(variable)) for variable in self._weights]
         steps = [tf.reduce_min(step) for _, step in _step_sizes(self._network)]
         alphas = [tf.reduce_max(tf.nn.softmax(q.alpha)) for q in _multi_branch(self._network)]
@@ -102,6 +103,8 @@ class Watch:
             tf.reduce_all(finite),
             tf.reduce_any(tf.stack(steps or [1.0]) <= COLLAPSED_BELOW),
             tf.reduce_any(tf.stack(alphas or [0.0]) > SATURATED_FROM),
+            # No copies: TensorFlow writes a variable whose value somebody holds to a new place.
+            [variable.read_value() for variable in self._weights],
         )
 
     def _saturated(self) -> list[str]:
