@@ -93,7 +93,7 @@ class Watch:
             )
         self._values = values
 
-    @tf.function
+    @tf.function(autograph=False)
     def _look(self):
         """(all weights are finite, a step size is at its floor, an alpha is saturated, the weights)."""
         finite = [tf.reduce_all(tf.math.is_finite(variable)) for variable in self._weights]

@@ -45,6 +45,8 @@ def arguments_of(float_network, workdir) -> list[str]:
     return [
         f"--float_model={float_network}", "--image_size=16", "--batch_size=64", "--steps_per_epoch=4",
         "--train_epochs=2", f"--eval_images={EVAL_IMAGES}", "--target_average_bits=4.5",
+        # Eight steps of a cosine bear no large one.
+        "--learning_rate=0.002",
         f"--workdir={workdir}",
     ]  # fmt: skip
 
