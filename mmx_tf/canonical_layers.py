@@ -34,6 +34,9 @@ def clones(layer: keras.layers.Layer, names, *, shape) -> list[keras.layers.Laye
         return []
     config["name"] = names.own(config["name"])
     config["trainable"] = True
+    if isinstance(layer, keras.__internal__.layers.BaseRandomLayer):
+        # Of the generators that Keras has, this one's state can be kept in a checkpoint.
+        config["rng_type"] = "stateful"
     if kind == "TFOpLambda":
         return [type(layer).from_config(config)]
     # Not the layer's own policy, which may be mixed precision.

@@ -1,72 +1,182 @@
-"""Epoch checkpoints of a training phase: a killed run continues after the last finished epoch."""
+"""Checkpoints of a training phase, each a folder that is whole or not there.
 
+    checkpoints/train/ckpt-1200/       number: training steps of the phase that were done
+        variables.index, variables.data-00000-of-00001     what tf.train.Checkpoint wrote
+        facts.json                                         what is no variable, as JSON
+        sha256.json                                        the files above, with their checksums
+
+A checkpoint is written under another name, flushed to the disk and then renamed. One whose checksums do not
+hold is told of and passed over, and the one before it is taken.
+
+    >>> checkpoints = Checkpoints(folder, {"model": model, "optimizer": model.optimizer}, keep=2)
+    >>> checkpoints.save(1200, {"epoch": 3})
+    >>> checkpoints.restore()
+    (1200, {'epoch': 3})
+"""
+
+import hashlib
 import json
+import os
 import pathlib
+import re
+import shutil
 
 import tensorflow as tf
-import tf_keras as keras
+from absl import logging
 
-from export.atomic import write_atomically
 from mmx_tf.recipe_checks import RecipeError
 
+_VARIABLES = "variables"
+_FACTS = "facts.json"
+_CHECKSUMS = "sha256.json"
+_PARTIAL = ".partial"
 
-class EpochCheckpoint(keras.callbacks.Callback):
-    """Saves model, optimizers and history after every epoch, and restores them.
 
-        >>> checkpoint = EpochCheckpoint(folder, model)
-        >>> model.fit(data, epochs=n, initial_epoch=checkpoint.restore(), callbacks=[checkpoint])
+class DamagedCheckpointError(ValueError):
+    """A checkpoint whose files are not those that were written."""
 
-    Attributes:
-      history: log name -> one value per epoch, restarts included.
-      steps: log name -> one value per training step, for the logs named in `step_logs`.
+
+class Checkpoints:
+    """Saves and restores variables and facts, in numbered checkpoints of one folder.
+
+    Args:
+      folder: made when it is first needed; one process at a time may use it.
+      objects: name -> trackable object, in the same form whenever the folder is used.
+      keep: how many checkpoints are left after a new one was written, 1 or more.
     """
 
-    def __init__(self, folder: pathlib.Path, model: keras.Model, *, step_logs: tuple[str, ...] = ()):
-        super().__init__()
+    def __init__(self, folder: pathlib.Path, objects: dict, *, keep: int = 2):
         self.folder = pathlib.Path(folder)
-        self.step_logs = step_logs
-        self.history: dict[str, list[float]] = {}
-        self.steps: dict[str, list[float]] = {name: [] for name in step_logs}
-        self._epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
-        parts = {"model": model, "optimizer": model.optimizer, "epoch": self._epoch}
-        for name in ("step_optimizer", "alpha_optimizer"):
-            if hasattr(model, name):
-                parts[name] = getattr(model, name)
-        self._manager = tf.train.CheckpointManager(
-            tf.train.Checkpoint(**parts), directory=str(self.folder), max_to_keep=2
-        )
+        self.keep = keep
+        self._checkpoint = tf.train.Checkpoint(**objects)
 
-    def restore(self) -> int:
-        """Restores the last checkpoint, if there is one; returns the number of finished epochs."""
-        if self._manager.latest_checkpoint is None:
-            return 0
+    def save(self, number: int, facts: dict) -> bool:
+        """Writes checkpoint `number`; then drops those before the last `keep`, and any of a later number.
+
+        A later number can only be that of a checkpoint that was passed over.
+
+        Returns:
+          Whether it was written. A disk that is full is a warning, since the checkpoints before are as good
+          as they were.
+
+        Raises:
+          TypeError: if the facts are not JSON.
+        """
+        text = json.dumps(facts)
+        partial = self.folder / _PARTIAL
         try:
-            self._manager.checkpoint.restore(self._manager.latest_checkpoint).expect_partial()
-        except ValueError as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            self._checkpoint.write(str(partial / _VARIABLES))
+            (partial / _FACTS).write_text(text)
+            checksums = {path.name: _checksum(path) for path in sorted(partial.iterdir())}
+            (partial / _CHECKSUMS).write_text(json.dumps(checksums, indent=1) + "\n")
+            for path in (*partial.iterdir(), partial):
+                _flush(path)
+            target = self._path(number)
+            shutil.rmtree(target, ignore_errors=True)
+            partial.rename(target)
+            _flush(self.folder)
+        except (OSError, tf.errors.OpError) as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            logging.warning(
+                "%s could not be written: %s The run goes on; %s.",
+                self._path(number), " ".join(str(error).split()), self._newest_in_words(),
+            )  # fmt: skip
+            return False
+        kept = [n for n in numbers(self.folder) if n <= number][-self.keep :]
+        for other in set(numbers(self.folder)) - set(kept):
+            shutil.rmtree(self._path(other), ignore_errors=True)
+        return True
+
+    def restore(self) -> tuple[int, dict] | None:
+        """Restores the newest checkpoint that is whole.
+
+        Returns:
+          (its number, its facts), or None where there is none.
+
+        Raises:
+          RecipeError: if it is of another network.
+        """
+        for number in reversed(numbers(self.folder)):
+            path = self._path(number)
+            try:
+                facts = facts_of(path)
+                self._restore(path)
+            except DamagedCheckpointError as error:
+                logging.warning("%s is passed over: %s", path, error)
+                continue
+            return number, facts
+        return None
+
+    def _restore(self, path: pathlib.Path) -> None:
+        try:
+            self._checkpoint.read(str(path / _VARIABLES)).assert_consumed()
+        except (ValueError, AssertionError) as error:
+            reason = " ".join(str(error).split())[:400]
             raise RecipeError(
-                f"checkpoint {self._manager.latest_checkpoint} is of another network, as one that another "
-                f"version of mmx_tf built would be: {error} Start the run in a new --workdir."
+                f"checkpoint {path} is of another network, as one that another version of mmx_tf built would "
+                f"be: {reason} Start the run in a new --workdir."
             ) from error
-        epochs = int(self._epoch)
-        # The curves file of that very epoch: a kill between the two writes must not shift the curves.
-        curves = json.loads(self._curves(epochs).read_text())
-        self.history, self.steps = curves["epochs"], curves["steps"]
-        return epochs
+        except (tf.errors.OpError, IndexError, RuntimeError) as error:  # what its reader raises
+            raise DamagedCheckpointError(" ".join(str(error).split())[:400]) from error
 
-    def on_train_batch_end(self, batch, logs=None):
-        """Keeps the step logs."""
-        for name in self.step_logs:
-            self.steps[name].append(float(logs[name]))
+    def _path(self, number: int) -> pathlib.Path:
+        return self.folder / f"ckpt-{number}"
 
-    def on_epoch_end(self, epoch, logs=None):
-        """Saves curves, then the checkpoint that refers to them."""
-        for name, value in (logs or {}).items():
-            self.history.setdefault(name, []).append(float(value))
-        self._epoch.assign(epoch + 1)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._curves(epoch + 1), json.dumps({"epochs": self.history, "steps": self.steps}))
-        self._manager.save(checkpoint_number=epoch + 1)
-        self._curves(epoch - 1).unlink(missing_ok=True)
+    def _newest_in_words(self) -> str:
+        found = numbers(self.folder)
+        return f"the newest checkpoint is {self._path(found[-1])}" if found else "there is no checkpoint yet"
 
-    def _curves(self, epochs: int) -> pathlib.Path:
-        return self.folder / f"curves-{epochs}.json"
+
+def numbers(folder: pathlib.Path) -> list[int]:
+    """The numbers of a folder's checkpoints, in ascending order."""
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"ckpt-(\d+)", name)))
+
+
+def newest_facts(folder: pathlib.Path) -> dict | None:
+    """The facts of a folder's newest whole checkpoint; None where there is none."""
+    for number in reversed(numbers(folder)):
+        try:
+            return facts_of(folder / f"ckpt-{number}")
+        except DamagedCheckpointError:
+            continue
+    return None
+
+
+def facts_of(path: pathlib.Path) -> dict:
+    """The facts of one checkpoint, after all its files have been checked.
+
+    Raises:
+      DamagedCheckpointError: names the file that is not what was written.
+    """
+    try:
+        checksums = json.loads((path / _CHECKSUMS).read_text())
+        names = {_FACTS, f"{_VARIABLES}.index", *checksums}
+        for name in sorted(names):
+            if pathlib.PurePath(name).name != name or _checksum(path / name) != checksums.get(name):
+                raise DamagedCheckpointError(f"{name} is not what was written (its checksum differs).")
+        facts = json.loads((path / _FACTS).read_text())
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        if isinstance(error, DamagedCheckpointError):
+            raise
+        raise DamagedCheckpointError(
+            f"{_CHECKSUMS} or a file that it names cannot be read: {error}"
+        ) from error
+    if not isinstance(facts, dict):
+        raise DamagedCheckpointError(f"{_FACTS} holds no facts.")
+    return facts
+
+
+def _checksum(path: pathlib.Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(path: pathlib.Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

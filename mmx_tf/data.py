@@ -97,26 +97,31 @@ class ImageData:
         """Number of evaluation images."""
         return self.source.evaluation.count
 
-    def train(self, *, batch_size: int, seed: int, augment: bool = True) -> tf.data.Dataset:
+    def train(
+        self, *, batch_size: int, seed: int, augment: bool = True, skip_batches: int = 0
+    ) -> tf.data.Dataset:
         """One epoch of (float32 [B, H, W, C] in [-1, 1], int32 [B]), shuffled.
 
         Each iteration over the dataset shuffles and augments anew; the whole sequence is decided by `seed`. A
-        last incomplete batch is dropped, except when it is the only one.
+        last incomplete batch is dropped, except when it is the only one. The first `skip_batches` batches of
+        an iteration are left out, undecoded; the others are what they are without that.
         """
         split, batch = self.source.train, min(batch_size, self.source.train.count)
         if self._in_memory:
             pixels, labels = self._train_pixels
             rows = tf.data.Dataset.range(split.count).shuffle(split.count, seed=seed)
-            dataset = rows.batch(batch, drop_remainder=True).map(
+            dataset = rows.batch(batch, drop_remainder=True).skip(skip_batches)
+            dataset = dataset.map(
                 lambda rows: (tf.gather(pixels, rows), tf.gather(labels, rows)),
                 num_parallel_calls=tf.data.AUTOTUNE,
             )
         else:
-            dataset = self._training_images(split.stream(seed), seed=seed, augment=augment)
+            skipped = skip_batches * batch
+            dataset = self._training_images(split.stream(seed), seed=seed, augment=augment, skip=skipped)
             dataset = dataset.batch(batch, drop_remainder=True)
         # Two random integers for each batch, new ones in each epoch.
         pairs = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(2)
-        dataset = tf.data.Dataset.zip(dataset, pairs).map(
+        dataset = tf.data.Dataset.zip(dataset, pairs.skip(skip_batches)).map(
             lambda batch, pair: (
                 self._augmented(batch[0], pair) if augment else images.normalise(batch[0]),
                 batch[1],
@@ -202,19 +207,26 @@ class ImageData:
             image, size=self.image_size, margin=1.0 if self._small else images.EVAL_MARGIN
         )
 
-    def _training_images(self, stream: tf.data.Dataset, *, seed: int, augment: bool) -> tf.data.Dataset:
-        """Stored images at the size of training, each by one parallel call: (uint8 [H, W, C], int32)."""
+    def _training_images(self, stream, *, seed: int, augment: bool, skip: int) -> tf.data.Dataset:
+        """Stored images at the size of training, each by one parallel call: (uint8 [H, W, C], int32).
+
+        The first `skip` images of the stream are left out, undecoded.
+        """
         if self._small or not augment:
-            return self._fit_all(stream)
+            return self._fit_all(stream.skip(skip))
         numbers = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
-        return tf.data.Dataset.zip(stream, numbers).map(
-            lambda example, number: (
-                images.random_resized_crop(
-                    example[0], tf.stack([number, 0]), size=self.image_size, channels=self.source.channels
+        return (
+            tf.data.Dataset.zip(stream, numbers)
+            .skip(skip)
+            .map(
+                lambda example, number: (
+                    images.random_resized_crop(
+                        example[0], tf.stack([number, 0]), size=self.image_size, channels=self.source.channels
+                    ),
+                    example[1],
                 ),
-                example[1],
-            ),
-            num_parallel_calls=tf.data.AUTOTUNE,
+                num_parallel_calls=tf.data.AUTOTUNE,
+            )
         )
 
     def _augmented(self, pixels: tf.Tensor, pair: tf.Tensor) -> tf.Tensor:

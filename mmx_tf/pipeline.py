@@ -1,13 +1,16 @@
 """The run: float network, bit selection, weight training, folding, export, verification, report.
 
 Every stage leaves its result in the workdir, so that the run restarts after the last finished stage (and,
-inside a training stage, after the last finished epoch).
+inside a training stage, after the last checkpoint). What a stage starts from is the same when it follows the
+stage before and when it is resumed: the seeds are set anew, and networks are read from their files.
 """
 
 import contextlib
 import json
+import os
 import pathlib
 
+import tensorflow as tf
 import tf_keras as keras
 from absl import logging
 
@@ -20,10 +23,12 @@ from mmx_tf.budget import UnreachableBudgetError
 from mmx_tf.canonical import UnsupportedLayerError, canonicalize
 from mmx_tf.export_stage import export_and_verify
 from mmx_tf.fold import FoldError, check_foldable, fold
+from mmx_tf.phase import epoch_seed
 from mmx_tf.rebuild import rebuild
 from mmx_tf.recipe import Recipe, RecipeError
 from mmx_tf.saving import load_model
 from mmx_tf.workdir import Workdir
+from mmx_tf.workdir_lock import check_free
 
 
 def run(recipe: Recipe, *, command: str = "") -> dict:
@@ -31,21 +36,31 @@ def run(recipe: Recipe, *, command: str = "") -> dict:
 
     Raises:
       RecipeError, DataError, ModelError: for input that makes no run, before any training and before
-        anything is written.
+        anything is written; WorkdirInUseError, a RecipeError, if another process works in the workdir.
+      DivergenceError: if training has diverged and the recipe does not let it recover.
       DisagreementError: if the file differs from the folded network by more than the recipe allows.
     """
+    if recipe.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    check_free(pathlib.Path(recipe.workdir))
     data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
     recipe.check_classes(num_classes=data.num_classes, dataset=data.name)
-    keras.utils.set_random_seed(recipe.seed)
+    _seed(recipe, "float")
     model, trained = float_model.load_or_build(recipe, data)
     _check_float_input(recipe, model)
     # What cannot become a search network, or a file, shows in the structure: better now than after training.
     if trained:
         search = _search_network(recipe, model)
     else:
+        search = None
         with _input_errors():
             plan(model, **_search_options(recipe))
-    workdir = Workdir(recipe)
+    with Workdir.opened(recipe) as workdir:
+        return _run_in(workdir, recipe, data, model, search, command)
+
+
+def _run_in(workdir: Workdir, recipe: Recipe, data, model, search, command: str) -> dict:
+    """The run from its float network on; without a search network, that has to be trained first."""
     if workdir.path("metrics.json").exists():
         logging.info("%s is finished; nothing is done again.", workdir.root)
         metrics = json.loads(workdir.path("metrics.json").read_text())
@@ -53,18 +68,18 @@ def run(recipe: Recipe, *, command: str = "") -> dict:
         report.print_summary(selection.to_json(), metrics)
         return metrics
 
-    if not trained:
+    if search is None:
         model = _float_stage(workdir, recipe, data, model)
         search = _search_network(recipe, model)
     if "float_top1" not in workdir.state:
         workdir.record(float_top1=training.top1(model, _evaluation(recipe, data)))
     logging.info("float network: top-1 %.2f%%", 100 * workdir.state["float_top1"])
-    if workdir.path("fixed_model.keras").exists():
+    fixed = _finished(workdir.path("fixed_model.keras"))
+    if fixed is not None:
         selection = BitSelection.load(workdir.path("bit_selection.json"))
-        fixed = load_model(workdir.path("fixed_model.keras"))
     else:
         selection = _selection_stage(workdir, recipe, data, search)
-        fixed = _weight_stage(workdir, recipe, data, rebuild(search, selection))
+        fixed = _weight_stage(workdir, recipe, data, search, selection)
     try:
         metrics = export_and_verify(
             workdir, recipe, fixed, selection, data.class_names, _evaluation(recipe, data)
@@ -117,7 +132,13 @@ def _check_float_input(recipe: Recipe, model) -> None:
         )
 
 
+def _seed(recipe: Recipe, stage: str) -> None:
+    """Sets the seeds for initial weights and Dropout, those that a stage resumed alone would have."""
+    keras.utils.set_random_seed(epoch_seed(recipe.seed, stage, 0))
+
+
 def _search_network(recipe: Recipe, model):
+    _seed(recipe, "select")
     with _input_errors():
         search = augment(
             model,
@@ -153,12 +174,13 @@ def _input_errors():
 
 def _float_stage(workdir, recipe, data, model):
     path = workdir.path("checkpoints", "float.keras")
-    if path.exists():
-        return load_model(path)
+    finished = _finished(path)
+    if finished is not None:
+        return finished
     with workdir.timed("float"):
         training.train_float(workdir, recipe, data, model)
     _save_atomically(model, path)
-    return model
+    return load_model(path)
 
 
 def _selection_stage(workdir, recipe, data, search):
@@ -174,11 +196,14 @@ def _selection_stage(workdir, recipe, data, search):
     return selection
 
 
-def _weight_stage(workdir, recipe, data, fixed):
+def _weight_stage(workdir, recipe, data, search, selection):
+    _seed(recipe, "train")
+    fixed = rebuild(search, selection)
     with workdir.timed("train"):
         training.train_fixed(workdir, recipe, data, fixed)
-    _save_atomically(fixed, workdir.path("fixed_model.keras"))
-    return fixed
+    path = workdir.path("fixed_model.keras")
+    _save_atomically(fixed, path)
+    return load_model(path)
 
 
 def _evaluation(recipe: Recipe, data):
@@ -190,7 +215,20 @@ def _settings(recipe: Recipe) -> dict[str, str]:
     return dict(line[2:].split("=", 1) for line in lines)
 
 
+def _finished(path: pathlib.Path) -> keras.Model | None:
+    """The network that a finished stage left; None, so that it is made anew from the checkpoints, if not."""
+    if not path.exists():
+        return None
+    try:
+        return load_model(path)
+    except ValueError as error:
+        logging.warning("%s is damaged and is written anew from the last checkpoint: %s", path, error)
+        return None
+
+
 def _save_atomically(model, path: pathlib.Path) -> None:
     temporary = path.with_name(f".{path.name}.partial.keras")
     model.save(temporary)
+    with open(temporary, "rb") as file:
+        os.fsync(file.fileno())
     temporary.replace(path)

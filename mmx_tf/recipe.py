@@ -18,7 +18,10 @@ from mmx_tf import models, recipe_checks
 from mmx_tf.compute_dtype import COMPUTE_DTYPES
 from mmx_tf.recipe_checks import CHOICES, RecipeError, format_bops, parse_bops, parse_candidate_bits
 
-__all__ = ["Recipe", "RecipeError", "define_flags", "format_bops", "parse_bops"]
+FREE_FLAGS = ("workdir", "checkpoint_minutes", "keep_checkpoints", "on_divergence")
+"""Flags that may change when a run is resumed: they say where and how it is kept, not what it computes."""
+
+__all__ = ["FREE_FLAGS", "Recipe", "RecipeError", "define_flags", "format_bops", "parse_bops"]
 
 
 def _flag(default, help_text: str, *, group: str = "", text: bool = False):
@@ -125,6 +128,22 @@ class Recipe:
     )
     strategy: str = _flag("none", f"Distribution strategy: {', '.join(CHOICES['strategy'])}.")
     seed: int = _flag(0, "Seed of initial weights, shuffling and augmentation.")
+    deterministic: bool = _flag(
+        False,
+        "Results that are the same in every byte whenever the run is repeated, or killed and resumed, on one "
+        "kind of machine: TensorFlow's deterministic kernels alone, and oneDNN off.",
+    )
+    checkpoint_minutes: float = _flag(
+        10.0,
+        "Minutes between checkpoints within an epoch; 0 for none (at an epoch's end there always is one).",
+    )
+    keep_checkpoints: int = _flag(2, "Checkpoints that are kept of each phase.")
+    on_divergence: str = _flag(
+        "stop",
+        "What a loss or weight that is no finite number, a step size at its floor, or an alpha that is "
+        "saturated in the first steps leads to: stop (exit code 4), or recover: go back to the last "
+        "checkpoint and on at half the learning rates, three times in a phase at most.",
+    )
     workdir: str = _flag("", "Folder of everything that the run writes; an interrupted run resumes there.")
 
     @classmethod
@@ -169,13 +188,13 @@ class Recipe:
         return "\n".join(lines) + "\n"
 
     def differences(self, other: "Recipe") -> list[str]:
-        """Name the flags that differ, with both values; the workdir does not count."""
+        """Name the flags that differ, with both values; `FREE_FLAGS` do not count."""
         return [
             f"--{field.name} is {_flag_text(field, mine) or 'empty'} here and "
             f"{_flag_text(field, theirs) or 'empty'} there"
             for field in dataclasses.fields(self)
             for mine, theirs in [(getattr(self, field.name), getattr(other, field.name))]
-            if field.name != "workdir" and mine != theirs
+            if field.name not in FREE_FLAGS and mine != theirs
         ]
 
     def validate(self) -> None:

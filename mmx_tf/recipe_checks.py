@@ -24,6 +24,7 @@ CHOICES = {
     "first_last_bits": (8, 4, 3, 2),
     "compute_dtype": COMPUTE_DTYPES,
     "strategy": ("none",),
+    "on_divergence": ("stop", "recover"),
     "weight_storage": STORAGES,
     "input_type": INPUT_TYPES,
     "output_type": OUTPUT_TYPES,
@@ -44,6 +45,8 @@ RANGES = {
     "weight_decay": (0, 1, True),
     "regularizer_weight": (0, None, True),
     "seed": (0, 2**31 - 1, True),
+    "checkpoint_minutes": (0, None, True),
+    "keep_checkpoints": (1, None, False),
 }
 ABOVE_ZERO = (
     "width",

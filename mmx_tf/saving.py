@@ -2,10 +2,11 @@
 
     >>> network = load_model("float.keras")   # of tf_keras or Keras 3: a tf_keras model either way
 
-Safe mode is on, and every class is ours or Keras's.
+Safe mode is on, and every class is ours or Keras's (`mmx_tf.safe_config`, `mmx_tf.keras3_file`).
 """
 
 import os
+import zipfile
 
 import tf_keras as keras
 
@@ -16,7 +17,7 @@ from layers import (  # noqa: F401 (registers classes)
     pixel_quantizer,
 )
 from layers.quantize_configs import QuantizeWrapper
-from mmx_tf import keras3_file
+from mmx_tf import keras3_file, safe_config
 
 
 def load_model(path: str | os.PathLike) -> keras.Model:
@@ -26,7 +27,7 @@ def load_model(path: str | os.PathLike) -> keras.Model:
 
     Raises:
       FileNotFoundError: if there is no such file.
-      ValueError: if it is not a .keras file of a Keras model, or holds code (a Lambda).
+      ValueError: if it is not a .keras file of a Keras model, or names code (as a Lambda does).
       UnsupportedLayerError: for a layer of Keras 3 that cannot be imported.
     """
     path = os.fspath(path)
@@ -34,8 +35,9 @@ def load_model(path: str | os.PathLike) -> keras.Model:
         raise FileNotFoundError(f"there is no file {path!r}.")
     if keras3_file.is_keras3_file(path):
         return keras3_file.load(path)
+    safe_config.check(path)
     custom_objects = {"QuantizeWrapperV2": QuantizeWrapper}
     try:
         return keras.models.load_model(path, custom_objects=custom_objects, safe_mode=True, compile=False)
-    except (TypeError, KeyError, OSError) as error:
+    except (TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path!r} is not a .keras file of a tf_keras model: {error}") from error

@@ -110,7 +110,7 @@ class SearchModel(keras.Model):
         """keras.Model.fit; bit-search steps join in after `meta_epochs` epochs, earlier calls included."""
         build_before_tracing(self, x, y)
         initialize_before_tracing(self, self.network, x, branch=0)
-        return super().fit(x, y, callbacks=[_StartSearch(), *(callbacks or [])], **kwargs)
+        return super().fit(x, y, callbacks=[StartSearch(), *(callbacks or [])], **kwargs)
 
     @property
     def output_shape(self):
@@ -296,15 +296,17 @@ class SearchModel(keras.Model):
         }
 
 
-class _StartSearch(keras.callbacks.Callback):
+class StartSearch(keras.callbacks.Callback):
     """Switches bit-search steps on once the meta epochs are over, those of earlier fits included."""
 
     def on_epoch_begin(self, epoch, logs=None):
+        """Decides whether the epoch has bit-search steps."""
         # A resumed fit starts at a later epoch than this object has seen.
         self.model.finished_epochs = max(epoch, self.model.finished_epochs)
         self.model.searching.assign(self.model.finished_epochs >= self.model.meta_epochs)
 
     def on_epoch_end(self, epoch, logs=None):
+        """Counts the epoch."""
         self.model.finished_epochs += 1
 
 

@@ -4,8 +4,8 @@ On a CPU, training spends much of its time in getting memory from the system: gl
 buffer and takes it anew, page by page, in the next step. TensorFlow's own allocator keeps it.
 
 oneDNN's kernels, which TensorFlow by default takes on CPUs with AVX-512 alone, are the faster ones on AVX2
-too (TF_ENABLE_ONEDNN_OPTS=1), but their sums are not the same in every run, and a run that was killed must
-end as if it had not been. `benchmarks/settings.py` measures both.
+too (TF_ENABLE_ONEDNN_OPTS=1), but their sums are not the same in every run. `benchmarks/settings.py` measures
+both; a deterministic run has oneDNN off.
 
 XLA uses half of the registers of AVX-512 unless it is told otherwise; the loops of `layers.fused_quantizers`
 take a tenth to a third less time with all of them, and compute the same. Other CPUs have no such choice.
@@ -13,6 +13,7 @@ take a tenth to a third less time with all of them, and compute the same. Other 
 
 import ctypes
 import os
+import sys
 
 MEMORY_BYTES = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
@@ -26,6 +27,21 @@ SETTINGS = {
 XLA_OPTIONS = {"--xla_cpu_prefer_vector_width": "512"}
 """Options inside XLA_FLAGS, which may hold others of the user's."""
 _M_ARENA_MAX = -8  # glibc's malloc.h
+
+
+ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+
+
+def make_deterministic() -> None:
+    """Starts the program anew with oneDNN off, where it is not off already.
+
+    Process, command line and files stay what they are; TensorFlow, which has been imported by now, looks at
+    its environment anew.
+    """
+    if os.environ.get(ONEDNN) != "0":
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, ONEDNN: "0"})
 
 
 def apply() -> None:

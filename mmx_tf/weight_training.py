@@ -1,6 +1,35 @@
 """Optimizers and schedules of float training and weight training (fine-tuning at fixed bits)."""
 
+import tensorflow as tf
 import tf_keras as keras
+
+
+@keras.saving.register_keras_serializable(package="mmx_tf")
+class ScaledRate(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate times a factor that can be changed while training goes on.
+
+    Args:
+      learning_rate: number or schedule.
+      scale: the factor, a scalar variable or a number.
+    """
+
+    def __init__(self, learning_rate, scale):
+        self.learning_rate, self.scale = learning_rate, scale
+
+    def __call__(self, step):
+        """The learning rate at an optimizer's step."""
+        rate = self.learning_rate(step) if callable(self.learning_rate) else self.learning_rate
+        return rate * tf.convert_to_tensor(self.scale)
+
+    def get_config(self):
+        """The learning rate and the factor of the moment."""
+        rate = keras.saving.serialize_keras_object(self.learning_rate)
+        return {"learning_rate": rate, "scale": float(tf.convert_to_tensor(self.scale))}
+
+    @classmethod
+    def from_config(cls, config):
+        """The schedule of a config that `get_config` made."""
+        return cls(keras.saving.deserialize_keras_object(config["learning_rate"]), config["scale"])
 
 
 def cosine_schedule(peak: float, *, steps: int, warmup_steps: int = 0):

@@ -1,11 +1,14 @@
 """The folder of one run: which recipe it belongs to, where its files are, what was done and in what time."""
 
+import contextlib
 import json
 import pathlib
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from export.atomic import write_atomically
+from mmx_tf import workdir_lock
 from mmx_tf.recipe import Recipe, RecipeError
 
 
@@ -19,7 +22,7 @@ class Workdir:
     """
 
     def __init__(self, recipe: Recipe):
-        """Opens or makes the folder; call only when the recipe has been validated.
+        """Opens or makes the folder; call only when the recipe has been validated. A run uses `opened`.
 
         Raises:
           RecipeError: if the folder holds a run with other flags, or files that no run of ours wrote, or
@@ -27,29 +30,32 @@ class Workdir:
         """
         self.root = pathlib.Path(recipe.workdir)
         self.state = {"seconds": {}}
-        flagfile = self.path("run.flags")
-        try:
-            if flagfile.exists():
-                self._check_same_run(recipe, self._earlier(flagfile))
-            elif self.root.exists() and any(self.root.iterdir()):
-                raise RecipeError(
-                    f"--workdir={self.root} holds files but no run.flags, so it is no workdir of a run. Give "
-                    "a new or empty folder."
-                )
+        with _errors(self.root):
+            _check(self.root, recipe)
             self.root.mkdir(parents=True, exist_ok=True)
-            # First of all files: a folder without it is refused.
-            write_atomically(flagfile, recipe.to_flagfile())
+            # First of all files but the lock: a folder without it is refused.
+            write_atomically(self.path("run.flags"), recipe.to_flagfile())
             self.path("checkpoints").mkdir(exist_ok=True)
             if self._state_file.exists():
-                self.state = json.loads(self._state_file.read_text())
-        except OSError as error:
-            raise RecipeError(
-                f"--workdir={self.root} cannot be used: {error}. Give a folder that can be made and written."
-            ) from error
-        except ValueError as error:
-            if isinstance(error, RecipeError):
-                raise
-            raise RecipeError(f"{self._state_file} cannot be read: {error}. Give a new --workdir.") from error
+                self.state = self._earlier_state()
+
+    @classmethod
+    @contextmanager
+    def opened(cls, recipe: Recipe) -> Iterator["Workdir"]:
+        """The workdir of a recipe, which no other run can open during the block.
+
+        Raises:
+          WorkdirInUseError: if another run holds it; nothing in it is changed.
+          RecipeError: as the constructor.
+        """
+        root = pathlib.Path(recipe.workdir)
+        with contextlib.ExitStack() as lock:
+            with _errors(root):
+                # Before the lock, which makes a file in the folder.
+                _check(root, recipe)
+                root.mkdir(parents=True, exist_ok=True)
+                lock.enter_context(workdir_lock.held(root))
+            yield cls(recipe)
 
     def path(self, *parts: str) -> pathlib.Path:
         """A path inside the folder."""
@@ -75,18 +81,42 @@ class Workdir:
     def _state_file(self) -> pathlib.Path:
         return self.path("checkpoints", "state.json")
 
-    def _earlier(self, flagfile: pathlib.Path) -> Recipe:
+    def _earlier_state(self) -> dict:
         try:
-            return Recipe.from_flagfile(flagfile.read_text())
-        except ValueError as error:  # not one of our flagfiles, or not even a text
-            raise RecipeError(
-                f"{flagfile} does not describe a run of this program: {error} Give a new --workdir."
-            ) from error
+            return json.loads(self._state_file.read_text())
+        except ValueError as error:
+            raise RecipeError(f"{self._state_file} cannot be read: {error}. Give a new --workdir.") from error
 
-    def _check_same_run(self, recipe: Recipe, earlier: Recipe) -> None:
-        differences = recipe.differences(earlier)
-        if differences:
+
+@contextmanager
+def _errors(root: pathlib.Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RecipeError(
+            f"--workdir={root} cannot be used: {error}. Give a folder that can be made and written."
+        ) from error
+
+
+def _check(root: pathlib.Path, recipe: Recipe) -> None:
+    """Refuses a folder that is no workdir of this run; changes nothing."""
+    flagfile = root / "run.flags"
+    if not flagfile.exists():
+        if root.exists() and any(path.name != workdir_lock.LOCK_FILE for path in root.iterdir()):
             raise RecipeError(
-                f"--workdir={self.root} holds a run with other flags: {'; '.join(differences)}. Give another "
-                "--workdir, or the same flags to resume that run."
+                f"--workdir={root} holds files but no run.flags, so it is no workdir of a run. Give a new or "
+                "empty folder."
             )
+        return
+    try:
+        earlier = Recipe.from_flagfile(flagfile.read_text())
+    except ValueError as error:  # not one of our flagfiles, or not even a text
+        raise RecipeError(
+            f"{flagfile} does not describe a run of this program: {error} Give a new --workdir."
+        ) from error
+    differences = recipe.differences(earlier)
+    if differences:
+        raise RecipeError(
+            f"--workdir={root} holds a run with other flags: {'; '.join(differences)}. Give another "
+            "--workdir, or the same flags to resume that run."
+        )

@@ -117,6 +117,28 @@ def test_the_seed_decides_all_epochs_and_each_epoch_differs():
     assert (first[0][1] != other[0][1]).any()
 
 
+def check_skipped(data, *, batch_size, batches):
+    """What is left of an epoch after some batches is what it is in the whole epoch."""
+    images, labels = all_of(data.train(batch_size=batch_size, seed=5).take(batches))
+    for skipped in range(1, batches):
+        options = {"batch_size": batch_size, "seed": 5, "skip_batches": skipped}
+        rest, rest_labels = all_of(data.train(**options).take(batches - skipped))
+        np.testing.assert_array_equal(rest, images[skipped * batch_size :])
+        np.testing.assert_array_equal(rest_labels, labels[skipped * batch_size :])
+
+
+def test_the_first_batches_can_be_skipped():
+    data = load("digits")
+    check_skipped(data, batch_size=64, batches=4)
+    whole = data.train(batch_size=64, seed=5, skip_batches=20)
+    assert len(list(whole)) == 2 and len(list(data.train(batch_size=64, seed=5))) == 22
+
+
+def test_the_first_batches_of_large_photographs_can_be_skipped(tmp_path, photos):
+    write_photos(tmp_path, photos)
+    check_skipped(load(f"folder:{tmp_path}"), batch_size=4, batches=3)
+
+
 def test_a_limit_takes_the_first_evaluation_images():
     data = load("digits")
     images, _ = all_of(data.evaluation(batch_size=7))

@@ -16,6 +16,7 @@ from networks import fine_tuned, pretrained
 import mmx_tf
 from export import litert
 from export.verify import verify
+from mmx_tf import checkpoints
 from mmx_tf.pipeline import open_workdir, run
 from mmx_tf.recipe import Recipe, RecipeError
 
@@ -44,6 +45,8 @@ def arguments_of(float_network, workdir) -> list[str]:
     return [
         f"--float_model={float_network}", "--image_size=16", "--batch_size=64", "--steps_per_epoch=4",
         "--train_epochs=2", f"--eval_images={EVAL_IMAGES}", "--target_average_bits=4.5",
+        # Eight steps of a cosine bear no large one.
+        "--learning_rate=0.002",
         f"--workdir={workdir}",
     ]  # fmt: skip
 
@@ -115,8 +118,9 @@ def test_a_run_leaves_every_file(finished):
         "parity.json",
     ):  # fmt: skip
         assert (workdir / name).stat().st_size > 100, name
-    assert list((workdir / "checkpoints" / "select").glob("ckpt-2.*"))
-    assert list((workdir / "checkpoints" / "train").glob("ckpt-2.*"))
+    # The ends of the two epochs, of four steps each.
+    assert checkpoints.numbers(workdir / "checkpoints" / "select") == [4, 8]
+    assert checkpoints.numbers(workdir / "checkpoints" / "train") == [4, 8]
     assert list((workdir / "logs").rglob("events.out.tfevents.*"))
     assert not [path for path in workdir.iterdir() if path.name.startswith(".")]
 
@@ -274,11 +278,11 @@ def test_a_second_run_does_nothing_again(finished, metrics, said, capsys):
     before = contents(workdir)
     assert run(recipe) == metrics
     after = contents(workdir)
-    # run.flags is written anew, with the same content.
+    # run.flags is written anew, with the same content, and the lock is empty again.
     assert {path: data for path, (data, _) in after.items()} == {
         path: data for path, (data, _) in before.items()
     }
-    assert {path.name for path in after if after[path] != before[path]} <= {"run.flags"}
+    assert {path.name for path in after if after[path] != before[path]} <= {"run.flags", "run.lock"}
     assert any("is finished" in line for line in said)
     assert "file and folded agree" in capsys.readouterr().out
 
@@ -310,7 +314,7 @@ def test_a_run_killed_after_selection_resumes_there(finished, metrics, killed_af
     with pytest.raises(RecipeError, match=r"fixed_model\.keras, model\.tflite missing"):
         open_workdir(copy)
     before = contents(copy)
-    selected = {*(copy / "checkpoints" / "select").iterdir(), copy / "bit_selection.json"}
+    selected = {*contents(copy / "checkpoints" / "select"), copy / "bit_selection.json"}
     resumed = run(recipe)
     after = contents(copy)
     assert {path: after[path] for path in selected} == {path: before[path] for path in selected}
@@ -325,7 +329,9 @@ def test_a_run_killed_after_selection_resumes_there(finished, metrics, killed_af
 
 def values_at(workdir, epoch) -> dict:
     """Name -> value of the checkpoint of weight training after an epoch."""
-    reader = tf.train.load_checkpoint(str(workdir / "checkpoints" / "train" / f"ckpt-{epoch}"))
+    reader = tf.train.load_checkpoint(
+        str(workdir / "checkpoints" / "train" / f"ckpt-{4 * epoch}" / "variables")
+    )
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
@@ -338,7 +344,7 @@ def test_the_last_epochs_can_be_on_the_folded_graph_and_resume_there(killed_afte
     epochs = ["train: epochs 1 to 1", "train: epochs 2 to 2 on the folded graph"]
     assert [line for line in said if line.startswith("train: epochs")] == epochs
     # One phase: its curves, its checkpoints and the optimizer's steps go on.
-    curves = json.loads((workdir / "checkpoints" / "train" / "curves-2.json").read_text())["epochs"]
+    curves = checkpoints.newest_facts(workdir / "checkpoints" / "train")["history"]
     assert {name: len(values) for name, values in curves.items()} == dict.fromkeys(
         ("loss", "accuracy", "val_loss", "val_accuracy"), 2
     )
@@ -358,10 +364,7 @@ def test_the_last_epochs_can_be_on_the_folded_graph_and_resume_there(killed_afte
 
     for name in ("fixed_model.keras", "model.tflite", "metrics.json", "report.html"):
         (workdir / name).unlink()
-    folder = workdir / "checkpoints" / "train"
-    for path in [folder / "curves-2.json", *folder.glob("ckpt-2.*")]:
-        path.unlink()
-    (folder / "checkpoint").write_text('model_checkpoint_path: "ckpt-1"\n')
+    shutil.rmtree(workdir / "checkpoints" / "train" / "ckpt-8")
     said.clear()
     resumed = run(recipe)
     assert [line for line in said if line.startswith("train: epochs")] == epochs[1:]

@@ -1,0 +1,106 @@
+"""One run per workdir, with real processes: refused by name, taken over when the holder was killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from networks import small_network
+
+from mmx_tf import workdir_lock
+from mmx_tf.recipe import Recipe
+from mmx_tf.workdir import Workdir
+from mmx_tf.workdir_lock import WorkdirInUseError
+
+ROOT = Path(__file__).parents[1]
+# Holds the lock until its standard input is closed, or it is killed.
+HOLDER = """
+import pathlib, sys
+from mmx_tf import workdir_lock
+with workdir_lock.held(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds the lock of tmp_path / "run"."""
+    (tmp_path / "run").mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path / "run")],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def contents(folder):
+    return {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_run_in_a_workdir_that_is_in_use_is_refused_at_once_and_names_the_holder(holder, tmp_path):
+    run = tmp_path / "run"
+    small_network().save(tmp_path / "float.keras")
+    before = contents(run)
+    words = [f"--float_model={tmp_path / 'float.keras'}", "--image_size=16", f"--workdir={run}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mmx_tf.train", *words],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    note = json.loads((run / "run.lock").read_text())
+    assert note["pid"] == holder.pid and note["host"] == os.uname().nodename
+    named = f"--workdir={run} is in use by process {holder.pid} on {note['host']}, started {note['started']}."
+    assert done.stderr.startswith(named) and done.stderr.count("\n") == 1
+    assert contents(run) == before
+
+
+def test_the_lock_of_a_killed_process_is_taken_over(holder, tmp_path):
+    run = tmp_path / "run"
+    start = time.monotonic()
+    with pytest.raises(WorkdirInUseError, match=f"in use by process {holder.pid} "):
+        workdir_lock.check_free(run)
+    with pytest.raises(WorkdirInUseError), workdir_lock.held(run):
+        pass
+    assert time.monotonic() - start < 5
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    # Its note is left, which does not matter.
+    assert json.loads((run / "run.lock").read_text())["pid"] == holder.pid
+    workdir_lock.check_free(run)
+    with workdir_lock.held(run):
+        assert json.loads((run / "run.lock").read_text())["pid"] == os.getpid()
+    assert (run / "run.lock").read_text() == ""
+
+
+def test_nobody_opens_a_workdir_twice_and_a_look_writes_nothing(tmp_path):
+    recipe = Recipe.from_flagfile(f"--float_epochs=1\n--workdir={tmp_path / 'run'}\n")
+    workdir_lock.check_free(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with Workdir.opened(recipe):
+        before = contents(tmp_path)
+        with pytest.raises(WorkdirInUseError, match=f"process {os.getpid()} "), Workdir.opened(recipe):
+            pass
+        assert contents(tmp_path) == before
+    with Workdir.opened(recipe) as workdir:
+        assert workdir.path("run.flags").exists()
+
+
+def test_a_folder_that_holds_a_lock_alone_can_become_a_workdir(tmp_path):
+    (tmp_path / "run.lock").touch()  # as left by a run that was killed before its first file
+    with Workdir.opened(Recipe.from_flagfile(f"--float_epochs=1\n--workdir={tmp_path}\n")) as workdir:
+        assert workdir.state == {"seconds": {}}
+
+
+def test_a_damaged_note_does_not_hide_that_the_workdir_is_in_use(tmp_path):
+    with workdir_lock.held(tmp_path):
+        (tmp_path / "run.lock").write_text("{")
+        with pytest.raises(WorkdirInUseError, match="a process that has left no name"):
+            workdir_lock.check_free(tmp_path)
