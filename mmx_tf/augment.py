@@ -3,6 +3,7 @@
 >>> search = augment(float_model, bit_widths=(8, 4, 3), weight_bits=4, target_bops=5.3e9)
 """
 
+import dataclasses
 import math
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +26,7 @@ def augment(
     *,
     bit_widths: Sequence[int] = (8, 4, 3),
     weight_bits: int = 4,
-    target_bops: float | None = None,
+    target_bops: float | Sequence[float] | None = None,
     target_average_bits: float | None = None,
     first_last_bits: int = 8,
     signed: Mapping[str, bool] | None = None,
@@ -40,7 +41,8 @@ def augment(
       bit_widths: candidate activation bit-widths, distinct integers in 2..8.
       weight_bits: bits of the weights in weight training and in the BOPs; they are full precision in the
         search.
-      target_bops: budget in bit operations on one image.
+      target_bops: budget in bit operations on one image; a list has one search for each of its budgets, on
+        one meta-state.
       target_average_bits: the same budget as average activation bits of the searched layers, weighted by
         operations. At most one of the two; with neither the search has no budget.
       first_last_bits: weight and activation bits of first and last layers, which are not searched.
@@ -57,8 +59,9 @@ def augment(
 
     Raises:
       ValueError: for bits that are no integers in 2..8, budgets or weights of the search that are no numbers,
-        two budgets, network weights that are not finite, a `signed` key that names no layer, or a
-        `pixel_scaling` that is no pair of numbers or has 0 for no pixel.
+        a list of budgets that is empty or has one of them twice, both kinds of budget, network weights that
+        are not finite, a `signed` key that names no layer, or a `pixel_scaling` that is no pair of numbers or
+        has 0 for no pixel.
       UnsupportedLayerError: for a layer that cannot be handled.
       UnreachableBudgetError: if no choice of bits meets the budget.
     """
@@ -66,7 +69,7 @@ def augment(
         raise ValueError(f"regularizer_weight={regularizer_weight!r}: a number of 0 or more.")
     if not isinstance(meta_epochs, int) or meta_epochs < 0:
         raise ValueError(f"meta_epochs={meta_epochs!r}: an integer of 0 or more.")
-    network, budget = plan(
+    network, budgets = plan(
         float_model,
         bit_widths=bit_widths,
         weight_bits=weight_bits,
@@ -77,9 +80,9 @@ def augment(
     _warn_of_what_cannot_be_exported(network)
     return SearchModel(
         network=_with_quantizers(
-            network, budget, dict(signed or {}), _pixel_quantizer(network, budget, pixel_scaling)
+            network, budgets[0], dict(signed or {}), _pixel_quantizer(network, budgets[0], pixel_scaling)
         ),
-        budget=budget,
+        budget=budgets,
         regularizer_weight=regularizer_weight,
         meta_epochs=meta_epochs,
         name=f"{network.name}_search",
@@ -91,14 +94,14 @@ def plan(
     *,
     bit_widths: Sequence[int],
     weight_bits: int,
-    target_bops: float | None,
+    target_bops: float | Sequence[float] | None,
     target_average_bits: float | None,
     first_last_bits: int,
-) -> tuple[keras.Model, Budget]:
+) -> tuple[keras.Model, tuple[Budget, ...]]:
     """What `augment` checks and works out before it builds anything, which takes a fraction of its time.
 
     Returns:
-      The canonical network and the budget.
+      The canonical network and the budgets, one for each target.
 
     Raises:
       ValueError, UnsupportedLayerError, UnreachableBudgetError: as `augment`.
@@ -110,9 +113,9 @@ def plan(
         raise ValueError(
             f"target_bops={target_bops!r} and target_average_bits={target_average_bits!r}: give one budget."
         )
-    for name, value in (("target_bops", target_bops), ("target_average_bits", target_average_bits)):
-        if value is not None and not (isinstance(value, numbers.Real) and 0 < value < math.inf):
-            raise ValueError(f"{name}={value!r}: a number above 0, for example target_bops=5.3e9.")
+    targets = _checked_targets(target_bops)
+    if target_average_bits is not None:
+        _check_target("target_average_bits", target_average_bits)
     network = canonical.canonicalize(keras3.as_tf_keras(float_model))
     _check_one_output(network)
     _check_finite(network)
@@ -124,10 +127,28 @@ def plan(
         )
     budget = Budget(costs, bit_widths, weight_bits, first_last_bits)
     if target_average_bits is not None:
-        target_bops = budget.bops_at(target_average_bits)
-    if target_bops is not None:
-        budget = Budget(costs, bit_widths, weight_bits, first_last_bits, int(target_bops))
-    return network, budget
+        targets = (budget.bops_at(target_average_bits),)
+    return network, tuple(dataclasses.replace(budget, target_bops=target) for target in targets)
+
+
+def _checked_targets(target_bops) -> tuple[int | None, ...]:
+    """The targets as whole numbers of BOPs; (None,) where there is none."""
+    if target_bops is None:
+        return (None,)
+    if not isinstance(target_bops, list | tuple | np.ndarray):
+        _check_target("target_bops", target_bops)
+        return (int(target_bops),)
+    for value in target_bops:
+        _check_target("target_bops", value)
+    targets = tuple(int(value) for value in target_bops)
+    if not targets or len(set(targets)) < len(targets):
+        raise ValueError(f"target_bops={target_bops!r}: a number, or a list of different ones.")
+    return targets
+
+
+def _check_target(name: str, value) -> None:
+    if not (isinstance(value, numbers.Real) and 0 < value < math.inf):
+        raise ValueError(f"{name}={value!r}: a number above 0, for example target_bops=5.3e9.")
 
 
 def _warn_of_what_cannot_be_exported(network) -> None:

@@ -119,7 +119,7 @@ def bits_section(facts: RunFacts) -> str:
         for key, value in facts.average_bits.items()
         if value is not None
     )
-    figure = _figure(lambda theme: plots.bits_figure(facts, theme=theme), alt, words)
+    figure = picture(lambda theme: plots.bits_figure(facts, theme=theme), alt, words)
     table = f"<table><caption>Average activation bits</caption><tbody>{rows}</tbody></table>" if rows else ""
     return f"<h2>Chosen bits</h2>{figure}{table}"
 
@@ -174,7 +174,7 @@ def history_section(facts: RunFacts, history: Mapping, settings: Mapping) -> str
             alt = f"{heading}: {'; '.join(panel.title for panel in panels)}."
             parts.append(
                 f"<h2>{heading}</h2>"
-                + _figure(lambda theme, panels=panels: plots.curves_figure(panels, theme=theme), alt, "")
+                + picture(lambda theme, panels=panels: plots.curves_figure(panels, theme=theme), alt, "")
             )
     return "".join(parts)
 
@@ -199,19 +199,19 @@ def layers_section(facts: RunFacts) -> str:
     )
 
 
-def run_section(facts: RunFacts, settings: Mapping) -> str:
+def run_section(
+    settings: Mapping, *, seconds: Mapping[str, float], versions: Mapping[str, str] | None = None
+) -> str:
     """How to do it again: time of each phase, versions, command and flags."""
     parts = []
-    if facts.seconds:
-        longest = max(facts.seconds.values()) or 1
-        bars = [
-            (str(phase), duration(value), value / longest, "plain") for phase, value in facts.seconds.items()
-        ]
-        parts.append(_meters(f"Time of each phase, {duration(sum(facts.seconds.values()))} in all", bars))
+    if seconds:
+        longest = max(seconds.values()) or 1
+        bars = [(str(phase), duration(value), value / longest, "plain") for phase, value in seconds.items()]
+        parts.append(_meters(f"Time of each phase, {duration(sum(seconds.values()))} in all", bars))
     if settings.get("command"):
         parts.append(f"<p>Command:</p><pre>{html.escape(str(settings['command']))}</pre>")
     flags = {name: value for name, value in settings.items() if name != "command"}
-    for caption, mapping in (("Settings", flags), ("Versions", facts.versions)):
+    for caption, mapping in (("Settings", flags), ("Versions", versions or {})):
         if mapping:
             rows = "".join(
                 f'<tr><td class="text">{html.escape(str(name))}</td>'
@@ -278,7 +278,7 @@ def _panels(facts: RunFacts, curves: Mapping[str, Sequence[float]], epochs: obje
     return panels
 
 
-def _figure(draw: Callable[[plots.Theme], Figure], alt: str, caption: str) -> str:
+def picture(draw: Callable[[plots.Theme], Figure], alt: str, caption: str) -> str:
     """The figure, for light screens and print and for dark ones; on a phone it scrolls sideways."""
     light, dark = (
         "data:image/svg+xml;base64," + base64.b64encode(plots.render(draw(theme), "svg")).decode()
