@@ -127,6 +127,7 @@ class Watch:
             for node in graph.nodes(self._network)
             if not all(np.isfinite(v.numpy()).all() for v in node.layer.weights if v.dtype.is_floating)
         ]
+        updated += [name for name, alpha in self._alphas if not np.isfinite(alpha.numpy()).all()]
         for variable, value in zip(self._weights, self._values, strict=True):
             variable.assign(value)
         images, labels = next(iter(self._batches(epoch, step).take(1)))

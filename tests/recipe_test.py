@@ -104,7 +104,7 @@ def test_several_targets():
         (["--target_bops=5G,5000M"], ["--target_bops=5000000000,5000000000", "different numbers"]),
         (["--target_bops=5G,x"], ["--target_bops=x is not a number"]),
         (["--target_bops=5G,"], ["--target_bops= is not a number"]),
-        (["--target_bops=5G,4.5G", "--export_target=6G"], ["--export_target=6G", "(each target), 5G, 4.5G."]),
+        (["--target_bops=5G,4.5G", "--export_target=6G"], ["--export_target=6G", "or one of 5G, 4.5G."]),
         (["--target_bops=5G", "--export_target=x"], ["--export_target=x is not a number"]),
         (["--target_average_bits=4", "--export_target=5G"], ["--export_target=5G", "empty"]),
     ],

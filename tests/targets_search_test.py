@@ -56,7 +56,7 @@ def alone(batches):
 
 
 def values(variables):
-    return [np.array(variable) for variable in variables]
+    return [variable.numpy() for variable in variables]
 
 
 def test_each_target_finds_the_alphas_of_a_search_of_its_own(joint, alone):
@@ -157,12 +157,18 @@ def test_lists_that_make_no_search_are_refused(target, message):
 
 def test_the_watch_sees_the_alphas_of_every_target(batches):
     search = searched([LOW, HIGH])
-    watch = Watch("select", search, search.network, batches=lambda *_: None, steps_per_epoch=3, early=(0, 3))
+    data = tf.data.Dataset.from_tensors(batches[0])
+    search(batches[0][0], branch=0)
+    options = {"batches": lambda *_: data, "steps_per_epoch": 3, "early": (0, 3)}
+    watch = Watch("select", search, search.network, **options)
     watch.before_step()
     search.targets[1].alphas[0].assign([0.0, 6.0, 0.0])
     name = "target_438.272K/depthwise_input_quantizer has 4 bits with probability 0.9951"
     with pytest.raises(DivergenceError, match=name):
         watch.after_step({"loss": 1.0}, epoch=0, step=0)
     search.targets[1].alphas[0].assign([0.0, np.nan, 0.0])
-    with pytest.raises(DivergenceError):
+    name = "the update of layer 'target_438.272K/depthwise_input_quantizer' went beyond all numbers"
+    with pytest.raises(DivergenceError, match=f"a weight is no finite number; {name}"):
+        watch.after_step({"loss": 1.0}, epoch=0, step=0)
+    with pytest.raises(DivergenceError, match="the target_438.272K/search_loss is nan; no layer is at fault"):
         watch.after_step({"target_438.272K/search_loss": np.nan}, epoch=0, step=0)

@@ -89,7 +89,7 @@ def test_one_search_and_the_files_of_every_target(finished):
         selection = json.loads((target / "bit_selection.json").read_text())
         assert metrics["target_bops"] == selection["target_bops"] == bops
         assert metrics["bops"] == selection["bops"] <= bops
-        assert metrics["code_disagreement"] == 0.0 and metrics["tflite_top1"] > 0.3
+        assert metrics["code_disagreement"] == 0.0 and metrics["tflite_top1"] > 0.2  # guessing: 0.1
         assert list(metrics["seconds"]) == ["select", "train", "convert", "verify"]
         recipe = Recipe.from_flagfile((target / "run.flags").read_text())
         assert (recipe.target_bops, recipe.workdir) == ((bops,), str(target))
@@ -126,7 +126,7 @@ def test_a_targets_folder_is_a_workdir_and_the_run_names_it(finished):
         open_workdir(workdir)
 
 
-def test_a_target_can_be_exported_later_from_the_same_search(finished, float_network, tmp_path, capsys):
+def test_a_target_can_be_exported_later_from_the_same_search(finished, float_network, tmp_path):
     """The search of the whole run with one target's folder gone; its file comes out as it was."""
     workdir = tmp_path / "run"
     shutil.copytree(finished[0], workdir)
