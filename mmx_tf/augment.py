@@ -6,6 +6,7 @@
 import dataclasses
 import math
 import numbers
+import os
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -16,7 +17,8 @@ from layers.activation_quantizer import ActivationQuantizer
 from layers.multi_branch_quantizer import MultiBranchQuantizer
 from layers.pixel_quantizer import PixelQuantizer
 from mmx_tf import bops, canonical, carriers, graph, keras3, pixels, signs
-from mmx_tf.budget import Budget
+from mmx_tf import cost_table as cost_tables
+from mmx_tf.budget import WEIGHTINGS, Budget, average_bits_costs
 from mmx_tf.integer_operators import has_integer_form
 from mmx_tf.search import SearchModel, quantizer_name
 
@@ -28,6 +30,9 @@ def augment(
     weight_bits: int = 4,
     target_bops: float | Sequence[float] | None = None,
     target_average_bits: float | None = None,
+    average_bits_weighting: str = "operations",
+    target_cost: float | None = None,
+    cost_table: Mapping | str | os.PathLike | None = None,
     first_last_bits: int = 8,
     signed: Mapping[str, bool] | None = None,
     pixel_scaling: tuple[float, float] | None = None,
@@ -43,8 +48,13 @@ def augment(
         search.
       target_bops: budget in bit operations on one image; a list has one search for each of its budgets, on
         one meta-state.
-      target_average_bits: the same budget as average activation bits of the searched layers, weighted by
-        operations. At most one of the two; with neither the search has no budget.
+      target_average_bits: budget as average activation bits of the searched layers.
+      average_bits_weighting: what the bits of a layer are weighted by in that average: "operations" (which
+        makes it a budget in BOPs), "elements" of its input, or "plain" for equal weights.
+      target_cost: budget in the unit of `cost_table`. At most one of the three targets; with none the search
+        has no budget.
+      cost_table: what each searched layer costs at each candidate, such as measured latencies: a dict or the
+        path of a JSON file (see `mmx_tf.cost_table`).
       first_last_bits: weight and activation bits of first and last layers, which are not searched.
       signed: overrides, layer name -> whether that layer's input is quantized with symmetric codes (True) or
         unsigned ones. By default this is inferred from what produces the input: unsigned after ReLU, ReLU6
@@ -59,9 +69,10 @@ def augment(
 
     Raises:
       ValueError: for bits that are no integers in 2..8, budgets or weights of the search that are no numbers,
-        a list of budgets that is empty or has one of them twice, both kinds of budget, network weights that
-        are not finite, a `signed` key that names no layer, or a `pixel_scaling` that is no pair of numbers or
-        has 0 for no pixel.
+        a list of budgets that is empty or has one of them twice, budgets of two kinds, a weighting that is
+        unknown, network weights that are not finite, a `signed` key that names no layer, or a
+        `pixel_scaling` that is no pair of numbers or has 0 for no pixel.
+      CostTableError: a ValueError, for a cost table that does not fit the network.
       UnsupportedLayerError: for a layer that cannot be handled.
       UnreachableBudgetError: if no choice of bits meets the budget.
     """
@@ -75,6 +86,9 @@ def augment(
         weight_bits=weight_bits,
         target_bops=target_bops,
         target_average_bits=target_average_bits,
+        average_bits_weighting=average_bits_weighting,
+        target_cost=target_cost,
+        cost_table=cost_table,
         first_last_bits=first_last_bits,
     )
     _warn_of_what_cannot_be_exported(network)
@@ -96,6 +110,9 @@ def plan(
     weight_bits: int,
     target_bops: float | Sequence[float] | None,
     target_average_bits: float | None,
+    average_bits_weighting: str,
+    target_cost: float | None,
+    cost_table: Mapping | str | os.PathLike | None,
     first_last_bits: int,
 ) -> tuple[keras.Model, tuple[Budget, ...]]:
     """What `augment` checks and works out before it builds anything, which takes a fraction of its time.
@@ -109,13 +126,25 @@ def plan(
     bit_widths = _checked_bit_widths(bit_widths)
     weight_bits = _checked_bits("weight_bits", weight_bits)
     first_last_bits = _checked_bits("first_last_bits", first_last_bits)
-    if target_bops is not None and target_average_bits is not None:
+    given = {
+        "target_bops": target_bops,
+        "target_average_bits": target_average_bits,
+        "target_cost": target_cost,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    if len(given) > 1:
         raise ValueError(
-            f"target_bops={target_bops!r} and target_average_bits={target_average_bits!r}: give one budget."
+            " and ".join(f"{name}={value!r}" for name, value in given.items()) + ": give one budget."
         )
+    if (cost_table is None) != (target_cost is None):
+        missing = "cost_table" if cost_table is None else "target_cost"
+        raise ValueError(f"{missing}=None: target_cost and cost_table belong together; give both.")
+    if average_bits_weighting not in WEIGHTINGS:
+        allowed = ", ".join(map(repr, WEIGHTINGS))
+        raise ValueError(f"average_bits_weighting={average_bits_weighting!r}: one of {allowed}.")
     targets = _checked_targets(target_bops)
-    if target_average_bits is not None:
-        _check_target("target_average_bits", target_average_bits)
+    for name in given.keys() - {"target_bops"}:
+        _check_target(name, given[name])
     network = canonical.canonicalize(keras3.as_tf_keras(float_model))
     _check_one_output(network)
     _check_finite(network)
@@ -126,8 +155,16 @@ def plan(
             "layers, which keep their bits: there is nothing to search."
         )
     budget = Budget(costs, bit_widths, weight_bits, first_last_bits)
-    if target_average_bits is not None:
+    own = None
+    if target_average_bits is not None and average_bits_weighting == "operations":
         targets = (budget.bops_at(target_average_bits),)
+    elif target_average_bits is not None:
+        own, target_cost = average_bits_costs(costs, bit_widths, average_bits_weighting), target_average_bits
+    elif cost_table is not None:
+        names = [cost.name for cost in budget.searched]
+        own = cost_tables.read(cost_table, layers=names, bit_widths=bit_widths)
+    if own is not None:
+        return network, (dataclasses.replace(budget, own=own, target_cost=float(target_cost)),)
     return network, tuple(dataclasses.replace(budget, target_bops=target) for target in targets)
 
 

@@ -10,6 +10,7 @@ import pathlib
 import tensorflow as tf
 from absl import logging
 
+from export.atomic import write_atomically
 from mmx_tf import carriers, float_model, stages, targets, training
 from mmx_tf import data as datasets
 from mmx_tf.augment import augment, plan
@@ -59,6 +60,7 @@ def run(recipe: Recipe, *, command: str = "") -> dict:
 
 def _run_in(workdir: Workdir, recipe: Recipe, data, model, search, command: str) -> dict:
     """The run from its float network on; without a search network, that has to be trained first."""
+    _keep_cost_table(workdir, recipe)
     several = len(recipe.target_bops) > 1
     if not several:
         finished = stages.finished_metrics(workdir)
@@ -81,6 +83,20 @@ def _run_in(workdir: Workdir, recipe: Recipe, data, model, search, command: str)
         return training.histories(workdir)
 
     return stages.finish(workdir, recipe, data, search, select=select, curves=curves, command=command)
+
+
+def _keep_cost_table(workdir: Workdir, recipe: Recipe) -> None:
+    """Copies the cost table of a run into its workdir; a run goes on with equal costs only."""
+    if not recipe.cost_table:
+        return
+    content, copy = pathlib.Path(recipe.cost_table).read_bytes(), workdir.path("cost_table.json")
+    if not copy.exists():
+        write_atomically(copy, content)
+    elif copy.read_bytes() != content:
+        raise RecipeError(
+            f"--cost_table={recipe.cost_table} is not what this run began with, which is kept as {copy}. "
+            "Give that file, or a new --workdir."
+        )
 
 
 def open_workdir(root: pathlib.Path):
@@ -135,7 +151,10 @@ def _search_options(recipe: Recipe) -> dict:
         "weight_bits": recipe.weight_bits,
         "first_last_bits": recipe.first_last_bits,
         "target_bops": recipe.target_bops or None,
-        "target_average_bits": None if recipe.target_bops else recipe.target_average_bits,
+        "target_average_bits": recipe.target_average_bits or None,
+        "average_bits_weighting": recipe.average_bits_weighting,
+        "target_cost": recipe.target_cost or None,
+        "cost_table": recipe.cost_table or None,
     }
 
 

@@ -87,6 +87,14 @@ class Recipe:
     target_average_bits: float = _flag(
         0.0, "Budget in average activation bits (0: --target_bops; 4 if neither is given)."
     )
+    average_bits_weighting: str = _flag(
+        "operations",
+        f"What --target_average_bits weights layers by: {', '.join(CHOICES['average_bits_weighting'])}.",
+    )
+    cost_table: str = _flag(
+        "", "JSON file of one's own costs of layers and bits, such as latencies, for --target_cost."
+    )
+    target_cost: float = _flag(0.0, "Budget in the unit of --cost_table, in place of the other two.")
     repair: bool = _flag(True, "Let an explicit repair bring a selection over budget under it.")
 
     select_epochs: int = _flag(
@@ -177,7 +185,7 @@ class Recipe:
         targets, exported = values["target_bops"].strip(), values["export_target"].strip()
         values["target_bops"] = tuple(map(parse_bops, targets.split(","))) if targets else ()
         values["export_target"] = parse_bops(exported, flag="export_target") if exported else 0
-        if not values["target_bops"] and not values["target_average_bits"]:
+        if not any(values[name] for name in ("target_bops", "target_average_bits", "target_cost")):
             values["target_average_bits"] = 4.0
         return cls(**values)
 

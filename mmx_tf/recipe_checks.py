@@ -12,6 +12,7 @@ from decimal import Decimal
 from export.borders import INPUT_TYPES, OUTPUT_TYPES
 from layers.weight_storage import STORAGES
 from mmx_tf import models
+from mmx_tf.budget import WEIGHTINGS
 from mmx_tf.compute_dtype import COMPUTE_DTYPES
 
 if typing.TYPE_CHECKING:
@@ -24,6 +25,7 @@ CHOICES = {
     "first_last_bits": (8, 4, 3, 2),
     "compute_dtype": COMPUTE_DTYPES,
     "strategy": ("none",),
+    "average_bits_weighting": WEIGHTINGS,
     "on_divergence": ("stop", "recover"),
     "weight_storage": STORAGES,
     "input_type": INPUT_TYPES,
@@ -172,12 +174,27 @@ def _check_budget(recipe: "Recipe") -> None:
     bits, average = recipe.candidate_bits, recipe.target_average_bits
     targets, exported = recipe.target_bops, recipe.export_target
     parse_candidate_bits(",".join(map(str, bits)))
-    if bool(targets) == bool(average):
+    given = {"target_bops": ",".join(map(str, targets)), "target_average_bits": average}
+    given["target_cost"] = recipe.target_cost
+    if sum(map(bool, given.values())) != 1:
+        texts = [f"--{name}={value}" for name, value in given.items() if value]
         raise RecipeError(
-            f"A run has one kind of budget, but here are --target_bops={','.join(map(str, targets))} and "
-            f"--target_average_bits={average:g}. Clear the one that you do not mean with --target_bops= or "
-            "--target_average_bits=0 (also when it comes from a flagfile)."
+            f"A run has one kind of budget, but here are {' and '.join(texts) or 'none'}. Clear what you do "
+            "not mean with --target_bops=, --target_average_bits=0 or --target_cost=0 (also when it comes "
+            "from a flagfile)."
         )
+    if not 0 <= recipe.target_cost < float("inf"):
+        _refuse("target_cost", recipe.target_cost, "any finite number above 0, in the unit of --cost_table")
+    if bool(recipe.cost_table) != bool(recipe.target_cost):
+        raise RecipeError(
+            f"--cost_table={recipe.cost_table} and --target_cost={recipe.target_cost:g} belong together: the "
+            "file has the costs of layers and bits, the target is in its unit. Give both or neither."
+        )
+    if recipe.cost_table and not os.path.isfile(recipe.cost_table):
+        _refuse("cost_table", recipe.cost_table, "the path of a JSON file")
+    if recipe.average_bits_weighting != "operations" and not average:
+        advice = " It is for --target_average_bits."
+        _refuse("average_bits_weighting", recipe.average_bits_weighting, "operations", advice)
     if len(set(targets)) < len(targets) or any(target <= 0 for target in targets):
         _refuse("target_bops", ",".join(map(str, targets)), "different numbers above 0")
     if exported and exported not in targets:

@@ -22,7 +22,7 @@ from typing import TextIO
 
 from mmx_tf import front, report_page
 from mmx_tf.plots import save_bits_plot
-from mmx_tf.report_facts import percent, run_facts, si
+from mmx_tf.report_facts import own_cost, percent, run_facts, si
 from mmx_tf.report_parity import parity_section
 
 __all__ = ["print_front", "print_summary", "save_bits_plot", "write_front_report", "write_report"]
@@ -137,6 +137,8 @@ def print_summary(selection: Mapping, metrics: Mapping, file: TextIO | None = No
     if facts.target_bops:
         cost += f"  (budget {si(facts.target_bops)}BOPs)"
     totals = [("cost of one image", cost)]
+    if facts.cost:
+        totals.append(("cost in the budget's unit", own_cost(facts.cost)))
     if facts.average_bits:
         averages = (f"{value:.2f} {key}" for key, value in facts.average_bits.items() if value is not None)
         totals.append(("average bits", ", ".join(averages)))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from matplotlib.figure import Figure
 
 from mmx_tf import plots
-from mmx_tf.report_facts import KINDS, RunFacts, duration, percent, prefix_of, si
+from mmx_tf.report_facts import KINDS, RunFacts, duration, own_cost, percent, prefix_of, si
 
 _AVERAGES = {
     "plain": "plain mean over the searched layers",
@@ -67,6 +67,8 @@ def tiles(facts: RunFacts) -> str:
         points = 100 * (facts.tflite_top1 - facts.float_top1)
         change = f"{points:+.2f} points against the float network"
     budget, mood = "no budget in BOPs was given", ""
+    if facts.cost:
+        budget = html.escape(own_cost(facts.cost))
     if facts.target_bops:
         budget = _against(facts.bops, facts.target_bops, "the budget")
         mood = "good" if facts.bops <= facts.target_bops else "bad"

@@ -19,8 +19,8 @@ from absl import logging
 
 from layers.activation_quantizer import ActivationQuantizer
 from layers.multi_branch_quantizer import MIXED, MultiBranchQuantizer
-from mmx_tf import bops, graph, target_search
-from mmx_tf.bit_selection import BitSelection, LayerSelection
+from mmx_tf import graph, target_search
+from mmx_tf.bit_selection import BitSelection, LayerSelection, SelectedCost
 from mmx_tf.budget import Budget
 from mmx_tf.recipe_checks import target_folder
 from mmx_tf.target_search import TargetSearch
@@ -263,7 +263,7 @@ class SearchModel(keras.Model):
     def _search_passes(self, batch) -> tuple[tf.Tensor, tf.Tensor]:
         """`_search_pass` of all T targets: ((T, L, B) gradients, (T,) task losses)."""
         alphas = tf.stack([tf.stack(target.alphas) for target in self.targets])
-        goals = tf.constant([target.budget.target_bops for target in self.targets], tf.float64)
+        goals = tf.constant([target.budget.target for target in self.targets], tf.float64)
         count = len(self.targets)
 
         def one(i, gradients, losses):
@@ -281,7 +281,7 @@ class SearchModel(keras.Model):
 
     def selected_bops(self) -> tf.Tensor:
         """BOPs of the (first target's) branches with the largest alpha: scalar float64, differentiable."""
-        return target_search.selected_bops(self.budget, self.targets[0].alphas)
+        return target_search.selected_cost(self.targets[0].alphas, self.budget.bops_costs)
 
     def regularizer(self) -> tf.Tensor:
         """r(alpha) / (first) target; see `target_search.regularizer`."""
@@ -335,7 +335,10 @@ class SearchModel(keras.Model):
             )
             for cost in self.budget.costs
         )  # fmt: skip
-        return BitSelection(self.budget.bit_widths, layers, self.targets[target].budget.target_bops)
+        budget, cost = self.targets[target].budget, None
+        if budget.own is not None:
+            cost = SelectedCost(budget.own.unit, float(budget.own.of(choice)), budget.target_cost)
+        return BitSelection(self.budget.bit_widths, layers, budget.target_bops, cost)
 
     def get_config(self):
         """Config of the network and the search's settings; optimizers are compiled anew."""
@@ -353,16 +356,7 @@ class SearchModel(keras.Model):
         """The search model of a config that `get_config` made."""
         network = keras.saving.deserialize_keras_object(config["network"], custom_objects=custom_objects)
         found = config["budget"]
-        budgets = [
-            Budget(
-                **{
-                    **budget,
-                    "costs": tuple(bops.LayerCost(**cost) for cost in budget["costs"]),
-                    "bit_widths": tuple(budget["bit_widths"]),
-                }
-            )
-            for budget in (found if isinstance(found, list) else [found])
-        ]
+        budgets = [Budget.from_config(one) for one in (found if isinstance(found, list) else [found])]
         return cls(**{**config, "network": network, "budget": budgets})
 
     @property

@@ -61,7 +61,13 @@ def kept_selection(workdir: Workdir, choose: Callable[[], BitSelection]) -> BitS
     else:
         selection = choose()
         selection.save(path)
-    logging.info("bit selection: %d BOPs, target %d", selection.bops, selection.target_bops)
+    if selection.cost is None:
+        logging.info("bit selection: %d BOPs, target %d", selection.bops, selection.target_bops)
+    else:
+        cost = selection.cost
+        logging.info(
+            "bit selection: %d BOPs; %g %s, target %g", selection.bops, cost.value, cost.unit, cost.target
+        )
     return selection
 
 

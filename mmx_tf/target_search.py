@@ -12,7 +12,7 @@ import tensorflow as tf
 from absl import logging
 
 from mmx_tf import bops
-from mmx_tf.budget import Budget
+from mmx_tf.budget import Budget, CandidateCosts
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,11 +30,20 @@ class TargetSearch:
     prefix: str = ""
 
     def logs(self) -> dict[str, tf.Tensor]:
-        """Scalars by log name: BOPs of the most probable bits, regularizer, mean entropy of the alphas."""
+        """Scalars by log name: BOPs of the most probable bits, regularizer, mean entropy of the alphas.
+
+        With costs in place of BOPs, also the `cost` of those bits.
+        """
         probabilities = tf.nn.softmax(tf.stack(self.alphas))
         entropy = -tf.reduce_sum(probabilities * tf.math.log(probabilities + 1e-12), axis=-1)
+        counted = {"bops": self.budget.bops_costs}
+        if self.budget.own is not None:
+            counted["cost"] = self.budget.own
         return {
-            f"{self.prefix}bops": tf.cast(selected_bops(self.budget, self.alphas), tf.float32),
+            **{
+                f"{self.prefix}{name}": tf.cast(selected_cost(self.alphas, costs), tf.float32)
+                for name, costs in counted.items()
+            },
             f"{self.prefix}regularizer": regularizer(self.budget, self.alphas),
             f"{self.prefix}alpha_entropy": tf.reduce_mean(entropy),
         }
@@ -49,7 +58,8 @@ class TargetSearch:
         choice = [int(branch) for branch in alphas.argmax(axis=1)]
         if not repair:
             return choice
-        before = self.budget.bops_of(choice)
+        costs, unit = self.budget.candidate_costs, self.budget.candidate_costs.unit
+        before = costs.of(choice)
         choice, flips = self.budget.repair(alphas, choice)
         for flip in flips:
             logging.info(
@@ -58,33 +68,27 @@ class TargetSearch:
             )  # fmt: skip
         if flips:
             logging.info(
-                "budget repair: %d flips took %d BOPs to %d (target %d)",
-                len(flips), before, self.budget.bops_of(choice), self.budget.target_bops,
+                "budget repair: %d flips took %s %s to %s (target %s)",
+                len(flips), before, unit, costs.of(choice), self.budget.target,
             )  # fmt: skip
         return choice
 
 
-def selected_bops(budget: Budget, alphas) -> tf.Tensor:
-    """BOPs of the branches with the largest alpha: scalar float64, differentiable (paper eq. 4 and 5)."""
-    searched = budget.searched
-    return bops.selected_bops(
-        alphas,
-        macs=[cost.macs for cost in searched],
-        weight_bits=[budget.weight_bits] * len(searched),
-        bit_widths=budget.bit_widths,
-        fixed_bops=budget.fixed_bops,
-    )
+def selected_cost(alphas, costs: CandidateCosts) -> tf.Tensor:
+    """Cost of the branches with the largest alpha: scalar float64, differentiable (paper eq. 4 and 5)."""
+    return bops.selected_cost(alphas, table=costs.table, fixed=costs.fixed)
 
 
 def regularizer(budget: Budget, alphas, target: tf.Tensor | None = None) -> tf.Tensor:
-    """r(alpha) / target: the BOPs gap relative to the target (eq. 4, normalised); 0 without a target.
+    """r(alpha) / target: the gap of the cost relative to the target (eq. 4, normalised); 0 without a target.
 
     Args:
       budget: costs, candidates and target.
       alphas: L tensors of shape (B,), or one of shape (L, B).
       target: scalar float64 that stands in for the budget's target.
     """
-    if budget.target_bops is None:
+    if budget.target is None:
         return tf.constant(0.0)
-    target = budget.target_bops if target is None else target
-    return tf.cast(tf.abs(selected_bops(budget, alphas) - target) / target, tf.float32)
+    target = budget.target if target is None else target
+    gap = tf.abs(selected_cost(alphas, budget.candidate_costs) - target)
+    return tf.cast(gap / target, tf.float32)

@@ -124,7 +124,7 @@ def _step_logs(search: SearchModel) -> tuple[str, ...]:
         dict.fromkeys(
             name if name == "loss" else target.prefix + name
             for target in search.targets
-            for name in SEARCH_STEP_LOGS
+            for name in (*SEARCH_STEP_LOGS, *(["cost"] if target.budget.own else []))
         )
     )
 
