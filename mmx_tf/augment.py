@@ -3,8 +3,10 @@
 >>> search = augment(float_model, bit_widths=(8, 4, 3), weight_bits=4, target_bops=5.3e9)
 """
 
+import dataclasses
 import math
 import numbers
+import os
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -15,7 +17,8 @@ from layers.activation_quantizer import ActivationQuantizer
 from layers.multi_branch_quantizer import MultiBranchQuantizer
 from layers.pixel_quantizer import PixelQuantizer
 from mmx_tf import bops, canonical, carriers, graph, keras3, pixels, signs
-from mmx_tf.budget import Budget
+from mmx_tf import cost_table as cost_tables
+from mmx_tf.budget import WEIGHTINGS, Budget, average_bits_costs
 from mmx_tf.integer_operators import has_integer_form
 from mmx_tf.search import SearchModel, quantizer_name
 
@@ -25,8 +28,11 @@ def augment(
     *,
     bit_widths: Sequence[int] = (8, 4, 3),
     weight_bits: int = 4,
-    target_bops: float | None = None,
+    target_bops: float | Sequence[float] | None = None,
     target_average_bits: float | None = None,
+    average_bits_weighting: str = "operations",
+    target_cost: float | None = None,
+    cost_table: Mapping | str | os.PathLike | None = None,
     first_last_bits: int = 8,
     signed: Mapping[str, bool] | None = None,
     pixel_scaling: tuple[float, float] | None = None,
@@ -40,9 +46,15 @@ def augment(
       bit_widths: candidate activation bit-widths, distinct integers in 2..8.
       weight_bits: bits of the weights in weight training and in the BOPs; they are full precision in the
         search.
-      target_bops: budget in bit operations on one image.
-      target_average_bits: the same budget as average activation bits of the searched layers, weighted by
-        operations. At most one of the two; with neither the search has no budget.
+      target_bops: budget in bit operations on one image; a list has one search for each of its budgets, on
+        one meta-state.
+      target_average_bits: budget as average activation bits of the searched layers.
+      average_bits_weighting: what the bits of a layer are weighted by in that average: "operations" (which
+        makes it a budget in BOPs), "elements" of its input, or "plain" for equal weights.
+      target_cost: budget in the unit of `cost_table`. At most one of the three targets; with none the search
+        has no budget.
+      cost_table: what each searched layer costs at each candidate, such as measured latencies: a dict or the
+        path of a JSON file (see `mmx_tf.cost_table`).
       first_last_bits: weight and activation bits of first and last layers, which are not searched.
       signed: overrides, layer name -> whether that layer's input is quantized with symmetric codes (True) or
         unsigned ones. By default this is inferred from what produces the input: unsigned after ReLU, ReLU6
@@ -57,8 +69,10 @@ def augment(
 
     Raises:
       ValueError: for bits that are no integers in 2..8, budgets or weights of the search that are no numbers,
-        two budgets, network weights that are not finite, a `signed` key that names no layer, or a
+        a list of budgets that is empty or has one of them twice, budgets of two kinds, a weighting that is
+        unknown, network weights that are not finite, a `signed` key that names no layer, or a
         `pixel_scaling` that is no pair of numbers or has 0 for no pixel.
+      CostTableError: a ValueError, for a cost table that does not fit the network.
       UnsupportedLayerError: for a layer that cannot be handled.
       UnreachableBudgetError: if no choice of bits meets the budget.
     """
@@ -66,20 +80,23 @@ def augment(
         raise ValueError(f"regularizer_weight={regularizer_weight!r}: a number of 0 or more.")
     if not isinstance(meta_epochs, int) or meta_epochs < 0:
         raise ValueError(f"meta_epochs={meta_epochs!r}: an integer of 0 or more.")
-    network, budget = plan(
+    network, budgets = plan(
         float_model,
         bit_widths=bit_widths,
         weight_bits=weight_bits,
         target_bops=target_bops,
         target_average_bits=target_average_bits,
+        average_bits_weighting=average_bits_weighting,
+        target_cost=target_cost,
+        cost_table=cost_table,
         first_last_bits=first_last_bits,
     )
     _warn_of_what_cannot_be_exported(network)
     return SearchModel(
         network=_with_quantizers(
-            network, budget, dict(signed or {}), _pixel_quantizer(network, budget, pixel_scaling)
+            network, budgets[0], dict(signed or {}), _pixel_quantizer(network, budgets[0], pixel_scaling)
         ),
-        budget=budget,
+        budget=budgets,
         regularizer_weight=regularizer_weight,
         meta_epochs=meta_epochs,
         name=f"{network.name}_search",
@@ -91,14 +108,17 @@ def plan(
     *,
     bit_widths: Sequence[int],
     weight_bits: int,
-    target_bops: float | None,
+    target_bops: float | Sequence[float] | None,
     target_average_bits: float | None,
+    average_bits_weighting: str,
+    target_cost: float | None,
+    cost_table: Mapping | str | os.PathLike | None,
     first_last_bits: int,
-) -> tuple[keras.Model, Budget]:
+) -> tuple[keras.Model, tuple[Budget, ...]]:
     """What `augment` checks and works out before it builds anything, which takes a fraction of its time.
 
     Returns:
-      The canonical network and the budget.
+      The canonical network and the budgets, one for each target.
 
     Raises:
       ValueError, UnsupportedLayerError, UnreachableBudgetError: as `augment`.
@@ -106,13 +126,25 @@ def plan(
     bit_widths = _checked_bit_widths(bit_widths)
     weight_bits = _checked_bits("weight_bits", weight_bits)
     first_last_bits = _checked_bits("first_last_bits", first_last_bits)
-    if target_bops is not None and target_average_bits is not None:
+    given = {
+        "target_bops": target_bops,
+        "target_average_bits": target_average_bits,
+        "target_cost": target_cost,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    if len(given) > 1:
         raise ValueError(
-            f"target_bops={target_bops!r} and target_average_bits={target_average_bits!r}: give one budget."
+            " and ".join(f"{name}={value!r}" for name, value in given.items()) + ": give one budget."
         )
-    for name, value in (("target_bops", target_bops), ("target_average_bits", target_average_bits)):
-        if value is not None and not (isinstance(value, numbers.Real) and 0 < value < math.inf):
-            raise ValueError(f"{name}={value!r}: a number above 0, for example target_bops=5.3e9.")
+    if (cost_table is None) != (target_cost is None):
+        missing = "cost_table" if cost_table is None else "target_cost"
+        raise ValueError(f"{missing}=None: target_cost and cost_table belong together; give both.")
+    if average_bits_weighting not in WEIGHTINGS:
+        allowed = ", ".join(map(repr, WEIGHTINGS))
+        raise ValueError(f"average_bits_weighting={average_bits_weighting!r}: one of {allowed}.")
+    targets = _checked_targets(target_bops)
+    for name in given.keys() - {"target_bops"}:
+        _check_target(name, given[name])
     network = canonical.canonicalize(keras3.as_tf_keras(float_model))
     _check_one_output(network)
     _check_finite(network)
@@ -123,11 +155,37 @@ def plan(
             "layers, which keep their bits: there is nothing to search."
         )
     budget = Budget(costs, bit_widths, weight_bits, first_last_bits)
-    if target_average_bits is not None:
-        target_bops = budget.bops_at(target_average_bits)
-    if target_bops is not None:
-        budget = Budget(costs, bit_widths, weight_bits, first_last_bits, int(target_bops))
-    return network, budget
+    own = None
+    if target_average_bits is not None and average_bits_weighting == "operations":
+        targets = (budget.bops_at(target_average_bits),)
+    elif target_average_bits is not None:
+        own, target_cost = average_bits_costs(costs, bit_widths, average_bits_weighting), target_average_bits
+    elif cost_table is not None:
+        names = [cost.name for cost in budget.searched]
+        own = cost_tables.read(cost_table, layers=names, bit_widths=bit_widths)
+    if own is not None:
+        return network, (dataclasses.replace(budget, own=own, target_cost=float(target_cost)),)
+    return network, tuple(dataclasses.replace(budget, target_bops=target) for target in targets)
+
+
+def _checked_targets(target_bops) -> tuple[int | None, ...]:
+    """The targets as whole numbers of BOPs; (None,) where there is none."""
+    if target_bops is None:
+        return (None,)
+    if not isinstance(target_bops, list | tuple | np.ndarray):
+        _check_target("target_bops", target_bops)
+        return (int(target_bops),)
+    for value in target_bops:
+        _check_target("target_bops", value)
+    targets = tuple(int(value) for value in target_bops)
+    if not targets or len(set(targets)) < len(targets):
+        raise ValueError(f"target_bops={target_bops!r}: a number, or a list of different ones.")
+    return targets
+
+
+def _check_target(name: str, value) -> None:
+    if not (isinstance(value, numbers.Real) and 0 < value < math.inf):
+        raise ValueError(f"{name}={value!r}: a number above 0, for example target_bops=5.3e9.")
 
 
 def _warn_of_what_cannot_be_exported(network) -> None:

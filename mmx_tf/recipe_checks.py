@@ -12,6 +12,7 @@ from decimal import Decimal
 from export.borders import INPUT_TYPES, OUTPUT_TYPES
 from layers.weight_storage import STORAGES
 from mmx_tf import models
+from mmx_tf.budget import WEIGHTINGS
 from mmx_tf.compute_dtype import COMPUTE_DTYPES
 
 if typing.TYPE_CHECKING:
@@ -24,6 +25,7 @@ CHOICES = {
     "first_last_bits": (8, 4, 3, 2),
     "compute_dtype": COMPUTE_DTYPES,
     "strategy": ("none",),
+    "average_bits_weighting": WEIGHTINGS,
     "on_divergence": ("stop", "recover"),
     "weight_storage": STORAGES,
     "input_type": INPUT_TYPES,
@@ -66,8 +68,8 @@ class RecipeError(ValueError):
     """Flags that do not make a run; the message is one paragraph: the value, what is allowed, what to do."""
 
 
-def parse_bops(text: str) -> int:
-    """Read a number of bit operations: '5.3G', '800M', '5.3e9' or '5300000000'.
+def parse_bops(text: str, *, flag: str = "target_bops") -> int:
+    """Read a number of bit operations: '5.3G', '800M', '5.3e9' or '5300000000'; `flag` is for the error.
 
     Raises:
         RecipeError: `text` is not such a number, or is not above zero.
@@ -76,10 +78,21 @@ def parse_bops(text: str) -> int:
     value = int(Decimal(match[1]) * _UNITS[match[2].upper()]) if match else 0
     if value <= 0:
         raise RecipeError(
-            f"--target_bops={text} is not a number of bit operations; write a number above 0, alone or with "
+            f"--{flag}={text} is not a number of bit operations; write a number above 0, alone or with "
             "K, M, G or T behind it, such as 5.3G, 800M, 5.3e9 or 5300000000."
         )
     return value
+
+
+def short_bops(bops: int) -> str:
+    """The shortest text that `parse_bops` reads back: 4500000000 -> '4.5G', 332287 -> '332.287K'."""
+    unit, factor = next(((u, f) for u, f in reversed(_UNITS.items()) if bops >= f), ("", 1))
+    return f"{(Decimal(bops) / factor).normalize():f}{unit}"
+
+
+def target_folder(bops: int) -> str:
+    """Name of a target's folder in the workdir of a run with several: 4500000000 -> 'target_4.5G'."""
+    return f"target_{short_bops(bops)}"
 
 
 def format_bops(bops: float) -> str:
@@ -159,15 +172,36 @@ def _refuse(name: str, value, allowed: str, advice: str = "") -> typing.NoReturn
 
 def _check_budget(recipe: "Recipe") -> None:
     bits, average = recipe.candidate_bits, recipe.target_average_bits
+    targets, exported = recipe.target_bops, recipe.export_target
     parse_candidate_bits(",".join(map(str, bits)))
-    if bool(recipe.target_bops) == bool(average):
+    given = {"target_bops": ",".join(map(str, targets)), "target_average_bits": average}
+    given["target_cost"] = recipe.target_cost
+    if sum(map(bool, given.values())) != 1:
+        texts = [f"--{name}={value}" for name, value in given.items() if value]
         raise RecipeError(
-            f"A run has exactly one budget, but here are --target_bops={recipe.target_bops or ''} and "
-            f"--target_average_bits={average:g}. Clear the one that you do not mean with --target_bops= or "
-            "--target_average_bits=0 (also when it comes from a flagfile)."
+            f"A run has one kind of budget, but here are {' and '.join(texts) or 'none'}. Clear what you do "
+            "not mean with --target_bops=, --target_average_bits=0 or --target_cost=0 (also when it comes "
+            "from a flagfile)."
         )
-    if recipe.target_bops < 0:
-        _refuse("target_bops", recipe.target_bops, "any number above 0")
+    if not 0 <= recipe.target_cost < float("inf"):
+        _refuse("target_cost", recipe.target_cost, "any finite number above 0, in the unit of --cost_table")
+    if bool(recipe.cost_table) != bool(recipe.target_cost):
+        raise RecipeError(
+            f"--cost_table={recipe.cost_table} and --target_cost={recipe.target_cost:g} belong together: the "
+            "file has the costs of layers and bits, the target is in its unit. Give both or neither."
+        )
+    if recipe.cost_table and not os.path.isfile(recipe.cost_table):
+        _refuse("cost_table", recipe.cost_table, "the path of a JSON file")
+    if recipe.average_bits_weighting != "operations" and not average:
+        advice = " It is for --target_average_bits."
+        _refuse("average_bits_weighting", recipe.average_bits_weighting, "operations", advice)
+    if len(set(targets)) < len(targets) or any(target <= 0 for target in targets):
+        _refuse("target_bops", ",".join(map(str, targets)), "different numbers above 0")
+    if exported and exported not in targets:
+        allowed = (
+            f"empty (each target), or one of {', '.join(map(short_bops, targets))}" if targets else "empty"
+        )
+        _refuse("export_target", short_bops(exported), allowed, " It is one of the --target_bops.")
     if average and not min(bits) <= average <= max(bits):
         _refuse(
             "target_average_bits",
