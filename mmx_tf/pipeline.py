@@ -23,9 +23,11 @@ from mmx_tf.budget import UnreachableBudgetError
 from mmx_tf.canonical import UnsupportedLayerError, canonicalize
 from mmx_tf.export_stage import export_and_verify
 from mmx_tf.fold import FoldError, check_foldable, fold
+from mmx_tf.given_selection import given_selection
 from mmx_tf.phase import epoch_seed
 from mmx_tf.rebuild import rebuild
 from mmx_tf.recipe import Recipe, RecipeError
+from mmx_tf.recipe_checks import FLOAT_TEACHER
 from mmx_tf.saving import load_model
 from mmx_tf.workdir import Workdir
 from mmx_tf.workdir_lock import check_free
@@ -45,21 +47,24 @@ def run(recipe: Recipe, *, command: str = "") -> dict:
     check_free(pathlib.Path(recipe.workdir))
     data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
     recipe.check_classes(num_classes=data.num_classes, dataset=data.name)
+    teacher = float_model.load_teacher(recipe, data)
     _seed(recipe, "float")
     model, trained = float_model.load_or_build(recipe, data)
     _check_float_input(recipe, model)
     # What cannot become a search network, or a file, shows in the structure: better now than after training.
-    if trained:
+    if trained or recipe.bit_selection:
         search = _search_network(recipe, model)
+        given_selection(recipe, search)
     else:
-        search = None
         with _input_errors():
             plan(model, **_search_options(recipe))
+    if not trained:
+        search = None
     with Workdir.opened(recipe) as workdir:
-        return _run_in(workdir, recipe, data, model, search, command)
+        return _run_in(workdir, recipe, data, model, search, teacher, command)
 
 
-def _run_in(workdir: Workdir, recipe: Recipe, data, model, search, command: str) -> dict:
+def _run_in(workdir: Workdir, recipe: Recipe, data, model, search, teacher, command: str) -> dict:
     """The run from its float network on; without a search network, that has to be trained first."""
     if workdir.path("metrics.json").exists():
         logging.info("%s is finished; nothing is done again.", workdir.root)
@@ -79,7 +84,11 @@ def _run_in(workdir: Workdir, recipe: Recipe, data, model, search, command: str)
         selection = BitSelection.load(workdir.path("bit_selection.json"))
     else:
         selection = _selection_stage(workdir, recipe, data, search)
-        fixed = _weight_stage(workdir, recipe, data, search, selection)
+        if recipe.teacher == FLOAT_TEACHER:
+            teacher = model
+        if recipe.from_scratch:
+            search = _search_network(recipe, model)
+        fixed = _weight_stage(workdir, recipe, data, search, selection, teacher)
     try:
         metrics = export_and_verify(
             workdir, recipe, fixed, selection, data.class_names, _evaluation(recipe, data)
@@ -143,7 +152,11 @@ def _search_network(recipe: Recipe, model):
         search = augment(
             model,
             regularizer_weight=recipe.regularizer_weight,
-            meta_epochs=1,
+            # Where the bits are given, all epochs are meta training.
+            meta_epochs=1 if recipe.searches else recipe.select_epochs,
+            meta_training=recipe.meta_training,
+            train_weights_in_search=recipe.train_weights_in_search,
+            batch_norm_update=recipe.batch_norm_update,
             # A float32 input takes the image as the network sees it, on a learnt grid.
             pixel_scaling=None if recipe.input_type == "float32" else datasets.PIXEL_SCALING,
             **_search_options(recipe),
@@ -154,12 +167,15 @@ def _search_network(recipe: Recipe, model):
 
 
 def _search_options(recipe: Recipe) -> dict:
+    uniform = recipe.selection == "uniform"
+    bops = None if uniform else recipe.target_bops or None
+    average_bits = recipe.uniform_bits if uniform else recipe.target_average_bits
     return {
         "bit_widths": recipe.candidate_bits,
         "weight_bits": recipe.weight_bits,
         "first_last_bits": recipe.first_last_bits,
-        "target_bops": recipe.target_bops or None,
-        "target_average_bits": None if recipe.target_bops else recipe.target_average_bits,
+        "target_bops": bops,
+        "target_average_bits": None if bops else average_bits,
     }
 
 
@@ -185,22 +201,24 @@ def _float_stage(workdir, recipe, data, model):
 
 def _selection_stage(workdir, recipe, data, search):
     path = workdir.path("bit_selection.json")
-    with workdir.timed("select"):
-        training.train_search(workdir, recipe, data, search)
+    given = given_selection(recipe, search)
+    if given is None or not recipe.from_scratch:
+        with workdir.timed("select"):
+            training.train_search(workdir, recipe, data, search)
     if path.exists():
         selection = BitSelection.load(path)
     else:
-        selection = search.bit_selection(repair=recipe.repair)
+        selection = given or search.bit_selection(repair=recipe.repair)
         selection.save(path)
     logging.info("bit selection: %d BOPs, target %d", selection.bops, selection.target_bops)
     return selection
 
 
-def _weight_stage(workdir, recipe, data, search, selection):
+def _weight_stage(workdir, recipe, data, search, selection, teacher):
     _seed(recipe, "train")
     fixed = rebuild(search, selection)
     with workdir.timed("train"):
-        training.train_fixed(workdir, recipe, data, fixed)
+        training.train_fixed(workdir, recipe, data, fixed, teacher=teacher)
     path = workdir.path("fixed_model.keras")
     _save_atomically(fixed, path)
     return load_model(path)
