@@ -10,6 +10,10 @@ from mmx_tf.budget import Budget
 from mmx_tf.recipe import Recipe, RecipeError
 from mmx_tf.search import SearchModel
 
+DRAWS = 100
+STEEPEST = 50.0
+"""Largest slope of log probabilities over bits: at exp(-50) a candidate is not drawn."""
+
 
 def given_selection(recipe: Recipe, search: SearchModel) -> BitSelection | None:
     """The selection that a recipe's flags determine without a search; None where a search makes it.
@@ -29,35 +33,52 @@ def given_selection(recipe: Recipe, search: SearchModel) -> BitSelection | None:
 
 
 def random_choice(budget: Budget, seed: int) -> list[int]:
-    """A random choice of bits that spends the budget: within the target, and no layer can have more.
+    """Random bits that spend the budget: of `DRAWS` draws within the target the one with the most BOPs.
 
-    Every layer draws a candidate uniformly. Over the target, the repair goes on as after a search, with
-    random alphas; then layers, in random order, get the next candidate above while the target allows one.
+    All layers draw from one distribution, that of the largest entropy with the target's average bits as its
+    mean. Where no draw meets the target, the first is repaired as after a search, with random alphas.
 
     Args:
-      budget: costs, candidates and target; without a target the draw is the choice.
+      budget: costs, candidates and target; without a target all candidates are equally likely.
       seed: what the choice depends on alone, beside the budget.
 
     Returns:
       The branch index of every searched layer, in graph order.
     """
     generator = np.random.default_rng(seed)
-    alphas = generator.uniform(size=(len(budget.searched), len(budget.bit_widths)))
-    choice, _ = budget.repair(alphas, alphas.argmax(axis=1).tolist())
-    if budget.target_bops is None:
-        return choice
-    by_bits = sorted(range(len(budget.bit_widths)), key=budget.bit_widths.__getitem__)
-    raised = True
-    while raised:
-        raised = False
-        for layer in generator.permutation(len(choice)).tolist():
-            above = by_bits.index(choice[layer]) + 1
-            if above == len(by_bits):
-                continue
-            more = [*choice[:layer], by_bits[above], *choice[layer + 1 :]]
-            if budget.bops_of(more) <= budget.target_bops:
-                choice, raised = more, True
-    return choice
+    target, layers, branches = budget.target_bops, len(budget.searched), len(budget.bit_widths)
+    if target is None:
+        return generator.integers(branches, size=layers).tolist()
+    low, high = budget.reachable
+    span = max(budget.bit_widths) - min(budget.bit_widths)
+    average = min(budget.bit_widths) + span * (target - low) / max(1, high - low)
+    probabilities = bit_probabilities(budget.bit_widths, average)
+    draws = generator.choice(branches, size=(DRAWS, layers), p=probabilities).tolist()
+    within = [draw for draw in draws if budget.bops_of(draw) <= target]
+    if within:
+        return max(within, key=budget.bops_of)
+    return budget.repair(generator.uniform(size=(layers, branches)), draws[0])[0]
+
+
+def bit_probabilities(bit_widths, average: float) -> np.ndarray:
+    """The probabilities of the largest entropy whose mean is `average`: p(b) ~ exp(t b) for some t.
+
+    Args:
+      bit_widths: B candidates.
+      average: mean bits, from the smallest candidate to the largest.
+
+    Returns:
+      (B,) probabilities.
+    """
+    bits = np.asarray(bit_widths, np.float64)
+    low, high = -STEEPEST, STEEPEST
+    while True:
+        slope = (low + high) / 2
+        weights = np.exp(slope * bits - np.max(slope * bits))
+        probabilities = weights / weights.sum()
+        if high - low < 1e-9:
+            return probabilities
+        low, high = (slope, high) if probabilities @ bits < average else (low, slope)
 
 
 def _from_file(recipe: Recipe, search: SearchModel) -> BitSelection:
