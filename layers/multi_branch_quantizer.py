@@ -1,10 +1,11 @@
 """The activation quantizer of the bit selection phase: one branch per candidate bit-width.
 
 Each branch has its own step size; a vector alpha of one architectural parameter per branch says how likely
-it is (paper Figure 4). A call runs one of three ways:
+it is (paper Figure 4). A call runs one of four ways:
 
     quantizer(x, branch=1)          # B-META-FWD: branch 1 alone
     quantizer(x, branch="mixed")    # B-SEARCH-FWD: softmax(alpha)-weighted sum of all (eq. 2)
+    quantizer(x, branch="joint")    # the same, with gradients of the step sizes too: for ablations
     quantizer(x)                    # the branch with the largest alpha, the one that would be selected
 """
 
@@ -23,6 +24,8 @@ from layers.sources import source_of
 
 MIXED = "mixed"
 """Value of `branch` that asks for the softmax(alpha)-weighted mix of all branches."""
+JOINT = "joint"
+"""The same mix for searches that train weights and step sizes on it, which MetaMix does not; slower."""
 
 
 @keras.saving.register_keras_serializable(package="mmx_tf")
@@ -69,8 +72,8 @@ class MultiBranchQuantizer(keras.layers.Layer):
 
         Args:
           x: float tensor (batch, ...).
-          branch: index of a branch (integer or scalar integer tensor), `MIXED`, or None for the branch with
-            the largest alpha.
+          branch: index of a branch (integer or scalar integer tensor), `MIXED`, `JOINT`, or None for the
+            branch with the largest alpha.
           alpha: (B,) tensor to use in place of the layer's own.
         """
         return self._quantize(x, branch, self.alpha if alpha is None else alpha)
@@ -85,14 +88,26 @@ class MultiBranchQuantizer(keras.layers.Layer):
             return lsq.mix_branches(source, self.step_sizes, alpha, ranges=ranges, fused=fused)
         scales = [lsq.gradient_scale(elements, codes.highest) for codes in self.codes]
         settings = [(*pair, scale) for pair, scale in zip(self._ranges(), scales, strict=True)]
+        if isinstance(branch, str) and branch == JOINT:
+            probabilities = tf.unstack(tf.nn.softmax(alpha))
+            return tf.add_n(
+                [
+                    probability * self._single(source, index, values, fused)
+                    for index, (probability, values) in enumerate(zip(probabilities, settings, strict=True))
+                ]
+            )
         if branch is None:
             branch = tf.argmax(alpha)
         if tf.is_tensor(branch):
-            low, high, scale = tf.unstack(tf.gather(tf.convert_to_tensor(settings, tf.float32), branch))
+            values = tf.unstack(tf.gather(tf.convert_to_tensor(settings, tf.float32), branch))
         elif branch in range(len(settings)):
-            low, high, scale = settings[branch]
+            values = settings[branch]
         else:
             self._refuse(branch)
+        return self._single(source, branch, values, fused)
+
+    def _single(self, source, branch, values, fused):
+        low, high, scale = values
         step_size = lsq.limit_shrinking(self.step_sizes[branch])
         return lsq.fake_quantize(source, step_size, low=low, high=high, gradient_scale=scale, fused=fused)
 
@@ -104,7 +119,8 @@ class MultiBranchQuantizer(keras.layers.Layer):
 
     def _refuse(self, branch):
         raise ValueError(
-            f"branch={branch!r}: give an index in 0..{len(self.bit_widths) - 1}, {MIXED!r}, or None."
+            f"branch={branch!r}: give an index in 0..{len(self.bit_widths) - 1}, {MIXED!r}, {JOINT!r}, or "
+            "None."
         )
 
     def get_config(self):

@@ -38,6 +38,7 @@ def augment(
     pixel_scaling: tuple[float, float] | None = None,
     regularizer_weight: float = 1.0,
     meta_epochs: int = 1,
+    **ablations,
 ) -> SearchModel:
     """Builds the search network of a trained float network, which is left untouched.
 
@@ -66,6 +67,7 @@ def augment(
         grid is learnt, and the network's Rescaling stays in front of the file.
       regularizer_weight: lambda_r of eq. 3, for the BOPs gap relative to the target.
       meta_epochs: epochs of bit-meta steps alone.
+      **ablations: `meta_training`, `train_weights_in_search` and `batch_norm_update` of `SearchModel`.
 
     Raises:
       ValueError: for bits that are no integers in 2..8, budgets or weights of the search that are no numbers,
@@ -99,6 +101,7 @@ def augment(
         budget=budgets,
         regularizer_weight=regularizer_weight,
         meta_epochs=meta_epochs,
+        **ablations,
         name=f"{network.name}_search",
     )
 

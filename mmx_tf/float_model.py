@@ -1,11 +1,12 @@
-"""The float network a run starts from: a file, Keras's ImageNet weights, or one trained here."""
+"""The float network a run starts from (a file, Keras's ImageNet weights, or one trained here); a teacher."""
 
+import numpy as np
 import tf_keras as keras
 
 from mmx_tf import canonical, models
 from mmx_tf.data import ImageData
 from mmx_tf.recipe import Recipe, RecipeError
-from mmx_tf.recipe_checks import IMAGENET_WEIGHTS
+from mmx_tf.recipe_checks import FLOAT_TEACHER, IMAGENET_WEIGHTS
 from mmx_tf.saving import load_model
 
 MAX_REASON = 400
@@ -21,8 +22,13 @@ def load_or_build(recipe: Recipe, data: ImageData) -> tuple[keras.Model, bool]:
       RecipeError: if the file cannot be read, is no image classifier, or does not fit the dataset.
     """
     if recipe.float_model and recipe.float_model != IMAGENET_WEIGHTS:
-        model = _load(recipe.float_model)
-        _check(model, recipe, data)
+        name = f"--float_model={recipe.float_model}"
+        model = _load(recipe.float_model, name)
+        try:
+            canonical.canonicalize(model)
+        except ValueError as error:
+            raise RecipeError(f"{name} cannot be used: {error}") from error
+        _check(model, name, data)
         return model, True
     model = models.build(
         recipe.model, input_shape=data.image_shape, num_classes=data.num_classes, width=recipe.width
@@ -33,6 +39,26 @@ def load_or_build(recipe: Recipe, data: ImageData) -> tuple[keras.Model, bool]:
     return model, False
 
 
+def load_teacher(recipe: Recipe, data: ImageData) -> keras.Model | None:
+    """The network of a file as --teacher; None where there is no teacher, or it is the float network.
+
+    Raises:
+      RecipeError: as `load_or_build`.
+    """
+    if recipe.teacher in ("", FLOAT_TEACHER):
+        return None
+    name = f"--teacher={recipe.teacher}"
+    teacher = _load(recipe.teacher, name)
+    if len(teacher.inputs or ()) != 1 or not teacher.outputs or len(teacher.input_shape) != 4:
+        raise RecipeError(f"{name} is not a network of one image (height, width, channels).")
+    _check(teacher, name, data)
+    if not all(np.isfinite(values).all() for values in teacher.get_weights()):
+        raise RecipeError(
+            f"{name} has weights that are no finite numbers. Give one whose training went well."
+        )
+    return teacher
+
+
 def gives_probabilities(model: keras.Model) -> bool:
     """Whether a network ends with a softmax; the built-in ones give logits."""
     last = model.outputs[0].node.layer
@@ -41,7 +67,7 @@ def gives_probabilities(model: keras.Model) -> bool:
     return getattr(last, "activation", None) is keras.activations.softmax
 
 
-def _load(path: str) -> keras.Model:
+def _load(path: str, name: str) -> keras.Model:
     try:
         return load_model(path)
     except ValueError as error:
@@ -55,15 +81,10 @@ def _load(path: str) -> keras.Model:
         else:
             reason = " ".join(str(error).split())
             reason = reason if len(reason) <= MAX_REASON else reason[:MAX_REASON] + " ..."
-        raise RecipeError(f"--float_model={path} cannot be loaded: {reason}") from error
+        raise RecipeError(f"{name} cannot be loaded: {reason}") from error
 
 
-def _check(model, recipe: Recipe, data: ImageData) -> None:
-    name = f"--float_model={recipe.float_model}"
-    try:
-        canonical.canonicalize(model)
-    except ValueError as error:
-        raise RecipeError(f"{name} cannot be used: {error}") from error
+def _check(model, name: str, data: ImageData) -> None:
     if len(model.outputs) != 1 or len(model.output_shape) != 2:
         raise RecipeError(
             f"{name} is not an image classifier: its output shape is {model.output_shape}; one output of "
@@ -75,7 +96,10 @@ def _check(model, recipe: Recipe, data: ImageData) -> None:
             f"{data.num_classes}. Give the dataset that the network was trained on with --dataset, or "
             "another network."
         )
-    if model.input_shape[1:] != data.image_shape:
+    if any(
+        ours not in (None, theirs)
+        for ours, theirs in zip(model.input_shape[1:], data.image_shape, strict=True)
+    ):
         height, width, channels = model.input_shape[1:]
         if height != width:
             advice = "Images are square here: give a network whose input is."

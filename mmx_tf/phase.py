@@ -4,6 +4,7 @@
 >>> phase.fit(fixed, epochs=recipe.train_epochs)        # from the last checkpoint, if there is one
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ import tf_keras as keras
 from absl import logging
 
 from mmx_tf import training_loop
+from mmx_tf.averaging import WeightAverages
 from mmx_tf.compute_dtype import convolutions_in
 from mmx_tf.data import ImageData
 from mmx_tf.divergence import DivergenceError, Watch
@@ -62,11 +64,13 @@ class Phase:
         *,
         epochs: int,
         step_logs: tuple[str, ...] = (),
-        folded_graph: keras.Model | None = None,
+        trained_as: keras.Model | None = None,
+        averages: WeightAverages | None = None,
         prepare: Callable[[], None] | None = None,
         callbacks: Sequence[keras.callbacks.Callback] = (),
         early: tuple[int, int] = (0, 0),
         validation_data: tf.data.Dataset | None = None,
+        told: str = "",
     ) -> None:
         """Trains a compiled model to the end of epoch `epochs`, from the last checkpoint on.
 
@@ -74,17 +78,20 @@ class Phase:
           model: what checkpoints are of.
           epochs: epochs of the phase, those before included.
           step_logs: names of the logs that are kept for every step.
-          folded_graph: a model that shares the variables of `model` and is fitted in its place.
+          trained_as: a compiled model that shares the variables of `model` and is fitted in its place: its
+            folded graph, or one with a teacher.
+          averages: of `model`'s weights; evaluations are of them.
           prepare: called before the first step is traced.
           callbacks: Keras callbacks.
           early: as for `Watch`.
           validation_data: evaluated after each epoch.
+          told: what is special about these epochs, for the log.
 
         Raises:
           DivergenceError: if training has diverged and cannot, or shall not, be recovered.
           RecipeError: if the checkpoints are of another network.
         """
-        fitted = folded_graph or model
+        fitted = trained_as or model
         progress = Progress(
             self.workdir.path("checkpoints", self.name),
             model,
@@ -93,6 +100,7 @@ class Phase:
             keep=self.recipe.keep_checkpoints,
             minutes=self.recipe.checkpoint_minutes,
             rate_scale=self.rate_scale,
+            averages=averages.statistics if averages else (),
         )
         resumed = progress.restore()
         if progress.epoch >= epochs:
@@ -108,8 +116,7 @@ class Phase:
             for recoveries in range(MAX_RECOVERIES + 1):
                 logging.info(
                     "%s: epochs %d to %d%s%s", self.name, progress.epoch + 1, epochs,
-                    f", from step {progress.step + 1} of {self.steps}" if progress.step else "",
-                    " on the folded graph" if folded_graph else "",
+                    f", from step {progress.step + 1} of {self.steps}" if progress.step else "", told,
                 )  # fmt: skip
                 try:
                     training_loop.train(
@@ -125,8 +132,9 @@ class Phase:
                             steps_per_epoch=self.steps,
                             early=early,
                         ),
-                        callbacks=[*callbacks, board],
+                        callbacks=[*callbacks, *([averages] if averages else []), board],
                         validation_data=validation_data,
+                        evaluating=averages.in_place if averages else contextlib.nullcontext,
                     )
                     return
                 except DivergenceError as error:

@@ -17,8 +17,10 @@ from mmx_tf.augment import augment, plan
 from mmx_tf.budget import UnreachableBudgetError
 from mmx_tf.canonical import UnsupportedLayerError, canonicalize
 from mmx_tf.fold import FoldError, check_foldable, fold
+from mmx_tf.given_selection import given_selection
 from mmx_tf.rebuild import rebuild
 from mmx_tf.recipe import Recipe, RecipeError
+from mmx_tf.recipe_checks import FLOAT_TEACHER
 from mmx_tf.saving import load_model
 from mmx_tf.workdir import Workdir
 from mmx_tf.workdir_lock import check_free
@@ -44,21 +46,24 @@ def run(recipe: Recipe, *, command: str = "") -> dict:
             check_free(pathlib.Path(recipe.for_target(bops).workdir))
     data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
     recipe.check_classes(num_classes=data.num_classes, dataset=data.name)
+    teacher = float_model.load_teacher(recipe, data)
     stages.seed(recipe, "float")
     model, trained = float_model.load_or_build(recipe, data)
     _check_float_input(recipe, model)
     # What cannot become a search network, or a file, shows in the structure: better now than after training.
-    if trained:
+    if trained or recipe.bit_selection:
         search = _search_network(recipe, model)
+        given_selection(recipe, search)
     else:
-        search = None
         with _input_errors():
             plan(model, **_search_options(recipe))
+    if not trained:
+        search = None
     with Workdir.opened(recipe) as workdir:
-        return _run_in(workdir, recipe, data, model, search, command)
+        return _run_in(workdir, recipe, data, model, search, teacher, command)
 
 
-def _run_in(workdir: Workdir, recipe: Recipe, data, model, search, command: str) -> dict:
+def _run_in(workdir: Workdir, recipe: Recipe, data, model, search, teacher, command: str) -> dict:
     """The run from its float network on; without a search network, that has to be trained first."""
     _keep_cost_table(workdir, recipe)
     several = len(recipe.target_bops) > 1
@@ -72,17 +77,26 @@ def _run_in(workdir: Workdir, recipe: Recipe, data, model, search, command: str)
     if "float_top1" not in workdir.state:
         workdir.record(float_top1=training.top1(model, stages.evaluation(recipe, data)))
     logging.info("float network: top-1 %.2f%%", 100 * workdir.state["float_top1"])
+    if recipe.teacher == FLOAT_TEACHER:
+        teacher = model
     if several:
-        return targets.run_targets(workdir, recipe, data, search, command=command)
+        return targets.run_targets(workdir, recipe, data, search, teacher=teacher, command=command)
 
     def select():
-        stages.search_stage(workdir, recipe, data, search)
-        return stages.kept_selection(workdir, lambda: search.bit_selection(repair=recipe.repair))
+        given = given_selection(recipe, search)
+        if given is None or not recipe.from_scratch:
+            stages.search_stage(workdir, recipe, data, search)
+        selection = stages.kept_selection(
+            workdir, lambda: given or search.bit_selection(repair=recipe.repair)
+        )
+        return selection, _search_network(recipe, model) if recipe.from_scratch else search
 
     def curves():
         return training.histories(workdir)
 
-    return stages.finish(workdir, recipe, data, search, select=select, curves=curves, command=command)
+    return stages.finish(
+        workdir, recipe, data, select=select, teacher=teacher, curves=curves, command=command
+    )
 
 
 def _keep_cost_table(workdir: Workdir, recipe: Recipe) -> None:
@@ -135,7 +149,11 @@ def _search_network(recipe: Recipe, model):
         search = augment(
             model,
             regularizer_weight=recipe.regularizer_weight,
-            meta_epochs=1,
+            # Where the bits are given, all epochs are meta training.
+            meta_epochs=1 if recipe.searches else recipe.select_epochs,
+            meta_training=recipe.meta_training,
+            train_weights_in_search=recipe.train_weights_in_search,
+            batch_norm_update=recipe.batch_norm_update,
             # A float32 input takes the image as the network sees it, on a learnt grid.
             pixel_scaling=None if recipe.input_type == "float32" else datasets.PIXEL_SCALING,
             **_search_options(recipe),
@@ -146,12 +164,13 @@ def _search_network(recipe: Recipe, model):
 
 
 def _search_options(recipe: Recipe) -> dict:
+    uniform = recipe.selection == "uniform"
     return {
         "bit_widths": recipe.candidate_bits,
         "weight_bits": recipe.weight_bits,
         "first_last_bits": recipe.first_last_bits,
-        "target_bops": recipe.target_bops or None,
-        "target_average_bits": recipe.target_average_bits or None,
+        "target_bops": None if uniform else recipe.target_bops or None,
+        "target_average_bits": recipe.uniform_bits if uniform else recipe.target_average_bits or None,
         "average_bits_weighting": recipe.average_bits_weighting,
         "target_cost": recipe.target_cost or None,
         "cost_table": recipe.cost_table or None,

@@ -8,6 +8,7 @@ network.
 
 import pathlib
 import time
+from collections.abc import Sequence
 
 import tensorflow as tf
 import tf_keras as keras
@@ -28,6 +29,7 @@ class Progress:
       keep: checkpoints that are left.
       minutes: time after which a step's end is followed by a checkpoint; 0 for ends of epochs alone.
       rate_scale: variable that multiplies the learning rates, kept with the optimizers.
+      averages: variables that are kept beside the model's, such as `WeightAverages.statistics`.
 
     Attributes:
       epoch, step: finished epochs, and steps that are done of the next.
@@ -46,6 +48,7 @@ class Progress:
         keep: int = 2,
         minutes: float = 0.0,
         rate_scale: tf.Variable | None = None,
+        averages: Sequence[tf.Variable] = (),
     ):
         self.steps_per_epoch = steps_per_epoch
         self.epoch = self.step = 0
@@ -59,6 +62,8 @@ class Progress:
         objects |= {name: getattr(model, name) for name in OPTIMIZERS if hasattr(model, name)}
         if rate_scale is not None:
             objects["rate_scale"] = rate_scale
+        if averages:
+            objects["averages"] = tf.train.Checkpoint(statistics=list(averages))
         self._checkpoints = Checkpoints(folder, objects, keep=keep)
 
     @property

@@ -25,6 +25,7 @@ from mmx_tf.recipe_checks import (
     parse_candidate_bits,
     target_folder,
 )
+from mmx_tf.recipe_options import RecipeOptions, flag
 
 FREE_FLAGS = ("workdir", "checkpoint_minutes", "keep_checkpoints", "on_divergence", "export_target")
 """Flags that may change when a run is resumed: they say where and how it is kept, and which of its results
@@ -33,145 +34,145 @@ are made, not what it computes."""
 __all__ = ["FREE_FLAGS", "Recipe", "RecipeError", "define_flags", "format_bops", "parse_bops"]
 
 
-def _flag(default, help_text: str, *, group: str = "", text: bool = False):
-    """A field that is a flag; `group` opens a group of the flagfile, `text` marks a string that is parsed."""
-    return dataclasses.field(default=default, metadata={"help": help_text, "group": group, "text": text})
-
-
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(RecipeOptions):
     """All settings of one run; the help text of each flag is beside its field. Make it with `from_flags`."""
 
-    model: str = _flag(
+    model: str = flag(
         "mobilenet_v2",
         f"Built-in network: {', '.join(models.NAMES)}. Ignored with a file as --float_model.",
         group="float network",
     )
-    image_size: int = _flag(0, "Height and width of the images in pixels; 0 takes the dataset's own.")
-    width: float = _flag(1.0, "Multiplier of the built-in network's channel counts.")
-    num_classes: int = _flag(0, "Number of classes; 0 takes the dataset's, any other value must equal it.")
-    float_model: str = _flag(
+    image_size: int = flag(0, "Height and width of the images in pixels; 0 takes the dataset's own.")
+    width: float = flag(1.0, "Multiplier of the built-in network's channel counts.")
+    num_classes: int = flag(0, "Number of classes; 0 takes the dataset's, any other value must equal it.")
+    float_model: str = flag(
         "", "Trained float network: a .keras file, or 'imagenet' for Keras's ImageNet weights of --model."
     )
-    float_epochs: int = _flag(0, "Without --float_model: train the built-in network this many epochs first.")
-    float_learning_rate: float = _flag(0.05, "Peak learning rate of that float training.")
+    float_epochs: int = flag(0, "Without --float_model: train the built-in network this many epochs first.")
+    float_learning_rate: float = flag(0.05, "Peak learning rate of that float training.")
 
-    dataset: str = _flag(
+    dataset: str = flag(
         "digits",
         "'digits', the name of a TFDS dataset, or 'folder:PATH' (one subfolder per class).",
         group="data",
     )
-    data_dir: str = _flag("", "Folder of prepared TFDS datasets; empty takes TFDS's own default.")
-    batch_size: int = _flag(128, "Images per training step.")
-    steps_per_epoch: int = _flag(0, "Training steps per epoch; 0 takes the whole dataset.")
-    eval_images: int = _flag(0, "Images to evaluate on; 0 takes all.")
+    data_dir: str = flag("", "Folder of prepared TFDS datasets; empty takes TFDS's own default.")
+    batch_size: int = flag(128, "Images per training step.")
+    steps_per_epoch: int = flag(0, "Training steps per epoch; 0 takes the whole dataset.")
+    eval_images: int = flag(0, "Images to evaluate on; 0 takes all.")
 
-    candidate_bits: tuple[int, ...] = _flag(
+    candidate_bits: tuple[int, ...] = flag(
         (8, 4, 3), "Candidate activation bit-widths, separated by commas.", group="bits and budget", text=True
     )
-    weight_bits: int = _flag(4, "Weight bit-width of all layers but the first and the last.")
-    first_last_bits: int = _flag(8, "Weight and activation bit-width of the first and the last layer.")
-    target_bops: tuple[int, ...] = _flag(
+    weight_bits: int = flag(4, "Weight bit-width of all layers but the first and the last.")
+    first_last_bits: int = flag(8, "Weight and activation bit-width of the first and the last layer.")
+    target_bops: tuple[int, ...] = flag(
         (),
         "Budget in bit operations per image, such as 5.3G (empty: --target_average_bits). Several, separated "
         "by commas, are searched on one meta-state, and each has a folder in the workdir, such as "
         "target_5.3G.",
         text=True,
     )
-    export_target: int = _flag(
+    export_target: int = flag(
         0,
         "With several --target_bops: the one that is fine-tuned and exported (empty: each). The others can "
         "follow: the same command with another value goes on from the same search.",
         text=True,
     )
-    target_average_bits: float = _flag(
+    target_average_bits: float = flag(
         0.0, "Budget in average activation bits (0: --target_bops; 4 if neither is given)."
     )
-    average_bits_weighting: str = _flag(
+    average_bits_weighting: str = flag(
         "operations",
         f"What --target_average_bits weights layers by: {', '.join(CHOICES['average_bits_weighting'])}.",
     )
-    cost_table: str = _flag(
+    cost_table: str = flag(
         "", "JSON file of one's own costs of layers and bits, such as latencies, for --target_cost."
     )
-    target_cost: float = _flag(0.0, "Budget in the unit of --cost_table, in place of the other two.")
-    repair: bool = _flag(True, "Let an explicit repair bring a selection over budget under it.")
+    target_cost: float = flag(0.0, "Budget in the unit of --cost_table, in place of the other two.")
+    repair: bool = flag(True, "Let an explicit repair bring a selection over budget under it.")
 
-    select_epochs: int = _flag(
+    select_epochs: int = flag(
         2,
         "Epochs of bit selection: the first is meta training, the rest meta and search steps.",
         group="training",
     )
-    train_epochs: int = _flag(10, "Epochs of weight training at the selected bits.")
-    folded_epochs: int = _flag(
+    train_epochs: int = flag(10, "Epochs of weight training at the selected bits.")
+    folded_epochs: int = flag(
         0,
         "The last of --train_epochs that are trained on the folded graph: batch-norm statistics frozen, "
         "biases rounded as in the file.",
     )
-    learning_rate: float = _flag(0.04, "Peak learning rate of weight training (warm-up, then cosine).")
-    warmup_epochs: float = _flag(0.0, "Epochs of linear warm-up in weight training.")
-    weight_decay: float = _flag(1e-5, "L2 decay of kernels (not of batch norm, biases, step sizes, alpha).")
-    momentum: float = _flag(0.9, "Momentum of the SGD optimizers.")
-    nesterov: bool = _flag(True, "Nesterov momentum.")
-    select_learning_rate: float = _flag(0.004, "Constant learning rate of the weights in bit selection.")
-    step_learning_rate: float = _flag(0.004, "Learning rate of the quantizers' step sizes.")
-    alpha_learning_rate: float = _flag(0.01, "Learning rate of the architectural parameters alpha.")
-    regularizer_weight: float = _flag(
+    learning_rate: float = flag(0.04, "Peak learning rate of weight training (warm-up, then cosine).")
+    warmup_epochs: float = flag(0.0, "Epochs of linear warm-up in weight training.")
+    weight_decay: float = flag(1e-5, "L2 decay of kernels (not of batch norm, biases, step sizes, alpha).")
+    momentum: float = flag(0.9, "Momentum of the SGD optimizers.")
+    nesterov: bool = flag(True, "Nesterov momentum.")
+    select_learning_rate: float = flag(0.004, "Constant learning rate of the weights in bit selection.")
+    step_learning_rate: float = flag(0.004, "Learning rate of the quantizers' step sizes.")
+    alpha_learning_rate: float = flag(0.01, "Learning rate of the architectural parameters alpha.")
+    regularizer_weight: float = flag(
         1.0, "lambda_r: the search loss is task loss + lambda_r * |BOPs - target| / target."
     )
 
-    weight_storage: str = _flag(
+    weight_storage: str = flag(
         "int8", f"Weights in the .tflite: {' or '.join(CHOICES['weight_storage'])}.", group="export"
     )
-    input_type: str = _flag(
+    input_type: str = flag(
         "uint8",
         f"Input of the .tflite: {', '.join(CHOICES['input_type'])}. uint8 takes pixels, int8 pixels less "
         "128, float32 images as the network sees them.",
     )
-    output_type: str = _flag(
+    output_type: str = flag(
         "int8",
         f"Output of the .tflite: {', '.join(CHOICES['output_type'])}. int8 and float32 are logits; class is "
         "the class index and int8 probabilities.",
     )
-    parity_images: int = _flag(
+    parity_images: int = flag(
         256,
         "Evaluation images for the parity certificate, which compares every operator of the file under three "
         "sets of kernels (an eighth of them under the slow reference kernels).",
     )
-    max_disagreement: float = _flag(
+    max_disagreement: float = flag(
         1.0,
         "Largest share of its codes in which an operator of the file, or its logits, may differ from the "
         "folded network under XNNPACK; beyond it the run fails. 0 demands equality, 1 allows anything.",
     )
 
-    compute_dtype: str = _flag(
+    compute_dtype: str = flag(
         "float32",
         f"Number format of the convolutions in training: {', '.join(COMPUTE_DTYPES)}. Weights, batch norm "
         "and quantizers are float32 in any case.",
         group="run",
     )
-    jit_compile: bool = _flag(
+    jit_compile: bool = flag(
         False, "Compile whole training steps with XLA: for accelerators; slower on a CPU."
     )
-    strategy: str = _flag("none", f"Distribution strategy: {', '.join(CHOICES['strategy'])}.")
-    seed: int = _flag(0, "Seed of initial weights, shuffling and augmentation.")
-    deterministic: bool = _flag(
+    strategy: str = flag("none", f"Distribution strategy: {', '.join(CHOICES['strategy'])}.")
+    seed: int = flag(0, "Seed of initial weights, shuffling and augmentation.")
+    deterministic: bool = flag(
         False,
         "Results that are the same in every byte whenever the run is repeated, or killed and resumed, on one "
         "kind of machine: TensorFlow's deterministic kernels alone, and oneDNN off.",
     )
-    checkpoint_minutes: float = _flag(
+    checkpoint_minutes: float = flag(
         10.0,
         "Minutes between checkpoints within an epoch; 0 for none (at an epoch's end there always is one).",
     )
-    keep_checkpoints: int = _flag(2, "Checkpoints that are kept of each phase.")
-    on_divergence: str = _flag(
+    keep_checkpoints: int = flag(2, "Checkpoints that are kept of each phase.")
+    on_divergence: str = flag(
         "stop",
         "What a loss or weight that is no finite number, a step size at its floor, or an alpha that is "
         "saturated in the first steps leads to: stop (exit code 4), or recover: go back to the last "
         "checkpoint and on at half the learning rates, three times in a phase at most.",
     )
-    workdir: str = _flag("", "Folder of everything that the run writes; an interrupted run resumes there.")
+    workdir: str = flag("", "Folder of everything that the run writes; an interrupted run resumes there.")
+
+    @property
+    def searches(self) -> bool:
+        """Whether bits are searched; else they are drawn, the same everywhere, or those of a file."""
+        return self.selection == "search" and not self.bit_selection
 
     @classmethod
     def from_flags(cls, flag_values: flags.FlagValues) -> "Recipe":
@@ -210,7 +211,8 @@ class Recipe:
     def to_flagfile(self) -> str:
         """The text of a flagfile that replays this run: every flag, in groups, one `--name=value` a line."""
         lines = []
-        for field in dataclasses.fields(self):
+        options = {field.name for field in dataclasses.fields(RecipeOptions)}
+        for field in sorted(dataclasses.fields(self), key=lambda field: field.name in options):
             if field.metadata["group"]:
                 lines.append(f"# {field.metadata['group']}")
             lines.append(f"--{field.name}={_flag_text(field, getattr(self, field.name))}")

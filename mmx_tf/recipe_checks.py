@@ -14,15 +14,21 @@ from layers.weight_storage import STORAGES
 from mmx_tf import models
 from mmx_tf.budget import WEIGHTINGS
 from mmx_tf.compute_dtype import COMPUTE_DTYPES
+from mmx_tf.search import BATCH_NORM_UPDATES
+from mmx_tf.weight_training import OPTIMIZERS
 
 if typing.TYPE_CHECKING:
     from mmx_tf.recipe import Recipe
 
 CANDIDATE_BITS = tuple(range(2, 9))
 IMAGENET_WEIGHTS = "imagenet"
+FLOAT_TEACHER = "float"
 CHOICES = {
     "weight_bits": (8, 4, 3, 2),
     "first_last_bits": (8, 4, 3, 2),
+    "optimizer": OPTIMIZERS,
+    "selection": ("search", "random", "uniform"),
+    "batch_norm_update": BATCH_NORM_UPDATES,
     "compute_dtype": COMPUTE_DTYPES,
     "strategy": ("none",),
     "average_bits_weighting": WEIGHTINGS,
@@ -45,6 +51,7 @@ RANGES = {
     "train_epochs": (1, None, False),
     "warmup_epochs": (0, None, True),
     "weight_decay": (0, 1, True),
+    "distillation_weight": (0, 1, True),
     "regularizer_weight": (0, None, True),
     "seed": (0, 2**31 - 1, True),
     "checkpoint_minutes": (0, None, True),
@@ -57,7 +64,9 @@ ABOVE_ZERO = (
     "select_learning_rate",
     "step_learning_rate",
     "alpha_learning_rate",
+    "distillation_temperature",
 )
+BELOW_ONE = ("momentum", "label_smoothing", "ema_decay")
 _WHY = {
     "select_epochs": " Bit selection needs one epoch of meta training and at least one of search.",
 }
@@ -145,10 +154,13 @@ def check(recipe: "Recipe") -> None:
     if not 0 <= recipe.folded_epochs <= recipe.train_epochs:
         allowed = f"0 to {recipe.train_epochs}, the number of --train_epochs"
         _refuse("folded_epochs", recipe.folded_epochs, allowed, " They are the last of these epochs.")
-    if not 0 <= recipe.momentum < 1:
-        _refuse("momentum", recipe.momentum, "0 or more, below 1")
+    for name in BELOW_ONE:
+        if not 0 <= getattr(recipe, name) < 1:
+            _refuse(name, getattr(recipe, name), "0 or more, below 1")
     _check_budget(recipe)
     _check_float_model(recipe)
+    _check_teacher(recipe)
+    _check_ablations(recipe)
     if not recipe.workdir:
         _refuse("workdir", "", "any folder, new or of the same run", " An example: --workdir=runs/first.")
 
@@ -223,3 +235,57 @@ def _check_float_model(recipe: "Recipe") -> None:
             f"--float_model={path} is not a file; give the path of a .keras file of tf_keras or Keras 3, or "
             f"'{IMAGENET_WEIGHTS}' for Keras's ImageNet weights of --model={recipe.model}."
         )
+
+
+def _check_teacher(recipe: "Recipe") -> None:
+    path = recipe.teacher
+    if path and path != FLOAT_TEACHER and not os.path.isfile(path):
+        raise RecipeError(
+            f"--teacher={path} is not a file; give the path of a .keras file, or '{FLOAT_TEACHER}' for the "
+            "float network itself."
+        )
+    for name in ("distillation_weight", "distillation_temperature"):
+        value = getattr(recipe, name)
+        if not path and value != type(recipe).__dataclass_fields__[name].default:
+            raise RecipeError(
+                f"--{name}={value} does nothing without a teacher. Name one with --teacher=FILE.keras or "
+                f"--teacher={FLOAT_TEACHER}, or leave --{name} out."
+            )
+
+
+def _check_ablations(recipe: "Recipe") -> None:
+    bits, path = recipe.uniform_bits, recipe.bit_selection
+    if recipe.selection == "uniform" and bits not in recipe.candidate_bits:
+        allowed = f"{', '.join(map(str, recipe.candidate_bits))}, the --candidate_bits"
+        _refuse("uniform_bits", bits, allowed, " They are trained together, whichever is then taken.")
+    if recipe.selection != "uniform" and bits:
+        _refuse("uniform_bits", bits, "0 without --selection=uniform")
+    if path and recipe.selection != "search":
+        _refuse("selection", recipe.selection, "search with --bit_selection, which is a selection already")
+    if path and not os.path.isfile(path):
+        raise RecipeError(f"--bit_selection={path} is not a file; give the bit_selection.json of a run.")
+    why = (
+        f" Here {'a file' if path else '--selection=' + recipe.selection} has the bits: nothing is searched."
+    )
+    if not recipe.searches and not recipe.meta_training:
+        _refuse("meta_training", "false", "true", why)
+    if not recipe.searches and recipe.train_weights_in_search:
+        _refuse("train_weights_in_search", "true", "false", why)
+    if len(recipe.target_bops) > 1 or recipe.target_cost:
+        budget = "several --target_bops" if len(recipe.target_bops) > 1 else "--target_cost"
+        _check_plain_search(recipe, budget)
+    if not recipe.meta_training and recipe.batch_norm_update != "mean":
+        _refuse("batch_norm_update", recipe.batch_norm_update, "mean without --meta_training")
+
+
+def _check_plain_search(recipe: "Recipe", budget: str) -> None:
+    """Selections that are not searched, and searches that train weights, know one budget in BOPs alone."""
+    for name, allowed in (
+        ("selection", "search"),
+        ("bit_selection", ""),
+        ("meta_training", True),
+        ("train_weights_in_search", False),
+    ):
+        value = getattr(recipe, name)
+        if value != allowed:
+            _refuse(name, str(value).lower(), f"{str(allowed).lower() or 'no file'} with {budget}")

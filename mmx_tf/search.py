@@ -18,13 +18,15 @@ import tf_keras as keras
 from absl import logging
 
 from layers.activation_quantizer import ActivationQuantizer
-from layers.multi_branch_quantizer import MIXED, MultiBranchQuantizer
+from layers.multi_branch_quantizer import JOINT, MIXED, MultiBranchQuantizer
 from mmx_tf import graph, target_search
 from mmx_tf.bit_selection import BitSelection, LayerSelection, SelectedCost
 from mmx_tf.budget import Budget
 from mmx_tf.recipe_checks import target_folder
 from mmx_tf.target_search import TargetSearch
 from mmx_tf.tracing import build_before_tracing, initialize_before_tracing
+
+BATCH_NORM_UPDATES = ("mean", "sequential", "none")
 
 
 @keras.saving.register_keras_serializable(package="mmx_tf")
@@ -44,6 +46,10 @@ class SearchModel(keras.Model):
       meta_epochs: epochs of bit-meta steps alone, before bit-search steps join in.
       finished_epochs: epochs that have been trained, over all calls of `fit`.
       regularizer_weight: lambda_r, applied to the BOPs gap relative to the target.
+      meta_training: False leaves bit-meta steps out: weights, step sizes and alpha are trained together on
+        the mix of all branches, as in DNAS and EdMIPS.
+      train_weights_in_search: bit-search steps train weights and step sizes too (paper Figure 7a).
+      batch_norm_update: what bit-meta steps do to running statistics, one of `BATCH_NORM_UPDATES`.
     """
 
     def __init__(
@@ -53,15 +59,27 @@ class SearchModel(keras.Model):
         budget: Budget | Sequence[Budget],
         regularizer_weight: float = 1.0,
         meta_epochs: int = 1,
+        meta_training: bool = True,
+        train_weights_in_search: bool = False,
+        batch_norm_update: str = "mean",
         **kwargs,
     ):
         """Takes one budget, or several that differ in their targets alone."""
         super().__init__(**kwargs)
+        if batch_norm_update not in BATCH_NORM_UPDATES:
+            raise ValueError(f"batch_norm_update={batch_norm_update!r}: one of {BATCH_NORM_UPDATES}.")
+        self.meta_training = bool(meta_training)
+        self.train_weights_in_search = bool(train_weights_in_search) or not self.meta_training
+        self.batch_norm_update = batch_norm_update
         self.network = network
         budgets = (budget,) if isinstance(budget, Budget) else tuple(budget)
         self.budget = budget = budgets[0]
+        if self.train_weights_in_search and len(budgets) > 1:
+            raise ValueError(
+                f"{len(budgets)} targets: a search that trains weights has one, as each would train its own."
+            )
         self.regularizer_weight = float(regularizer_weight)
-        self.meta_epochs = int(meta_epochs)
+        self.meta_epochs = int(meta_epochs) if meta_training else 0
         by_name = {layer.name: layer for layer in network.layers}
         quantizer_of = {cost.name: by_name[quantizer_name(cost.name)] for cost in budget.costs}
         self.quantizers = {c.name: quantizer_of[c.name] for c in budget.costs if not c.end}
@@ -162,8 +180,8 @@ class SearchModel(keras.Model):
         Args:
           inputs: images (batch, height, width, channels).
           training: whether batch norm uses batch statistics and dropout is active.
-          branch: branch index for all searched layers (B-META-FWD), `MIXED` (B-SEARCH-FWD), or None for the
-            branch with the largest alpha in each.
+          branch: branch index for all searched layers (B-META-FWD), `MIXED` or `JOINT` (B-SEARCH-FWD), or
+            None for the branch with the largest alpha in each.
           alphas: (L, B) tensor, or L of shape (B,): what to use as the alphas of the searched layers; by
             default those of the first target.
         """
@@ -180,12 +198,15 @@ class SearchModel(keras.Model):
     def train_step(self, data):
         """One iteration of Algorithm 1 on a minibatch: bit-meta step, then bit-search step once searching."""
         images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        self.bit_meta_step(images, labels, sample_weight)
-        tf.cond(
-            self.searching,
-            lambda: self.bit_search_step(images, labels, sample_weight),
-            lambda: tf.constant(0.0),
-        )
+        if self.meta_training:
+            self.bit_meta_step(images, labels, sample_weight)
+            tf.cond(
+                self.searching,
+                lambda: self.bit_search_step(images, labels, sample_weight),
+                lambda: tf.constant(0.0),
+            )
+        else:
+            self.bit_search_step(images, labels, sample_weight)
         logs = {metric.name: metric.result() for metric in self.metrics}
         for target in self.targets:
             logs |= target.logs()
@@ -197,14 +218,16 @@ class SearchModel(keras.Model):
 
         Paper eq. 1. Alpha is not touched. One pass's activations are alive at a time: gradients are
         accumulated pass by pass. Each pass starts from the same running statistics, whose new value is the
-        mean of what the B passes make of them, so that no branch is privileged.
+        mean of what the B passes make of them, so that no branch is privileged; with `batch_norm_update`
+        "sequential" they are what the passes make of them one after the other, with "none" they stay.
         """
         branches = len(self.budget.bit_widths)
         variables = self.meta_weights + self.step_sizes
         statistics = [tf.identity(variable) for variable in self._batch_norm_statistics]
 
         def single_precision_pass(i, gradients, new_statistics):
-            _assign(self._batch_norm_statistics, statistics)
+            if self.batch_norm_update != "sequential":
+                _assign(self._batch_norm_statistics, statistics)
             with tf.GradientTape() as tape:
                 outputs = self(images, training=True, branch=i)
                 loss = self.compute_loss(images, labels, outputs, sample_weight)
@@ -219,7 +242,10 @@ class SearchModel(keras.Model):
             (0, [tf.zeros_like(v) for v in variables], [tf.zeros_like(v) for v in statistics]),
             parallel_iterations=1,
         )
-        _assign(self._batch_norm_statistics, [value / branches for value in new_statistics])
+        if self.batch_norm_update == "mean":
+            _assign(self._batch_norm_statistics, [value / branches for value in new_statistics])
+        elif self.batch_norm_update == "none":
+            _assign(self._batch_norm_statistics, statistics)
         gradients = [gradient / branches for gradient in gradients]
         weights = len(self.meta_weights)
         self.optimizer.apply_gradients(zip(gradients[:weights], self.meta_weights, strict=True))
@@ -230,11 +256,14 @@ class SearchModel(keras.Model):
         """Updates alpha by task loss + lambda_r * r(alpha) on the fixed meta-state (paper eq. 2-5).
 
         The tape watches alpha alone, so no weight gradient is computed. Running statistics are put back.
-        With several targets there is one forward and backward pass for each.
+        With several targets there is one forward and backward pass for each. With `train_weights_in_search`,
+        for one target, weights and step sizes move too, and running statistics with them.
 
         Returns:
           The task loss, a scalar; its mean over the targets.
         """
+        if self.train_weights_in_search:
+            return self._joint_step(images, labels, sample_weight)
         statistics = [tf.identity(variable) for variable in self._batch_norm_statistics]
         batch = (images, labels, sample_weight)
         if len(self.targets) == 1:
@@ -278,6 +307,23 @@ class SearchModel(keras.Model):
             parallel_iterations=1,
         )
         return gradients.stack(), losses.stack()
+
+    def _joint_step(self, images, labels, sample_weight) -> tf.Tensor:
+        groups = (self.meta_weights, self.step_sizes, self.alphas)
+        with tf.GradientTape() as tape:
+            outputs = self(images, training=True, branch=JOINT)
+            task_loss = self._search_loss(labels, outputs, sample_weight)
+            loss = task_loss + self.regularizer_weight * self.regularizer()
+        gradients = tape.gradient(loss, groups)
+        optimizers = (self.optimizer, self.step_optimizer, self.alpha_optimizer)
+        for optimizer, group, values in zip(optimizers, groups, gradients, strict=True):
+            optimizer.apply_gradients(zip(values, group, strict=True))
+        if not self.meta_training:
+            # The logs of loss and metrics, which are otherwise the bit-meta step's.
+            self.compute_loss(images, labels, outputs, sample_weight)
+            self.compute_metrics(images, labels, outputs, sample_weight)
+        self._search_loss_trackers[0].update_state(task_loss)
+        return task_loss
 
     def selected_bops(self) -> tf.Tensor:
         """BOPs of the (first target's) branches with the largest alpha: scalar float64, differentiable."""
@@ -349,6 +395,9 @@ class SearchModel(keras.Model):
             "budget": budgets[0] if len(budgets) == 1 else budgets,
             "regularizer_weight": self.regularizer_weight,
             "meta_epochs": self.meta_epochs,
+            "meta_training": self.meta_training,
+            "train_weights_in_search": self.train_weights_in_search,
+            "batch_norm_update": self.batch_norm_update,
         }
 
     @classmethod

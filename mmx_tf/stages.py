@@ -85,9 +85,9 @@ def finish(
     workdir: Workdir,
     recipe: Recipe,
     data,
-    search: SearchModel,
     *,
-    select: Callable[[], BitSelection],
+    select: Callable[[], tuple[BitSelection, SearchModel]],
+    teacher: keras.Model | None,
     curves: Callable[[], dict],
     command: str,
 ) -> dict:
@@ -96,8 +96,9 @@ def finish(
     Args:
       workdir: of the target, with `float_top1` in its state.
       recipe, data: of the target.
-      search: search network, trained once `select` has been called.
-      select: gives the bit selection; not called where its network is fine-tuned already.
+      select: gives the bit selection and the search network that fine-tuning starts from; not called where
+        the network is fine-tuned already.
+      teacher: what weight training distils, if anything.
       curves: gives the curves of the finished phases, for the report.
       command: command line of the run, for the report.
 
@@ -112,8 +113,8 @@ def finish(
     if fixed is not None:
         selection = BitSelection.load(workdir.path("bit_selection.json"))
     else:
-        selection = select()
-        fixed = _weight_stage(workdir, recipe, data, search, selection)
+        selection, search = select()
+        fixed = _weight_stage(workdir, recipe, data, search, selection, teacher)
     try:
         metrics = export_and_verify(
             workdir, recipe, fixed, selection, data.class_names, evaluation(recipe, data)
@@ -143,11 +144,11 @@ def settings(recipe: Recipe, command: str) -> dict[str, str]:
     return {**dict(line[2:].split("=", 1) for line in lines), "command": command}
 
 
-def _weight_stage(workdir, recipe, data, search, selection):
+def _weight_stage(workdir, recipe, data, search, selection, teacher):
     seed(recipe, "train")
     fixed = rebuild(search, selection)
     with workdir.timed("train"):
-        training.train_fixed(workdir, recipe, data, fixed)
+        training.train_fixed(workdir, recipe, data, fixed, teacher=teacher)
     path = workdir.path("fixed_model.keras")
     _save_atomically(fixed, path)
     return load_model(path)

@@ -17,7 +17,9 @@ from mmx_tf.search import SearchModel
 from mmx_tf.workdir import Workdir
 
 
-def run_targets(workdir: Workdir, recipe: Recipe, data, search: SearchModel, *, command: str) -> dict:
+def run_targets(
+    workdir: Workdir, recipe: Recipe, data, search: SearchModel, *, teacher, command: str
+) -> dict:
     """Runs what is left of a recipe with several targets, from its float network on.
 
     Returns:
@@ -32,29 +34,29 @@ def run_targets(workdir: Workdir, recipe: Recipe, data, search: SearchModel, *, 
     for bops in recipe.exported_targets:
         with Workdir.opened(recipe.for_target(bops)) as target:
             if stages.finished_metrics(target) is None:
-                _finish_target(workdir, target, recipe, data, search, bops, selections, command)
+                _finish_target(workdir, target, recipe, data, search, bops, selections, teacher, command)
         # After each: a run that is killed has a front of what was finished.
         document = _write_front(workdir, recipe, command)
     report.print_front(document)
     return document
 
 
-def _finish_target(workdir, target, recipe, data, search, bops, selections, command) -> None:
+def _finish_target(workdir, target, recipe, data, search, bops, selections, teacher, command) -> None:
     def select():
         chosen = selections()[bops]
         # The phases before were for all targets; each target's metrics and report tell of them.
         shared = workdir.state["seconds"]
         own = {phase: seconds for phase, seconds in target.state["seconds"].items() if phase not in shared}
         target.record(seconds=shared | own)
-        return stages.kept_selection(target, lambda: chosen)
+        return stages.kept_selection(target, lambda: chosen), search
 
     target.record(float_top1=workdir.state["float_top1"])
     stages.finish(
         target,
         recipe.for_target(bops),
         data,
-        search,
         select=select,
+        teacher=teacher,
         curves=lambda: _curves(workdir, target, f"{target_folder(bops)}/"),
         command=command,
     )

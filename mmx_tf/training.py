@@ -4,20 +4,25 @@ import tf_keras as keras
 from absl import logging
 
 from mmx_tf import checkpoints
+from mmx_tf.averaging import WeightAverages
 from mmx_tf.data import ImageData
+from mmx_tf.distillation import DistilledModel
 from mmx_tf.divergence import collapsed_quantizers
 from mmx_tf.float_model import gives_probabilities
 from mmx_tf.folded_training import fold_for_training
+from mmx_tf.losses import classification_loss
 from mmx_tf.phase import PHASES, Phase
 from mmx_tf.recipe import Recipe
 from mmx_tf.search import SearchModel, StartSearch
 from mmx_tf.tracing import initialize_before_tracing
-from mmx_tf.weight_training import cosine_schedule, sgd
+from mmx_tf.weight_training import cosine_schedule, sgd, weight_optimizer
 from mmx_tf.workdir import Workdir
 
 SEARCH_STEP_LOGS = ("bops", "loss", "search_loss", "regularizer", "alpha_entropy")
 EARLY_SHARE = 0.1
 """Share of the bit-search steps in which an alpha that saturates is an error."""
+LARGEST_START_SHARE = 0.01
+"""Share of where training started that may be left in averaged weights without a warning."""
 
 
 def train_float(workdir: Workdir, recipe: Recipe, data: ImageData, model: keras.Model) -> None:
@@ -32,9 +37,10 @@ def train_float(workdir: Workdir, recipe: Recipe, data: ImageData, model: keras.
 
 
 def train_search(workdir: Workdir, recipe: Recipe, data: ImageData, search: SearchModel) -> None:
-    """Runs the bit selection phase: --select_epochs epochs, the first of bit-meta steps alone."""
+    """Runs the bit selection phase: --select_epochs epochs, the first ones of bit-meta steps alone."""
     phase = Phase(workdir, recipe, data, "select")
-    search_steps = phase.steps * (recipe.select_epochs - search.meta_epochs)
+    # Where the bits are given there are none; the schedule needs one all the same.
+    search_steps = max(1, phase.steps * (recipe.select_epochs - search.meta_epochs))
     search.compile(
         optimizer=sgd(
             search.meta_weights,
@@ -67,10 +73,23 @@ def train_search(workdir: Workdir, recipe: Recipe, data: ImageData, search: Sear
     )
 
 
-def train_fixed(workdir: Workdir, recipe: Recipe, data: ImageData, fixed: keras.Model) -> None:
+def train_fixed(
+    workdir: Workdir,
+    recipe: Recipe,
+    data: ImageData,
+    fixed: keras.Model,
+    *,
+    teacher: keras.Model | None = None,
+) -> None:
     """Fine-tunes weights and step sizes at the selected bits for --train_epochs.
 
     The last --folded_epochs of them are on the folded graph, with the same variables, optimizer and schedule.
+    With --ema_decay the network has the averages in the end; checkpoints hold both.
+
+    Args:
+      workdir, recipe, data: of the run.
+      fixed: network that `rebuild` made.
+      teacher: network that the recipe's --teacher names.
     """
     phase = Phase(workdir, recipe, data, "train")
     schedule = cosine_schedule(
@@ -78,19 +97,43 @@ def train_fixed(workdir: Workdir, recipe: Recipe, data: ImageData, fixed: keras.
         steps=phase.steps * recipe.train_epochs,
         warmup_steps=round(phase.steps * recipe.warmup_epochs),
     )
-    _compile(recipe, fixed, _sgd(recipe, fixed, phase.rate(schedule)))
     evaluation = data.evaluation(batch_size=recipe.batch_size, limit=recipe.eval_images)
-    epochs = recipe.train_epochs - recipe.folded_epochs
 
     def prepare():
         initialize_before_tracing(fixed, fixed, phase.batches(0))
 
-    phase.fit(fixed, epochs=epochs, prepare=prepare, validation_data=evaluation)
+    if recipe.ema_decay:
+        prepare()  # The averages begin at the first step sizes.
+    optimizer = weight_optimizer(
+        recipe.optimizer, fixed.trainable_variables, phase.rate(schedule), ema_decay=recipe.ema_decay,
+        momentum=recipe.momentum, nesterov=recipe.nesterov, weight_decay=recipe.weight_decay,
+    )  # fmt: skip
+    _compile(recipe, fixed, optimizer, label_smoothing=recipe.label_smoothing)
+    averages = WeightAverages(fixed) if recipe.ema_decay else None
+    left = recipe.ema_decay ** (phase.steps * recipe.train_epochs)
+    if left > LARGEST_START_SHARE:
+        logging.warning(
+            "--ema_decay=%g is slow for %d steps: %.0f%% of the averages will be the network from before "
+            "weight training.", recipe.ema_decay, phase.steps * recipe.train_epochs, 100 * left,
+        )  # fmt: skip
+
+    def fit(graph, epochs, **options):
+        """Trains the variables of `fixed` in a graph of them, with the teacher if there is one."""
+        trained = graph
+        if teacher is not None:
+            weight, temperature = recipe.distillation_weight, recipe.distillation_temperature
+            trained = DistilledModel(graph, teacher=teacher, weight=weight, temperature=temperature)
+        if trained is not fixed:
+            _compile(recipe, trained, optimizer, label_smoothing=recipe.label_smoothing)
+            options["trained_as"] = trained
+        phase.fit(fixed, epochs=epochs, averages=averages, validation_data=evaluation, **options)
+
+    fit(fixed, recipe.train_epochs - recipe.folded_epochs, prepare=prepare)
     if recipe.folded_epochs:
-        folded_graph = fold_for_training(fixed, weight_storage=recipe.weight_storage)
-        _compile(recipe, folded_graph, fixed.optimizer)
-        options = {"epochs": recipe.train_epochs, "folded_graph": folded_graph}
-        phase.fit(fixed, validation_data=evaluation, **options)
+        on_folded_graph = fold_for_training(fixed, weight_storage=recipe.weight_storage)
+        fit(on_folded_graph, recipe.train_epochs, told=" on the folded graph")
+    if averages:
+        averages.put_in_place()
     for name in collapsed_quantizers(fixed):
         logging.warning(
             "the step size of %s has collapsed to its floor, so that layer sees next to nothing; train again "
@@ -139,11 +182,11 @@ def _sgd(recipe: Recipe, model, learning_rate):
     )
 
 
-def _loss(model):
-    return keras.losses.SparseCategoricalCrossentropy(from_logits=not gives_probabilities(model))
+def _loss(model, label_smoothing: float = 0.0):
+    return classification_loss(from_logits=not gives_probabilities(model), label_smoothing=label_smoothing)
 
 
-def _compile(recipe: Recipe, model, optimizer):
+def _compile(recipe: Recipe, model, optimizer, *, label_smoothing: float = 0.0):
     options = {"metrics": ["accuracy"], "jit_compile": recipe.jit_compile}
-    model.compile(optimizer=optimizer, loss=_loss(model), **options)
+    model.compile(optimizer=optimizer, loss=_loss(model, label_smoothing), **options)
     model.optimizer.build(model.trainable_variables)

@@ -25,6 +25,7 @@ def train(
     watch: Watch,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     validation_data: tf.data.Dataset | None = None,
+    evaluating: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
 ) -> None:
     """Trains from the position of `progress` to the end of epoch `epochs`, saving checkpoints on the way.
 
@@ -39,6 +40,7 @@ def train(
       watch: looks at every step.
       callbacks: Keras callbacks.
       validation_data: evaluated after each epoch.
+      evaluating: makes the context in which that happens.
 
     Raises:
       DivergenceError: by `watch`. The step is not counted, and no checkpoint has it.
@@ -75,7 +77,8 @@ def train(
                     progress.save(fitted)
                 if signals.received:
                     return
-            validation = _validated(fitted, validation_data, signals)
+            with evaluating():
+                validation = _validated(fitted, validation_data, signals)
             if validation is None:
                 progress.save(fitted)
                 return

@@ -41,7 +41,9 @@ def cosine_schedule(peak: float, *, steps: int, warmup_steps: int = 0):
     return keras.optimizers.schedules.CosineDecay(peak, max(1, steps))
 
 
-def sgd(model_variables, learning_rate, *, momentum: float, nesterov: bool, weight_decay: float = 0.0):
+def sgd(
+    model_variables, learning_rate, *, momentum: float, nesterov: bool, weight_decay: float = 0.0, **kwargs
+):
     """SGD with momentum whose decay spares batch norm, biases, step sizes and alpha.
 
     The decay is decoupled, as everywhere in Keras: w -= learning rate * decay * w, outside the momentum.
@@ -52,15 +54,56 @@ def sgd(model_variables, learning_rate, *, momentum: float, nesterov: bool, weig
       momentum: momentum in [0, 1).
       nesterov: Nesterov's form of it.
       weight_decay: decay of the kernels.
+      **kwargs: passed on to keras.optimizers.SGD.
     """
     optimizer = keras.optimizers.SGD(
         learning_rate,
         momentum=momentum,
         nesterov=nesterov and momentum > 0,
         weight_decay=weight_decay or None,
+        **kwargs,
     )
     if weight_decay:
         optimizer.exclude_from_weight_decay([v for v in model_variables if not is_kernel(v)])
+    return optimizer
+
+
+OPTIMIZERS = ("sgd", "adam", "adamw")
+
+
+def weight_optimizer(
+    name: str,
+    model_variables,
+    learning_rate,
+    *,
+    momentum: float,
+    nesterov: bool,
+    weight_decay: float = 0.0,
+    ema_decay: float = 0.0,
+) -> keras.optimizers.Optimizer:
+    """The optimizer of weight training.
+
+    Args:
+      name: one of `OPTIMIZERS`. "sgd" is `sgd`; "adamw" decays kernels as that does; "adam" has no decay.
+      model_variables: the variables that will be trained.
+      learning_rate: number or schedule.
+      momentum, nesterov: of "sgd"; the others have Keras's betas.
+      weight_decay: decay of the kernels.
+      ema_decay: decay of the averages that the optimizer keeps of all variables; 0 for none.
+
+    Raises:
+      ValueError: for another name.
+    """
+    averaging = {"use_ema": True, "ema_momentum": ema_decay} if ema_decay else {}
+    if name == "sgd":
+        options = {"momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
+        return sgd(model_variables, learning_rate, **options, **averaging)
+    if name == "adam":
+        return keras.optimizers.Adam(learning_rate, **averaging)
+    if name != "adamw":
+        raise ValueError(f"optimizer {name!r}: one of {', '.join(OPTIMIZERS)}.")
+    optimizer = keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay, **averaging)
+    optimizer.exclude_from_weight_decay([v for v in model_variables if not is_kernel(v)])
     return optimizer
 
 

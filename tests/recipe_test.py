@@ -13,6 +13,7 @@ from mmx_tf.budget import Budget
 from mmx_tf.canonical import canonicalize
 from mmx_tf.recipe import Recipe, RecipeError, define_flags, format_bops, parse_bops
 from mmx_tf.recipe_checks import short_bops
+from mmx_tf.recipe_options import RecipeOptions
 
 ROOT = Path(__file__).parents[1]
 RUNNABLE = "--float_epochs=3\n--workdir=runs/test\n"
@@ -216,11 +217,52 @@ def test_candidate_bits_must_be_distinct_integers_from_2_to_8(bits):
         ("--target_average_bits=9", "3 to 8"),
         ("--target_average_bits=nan", "3 to 8"),
         ("--workdir=", "any folder"),
+        ("--optimizer=lion", "sgd, adam, adamw"),
+        ("--label_smoothing=1.0", "below 1"),
+        ("--label_smoothing=-0.1", "0 or more"),
+        ("--ema_decay=1.0", "below 1"),
+        ("--ema_decay=nan", "0 or more"),
+        ("--distillation_weight=1.5", "0 to 1"),
+        ("--distillation_temperature=0", "above 0"),
+        ("--teacher=nowhere.keras", "'float' for the float network"),
+        ("--selection=greedy", "search, random, uniform"),
+        ("--batch_norm_update=median", "mean, sequential, none"),
+        ("--uniform_bits=4", "0 without --selection=uniform"),
+        ("--bit_selection=nowhere.json", "the bit_selection.json of a run"),
     ],
 )
 def test_a_value_outside_its_range_is_named_with_what_is_allowed(argument, allowed):
     message = refusal(argument)
     assert argument in message and allowed in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--selection=uniform"], ["--uniform_bits=0", "8, 4, 3, the --candidate_bits"]),
+        (["--selection=uniform", "--uniform_bits=5"], ["--uniform_bits=5", "8, 4, 3"]),
+        (["--selection=random", "--nometa_training"], ["--meta_training=false", "nothing is searched"]),
+        (["--selection=random", "--train_weights_in_search"], ["--train_weights_in_search=true"]),
+        (["--nometa_training", "--batch_norm_update=none"], ["--batch_norm_update=none", "mean"]),
+        (["--distillation_weight=0.3"], ["--distillation_weight=0.3", "--teacher=float"]),
+        (["--distillation_temperature=2"], ["--distillation_temperature=2.0", "--teacher=float"]),
+        ([f"--bit_selection={__file__}", "--selection=random"], ["--selection=random", "search"]),
+    ],
+)
+def test_flags_that_do_nothing_together_are_refused(arguments, parts):
+    message = refusal(*arguments)
+    assert all(part in message for part in parts)
+
+
+def test_options_and_ablations_are_off_in_every_flagfile():
+    """The paper's recipes have none of them, in as far as its main text says."""
+    plain = recipe()
+    options = [field.name for field in dataclasses.fields(RecipeOptions)]
+    assert len(options) == 13
+    for path in ROOT.glob("*.flags"):
+        made = Recipe.from_flagfile(path.read_text())
+        assert {name: getattr(made, name) for name in options} == {n: getattr(plain, n) for n in options}
+    assert (plain.optimizer, plain.teacher, plain.ema_decay, plain.selection) == ("sgd", "", 0.0, "search")
 
 
 def test_two_budgets_are_refused():

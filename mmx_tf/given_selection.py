@@ -1,0 +1,100 @@
+"""Bit selections that no search made: drawn at random, one bit-width everywhere, or from a file.
+
+They say what a search is worth: the same meta-state, the same budget, the same weight training, other bits.
+"""
+
+import numpy as np
+
+from mmx_tf.bit_selection import BitSelection, SelectionMismatchError
+from mmx_tf.budget import Budget
+from mmx_tf.recipe import Recipe, RecipeError
+from mmx_tf.search import SearchModel
+
+DRAWS = 100
+STEEPEST = 50.0
+"""Largest slope of log probabilities over bits: at exp(-50) a candidate is not drawn."""
+
+
+def given_selection(recipe: Recipe, search: SearchModel) -> BitSelection | None:
+    """The selection that a recipe's flags determine without a search; None where a search makes it.
+
+    Raises:
+      RecipeError: if --bit_selection is no selection of this network, its bits are no candidates, or it takes
+        more BOPs than the budget.
+    """
+    if recipe.bit_selection:
+        return _from_file(recipe, search)
+    if recipe.selection == "random":
+        return search.selection_of(random_choice(search.budget, recipe.seed))
+    if recipe.selection == "uniform":
+        branch = search.budget.bit_widths.index(recipe.uniform_bits)
+        return search.selection_of([branch] * len(search.budget.searched))
+    return None
+
+
+def random_choice(budget: Budget, seed: int) -> list[int]:
+    """Random bits that spend the budget: of `DRAWS` draws within the target the one with the most BOPs.
+
+    All layers draw from one distribution, that of the largest entropy with the target's average bits as its
+    mean. Where no draw meets the target, the first is repaired as after a search, with random alphas.
+
+    Args:
+      budget: costs, candidates and target; without a target all candidates are equally likely.
+      seed: what the choice depends on alone, beside the budget.
+
+    Returns:
+      The branch index of every searched layer, in graph order.
+    """
+    generator = np.random.default_rng(seed)
+    target, layers, branches = budget.target_bops, len(budget.searched), len(budget.bit_widths)
+    if target is None:
+        return generator.integers(branches, size=layers).tolist()
+    low, high = budget.reachable
+    span = max(budget.bit_widths) - min(budget.bit_widths)
+    average = min(budget.bit_widths) + span * (target - low) / max(1, high - low)
+    probabilities = bit_probabilities(budget.bit_widths, average)
+    draws = generator.choice(branches, size=(DRAWS, layers), p=probabilities).tolist()
+    within = [draw for draw in draws if budget.bops_of(draw) <= target]
+    if within:
+        return max(within, key=budget.bops_of)
+    return budget.repair(generator.uniform(size=(layers, branches)), draws[0])[0]
+
+
+def bit_probabilities(bit_widths, average: float) -> np.ndarray:
+    """The probabilities of the largest entropy whose mean is `average`: p(b) ~ exp(t b) for some t.
+
+    Args:
+      bit_widths: B candidates.
+      average: mean bits, from the smallest candidate to the largest.
+
+    Returns:
+      (B,) probabilities.
+    """
+    bits = np.asarray(bit_widths, np.float64)
+    low, high = -STEEPEST, STEEPEST
+    while True:
+        slope = (low + high) / 2
+        weights = np.exp(slope * bits - np.max(slope * bits))
+        probabilities = weights / weights.sum()
+        if high - low < 1e-9:
+            return probabilities
+        low, high = (slope, high) if probabilities @ bits < average else (low, slope)
+
+
+def _from_file(recipe: Recipe, search: SearchModel) -> BitSelection:
+    """The activation bits of a file; weight bits and budget are the recipe's."""
+    budget, name = search.budget, f"--bit_selection={recipe.bit_selection}"
+    try:
+        found = BitSelection.load(recipe.bit_selection)
+        found.check_fits(search.selection_of([0] * len(budget.searched)))
+    except (OSError, SelectionMismatchError) as error:
+        raise RecipeError(f"{name} cannot be used: {error}") from error
+    bits = {layer.name: layer.activation_bits for layer in found.layers}
+    selection = search.selection_of([budget.bit_widths.index(bits[cost.name]) for cost in budget.searched])
+    if budget.target_bops is not None and selection.bops > budget.target_bops:
+        raise RecipeError(
+            f"{name} takes {selection.bops} BOPs with --weight_bits={budget.weight_bits}, more than the "
+            f"budget of {budget.target_bops}. Give --target_bops={selection.bops} --target_average_bits=0, "
+            "or another selection."
+        )
+    return selection

@@ -1,0 +1,73 @@
+"""Losses of weight training: cross entropy with label smoothing, and what a teacher adds to it.
+
+With class probabilities p = softmax(z):
+
+    label smoothing e over K classes    sum_k -((1 - e) [k = label] + e / K) log p_k
+    distillation at temperature T       T^2 KL(softmax(z_teacher / T) || softmax(z / T))
+
+The first is Szegedy et al. 2016 (arXiv 1512.00567), section 7. The second is Hinton et al. 2015 (arXiv
+1503.02531), section 2; T^2 keeps its gradients' size when T changes.
+"""
+
+import tensorflow as tf
+import tf_keras as keras
+
+SMALLEST_PROBABILITY = 1e-7
+"""Probabilities are kept above it before their logarithm is taken."""
+
+
+@keras.saving.register_keras_serializable(package="mmx_tf")
+class SmoothedCrossentropy(keras.losses.Loss):
+    """Cross entropy of integer labels (batch,) or (batch, 1) and outputs (batch, classes), smoothed.
+
+    Keras has label smoothing for one-hot labels alone; this makes them.
+
+    Args:
+      label_smoothing: share e of a label that is spread over all classes, in [0, 1).
+      from_logits: whether the outputs are logits; else they are probabilities.
+    """
+
+    def __init__(self, label_smoothing: float, *, from_logits: bool, name="smoothed_crossentropy", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.label_smoothing, self.from_logits = float(label_smoothing), bool(from_logits)
+
+    def call(self, y_true, y_pred):
+        """The loss of each example, (batch,)."""
+        labels = tf.cast(tf.reshape(y_true, [-1]), tf.int32)
+        return keras.losses.categorical_crossentropy(
+            tf.one_hot(labels, y_pred.shape[-1]),
+            y_pred,
+            from_logits=self.from_logits,
+            label_smoothing=self.label_smoothing,
+        )
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        own = {"label_smoothing": self.label_smoothing, "from_logits": self.from_logits}
+        return {**super().get_config(), **own}
+
+
+def classification_loss(*, from_logits: bool, label_smoothing: float = 0.0) -> keras.losses.Loss:
+    """The loss of integer labels; Keras's own without smoothing."""
+    if label_smoothing:
+        return SmoothedCrossentropy(label_smoothing, from_logits=from_logits)
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
+
+
+def distillation_loss(teacher_logits, logits, temperature: float) -> tf.Tensor:
+    """T^2 KL(softmax(teacher / T) || softmax(student / T)), averaged over the batch: a scalar.
+
+    Args:
+      teacher_logits, logits: (batch, classes).
+      temperature: T above 0.
+    """
+    teacher = tf.nn.log_softmax(teacher_logits / temperature)
+    student = tf.nn.log_softmax(logits / temperature)
+    divergence = tf.reduce_sum(tf.exp(teacher) * (teacher - student), axis=-1)
+    return temperature**2 * tf.reduce_mean(divergence)
+
+
+def as_logits(outputs, *, from_logits: bool) -> tf.Tensor:
+    """Logits of a network's outputs, in float32; of probabilities their logarithms: the same softmax."""
+    outputs = tf.cast(outputs, tf.float32)
+    return outputs if from_logits else tf.math.log(tf.maximum(outputs, SMALLEST_PROBABILITY))
