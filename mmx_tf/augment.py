@@ -3,9 +3,7 @@
 >>> search = augment(float_model, bit_widths=(8, 4, 3), weight_bits=4, target_bops=5.3e9)
 """
 
-import dataclasses
 import math
-import numbers
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -17,8 +15,8 @@ from layers.activation_quantizer import ActivationQuantizer
 from layers.multi_branch_quantizer import MultiBranchQuantizer
 from layers.pixel_quantizer import PixelQuantizer
 from mmx_tf import bops, canonical, carriers, graph, keras3, pixels, signs
-from mmx_tf import cost_table as cost_tables
-from mmx_tf.budget import WEIGHTINGS, Budget, average_bits_costs
+from mmx_tf.budget import Budget
+from mmx_tf.budget_request import BudgetRequest
 from mmx_tf.integer_operators import has_integer_form
 from mmx_tf.search import SearchModel, quantizer_name
 
@@ -111,14 +109,14 @@ def plan(
     *,
     bit_widths: Sequence[int],
     weight_bits: int,
-    target_bops: float | Sequence[float] | None,
-    target_average_bits: float | None,
-    average_bits_weighting: str,
-    target_cost: float | None,
-    cost_table: Mapping | str | os.PathLike | None,
     first_last_bits: int,
+    **budget,
 ) -> tuple[keras.Model, tuple[Budget, ...]]:
     """What `augment` checks and works out before it builds anything, which takes a fraction of its time.
+
+    Args:
+      float_model, bit_widths, weight_bits, first_last_bits: as `augment`'s.
+      **budget: those of `BudgetRequest`.
 
     Returns:
       The canonical network and the budgets, one for each target.
@@ -129,25 +127,7 @@ def plan(
     bit_widths = _checked_bit_widths(bit_widths)
     weight_bits = _checked_bits("weight_bits", weight_bits)
     first_last_bits = _checked_bits("first_last_bits", first_last_bits)
-    given = {
-        "target_bops": target_bops,
-        "target_average_bits": target_average_bits,
-        "target_cost": target_cost,
-    }
-    given = {name: value for name, value in given.items() if value is not None}
-    if len(given) > 1:
-        raise ValueError(
-            " and ".join(f"{name}={value!r}" for name, value in given.items()) + ": give one budget."
-        )
-    if (cost_table is None) != (target_cost is None):
-        missing = "cost_table" if cost_table is None else "target_cost"
-        raise ValueError(f"{missing}=None: target_cost and cost_table belong together; give both.")
-    if average_bits_weighting not in WEIGHTINGS:
-        allowed = ", ".join(map(repr, WEIGHTINGS))
-        raise ValueError(f"average_bits_weighting={average_bits_weighting!r}: one of {allowed}.")
-    targets = _checked_targets(target_bops)
-    for name in given.keys() - {"target_bops"}:
-        _check_target(name, given[name])
+    request = BudgetRequest(**budget)
     network = canonical.canonicalize(keras3.as_tf_keras(float_model))
     _check_one_output(network)
     _check_finite(network)
@@ -157,38 +137,7 @@ def plan(
             f"model {float_model.name!r} has {len(costs)} weighted layers and all of them are first or last "
             "layers, which keep their bits: there is nothing to search."
         )
-    budget = Budget(costs, bit_widths, weight_bits, first_last_bits)
-    own = None
-    if target_average_bits is not None and average_bits_weighting == "operations":
-        targets = (budget.bops_at(target_average_bits),)
-    elif target_average_bits is not None:
-        own, target_cost = average_bits_costs(costs, bit_widths, average_bits_weighting), target_average_bits
-    elif cost_table is not None:
-        names = [cost.name for cost in budget.searched]
-        own = cost_tables.read(cost_table, layers=names, bit_widths=bit_widths)
-    if own is not None:
-        return network, (dataclasses.replace(budget, own=own, target_cost=float(target_cost)),)
-    return network, tuple(dataclasses.replace(budget, target_bops=target) for target in targets)
-
-
-def _checked_targets(target_bops) -> tuple[int | None, ...]:
-    """The targets as whole numbers of BOPs; (None,) where there is none."""
-    if target_bops is None:
-        return (None,)
-    if not isinstance(target_bops, list | tuple | np.ndarray):
-        _check_target("target_bops", target_bops)
-        return (int(target_bops),)
-    for value in target_bops:
-        _check_target("target_bops", value)
-    targets = tuple(int(value) for value in target_bops)
-    if not targets or len(set(targets)) < len(targets):
-        raise ValueError(f"target_bops={target_bops!r}: a number, or a list of different ones.")
-    return targets
-
-
-def _check_target(name: str, value) -> None:
-    if not (isinstance(value, numbers.Real) and 0 < value < math.inf):
-        raise ValueError(f"{name}={value!r}: a number above 0, for example target_bops=5.3e9.")
+    return network, request.budgets(Budget(costs, bit_widths, weight_bits, first_last_bits))
 
 
 def _warn_of_what_cannot_be_exported(network) -> None:

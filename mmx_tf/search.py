@@ -10,6 +10,7 @@ step, which costs the most, is then paid once for all of them; `bit_selections()
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,7 +21,7 @@ from absl import logging
 from layers.activation_quantizer import ActivationQuantizer
 from layers.multi_branch_quantizer import JOINT, MIXED, MultiBranchQuantizer
 from mmx_tf import graph, target_search
-from mmx_tf.bit_selection import BitSelection, LayerSelection, SelectedCost
+from mmx_tf.bit_selection import BitSelection
 from mmx_tf.budget import Budget
 from mmx_tf.recipe_checks import target_folder
 from mmx_tf.target_search import TargetSearch
@@ -266,10 +267,9 @@ class SearchModel(keras.Model):
             return self._joint_step(images, labels, sample_weight)
         statistics = [tf.identity(variable) for variable in self._batch_norm_statistics]
         batch = (images, labels, sample_weight)
-        if len(self.targets) == 1:
-            gradients, losses = (values[tf.newaxis] for values in self._search_pass(batch, self.alphas))
-        else:
-            gradients, losses = self._search_passes(batch)
+        gradients, losses = target_search.over_targets(
+            self.targets, functools.partial(self._search_pass, batch)
+        )
         _assign(self._batch_norm_statistics, statistics)
         gradients = [gradient for of_target in tf.unstack(gradients) for gradient in tf.unstack(of_target)]
         self.alpha_optimizer.apply_gradients(zip(gradients, self.alphas, strict=True))
@@ -277,10 +277,9 @@ class SearchModel(keras.Model):
             tracker.update_state(loss)
         return tf.reduce_mean(losses)
 
-    def _search_pass(self, batch, alphas, target=None) -> tuple[tf.Tensor, tf.Tensor]:
+    def _search_pass(self, batch, alphas, target) -> tuple[tf.Tensor, tf.Tensor]:
         """(gradient of the search loss by the alphas, (L, B); task loss) of one target."""
         images, labels, sample_weight = batch
-        alphas = tf.stack(alphas)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(alphas)
             outputs = self(images, training=True, branch=MIXED, alphas=alphas)
@@ -288,25 +287,6 @@ class SearchModel(keras.Model):
             regularizer = target_search.regularizer(self.budget, alphas, target)
             loss = task_loss + self.regularizer_weight * regularizer
         return tape.gradient(loss, alphas), task_loss
-
-    def _search_passes(self, batch) -> tuple[tf.Tensor, tf.Tensor]:
-        """`_search_pass` of all T targets: ((T, L, B) gradients, (T,) task losses)."""
-        alphas = tf.stack([tf.stack(target.alphas) for target in self.targets])
-        goals = tf.constant([target.budget.target for target in self.targets], tf.float64)
-        count = len(self.targets)
-
-        def one(i, gradients, losses):
-            gradient, loss = self._search_pass(batch, alphas[i], goals[i])
-            return i + 1, gradients.write(i, gradient), losses.write(i, loss)
-
-        # A loop, as in the bit-meta step: one pass is traced, and one pass's activations are alive.
-        _, gradients, losses = tf.while_loop(
-            lambda i, *_: i < count,
-            one,
-            (0, tf.TensorArray(tf.float32, count), tf.TensorArray(tf.float32, count)),
-            parallel_iterations=1,
-        )
-        return gradients.stack(), losses.stack()
 
     def _joint_step(self, images, labels, sample_weight) -> tf.Tensor:
         groups = (self.meta_weights, self.step_sizes, self.alphas)
@@ -370,21 +350,8 @@ class SearchModel(keras.Model):
           choice: L branch indices.
           target: index of the target that the selection records.
         """
-        bits = {c.name: self.budget.bit_widths[b] for c, b in zip(self.budget.searched, choice, strict=True)}
-        ends = self.budget.first_last_bits
         signed = {name: q.signed for name, q in {**self.quantizers, **self.end_quantizers}.items()}
-        layers = tuple(
-            LayerSelection(
-                name=cost.name, kind=cost.kind, macs=cost.macs, activation_bits=bits.get(cost.name, ends),
-                weight_bits=ends if cost.end else self.budget.weight_bits, signed=signed[cost.name],
-                input_elements=cost.input_elements, searched=not cost.end,
-            )
-            for cost in self.budget.costs
-        )  # fmt: skip
-        budget, cost = self.targets[target].budget, None
-        if budget.own is not None:
-            cost = SelectedCost(budget.own.unit, float(budget.own.of(choice)), budget.target_cost)
-        return BitSelection(self.budget.bit_widths, layers, budget.target_bops, cost)
+        return self.targets[target].selection_of(choice, signed)
 
     def get_config(self):
         """Config of the network and the search's settings; optimizers are compiled anew."""

@@ -5,13 +5,14 @@ other: its alphas take the values that they would take in a search of their own,
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
 from mmx_tf import bops
+from mmx_tf.bit_selection import BitSelection, LayerSelection, SelectedCost
 from mmx_tf.budget import Budget, CandidateCosts
 
 
@@ -72,6 +73,57 @@ class TargetSearch:
                 len(flips), before, unit, costs.of(choice), self.budget.target,
             )  # fmt: skip
         return choice
+
+    def selection_of(self, choice: Sequence[int], signed: Mapping[str, bool]) -> BitSelection:
+        """The BitSelection of a choice.
+
+        Args:
+          choice: the branch index of every searched layer, in graph order.
+          signed: layer name -> whether its input has codes below zero.
+        """
+        budget = self.budget
+        bits = {c.name: budget.bit_widths[b] for c, b in zip(budget.searched, choice, strict=True)}
+        ends = budget.first_last_bits
+        layers = tuple(
+            LayerSelection(
+                name=cost.name, kind=cost.kind, macs=cost.macs, activation_bits=bits.get(cost.name, ends),
+                weight_bits=ends if cost.end else budget.weight_bits, signed=signed[cost.name],
+                input_elements=cost.input_elements, searched=not cost.end,
+            )
+            for cost in budget.costs
+        )  # fmt: skip
+        cost = None
+        if budget.own is not None:
+            cost = SelectedCost(budget.own.unit, float(budget.own.of(choice)), budget.target_cost)
+        return BitSelection(budget.bit_widths, layers, budget.target_bops, cost)
+
+
+def over_targets(targets: Sequence[TargetSearch], one_pass: Callable) -> tuple[tf.Tensor, tf.Tensor]:
+    """Results of a pass for each of T targets: ((T, L, B) gradients, (T,) losses).
+
+    Args:
+      targets: those of one search.
+      one_pass: ((L, B) alphas, scalar float64 target, None without one) -> ((L, B) gradient, scalar loss).
+    """
+    if len(targets) == 1:
+        gradient, loss = one_pass(tf.stack(targets[0].alphas), None)
+        return gradient[tf.newaxis], loss[tf.newaxis]
+    count = len(targets)
+    alphas = tf.stack([tf.stack(target.alphas) for target in targets])
+    goals = tf.constant([target.budget.target for target in targets], tf.float64)
+
+    def one(i, gradients, losses):
+        gradient, loss = one_pass(alphas[i], goals[i])
+        return i + 1, gradients.write(i, gradient), losses.write(i, loss)
+
+    # A loop, as in the bit-meta step: one pass is traced, and one pass's activations are alive.
+    _, gradients, losses = tf.while_loop(
+        lambda i, *_: i < count,
+        one,
+        (0, tf.TensorArray(tf.float32, count), tf.TensorArray(tf.float32, count)),
+        parallel_iterations=1,
+    )
+    return gradients.stack(), losses.stack()
 
 
 def selected_cost(alphas, costs: CandidateCosts) -> tf.Tensor:
