@@ -16,15 +16,9 @@ from dataclasses import dataclass
 from absl import flags
 
 from mmx_tf import models, recipe_checks
+from mmx_tf.bops_text import format_bops, target_folder
 from mmx_tf.compute_dtype import COMPUTE_DTYPES
-from mmx_tf.recipe_checks import (
-    CHOICES,
-    RecipeError,
-    format_bops,
-    parse_bops,
-    parse_candidate_bits,
-    target_folder,
-)
+from mmx_tf.recipe_checks import CHOICES, RecipeError, parse_bops, parse_candidate_bits
 from mmx_tf.recipe_options import RecipeOptions, flag
 
 FREE_FLAGS = ("workdir", "checkpoint_minutes", "keep_checkpoints", "on_divergence", "export_target")

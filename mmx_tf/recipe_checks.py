@@ -12,6 +12,7 @@ from decimal import Decimal
 from export.borders import INPUT_TYPES, OUTPUT_TYPES
 from layers.weight_storage import STORAGES
 from mmx_tf import models
+from mmx_tf.bops_text import UNITS, short_bops
 from mmx_tf.budget import WEIGHTINGS
 from mmx_tf.compute_dtype import COMPUTE_DTYPES
 from mmx_tf.search import BATCH_NORM_UPDATES
@@ -70,7 +71,6 @@ BELOW_ONE = ("momentum", "label_smoothing", "ema_decay")
 _WHY = {
     "select_epochs": " Bit selection needs one epoch of meta training and at least one of search.",
 }
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 class RecipeError(ValueError):
@@ -84,32 +84,13 @@ def parse_bops(text: str, *, flag: str = "target_bops") -> int:
         RecipeError: `text` is not such a number, or is not above zero.
     """
     match = re.fullmatch(r"\s*(\d+\.?\d*(?:e[+-]?\d{1,2})?)\s*([KMGT]?)\s*", text, re.IGNORECASE)
-    value = int(Decimal(match[1]) * _UNITS[match[2].upper()]) if match else 0
+    value = int(Decimal(match[1]) * UNITS[match[2].upper()]) if match else 0
     if value <= 0:
         raise RecipeError(
             f"--{flag}={text} is not a number of bit operations; write a number above 0, alone or with "
             "K, M, G or T behind it, such as 5.3G, 800M, 5.3e9 or 5300000000."
         )
     return value
-
-
-def short_bops(bops: int) -> str:
-    """The shortest text that `parse_bops` reads back: 4500000000 -> '4.5G', 332287 -> '332.287K'."""
-    unit, factor = next(((u, f) for u, f in reversed(_UNITS.items()) if bops >= f), ("", 1))
-    return f"{(Decimal(bops) / factor).normalize():f}{unit}"
-
-
-def target_folder(bops: int) -> str:
-    """Name of a target's folder in the workdir of a run with several: 4500000000 -> 'target_4.5G'."""
-    return f"target_{short_bops(bops)}"
-
-
-def format_bops(bops: float) -> str:
-    """Write a number of bit operations for people: 5300000000 -> '5.30 GBOPs'."""
-    for unit in "GMK":
-        if bops >= _UNITS[unit]:
-            return f"{bops / _UNITS[unit]:.2f} {unit}BOPs"
-    return f"{bops:.0f} BOPs"
 
 
 def parse_candidate_bits(text: str) -> tuple[int, ...]:

@@ -22,8 +22,8 @@ from layers.activation_quantizer import ActivationQuantizer
 from layers.multi_branch_quantizer import JOINT, MIXED, MultiBranchQuantizer
 from mmx_tf import graph, target_search
 from mmx_tf.bit_selection import BitSelection
+from mmx_tf.bops_text import target_folder
 from mmx_tf.budget import Budget
-from mmx_tf.recipe_checks import target_folder
 from mmx_tf.target_search import TargetSearch
 from mmx_tf.tracing import build_before_tracing, initialize_before_tracing
 

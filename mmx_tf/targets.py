@@ -11,8 +11,8 @@ import json
 
 from export.atomic import write_atomically
 from mmx_tf import front, report, stages, training
+from mmx_tf.bops_text import target_folder
 from mmx_tf.recipe import Recipe
-from mmx_tf.recipe_checks import target_folder
 from mmx_tf.search import SearchModel
 from mmx_tf.workdir import Workdir
 

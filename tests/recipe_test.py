@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from mmx_tf import models
 from mmx_tf.bops import layer_costs
+from mmx_tf.bops_text import short_bops
 from mmx_tf.budget import Budget
 from mmx_tf.canonical import canonicalize
 from mmx_tf.recipe import Recipe, RecipeError, define_flags, format_bops, parse_bops
-from mmx_tf.recipe_checks import short_bops
 from mmx_tf.recipe_options import RecipeOptions
 
 ROOT = Path(__file__).parents[1]
