@@ -104,6 +104,7 @@ class Phase:
             # What a recovery goes back to before there is another one.
             progress.save(fitted)
         board = keras.callbacks.TensorBoard(self.workdir.path("logs", self.name), write_graph=False)
+        damage = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: self._data.damaged.report())
         with convolutions_in(self.recipe.compute_dtype, fitted):
             for recoveries in range(MAX_RECOVERIES + 1):
                 logging.info(
@@ -125,7 +126,7 @@ class Phase:
                             steps_per_epoch=self.steps,
                             early=early,
                         ),
-                        callbacks=[*callbacks, board],
+                        callbacks=[*callbacks, board, damage],
                         validation_data=validation_data,
                     )
                     return

@@ -18,7 +18,7 @@ from export.atomic import write_atomically
 from mmx_tf import carriers, float_model, report, training
 from mmx_tf import data as datasets
 from mmx_tf.augment import augment, plan
-from mmx_tf.bit_selection import BitSelection
+from mmx_tf.bit_selection import BitSelection, SelectionMismatchError
 from mmx_tf.budget import UnreachableBudgetError
 from mmx_tf.canonical import UnsupportedLayerError, canonicalize
 from mmx_tf.export_stage import export_and_verify
@@ -27,7 +27,7 @@ from mmx_tf.phase import epoch_seed
 from mmx_tf.rebuild import rebuild
 from mmx_tf.recipe import Recipe, RecipeError
 from mmx_tf.saving import load_model
-from mmx_tf.workdir import Workdir
+from mmx_tf.workdir import Workdir, check_format
 from mmx_tf.workdir_lock import check_free
 
 
@@ -55,7 +55,7 @@ def run(recipe: Recipe, *, command: str = "") -> dict:
         search = None
         with _input_errors():
             plan(model, **_search_options(recipe))
-    with Workdir.opened(recipe) as workdir:
+    with Workdir.opened(recipe) as workdir, data.reading_errors():
         return _run_in(workdir, recipe, data, model, search, command)
 
 
@@ -63,22 +63,21 @@ def _run_in(workdir: Workdir, recipe: Recipe, data, model, search, command: str)
     """The run from its float network on; without a search network, that has to be trained first."""
     if workdir.path("metrics.json").exists():
         logging.info("%s is finished; nothing is done again.", workdir.root)
-        metrics = json.loads(workdir.path("metrics.json").read_text())
-        selection = BitSelection.load(workdir.path("bit_selection.json"))
-        report.print_summary(selection.to_json(), metrics)
+        with _result_errors(workdir.path("metrics.json")):
+            metrics = json.loads(workdir.path("metrics.json").read_text())
+            report.print_summary(_earlier_selection(workdir, search).to_json(), metrics)
         return metrics
 
     if search is None:
         model = _float_stage(workdir, recipe, data, model)
         search = _search_network(recipe, model)
+    selection = _earlier_selection(workdir, search)
     if "float_top1" not in workdir.state:
         workdir.record(float_top1=training.top1(model, _evaluation(recipe, data)))
     logging.info("float network: top-1 %.2f%%", 100 * workdir.state["float_top1"])
     fixed = _finished(workdir.path("fixed_model.keras"))
-    if fixed is not None:
-        selection = BitSelection.load(workdir.path("bit_selection.json"))
-    else:
-        selection = _selection_stage(workdir, recipe, data, search)
+    if fixed is None or selection is None:
+        selection = _selection_stage(workdir, recipe, data, search, selection)
         fixed = _weight_stage(workdir, recipe, data, search, selection)
     try:
         metrics = export_and_verify(
@@ -114,6 +113,7 @@ def open_workdir(root: pathlib.Path):
     missing = [n for n in ("run.flags", "fixed_model.keras", "model.tflite") if not (root / n).exists()]
     if missing:
         raise RecipeError(f"{root} is not a finished workdir: {', '.join(missing)} missing.")
+    check_format(root)
     recipe = Recipe.from_flagfile((root / "run.flags").read_text())
     data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
     folded = fold(load_model(root / "fixed_model.keras"), weight_storage=recipe.weight_storage)
@@ -183,15 +183,42 @@ def _float_stage(workdir, recipe, data, model):
     return load_model(path)
 
 
-def _selection_stage(workdir, recipe, data, search):
+def _earlier_selection(workdir, search) -> BitSelection | None:
+    """The bit selection that the run has made before, checked against the network; None if there is none."""
     path = workdir.path("bit_selection.json")
+    if not path.exists():
+        return None
+    try:
+        selection = BitSelection.load(path)
+        if search is not None:
+            selection.check_fits(search.selection_of([0] * len(search.quantizers)))
+    except SelectionMismatchError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise RecipeError(
+            f"{path} cannot be used: {reason.rstrip('.')}. Put back the file that the run wrote, or remove it: it "
+            "is then made anew from the checkpoints of bit selection."
+        ) from error
+    return selection
+
+
+@contextlib.contextmanager
+def _result_errors(path: pathlib.Path):
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, RecipeError):
+            raise
+        raise RecipeError(
+            f"{path} is damaged: {error!r}. Remove it: the same command then exports and verifies again."
+        ) from error
+
+
+def _selection_stage(workdir, recipe, data, search, selection):
     with workdir.timed("select"):
         training.train_search(workdir, recipe, data, search)
-    if path.exists():
-        selection = BitSelection.load(path)
-    else:
+    if selection is None:
         selection = search.bit_selection(repair=recipe.repair)
-        selection.save(path)
+        selection.save(workdir.path("bit_selection.json"))
     logging.info("bit selection: %d BOPs, target %d", selection.bops, selection.target_bops)
     return selection
 
