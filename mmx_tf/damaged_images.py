@@ -12,6 +12,7 @@ epoch is the same from whichever batch it is begun.
 
 import hashlib
 import os
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -106,9 +107,10 @@ class DamagedImages:
         return self._found
 
     def noting(self, pixels, labels, stored, stored_labels):
-        """(pixels, labels) of what `decoded` returns, for `tf.data.Dataset.map`; notes the images that failed.
+        """Takes what `decoded` returns, notes the images that failed, and gives (pixels, labels).
 
-        The map fails when there are too many, and when a label is none of the dataset's; `error` says why.
+        For `tf.data.Dataset.map`, which fails when there are too many, and when a label is none of the
+        dataset's; `error` says why.
         """
         read = tf.concat([labels, stored_labels], 0)
         wrong = tf.boolean_mask(read, (read < 0) | (read >= len(self._class_names)))
@@ -142,8 +144,8 @@ class DamagedImages:
             what = "at least " if too_many else f"all {of} of a batch, and at least "
             self.error = DamagedDataError(
                 f"{what}{len(self)} of the {self._count} training images of {self._dataset} cannot be "
-                f"decoded ({self._examples()}); up to {DAMAGED_SHARE:.0%} are replaced by others. Repair or remove "
-                "them."
+                f"decoded ({self._examples()}); up to {DAMAGED_SHARE:.0%} are replaced by others. Repair "
+                "or remove them."
             )
             raise self.error
 
@@ -182,7 +184,9 @@ UNREADABLE = (tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.Permis
 
 def unreadable_error(dataset: str, error: tf.errors.OpError) -> DamagedDataError:
     """The error for files of a dataset that cannot be read."""
-    reason = " ".join(str(error.message).split())[:300]
+    # What is left of the message without TensorFlow's notes of where in its graph it was raised.
+    reason = re.sub(r"^.*Iterator::\S+ |\{\{.*?\}\}|\[\[?.*?\]", "", " ".join(str(error.message).split()))
+    reason = reason.strip()[:300]
     return DamagedDataError(
         f"the images of {dataset} cannot be read: {reason}. Repair the dataset or prepare it anew."
     )

@@ -178,8 +178,8 @@ class ImageData:
             if not labels or not all(0 <= label < self.num_classes for label in labels):
                 raise DataError(
                     f"The {what} images of {self.name} have no usable labels: the first ones are {labels}, "
-                    f"but labels must be 0 to {self.num_classes - 1}. The split may be an unlabelled one; choose "
-                    "another --dataset."
+                    f"but labels must be 0 to {self.num_classes - 1}. The split may be an unlabelled one; "
+                    "choose another --dataset."
                 )
 
     @functools.cached_property

@@ -110,8 +110,8 @@ def from_tfds(name: str, *, data_dir: str) -> Source:
     if channels not in (1, 3) or image.np_dtype != np.uint8:
         raise DataError(
             f"The images of the TFDS dataset {name} have shape {image.shape} and type "
-            f"{np.dtype(image.np_dtype).name}; only grey (1 channel) or colour (3 channels) uint8 images can be "
-            "used."
+            f"{np.dtype(image.np_dtype).name}; only grey (1 channel) or colour (3 channels) uint8 images can "
+            "be used."
         )
     if "train" not in splits:
         raise DataError(f"The TFDS dataset {name} has no split 'train', only {', '.join(splits) or 'none'}.")

@@ -195,8 +195,8 @@ def _earlier_selection(workdir, search) -> BitSelection | None:
     except SelectionMismatchError as error:
         reason = str(error).removeprefix(f"{path}: ")
         raise RecipeError(
-            f"{path} cannot be used: {reason.rstrip('.')}. Put back the file that the run wrote, or remove it: it "
-            "is then made anew from the checkpoints of bit selection."
+            f"{path} cannot be used: {reason.rstrip('.')}. Put back what the run wrote, or remove it: "
+            "it is then made anew from the checkpoints of bit selection."
         ) from error
     return selection
 

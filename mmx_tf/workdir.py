@@ -114,8 +114,8 @@ def _other_format(root: pathlib.Path, state: dict) -> str:
     began = state.get("mmx_tf", "one before 0.1.0 that recorded no version")
     return (
         f"--workdir={root} has format {state.get('format', 'without a number')} (mmx_tf {began}); this "
-        f"version ({VERSION}) goes on with format {WORKDIR_FORMAT} alone. Finish the run with the version that began "
-        "it, or give a new --workdir."
+        f"version ({VERSION}) goes on with format {WORKDIR_FORMAT} alone. Finish the run with the version "
+        "that began it, or give a new --workdir."
     )
 
 

@@ -230,8 +230,9 @@ def command(tmp_path, *arguments):
 
 
 def test_a_run_with_a_damaged_image_ends_well_and_says_so_once(tmp_path):
-    write_digits(tmp_path / "data", per_class=14)
-    (path,) = (tmp_path / "data").glob("3/0093.png")
+    write_digits(tmp_path / "data" / "train", per_class=13)
+    write_digits(tmp_path / "data" / "test", per_class=1, start=20)
+    path = sorted((tmp_path / "data" / "train" / "3").iterdir())[5]
     path.write_bytes(path.read_bytes()[:60])
     done = command(tmp_path, f"--dataset=folder:{tmp_path / 'data'}")
     assert done.returncode == 0, done.stderr
