@@ -22,6 +22,7 @@ from absl import logging
 
 from mmx_tf import data_images as images
 from mmx_tf.damaged_images import (
+    BATCHES_AT_ONCE,
     UNREADABLE,
     DamagedImages,
     check_evaluation,
@@ -42,8 +43,6 @@ SMALL_IMAGE_BELOW = 96
 MEMORY_LIMIT_BYTES = MEMORY_BYTES // 8
 NOTICED_FROM_BYTES = 200 * 10**6
 """Decoding this many bytes of pixels takes long enough to say so."""
-BATCHES_AT_ONCE = 2
-"""Batches whose images are decoded side by side, so that none waits for the last image of another."""
 MAX_SHIFT = 1 / 8
 _FOLDER = "folder:"
 
@@ -133,13 +132,14 @@ class ImageData:
                 num_parallel_calls=tf.data.AUTOTUNE,
             )
         else:
-            numbers = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
-            dataset = tf.data.Dataset.zip(split.stream(seed), numbers).skip(skip_batches * batch)
-            dataset = dataset.batch(batch, drop_remainder=True).map(
-                lambda example, number: decoded(*example, number, fit=self._fit_for_training(augment)),
-                num_parallel_calls=BATCHES_AT_ONCE,
-            )
-            dataset = dataset.map(self.damaged.noting)
+
+            def examples():
+                numbers = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
+                return tf.data.Dataset.zip(split.stream(seed), numbers)
+
+            fit = self._fit_for_training(augment)
+            count = split.count // batch - skip_batches
+            dataset = self.damaged.batches(examples, fit, batch=batch, first=skip_batches, count=count)
         # Two random integers for each batch, new ones in each epoch.
         pairs = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(2)
         dataset = tf.data.Dataset.zip(dataset, pairs.skip(skip_batches)).map(
