@@ -11,6 +11,7 @@ import os
 from export.atomic import write_atomically
 
 SCHEMA = 1
+BIT_WIDTHS = range(2, 9)
 
 
 class SelectionMismatchError(ValueError):
@@ -127,6 +128,7 @@ class BitSelection:
                 cost=None if document.get("cost") is None else SelectedCost(**document["cost"]),
             )
             recorded = document["bops"]
+            _check_document(document)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise SelectionMismatchError(f"the bit selection is damaged: {error!r}.") from error
         if recorded != selection.bops:
@@ -187,6 +189,18 @@ def _differences(ours: LayerSelection, theirs: LayerSelection, bit_widths) -> li
     return problems
 
 
+def _check_document(document: dict) -> None:
+    bits, target = document["bit_widths"], document["target_bops"]
+    if not bits or len(set(bits)) < len(bits) or not all(type(b) is int and b in BIT_WIDTHS for b in bits):
+        raise ValueError(f"bit_widths={bits} are not distinct integers in 2..8")
+    if target is not None and type(target) is not int:
+        raise ValueError(f"target_bops={target!r} is not of type int")
+    names = [layer["name"] for layer in document["layers"]]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"layers {repeated} are there more than once")
+
+
 def _layer_from_json(document: dict) -> LayerSelection:
     types = {field.name: field.type for field in dataclasses.fields(LayerSelection)}
     unknown, missing = document.keys() - types.keys(), types.keys() - document.keys()
@@ -196,6 +210,6 @@ def _layer_from_json(document: dict) -> LayerSelection:
         if type(document[name]) is not expected:
             raise ValueError(f"{name}={document[name]!r} is not of type {expected.__name__}")
     for name in ("activation_bits", "weight_bits"):
-        if document[name] not in range(2, 9):
+        if document[name] not in BIT_WIDTHS:
             raise ValueError(f"{name}={document[name]} is not in 2..8")
     return LayerSelection(**document)

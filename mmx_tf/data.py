@@ -12,6 +12,8 @@ training, the centre for evaluation.
 """
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +21,15 @@ import tensorflow as tf
 from absl import logging
 
 from mmx_tf import data_images as images
+from mmx_tf.damaged_images import (
+    BATCHES_AT_ONCE,
+    UNREADABLE,
+    DamagedImages,
+    check_evaluation,
+    decoded,
+    evaluation_error,
+    unreadable_error,
+)
 from mmx_tf.data_folder import from_folder
 from mmx_tf.data_sources import DataError, Source, Split, digits, from_tfds
 from mmx_tf.tensorflow_settings import MEMORY_BYTES
@@ -49,12 +60,16 @@ def load(name: str, *, data_dir: str = "", image_size: int = 0) -> "ImageData":
     """
     if image_size < 0:
         raise DataError(f"--image_size={image_size} is not a size; give pixels, or 0 for the natural size.")
-    if name == "digits":
-        source = digits()
-    elif name.startswith(_FOLDER):
-        source = from_folder(name.removeprefix(_FOLDER))
-    else:
-        source = from_tfds(name, data_dir=data_dir)
+    try:
+        if name == "digits":
+            source = digits()
+        elif name.startswith(_FOLDER):
+            source = from_folder(name.removeprefix(_FOLDER))
+        else:
+            source = from_tfds(name, data_dir=data_dir)
+    except OSError as error:
+        where = f" in --data_dir={data_dir}" if data_dir else ""
+        raise DataError(f"--dataset={name}{where} cannot be read: {error}.") from error
     data = ImageData(source=source, image_size=image_size or source.natural_size)
     data.check_labels()
     return data
@@ -104,7 +119,8 @@ class ImageData:
 
         Each iteration over the dataset shuffles and augments anew; the whole sequence is decided by `seed`. A
         last incomplete batch is dropped, except when it is the only one. The first `skip_batches` batches of
-        an iteration are left out, undecoded; the others are what they are without that.
+        an iteration are left out, undecoded; the others are what they are without that. An image that cannot
+        be decoded is replaced by another of its batch (see `mmx_tf.damaged_images`); `damaged` counts them.
         """
         split, batch = self.source.train, min(batch_size, self.source.train.count)
         if self._in_memory:
@@ -116,9 +132,14 @@ class ImageData:
                 num_parallel_calls=tf.data.AUTOTUNE,
             )
         else:
-            skipped = skip_batches * batch
-            dataset = self._training_images(split.stream(seed), seed=seed, augment=augment, skip=skipped)
-            dataset = dataset.batch(batch, drop_remainder=True)
+
+            def examples():
+                numbers = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
+                return tf.data.Dataset.zip(split.stream(seed), numbers)
+
+            fit = self._fit_for_training(augment)
+            count = split.count // batch - skip_batches
+            dataset = self.damaged.batches(examples, fit, batch=batch, first=skip_batches, count=count)
         # Two random integers for each batch, new ones in each epoch.
         pairs = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(2)
         dataset = tf.data.Dataset.zip(dataset, pairs.skip(skip_batches)).map(
@@ -148,15 +169,44 @@ class ImageData:
         ).prefetch(tf.data.AUTOTUNE)
 
     def check_labels(self) -> None:
-        """Look at the first evaluation examples; a `DataError` when they have no class of this dataset."""
-        labels = [int(label) for _, label in self.source.evaluation.stream(None).take(8)]
-        wrong = [label for label in labels if not 0 <= label < self.num_classes]
-        if wrong or not labels:
-            raise DataError(
-                f"The evaluation images of {self.name} have no usable labels: the first ones are {labels}, "
-                f"but labels must be 0 to {self.num_classes - 1}. The split may be an unlabelled one; choose "
-                "another --dataset."
-            )
+        """Look at the first examples; a `DataError` when they cannot be read or have no class here."""
+        for split, what in ((self.source.evaluation, "evaluation"), (self.source.train, "training")):
+            try:
+                labels = [int(label) for _, label in split.stream(None).take(8)]
+            except tf.errors.OpError as error:
+                raise DataError(str(unreadable_error(self.name, error))) from error
+            if not labels or not all(0 <= label < self.num_classes for label in labels):
+                raise DataError(
+                    f"The {what} images of {self.name} have no usable labels: the first ones are {labels}, "
+                    f"but labels must be 0 to {self.num_classes - 1}. The split may be an unlabelled one; "
+                    "choose another --dataset."
+                )
+
+    @functools.cached_property
+    def damaged(self) -> DamagedImages:
+        """The training images that could not be decoded, as far as they have been met."""
+        train = self.source.train
+        return DamagedImages(
+            self.name, count=train.count, class_names=self.class_names, files_of=train.files_of
+        )
+
+    @contextmanager
+    def reading_errors(self) -> Iterator[None]:
+        """Says in words what is wrong with the data when reading them fails in the block.
+
+        Raises:
+            DamagedDataError: names the image, or what cannot be read.
+        """
+        try:
+            yield
+        except tf.errors.OpError as error:
+            if self.damaged.error:
+                raise self.damaged.error from error
+            if isinstance(error, UNREADABLE):
+                raise unreadable_error(self.name, error) from error
+            if isinstance(error, tf.errors.InvalidArgumentError):
+                check_evaluation(self.source.evaluation, self._fit, name=self.name, classes=self.num_classes)
+            raise
 
     @property
     def _small(self) -> bool:
@@ -186,12 +236,21 @@ class ImageData:
                 self.name,
                 pixels.nbytes // 10**6,
             )
+        batches = split.stream(None).batch(1000).map(
+            lambda stored, labels: decoded(stored, labels, labels, fit=lambda image, _: self._fit(image)),
+            num_parallel_calls=BATCHES_AT_ONCE,
+        )  # fmt: skip
         # Filled in place: parts that are joined at the end would take the memory twice.
         read = 0
-        for some_pixels, some_labels in self._fit_all(split.stream(None)).batch(1000).as_numpy_iterator():
+        for some_pixels, some_labels, *missing in batches.as_numpy_iterator():
             end = read + len(some_labels)
             pixels[read:end], labels[read:end] = some_pixels, some_labels
+            if len(missing[1]) and split is self.source.evaluation:
+                raise evaluation_error(self.name, missing[0][0], split.files_of)
+            self.damaged.note(*missing, of=len(some_labels))
             read = end
+        self.damaged.check_labels(labels)
+        self.damaged.report()
         with tf.device("CPU"):
             return tf.constant(pixels), tf.constant(labels)
 
@@ -207,26 +266,12 @@ class ImageData:
             image, size=self.image_size, margin=1.0 if self._small else images.EVAL_MARGIN
         )
 
-    def _training_images(self, stream, *, seed: int, augment: bool, skip: int) -> tf.data.Dataset:
-        """Stored images at the size of training, each by one parallel call: (uint8 [H, W, C], int32).
-
-        The first `skip` images of the stream are left out, undecoded.
-        """
+    def _fit_for_training(self, augment: bool):
+        """(stored image, number) -> the image at the size of training, uint8 [H, W, C]."""
         if self._small or not augment:
-            return self._fit_all(stream.skip(skip))
-        numbers = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
-        return (
-            tf.data.Dataset.zip(stream, numbers)
-            .skip(skip)
-            .map(
-                lambda example, number: (
-                    images.random_resized_crop(
-                        example[0], tf.stack([number, 0]), size=self.image_size, channels=self.source.channels
-                    ),
-                    example[1],
-                ),
-                num_parallel_calls=tf.data.AUTOTUNE,
-            )
+            return lambda stored, number: self._fit(stored)
+        return lambda stored, number: images.random_resized_crop(
+            stored, tf.stack([number, 0]), size=self.image_size, channels=self.source.channels
         )
 
     def _augmented(self, pixels: tf.Tensor, pair: tf.Tensor) -> tf.Tensor:

@@ -7,12 +7,16 @@ for evaluation.
     >>> source = from_folder("photos")   # photos/cat/1.jpg, photos/dog/1.png, ...
 """
 
+import collections
+import functools
 import math
+import os
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
+from mmx_tf.damaged_images import DAMAGED_SHARE
 from mmx_tf.data_images import decode
 from mmx_tf.data_sources import LARGE_IMAGE_SIZE, DataError, Source, Split
 
@@ -34,10 +38,11 @@ def from_folder(path: str) -> Source:
 
     Raises:
         DataError: no such folder, fewer than two classes, a class without enough images, classes that
-            differ between training and evaluation, a file that is not an image.
+            differ between training and evaluation; a file that is no image, if it is one for evaluation or
+            more than `DAMAGED_SHARE` of the training files are such.
     """
     root = Path(path).expanduser()
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise DataError(
             f"--dataset=folder:{path} names no folder that can be read. It must hold one subfolder of images "
             "per class, or 'train' and 'validation' with such subfolders in each."
@@ -53,7 +58,8 @@ def from_folder(path: str) -> Source:
             f"Training and evaluation images in {root} do not have the same classes; only one of them has "
             f"{', '.join(sorted(set(train) ^ set(evaluation)))}. Give both the same class folders."
         )
-    size, channels = _look_at([*train.values(), *evaluation.values()])
+    size, channels, broken = _look_at([*train.values(), *evaluation.values()])
+    _check_damage(train, evaluation, broken)
     return Source(
         name=f"folder:{path}",
         class_names=tuple(train),
@@ -118,11 +124,39 @@ def _split(files: _Files) -> Split:
             lambda path, label: (tf.io.read_file(path), label), num_parallel_calls=tf.data.AUTOTUNE
         )
 
-    return Split(count=len(paths), stream=stream)
+    @functools.cache
+    def by_size() -> dict[int, list[str]]:
+        sizes = collections.defaultdict(list)
+        for path in sorted(map(str, paths)):
+            sizes[os.path.getsize(path)].append(path)
+        return sizes
+
+    def files_of(stored: bytes) -> list[str]:
+        return [path for path in by_size()[len(stored)] if Path(path).read_bytes() == stored]
+
+    return Split(count=len(paths), stream=stream, files_of=files_of)
 
 
-def _look_at(classes: list[list[Path]]) -> tuple[int, int]:
-    """Decode all images, or some of each class when there are many: (natural size, channels) of these."""
+def _check_damage(train: _Files, evaluation: _Files, broken: set[Path]) -> None:
+    """Refuses a folder for undecodable evaluation images, or more training ones than others stand in for."""
+    listed = [path for files in (*evaluation.values(), *train.values()) for path in files if path in broken]
+    in_evaluation = sum(path in broken for files in evaluation.values() for path in files)
+    allowed = DAMAGED_SHARE * sum(map(len, train.values()))
+    if not in_evaluation and len(listed) <= allowed:
+        return
+    of_them = f", {in_evaluation} of them for evaluation" if in_evaluation else ""
+    raise DataError(
+        f"{len(listed)} file(s) cannot be decoded as an image{of_them}, the first is {listed[0]}. Repair or "
+        f"remove: {', '.join(map(str, listed[:5]))}{', ...' if len(listed) > 5 else ''}."
+    )
+
+
+def _look_at(classes: list[list[Path]]) -> tuple[int, int, set[Path]]:
+    """Decode all images, or some of each class when there are many.
+
+    Returns:
+        Natural size and channels of these, and those that cannot be decoded.
+    """
     paths = [path for members in classes for path in members]
     step = math.ceil(len(paths) / 1000)
     estimated_bytes = step * sum(path.stat().st_size for path in paths[::step])
@@ -142,12 +176,9 @@ def _look_at(classes: list[list[Path]]) -> tuple[int, int]:
         .ignore_errors(log_warning=False)
     )
     seen = {int(index): shape for index, shape, _ in shapes.as_numpy_iterator()}
-    broken = [str(path) for index, path in enumerate(paths) if index not in seen]
-    if broken:
-        raise DataError(
-            f"{len(broken)} file(s) cannot be decoded as an image, the first is {broken[0]}. Repair or "
-            f"remove: {', '.join(broken[:5])}{', ...' if len(broken) > 5 else ''}."
-        )
+    broken = {path for index, path in enumerate(paths) if index not in seen}
+    if not seen:
+        raise DataError(f"None of {len(paths)} files can be decoded as an image, {paths[0]} among them.")
     channels = 1 if all(shape[2] == 1 for shape in seen.values()) else 3
     shorter_sides = [min(shape[:2]) for shape in seen.values()]
-    return min(LARGE_IMAGE_SIZE, int(np.median(shorter_sides))), channels
+    return min(LARGE_IMAGE_SIZE, int(np.median(shorter_sides))), channels, broken

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from google.protobuf import json_format
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
@@ -33,11 +34,13 @@ class Split:
     """One half of a dataset: how many examples, and how to read them.
 
     `stream(shuffle_seed)` gives a `tf.data.Dataset` of (stored image, int32 label): in a fixed order for
-    None, otherwise shuffled under that seed, in a new order for each iteration.
+    None, otherwise shuffled under that seed, in a new order for each iteration. `files_of(stored)` names the
+    files that hold a stored image; nothing where it has none of its own.
     """
 
     count: int
     stream: Callable[[int | None], tf.data.Dataset]
+    files_of: Callable[[bytes], list[str]] = lambda stored: []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +110,8 @@ def from_tfds(name: str, *, data_dir: str) -> Source:
     if channels not in (1, 3) or image.np_dtype != np.uint8:
         raise DataError(
             f"The images of the TFDS dataset {name} have shape {image.shape} and type "
-            f"{image.np_dtype.__name__}; only grey (1 channel) or colour (3 channels) uint8 images can be "
-            "used."
+            f"{np.dtype(image.np_dtype).name}; only grey (1 channel) or colour (3 channels) uint8 images can "
+            "be used."
         )
     if "train" not in splits:
         raise DataError(f"The TFDS dataset {name} has no split 'train', only {', '.join(splits) or 'none'}.")
@@ -140,7 +143,8 @@ def _builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
         known = tfds.list_builders(with_community_datasets=False)
         close = difflib.get_close_matches(name, known, n=3)
         raise DataError(unknown + (f" (did you mean {' or '.join(close)}?)." if close else ".")) from error
-    except (ValueError, AssertionError) as error:  # a configuration or version that TFDS does not know
+    # A configuration or version that TFDS does not know, or a description that it cannot read.
+    except (ValueError, AssertionError, json_format.ParseError) as error:
         raise DataError(f"The TFDS dataset {name!r} cannot be had: {_one_line(error)}") from error
     if not builder.is_prepared() or not builder.info.splits:
         where = f", data_dir={os.fspath(data_dir)!r}" if data_dir else ""

@@ -111,3 +111,12 @@ def _check(model, name: str, data: ImageData) -> None:
             f"{name} takes images of shape {(height, width, channels)}, but the dataset {data.name} gives "
             f"{data.image_shape}. {advice}"
         )
+    for layer in model.layers:
+        for weight, value in zip(layer.weights, layer.get_weights(), strict=True):
+            broken = np.count_nonzero(~np.isfinite(value)) if value.dtype.kind == "f" else 0
+            if broken:
+                raise RecipeError(
+                    f"{name} cannot be used: {broken} of the {value.size} numbers of {weight.name} (layer "
+                    f"{layer.name!r}) are NaN or infinite; all must be finite. Its training has "
+                    "diverged: give a network from before that."
+                )

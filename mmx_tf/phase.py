@@ -112,6 +112,7 @@ class Phase:
             # What a recovery goes back to before there is another one.
             progress.save(fitted)
         board = keras.callbacks.TensorBoard(self.workdir.path("logs", self.name), write_graph=False)
+        damage = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: self._data.damaged.report())
         with convolutions_in(self.recipe.compute_dtype, fitted):
             for recoveries in range(MAX_RECOVERIES + 1):
                 logging.info(
@@ -132,7 +133,7 @@ class Phase:
                             steps_per_epoch=self.steps,
                             early=early,
                         ),
-                        callbacks=[*callbacks, *([averages] if averages else []), board],
+                        callbacks=[*callbacks, *([averages] if averages else []), board, damage],
                         validation_data=validation_data,
                         evaluating=averages.in_place if averages else contextlib.nullcontext,
                     )

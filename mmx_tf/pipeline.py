@@ -22,7 +22,7 @@ from mmx_tf.rebuild import rebuild
 from mmx_tf.recipe import Recipe, RecipeError
 from mmx_tf.recipe_checks import FLOAT_TEACHER
 from mmx_tf.saving import load_model
-from mmx_tf.workdir import Workdir
+from mmx_tf.workdir import Workdir, check_format
 from mmx_tf.workdir_lock import check_free
 
 
@@ -59,7 +59,7 @@ def run(recipe: Recipe, *, command: str = "") -> dict:
             plan(model, **_search_options(recipe))
     if not trained:
         search = None
-    with Workdir.opened(recipe) as workdir:
+    with Workdir.opened(recipe) as workdir, data.reading_errors():
         return _run_in(workdir, recipe, data, model, search, teacher, command)
 
 
@@ -68,12 +68,13 @@ def _run_in(workdir: Workdir, recipe: Recipe, data, model, search, teacher, comm
     _keep_cost_table(workdir, recipe)
     several = len(recipe.target_bops) > 1
     if not several:
-        finished = stages.finished_metrics(workdir)
+        finished = stages.finished_metrics(workdir, search)
         if finished is not None:
             return finished
     if search is None:
         model = stages.float_stage(workdir, recipe, data, model)
         search = _search_network(recipe, model)
+    stages.earlier_selection(workdir, search)  # an edited one is refused before anything is trained
     if "float_top1" not in workdir.state:
         workdir.record(float_top1=training.top1(model, stages.evaluation(recipe, data)))
     logging.info("float network: top-1 %.2f%%", 100 * workdir.state["float_top1"])
@@ -87,7 +88,7 @@ def _run_in(workdir: Workdir, recipe: Recipe, data, model, search, teacher, comm
         if given is None or not recipe.from_scratch:
             stages.search_stage(workdir, recipe, data, search)
         selection = stages.kept_selection(
-            workdir, lambda: given or search.bit_selection(repair=recipe.repair)
+            workdir, search, lambda: given or search.bit_selection(repair=recipe.repair)
         )
         return selection, _search_network(recipe, model) if recipe.from_scratch else search
 
@@ -125,6 +126,7 @@ def open_workdir(root: pathlib.Path):
         folders = sorted(str(path.parent) for path in root.glob("target_*/model.tflite"))
         advice = f" It is that of several targets: give one of {', '.join(folders)}." if folders else ""
         raise RecipeError(f"{root} is not a finished workdir: {', '.join(missing)} missing.{advice}")
+    check_format(root)
     recipe = Recipe.from_flagfile((root / "run.flags").read_text())
     data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
     folded = fold(load_model(root / "fixed_model.keras"), weight_storage=recipe.weight_storage)

@@ -14,7 +14,7 @@ from absl import logging
 
 from export.atomic import write_atomically
 from mmx_tf import report, training
-from mmx_tf.bit_selection import BitSelection
+from mmx_tf.bit_selection import BitSelection, SelectionMismatchError
 from mmx_tf.export_stage import export_and_verify
 from mmx_tf.fold import FoldError
 from mmx_tf.phase import epoch_seed
@@ -53,14 +53,38 @@ def search_stage(workdir: Workdir, recipe: Recipe, data, search: SearchModel) ->
         training.train_search(workdir, recipe, data, search)
 
 
-def kept_selection(workdir: Workdir, choose: Callable[[], BitSelection]) -> BitSelection:
-    """The bit selection in the workdir; where there is none, the one that `choose` gives."""
+def earlier_selection(workdir: Workdir, search: SearchModel | None) -> BitSelection | None:
+    """The bit selection that the run has made before, checked against the network; None if there is none.
+
+    Raises:
+      RecipeError: if it is damaged, or of another network.
+    """
     path = workdir.path("bit_selection.json")
-    if path.exists():
+    if not path.exists():
+        return None
+    try:
         selection = BitSelection.load(path)
-    else:
+        if search is not None:
+            selection.check_fits(search.selection_of([0] * len(search.quantizers)))
+    except SelectionMismatchError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise RecipeError(
+            f"{path} cannot be used: {reason.rstrip('.')}. Put back what the run wrote, or remove it: "
+            "it is then made anew from the checkpoints of bit selection."
+        ) from error
+    return selection
+
+
+def kept_selection(workdir: Workdir, search: SearchModel, choose: Callable[[], BitSelection]) -> BitSelection:
+    """The bit selection in the workdir; where there is none, the one that `choose` gives.
+
+    Raises:
+      RecipeError: as `earlier_selection`.
+    """
+    selection = earlier_selection(workdir, search)
+    if selection is None:
         selection = choose()
-        selection.save(path)
+        selection.save(workdir.path("bit_selection.json"))
     if selection.cost is None:
         logging.info("bit selection: %d BOPs, target %d", selection.bops, selection.target_bops)
     else:
@@ -71,13 +95,24 @@ def kept_selection(workdir: Workdir, choose: Callable[[], BitSelection]) -> BitS
     return selection
 
 
-def finished_metrics(workdir: Workdir) -> dict | None:
-    """The metrics of a finished workdir, whose summary is printed; None if there is something left to do."""
-    if not workdir.path("metrics.json").exists():
+def finished_metrics(workdir: Workdir, search: SearchModel | None) -> dict | None:
+    """The metrics of a finished workdir, whose summary is printed; None if there is something left to do.
+
+    Raises:
+      RecipeError: if they are damaged, or its bit selection is.
+    """
+    path = workdir.path("metrics.json")
+    if not path.exists():
         return None
     logging.info("%s is finished; nothing is done again.", workdir.root)
-    metrics = json.loads(workdir.path("metrics.json").read_text())
-    report.print_summary(BitSelection.load(workdir.path("bit_selection.json")).to_json(), metrics)
+    selection = earlier_selection(workdir, search)
+    try:
+        metrics = json.loads(path.read_text())
+        report.print_summary(selection.to_json(), metrics)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RecipeError(
+            f"{path} is damaged: {error!r}. Remove it: the same command then exports and verifies again."
+        ) from error
     return metrics
 
 
@@ -110,9 +145,8 @@ def finish(
       DivergenceError, DisagreementError: as `pipeline.run`.
     """
     fixed = _finished(workdir.path("fixed_model.keras"))
-    if fixed is not None:
-        selection = BitSelection.load(workdir.path("bit_selection.json"))
-    else:
+    selection = earlier_selection(workdir, None)
+    if fixed is None or selection is None:
         selection, search = select()
         fixed = _weight_stage(workdir, recipe, data, search, selection, teacher)
     try:

@@ -33,7 +33,7 @@ def run_targets(
 
     for bops in recipe.exported_targets:
         with Workdir.opened(recipe.for_target(bops)) as target:
-            if stages.finished_metrics(target) is None:
+            if stages.finished_metrics(target, search) is None:
                 _finish_target(workdir, target, recipe, data, search, bops, selections, teacher, command)
         # After each: a run that is killed has a front of what was finished.
         document = _write_front(workdir, recipe, command)
@@ -48,7 +48,7 @@ def _finish_target(workdir, target, recipe, data, search, bops, selections, teac
         shared = workdir.state["seconds"]
         own = {phase: seconds for phase, seconds in target.state["seconds"].items() if phase not in shared}
         target.record(seconds=shared | own)
-        return stages.kept_selection(target, lambda: chosen), search
+        return stages.kept_selection(target, search, lambda: chosen), search
 
     target.record(float_top1=workdir.state["float_top1"])
     stages.finish(

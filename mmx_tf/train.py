@@ -12,6 +12,7 @@ command from its last checkpoint. Exit codes:
     3    the file differs from the folded network by more than --max_disagreement
     4    training has diverged (--on_divergence)
     5    the workdir can no longer be written, as on a full disk
+    6    images that were found unusable while they were read
     130  interrupted (SIGINT), 143 terminated (SIGTERM); during training a checkpoint is written first
 """
 
@@ -23,6 +24,7 @@ from absl import app, flags
 from export.parity import DisagreementError
 from mmx_tf import quiet, tensorflow_settings
 from mmx_tf import recipe as recipes
+from mmx_tf.damaged_images import DamagedDataError
 from mmx_tf.data import DataError
 from mmx_tf.divergence import DivergenceError
 from mmx_tf.models.errors import ModelError
@@ -34,6 +36,7 @@ USAGE_EXIT_CODE = 2
 DISAGREEMENT_EXIT_CODE = 3
 DIVERGENCE_EXIT_CODE = 4
 UNWRITABLE_EXIT_CODE = 5
+DAMAGED_DATA_EXIT_CODE = 6
 INTERRUPTED_EXIT_CODE = 130
 TERMINATED_EXIT_CODE = 143
 
@@ -42,6 +45,9 @@ def parse_flags(argv: list[str], flag_values: flags.FlagValues = FLAGS) -> list[
     """Parses the command line; an unknown flag or a bad value ends the program with exit code 2."""
     try:
         return flag_values(argv)
+    except UnicodeDecodeError as error:
+        files = " ".join(word for word in argv if "flagfile" in word)
+        _refuse(f"{files} is no text: {error}.")
     except flags.Error as error:
         _refuse(f"{error}. `python -m mmx_tf.train --helpfull` lists the flags.")
 
@@ -57,6 +63,9 @@ def main(argv: list[str], flag_values: flags.FlagValues = FLAGS) -> None:
         if recipe.deterministic:
             tensorflow_settings.make_deterministic()
         run(recipe, command=" ".join(["python -m mmx_tf.train", *sys.argv[1:]]))
+    except DamagedDataError as error:
+        print(error, file=sys.stderr)
+        sys.exit(DAMAGED_DATA_EXIT_CODE)
     except (RecipeError, DataError, ModelError) as error:
         _refuse(str(error))
     except DisagreementError as error:

@@ -10,6 +10,11 @@ from contextlib import contextmanager
 from export.atomic import write_atomically
 from mmx_tf import workdir_lock
 from mmx_tf.recipe import Recipe, RecipeError
+from mmx_tf.version import VERSION
+
+WORKDIR_FORMAT = 1
+"""Number of what a workdir holds and how; one more whenever a run can no longer go on from what was left."""
+_STATE_FILE = pathlib.Path("checkpoints", "state.json")
 
 
 class Workdir:
@@ -18,26 +23,28 @@ class Workdir:
     Attributes:
       root: the folder.
       state: facts that finished phases recorded, saved in checkpoints/state.json; `state["seconds"]` maps
-        phases to the time they took, restarts included.
+        phases to the time they took, restarts included; `state["format"]` is `WORKDIR_FORMAT`, and
+        `state["mmx_tf"]` the version that began the run.
     """
 
     def __init__(self, recipe: Recipe):
         """Opens or makes the folder; call only when the recipe has been validated. A run uses `opened`.
 
         Raises:
-          RecipeError: if the folder holds a run with other flags, or files that no run of ours wrote, or
-            cannot be written.
+          RecipeError: if the folder holds a run with other flags or of another format, or files that no run
+            of ours wrote, or cannot be written.
         """
         self.root = pathlib.Path(recipe.workdir)
-        self.state = {"seconds": {}}
         with _errors(self.root):
             _check(self.root, recipe)
+            self.state = _earlier_state(self.root)
             self.root.mkdir(parents=True, exist_ok=True)
             # First of all files but the lock: a folder without it is refused.
             write_atomically(self.path("run.flags"), recipe.to_flagfile())
             self.path("checkpoints").mkdir(exist_ok=True)
-            if self._state_file.exists():
-                self.state = self._earlier_state()
+            if not self.state:
+                self.state = {"format": WORKDIR_FORMAT, "mmx_tf": VERSION, "seconds": {}}
+                self.record()
 
     @classmethod
     @contextmanager
@@ -64,7 +71,7 @@ class Workdir:
     def record(self, **facts) -> None:
         """Remembers facts across restarts."""
         self.state.update(facts)
-        write_atomically(self._state_file, json.dumps(self.state, indent=1) + "\n")
+        write_atomically(self.path(_STATE_FILE), json.dumps(self.state, indent=1) + "\n")
 
     @contextmanager
     def timed(self, phase: str):
@@ -77,15 +84,39 @@ class Workdir:
             seconds[phase] = round(seconds.get(phase, 0.0) + time.monotonic() - start, 2)
             self.record()
 
-    @property
-    def _state_file(self) -> pathlib.Path:
-        return self.path("checkpoints", "state.json")
 
-    def _earlier_state(self) -> dict:
-        try:
-            return json.loads(self._state_file.read_text())
-        except ValueError as error:
-            raise RecipeError(f"{self._state_file} cannot be read: {error}. Give a new --workdir.") from error
+def check_format(root: pathlib.Path) -> None:
+    """Refuses a workdir whose recorded format is another one; one without a number is let through.
+
+    Raises:
+      RecipeError: names the numbers, and the version that began the run.
+    """
+    state = _earlier_state(root)
+    if state.get("format", WORKDIR_FORMAT) != WORKDIR_FORMAT:
+        raise RecipeError(_other_format(root, state))
+
+
+def _earlier_state(root: pathlib.Path) -> dict:
+    """What checkpoints/state.json holds; {} where a run has not come so far."""
+    path = root / _STATE_FILE
+    if not path.exists():
+        return {}
+    try:
+        state = json.loads(path.read_text())
+        if not (isinstance(state, dict) and isinstance(state["seconds"], dict)):
+            raise ValueError("it holds no facts of a run")
+    except (ValueError, KeyError) as error:
+        raise RecipeError(f"{path} cannot be read: {error}. Give a new --workdir.") from error
+    return state
+
+
+def _other_format(root: pathlib.Path, state: dict) -> str:
+    began = state.get("mmx_tf", "one before 0.1.0 that recorded no version")
+    return (
+        f"--workdir={root} has format {state.get('format', 'without a number')} (mmx_tf {began}); this "
+        f"version ({VERSION}) goes on with format {WORKDIR_FORMAT} alone. Finish the run with the version "
+        "that began it, or give a new --workdir."
+    )
 
 
 @contextmanager
@@ -108,6 +139,11 @@ def _check(root: pathlib.Path, recipe: Recipe) -> None:
                 "empty folder."
             )
         return
+    # Before the flags: those of another version need not be readable.
+    state = _earlier_state(root)
+    begun = state or any((root / "checkpoints").glob("*"))
+    if begun and state.get("format") != WORKDIR_FORMAT:
+        raise RecipeError(_other_format(root, state))
     try:
         earlier = Recipe.from_flagfile(flagfile.read_text())
     except ValueError as error:  # not one of our flagfiles, or not even a text

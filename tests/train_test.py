@@ -9,12 +9,12 @@ from pathlib import Path
 import keras as keras_3
 import pytest
 import tf_keras as keras
-from absl import flags
 from absl import logging as absl_logging
 from networks import small_network
+from refusals import files_of, refused
 
-from mmx_tf import quiet, train
-from mmx_tf.recipe import Recipe, RecipeError, define_flags
+from mmx_tf import quiet
+from mmx_tf.recipe import Recipe, RecipeError
 from mmx_tf.workdir import Workdir
 
 ROOT = Path(__file__).parents[1]
@@ -49,29 +49,6 @@ def good(tmp_path_factory):
     path = tmp_path_factory.mktemp("float") / "good.keras"
     small_network().save(path)
     return path
-
-
-def files_of(folder: Path):
-    """Every path below `folder` with its content."""
-    return {path: path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
-
-
-def refused(capsys, tmp_path, *arguments) -> str:
-    """The error of a command that must be refused: one paragraph, exit code 2, nothing written."""
-    before = files_of(tmp_path)
-    flag_values = flags.FlagValues()
-    define_flags(flag_values)
-    argv = ["train", f"--workdir={tmp_path / 'run'}", "--image_size=16", *map(str, arguments)]
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as exit_:
-        train.main(train.parse_flags(argv, flag_values), flag_values)
-    shown = capsys.readouterr()
-    assert exit_.value.code == 2
-    assert files_of(tmp_path) == before
-    assert shown.out == ""
-    assert shown.err.count("\n") == 1 and shown.err.endswith("\n")
-    assert len(shown.err) < 1200
-    return shown.err
 
 
 # (arguments, what the message must say)
