@@ -131,7 +131,7 @@ class DamagedImages:
     ) -> tf.data.Dataset:
         """Batches of decoded images: quickly up to the first damaged one, from there on by `decoded`.
 
-        Trying whether an image can be decoded costs a tenth of decoding it. As long as all can be, they are
+        Trying whether an image can be decoded costs a fifth of decoding it. As long as all can be, they are
         decoded one by one, and that one is missing shows in the number of the next.
 
         Args:

@@ -79,7 +79,10 @@ layer_strategy = st.builds(
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(layer_strategy, max_size=3), st.none() | st.integers(0, 2**62))
+@given(
+    st.lists(layer_strategy, max_size=3, unique_by=lambda layer: layer.name),
+    st.none() | st.integers(0, 2**62),
+)
 def test_any_selection_survives_json(layers, target):
     selection = BitSelection((8, 3), tuple(layers), target)
     assert BitSelection.from_json(json.loads(json.dumps(selection.to_json()))) == selection
