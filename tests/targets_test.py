@@ -46,6 +46,11 @@ def command(*arguments_) -> subprocess.Popen:
     return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+def names(folder: Path) -> set[str]:
+    """What is in a folder, but for hidden files, which a kill in the middle of a write leaves behind."""
+    return {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+
+
 def written(folder: Path) -> dict[Path, int]:
     """When each file below a folder was written."""
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
@@ -81,15 +86,15 @@ def test_what_was_finished_before_the_kill_is_kept(finished):
 
 def test_one_search_and_the_files_of_every_target(finished):
     workdir, _, _, _ = finished
-    assert {path.name for path in workdir.iterdir()} == {
+    assert names(workdir) == {
         "run.flags", "run.lock", "checkpoints", "logs", "front.json", "front.png", "report.html", *TARGETS,
     }  # fmt: skip
-    assert {path.name for path in (workdir / "checkpoints").iterdir()} == {"select", "state.json"}
+    assert names(workdir / "checkpoints") == {"select", "state.json"}
     assert checkpoints.numbers(workdir / "checkpoints" / "select") == [3, 6]
     for folder, bops in TARGETS.items():
         target = workdir / folder
-        assert {path.name for path in target.iterdir()} == OF_A_TARGET
-        assert {path.name for path in (target / "checkpoints").iterdir()} == {"train", "state.json"}
+        assert names(target) == OF_A_TARGET
+        assert names(target / "checkpoints") == {"train", "state.json"}
         metrics = json.loads((target / "metrics.json").read_text())
         selection = json.loads((target / "bit_selection.json").read_text())
         assert metrics["target_bops"] == selection["target_bops"] == bops
