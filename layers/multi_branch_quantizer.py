@@ -67,28 +67,29 @@ class MultiBranchQuantizer(keras.layers.Layer):
         )
         super().build(input_shape)
 
-    def call(self, x, branch=None):
+    def call(self, x, branch=None, alpha=None):
         """Quantizes x; shape unchanged.
 
         Args:
           x: float tensor (batch, ...).
           branch: index of a branch (integer or scalar integer tensor), `MIXED`, `JOINT`, or None for the
             branch with the largest alpha.
+          alpha: (B,) tensor to use in place of the layer's own.
         """
-        return self._quantize(x, branch)
+        return self._quantize(x, branch, self.alpha if alpha is None else alpha)
 
     @tf.autograph.experimental.do_not_convert
-    def _quantize(self, x, branch):
+    def _quantize(self, x, branch, alpha):
         initialize_once(self.initialized, self._initialize, x)
         elements = elements_of_one_example(x)
         source, fused = source_of(x), elements >= FUSED_FROM_ELEMENTS
         if isinstance(branch, str) and branch == MIXED:
             ranges = self._ranges()
-            return lsq.mix_branches(source, self.step_sizes, self.alpha, ranges=ranges, fused=fused)
+            return lsq.mix_branches(source, self.step_sizes, alpha, ranges=ranges, fused=fused)
         scales = [lsq.gradient_scale(elements, codes.highest) for codes in self.codes]
         settings = [(*pair, scale) for pair, scale in zip(self._ranges(), scales, strict=True)]
         if isinstance(branch, str) and branch == JOINT:
-            probabilities = tf.unstack(tf.nn.softmax(self.alpha))
+            probabilities = tf.unstack(tf.nn.softmax(alpha))
             return tf.add_n(
                 [
                     probability * self._single(source, index, values, fused)
@@ -96,7 +97,7 @@ class MultiBranchQuantizer(keras.layers.Layer):
                 ]
             )
         if branch is None:
-            branch = tf.argmax(self.alpha)
+            branch = tf.argmax(alpha)
         if tf.is_tensor(branch):
             values = tf.unstack(tf.gather(tf.convert_to_tensor(settings, tf.float32), branch))
         elif branch in range(len(settings)):

@@ -4,7 +4,7 @@
 """
 
 import math
-import numbers
+import os
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -16,6 +16,7 @@ from layers.multi_branch_quantizer import MultiBranchQuantizer
 from layers.pixel_quantizer import PixelQuantizer
 from mmx_tf import bops, canonical, carriers, graph, keras3, pixels, signs
 from mmx_tf.budget import Budget
+from mmx_tf.budget_request import BudgetRequest
 from mmx_tf.integer_operators import has_integer_form
 from mmx_tf.search import SearchModel, quantizer_name
 
@@ -25,8 +26,11 @@ def augment(
     *,
     bit_widths: Sequence[int] = (8, 4, 3),
     weight_bits: int = 4,
-    target_bops: float | None = None,
+    target_bops: float | Sequence[float] | None = None,
     target_average_bits: float | None = None,
+    average_bits_weighting: str = "operations",
+    target_cost: float | None = None,
+    cost_table: Mapping | str | os.PathLike | None = None,
     first_last_bits: int = 8,
     signed: Mapping[str, bool] | None = None,
     pixel_scaling: tuple[float, float] | None = None,
@@ -41,9 +45,15 @@ def augment(
       bit_widths: candidate activation bit-widths, distinct integers in 2..8.
       weight_bits: bits of the weights in weight training and in the BOPs; they are full precision in the
         search.
-      target_bops: budget in bit operations on one image.
-      target_average_bits: the same budget as average activation bits of the searched layers, weighted by
-        operations. At most one of the two; with neither the search has no budget.
+      target_bops: budget in bit operations on one image; a list has one search for each of its budgets, on
+        one meta-state.
+      target_average_bits: budget as average activation bits of the searched layers.
+      average_bits_weighting: what the bits of a layer are weighted by in that average: "operations" (which
+        makes it a budget in BOPs), "elements" of its input, or "plain" for equal weights.
+      target_cost: budget in the unit of `cost_table`. At most one of the three targets; with none the search
+        has no budget.
+      cost_table: what each searched layer costs at each candidate, such as measured latencies: a dict or the
+        path of a JSON file (see `mmx_tf.cost_table`).
       first_last_bits: weight and activation bits of first and last layers, which are not searched.
       signed: overrides, layer name -> whether that layer's input is quantized with symmetric codes (True) or
         unsigned ones. By default this is inferred from what produces the input: unsigned after ReLU, ReLU6
@@ -59,8 +69,10 @@ def augment(
 
     Raises:
       ValueError: for bits that are no integers in 2..8, budgets or weights of the search that are no numbers,
-        two budgets, network weights that are not finite, a `signed` key that names no layer, or a
+        a list of budgets that is empty or has one of them twice, budgets of two kinds, a weighting that is
+        unknown, network weights that are not finite, a `signed` key that names no layer, or a
         `pixel_scaling` that is no pair of numbers or has 0 for no pixel.
+      CostTableError: a ValueError, for a cost table that does not fit the network.
       UnsupportedLayerError: for a layer that cannot be handled.
       UnreachableBudgetError: if no choice of bits meets the budget.
     """
@@ -68,20 +80,23 @@ def augment(
         raise ValueError(f"regularizer_weight={regularizer_weight!r}: a number of 0 or more.")
     if not isinstance(meta_epochs, int) or meta_epochs < 0:
         raise ValueError(f"meta_epochs={meta_epochs!r}: an integer of 0 or more.")
-    network, budget = plan(
+    network, budgets = plan(
         float_model,
         bit_widths=bit_widths,
         weight_bits=weight_bits,
         target_bops=target_bops,
         target_average_bits=target_average_bits,
+        average_bits_weighting=average_bits_weighting,
+        target_cost=target_cost,
+        cost_table=cost_table,
         first_last_bits=first_last_bits,
     )
     _warn_of_what_cannot_be_exported(network)
     return SearchModel(
         network=_with_quantizers(
-            network, budget, dict(signed or {}), _pixel_quantizer(network, budget, pixel_scaling)
+            network, budgets[0], dict(signed or {}), _pixel_quantizer(network, budgets[0], pixel_scaling)
         ),
-        budget=budget,
+        budget=budgets,
         regularizer_weight=regularizer_weight,
         meta_epochs=meta_epochs,
         **ablations,
@@ -94,14 +109,17 @@ def plan(
     *,
     bit_widths: Sequence[int],
     weight_bits: int,
-    target_bops: float | None,
-    target_average_bits: float | None,
     first_last_bits: int,
-) -> tuple[keras.Model, Budget]:
+    **budget,
+) -> tuple[keras.Model, tuple[Budget, ...]]:
     """What `augment` checks and works out before it builds anything, which takes a fraction of its time.
 
+    Args:
+      float_model, bit_widths, weight_bits, first_last_bits: as `augment`'s.
+      **budget: those of `BudgetRequest`.
+
     Returns:
-      The canonical network and the budget.
+      The canonical network and the budgets, one for each target.
 
     Raises:
       ValueError, UnsupportedLayerError, UnreachableBudgetError: as `augment`.
@@ -109,13 +127,7 @@ def plan(
     bit_widths = _checked_bit_widths(bit_widths)
     weight_bits = _checked_bits("weight_bits", weight_bits)
     first_last_bits = _checked_bits("first_last_bits", first_last_bits)
-    if target_bops is not None and target_average_bits is not None:
-        raise ValueError(
-            f"target_bops={target_bops!r} and target_average_bits={target_average_bits!r}: give one budget."
-        )
-    for name, value in (("target_bops", target_bops), ("target_average_bits", target_average_bits)):
-        if value is not None and not (isinstance(value, numbers.Real) and 0 < value < math.inf):
-            raise ValueError(f"{name}={value!r}: a number above 0, for example target_bops=5.3e9.")
+    request = BudgetRequest(**budget)
     network = canonical.canonicalize(keras3.as_tf_keras(float_model))
     _check_one_output(network)
     _check_finite(network)
@@ -125,12 +137,7 @@ def plan(
             f"model {float_model.name!r} has {len(costs)} weighted layers and all of them are first or last "
             "layers, which keep their bits: there is nothing to search."
         )
-    budget = Budget(costs, bit_widths, weight_bits, first_last_bits)
-    if target_average_bits is not None:
-        target_bops = budget.bops_at(target_average_bits)
-    if target_bops is not None:
-        budget = Budget(costs, bit_widths, weight_bits, first_last_bits, int(target_bops))
-    return network, budget
+    return network, request.budgets(Budget(costs, bit_widths, weight_bits, first_last_bits))
 
 
 def _warn_of_what_cannot_be_exported(network) -> None:

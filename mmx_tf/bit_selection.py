@@ -48,6 +48,15 @@ class LayerSelection:
 
 
 @dataclasses.dataclass(frozen=True)
+class SelectedCost:
+    """What a selection costs where the budget was not in BOPs: value and target (or None), in `unit`."""
+
+    unit: str
+    value: float
+    target: float | None
+
+
+@dataclasses.dataclass(frozen=True)
 class BitSelection:
     """Chosen bits of a network.
 
@@ -55,11 +64,13 @@ class BitSelection:
       bit_widths: the candidates that were searched.
       layers: all weighted layers in graph order.
       target_bops: the budget, or None.
+      cost: what the selection costs where the budget was not in BOPs, or None.
     """
 
     bit_widths: tuple[int, ...]
     layers: tuple[LayerSelection, ...]
     target_bops: int | None = None
+    cost: SelectedCost | None = None
 
     @property
     def bops(self) -> int:
@@ -93,6 +104,7 @@ class BitSelection:
             "layers": [dataclasses.asdict(layer) for layer in self.layers],
             "bops": self.bops,
             "target_bops": self.target_bops,
+            **({} if self.cost is None else {"cost": dataclasses.asdict(self.cost)}),
         }
 
     @classmethod
@@ -112,6 +124,7 @@ class BitSelection:
                 bit_widths=tuple(int(bits) for bits in document["bit_widths"]),
                 layers=layers,
                 target_bops=document["target_bops"],
+                cost=None if document.get("cost") is None else SelectedCost(**document["cost"]),
             )
             recorded = document["bops"]
         except (AttributeError, KeyError, TypeError, ValueError) as error:

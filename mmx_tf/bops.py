@@ -96,10 +96,23 @@ def selected_bops(alphas: list, *, macs, weight_bits, bit_widths, fixed_bops: in
     Returns:
       Scalar float64: BOPs exceed what float32 can count.
     """
+    table = [[m * w * bits for bits in bit_widths] for m, w in zip(macs, weight_bits, strict=True)]
+    return selected_cost(alphas, table=table, fixed=fixed_bops)
+
+
+def selected_cost(alphas, *, table, fixed: float) -> tf.Tensor:
+    """Differentiable cost of the branches with the largest alpha, for any cost of a layer and candidate.
+
+    Args:
+      alphas: L tensors of shape (B,), or one of shape (L, B).
+      table: L rows of B costs.
+      fixed: cost of everything else.
+
+    Returns:
+      Scalar float64.
+    """
     choices = tf.cast(straight_through_one_hot(tf.stack(alphas)), tf.float64)
-    bits = tf.linalg.matvec(choices, tf.constant(bit_widths, tf.float64))
-    cost_per_bit = tf.constant([m * w for m, w in zip(macs, weight_bits, strict=True)], tf.float64)
-    return tf.reduce_sum(bits * cost_per_bit) + fixed_bops
+    return tf.reduce_sum(choices * tf.constant(table, tf.float64)) + fixed
 
 
 def _cost(node, *, end) -> LayerCost:

@@ -1,4 +1,8 @@
-"""The BOPs budget of a search: what is reachable, and the repair that makes a selection meet it."""
+"""The budget of a search: what each choice costs, what is reachable, and the repair that meets the target.
+
+A budget counts one cost per searched layer and candidate (`CandidateCosts`): BOPs, average bits under some
+weighting, or a table of the user's own. Regularizer and repair know nothing else of it.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -26,15 +30,67 @@ class Flip:
 
 
 @dataclasses.dataclass(frozen=True)
+class CandidateCosts:
+    """What the searched layers cost at each candidate bit-width.
+
+    Attributes:
+      unit: what is counted, such as "BOPs" or "us".
+      table: L rows, one per searched layer in graph order, of B costs, one per candidate.
+      fixed: cost of everything else.
+    """
+
+    unit: str
+    table: tuple[tuple[float, ...], ...]
+    fixed: float = 0.0
+
+    def of(self, choice: Sequence[int]) -> float:
+        """Cost of a choice: the branch index of every searched layer."""
+        return self.fixed + sum(row[branch] for row, branch in zip(self.table, choice, strict=True))
+
+    @property
+    def reachable(self) -> tuple[float, float]:
+        """Smallest and largest cost of any choice."""
+        return tuple(self.of([row.index(pick(row)) for row in self.table]) for pick in (min, max))
+
+
+WEIGHTINGS = ("operations", "elements", "plain")
+
+
+def average_bits_costs(
+    costs: Sequence[LayerCost], bit_widths: Sequence[int], weighting: str
+) -> CandidateCosts:
+    """Average activation bits of the searched layers as a cost.
+
+    Args:
+      costs: all weighted layers.
+      bit_widths: candidates.
+      weighting: what a layer's bits are weighted by: its "operations", the "elements" of its input, or
+        "plain" for equal weights.
+    """
+    weights = {
+        "operations": [cost.macs for cost in costs if not cost.end],
+        "elements": [cost.input_elements for cost in costs if not cost.end],
+        "plain": [1 for cost in costs if not cost.end],
+    }[weighting]
+    table = tuple(tuple(weight * bits / sum(weights) for bits in bit_widths) for weight in weights)
+    behind = "" if weighting == "plain" else f", weighted by {weighting}"
+    return CandidateCosts(f"bits on average{behind}", table)
+
+
+@dataclasses.dataclass(frozen=True)
 class Budget:
     """Costs of the layers and the target that the selection must not exceed.
+
+    The target is in BOPs, or, with `own` costs, in their unit.
 
     Attributes:
       costs: all weighted layers in graph order.
       bit_widths: B candidate activation bit-widths, in the order of the branches.
       weight_bits: weight bits of the searched layers.
       first_last_bits: weight and activation bits of first and last layers.
-      target_bops: budget in bit operations on one image, or None for no budget.
+      target_bops: budget in bit operations on one image, or None.
+      own: costs in place of BOPs, or None.
+      target_cost: budget in the unit of `own`; None without it.
     """
 
     costs: tuple[LayerCost, ...]
@@ -42,6 +98,8 @@ class Budget:
     weight_bits: int
     first_last_bits: int
     target_bops: int | None = None
+    own: CandidateCosts | None = None
+    target_cost: float | None = None
 
     def __post_init__(self):
         """Refuses an unreachable target before any training.
@@ -49,6 +107,14 @@ class Budget:
         Raises:
           UnreachableBudgetError: with the reachable range.
         """
+        if self.own is not None:
+            low, high = self.own.reachable
+            if self.target_cost is not None and not low <= self.target_cost <= high:
+                raise UnreachableBudgetError(
+                    f"the target of {self.target_cost:g} {self.own.unit} is out of reach: with candidates "
+                    f"{self.bit_widths} this network takes {low:g} to {high:g} {self.own.unit}."
+                )
+            return
         low, high = self.reachable
         if self.target_bops is not None and not low <= self.target_bops <= high:
             raise UnreachableBudgetError(
@@ -57,6 +123,15 @@ class Budget:
                 f"takes {low} to {high} BOPs ({low / 1e9:.4g} to {high / 1e9:.4g} GBOPs), on average "
                 f"{min(self.bit_widths)} to {max(self.bit_widths)} bits."
             )
+
+    @classmethod
+    def from_config(cls, config: dict) -> "Budget":
+        """The budget of a dict that `dataclasses.asdict` made, lists in place of tuples included."""
+        own = config.get("own")
+        if own is not None:
+            own = CandidateCosts(own["unit"], tuple(map(tuple, own["table"])), own["fixed"])
+        costs = tuple(LayerCost(**cost) for cost in config["costs"])
+        return cls(**{**config, "costs": costs, "bit_widths": tuple(config["bit_widths"]), "own": own})
 
     @property
     def searched(self) -> list[LayerCost]:
@@ -73,6 +148,24 @@ class Budget:
         """Smallest and largest BOPs of any choice of bits."""
         return self.bops_at(min(self.bit_widths)), self.bops_at(max(self.bit_widths))
 
+    @property
+    def candidate_costs(self) -> CandidateCosts:
+        """What regularizer and repair count."""
+        return self.bops_costs if self.own is None else self.own
+
+    @property
+    def bops_costs(self) -> CandidateCosts:
+        """BOPs of every searched layer at each candidate; `fixed` are those of first and last layers."""
+        table = tuple(
+            tuple(cost.macs * self.weight_bits * bits for bits in self.bit_widths) for cost in self.searched
+        )
+        return CandidateCosts("BOPs", table, self.fixed_bops)
+
+    @property
+    def target(self) -> float | None:
+        """The target in the unit of `candidate_costs`, or None for no budget."""
+        return self.target_bops if self.own is None else self.target_cost
+
     def bops_at(self, average_bits: float) -> int:
         """BOPs at the given activation bits, averaged over the searched layers weighted by operations."""
         macs = sum(cost.macs for cost in self.searched)
@@ -80,10 +173,7 @@ class Budget:
 
     def bops_of(self, choice: Sequence[int]) -> int:
         """BOPs of a choice: the branch index of every searched layer."""
-        return self.fixed_bops + sum(
-            cost.macs * self.weight_bits * self.bit_widths[branch]
-            for cost, branch in zip(self.searched, choice, strict=True)
-        )
+        return self.bops_costs.of(choice)
 
     def repair(self, alphas: np.ndarray, choice: Sequence[int]) -> tuple[list[int], list[Flip]]:
         """Makes a choice meet the target by flipping the layers with the smallest alpha margin first.
@@ -98,13 +188,13 @@ class Budget:
         Returns:
           The repaired choice and the flips in order, none if the choice met the target already.
         """
-        choice, flips = list(choice), []
-        while self.target_bops is not None and self.bops_of(choice) > self.target_bops:
+        choice, flips, costs = list(choice), [], self.candidate_costs
+        while self.target is not None and costs.of(choice) > self.target:
             margin, layer, branch = min(
                 (float(alphas[layer, current] - alphas[layer, branch]), layer, branch)
                 for layer, current in enumerate(choice)
-                for branch, bits in enumerate(self.bit_widths)
-                if bits < self.bit_widths[current]
+                for branch in range(len(self.bit_widths))
+                if costs.table[layer][branch] < costs.table[layer][current]
             )
             name, old = self.searched[layer].name, self.bit_widths[choice[layer]]
             flips.append(Flip(name, old, self.bit_widths[branch], margin))

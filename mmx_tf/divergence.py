@@ -49,7 +49,11 @@ class Watch:
     ):
         self._phase, self._fitted, self._network = phase, fitted, network
         self._batches, self._steps_per_epoch, self._early = batches, steps_per_epoch, early
+        self._alphas = getattr(fitted, "named_alphas", [])
         self._weights = [v for v in network.weights if v.dtype.is_floating]
+        # Those of further targets stand beside the network.
+        known = {id(variable) for variable in self._weights}
+        self._weights += [alpha for _, alpha in self._alphas if id(alpha) not in known]
         # A layer that sees nothing from the beginning was not broken by training.
         self._collapsed = collapsed_quantizers(network)
         self._values: list[tf.Tensor] = []
@@ -98,7 +102,7 @@ class Watch:
         """(all weights are finite, a step size is at its floor, an alpha is saturated, the weights)."""
         finite = [tf.reduce_all(tf.math.is_finite(variable)) for variable in self._weights]
         steps = [tf.reduce_min(step) for _, step in _step_sizes(self._network)]
-        alphas = [tf.reduce_max(tf.nn.softmax(q.alpha)) for q in _multi_branch(self._network)]
+        alphas = [tf.reduce_max(tf.nn.softmax(alpha)) for _, alpha in self._alphas]
         return (
             tf.reduce_all(finite),
             tf.reduce_any(tf.stack(steps or [1.0]) <= COLLAPSED_BELOW),
@@ -109,11 +113,11 @@ class Watch:
 
     def _saturated(self) -> list[str]:
         said = []
-        for quantizer in _multi_branch(self._network):
-            probabilities = tf.nn.softmax(quantizer.alpha).numpy()
+        for name, alpha in self._alphas:
+            probabilities = tf.nn.softmax(alpha).numpy()
             if probabilities.max() > SATURATED_FROM:
-                bits = quantizer.bit_widths[probabilities.argmax()]
-                said.append(f"{quantizer.name} has {bits} bits with probability {probabilities.max():.4f}")
+                bits = self._fitted.budget.bit_widths[probabilities.argmax()]
+                said.append(f"{name} has {bits} bits with probability {probabilities.max():.4f}")
         return said
 
     def _origin(self, epoch: int, step: int) -> str:
@@ -123,6 +127,7 @@ class Watch:
             for node in graph.nodes(self._network)
             if not all(np.isfinite(v.numpy()).all() for v in node.layer.weights if v.dtype.is_floating)
         ]
+        updated += [name for name, alpha in self._alphas if not np.isfinite(alpha.numpy()).all()]
         for variable, value in zip(self._weights, self._values, strict=True):
             variable.assign(value)
         images, labels = next(iter(self._batches(epoch, step).take(1)))

@@ -1,5 +1,6 @@
 """The last stage of a run: folding, the file, and how the file was compared with the folded network."""
 
+import dataclasses
 import json
 import platform
 from importlib import metadata
@@ -70,6 +71,7 @@ def export_and_verify(
         "xnnpack_left_outside": [name for _, name in parity.left_outside],
         "bops": selection.bops,
         "target_bops": selection.target_bops,
+        **({} if selection.cost is None else {"cost": dataclasses.asdict(selection.cost)}),
         "average_bits": selection.average_bits,
         "file_bytes": len(content),
         "seconds": workdir.state["seconds"],

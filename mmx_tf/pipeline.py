@@ -1,30 +1,23 @@
 """The run: float network, bit selection, weight training, folding, export, verification, report.
 
-Every stage leaves its result in the workdir, so that the run restarts after the last finished stage (and,
-inside a training stage, after the last checkpoint). What a stage starts from is the same when it follows the
-stage before and when it is resumed: the seeds are set anew, and networks are read from their files.
+The run restarts after the last finished stage (`stages`) and, inside a training stage, after the last
+checkpoint.
 """
 
 import contextlib
-import json
-import os
 import pathlib
 
 import tensorflow as tf
-import tf_keras as keras
 from absl import logging
 
 from export.atomic import write_atomically
-from mmx_tf import carriers, float_model, report, training
+from mmx_tf import carriers, float_model, stages, targets, training
 from mmx_tf import data as datasets
 from mmx_tf.augment import augment, plan
-from mmx_tf.bit_selection import BitSelection
 from mmx_tf.budget import UnreachableBudgetError
 from mmx_tf.canonical import UnsupportedLayerError, canonicalize
-from mmx_tf.export_stage import export_and_verify
 from mmx_tf.fold import FoldError, check_foldable, fold
 from mmx_tf.given_selection import given_selection
-from mmx_tf.phase import epoch_seed
 from mmx_tf.rebuild import rebuild
 from mmx_tf.recipe import Recipe, RecipeError
 from mmx_tf.recipe_checks import FLOAT_TEACHER
@@ -34,7 +27,10 @@ from mmx_tf.workdir_lock import check_free
 
 
 def run(recipe: Recipe, *, command: str = "") -> dict:
-    """Runs a validated recipe in its workdir, or what is left of it; returns the metrics.
+    """Runs a validated recipe in its workdir, or what is left of it.
+
+    Returns:
+      The metrics; with several targets, the contents of front.json.
 
     Raises:
       RecipeError, DataError, ModelError: for input that makes no run, before any training and before
@@ -45,10 +41,13 @@ def run(recipe: Recipe, *, command: str = "") -> dict:
     if recipe.deterministic:
         tf.config.experimental.enable_op_determinism()
     check_free(pathlib.Path(recipe.workdir))
+    if len(recipe.target_bops) > 1:
+        for bops in recipe.exported_targets:
+            check_free(pathlib.Path(recipe.for_target(bops).workdir))
     data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
     recipe.check_classes(num_classes=data.num_classes, dataset=data.name)
     teacher = float_model.load_teacher(recipe, data)
-    _seed(recipe, "float")
+    stages.seed(recipe, "float")
     model, trained = float_model.load_or_build(recipe, data)
     _check_float_input(recipe, model)
     # What cannot become a search network, or a file, shows in the structure: better now than after training.
@@ -66,51 +65,52 @@ def run(recipe: Recipe, *, command: str = "") -> dict:
 
 def _run_in(workdir: Workdir, recipe: Recipe, data, model, search, teacher, command: str) -> dict:
     """The run from its float network on; without a search network, that has to be trained first."""
-    if workdir.path("metrics.json").exists():
-        logging.info("%s is finished; nothing is done again.", workdir.root)
-        metrics = json.loads(workdir.path("metrics.json").read_text())
-        selection = BitSelection.load(workdir.path("bit_selection.json"))
-        report.print_summary(selection.to_json(), metrics)
-        return metrics
-
+    _keep_cost_table(workdir, recipe)
+    several = len(recipe.target_bops) > 1
+    if not several:
+        finished = stages.finished_metrics(workdir)
+        if finished is not None:
+            return finished
     if search is None:
-        model = _float_stage(workdir, recipe, data, model)
+        model = stages.float_stage(workdir, recipe, data, model)
         search = _search_network(recipe, model)
     if "float_top1" not in workdir.state:
-        workdir.record(float_top1=training.top1(model, _evaluation(recipe, data)))
+        workdir.record(float_top1=training.top1(model, stages.evaluation(recipe, data)))
     logging.info("float network: top-1 %.2f%%", 100 * workdir.state["float_top1"])
-    fixed = _finished(workdir.path("fixed_model.keras"))
-    if fixed is not None:
-        selection = BitSelection.load(workdir.path("bit_selection.json"))
-    else:
-        selection = _selection_stage(workdir, recipe, data, search)
-        if recipe.teacher == FLOAT_TEACHER:
-            teacher = model
-        if recipe.from_scratch:
-            search = _search_network(recipe, model)
-        fixed = _weight_stage(workdir, recipe, data, search, selection, teacher)
-    try:
-        metrics = export_and_verify(
-            workdir, recipe, fixed, selection, data.class_names, _evaluation(recipe, data)
+    if recipe.teacher == FLOAT_TEACHER:
+        teacher = model
+    if several:
+        return targets.run_targets(workdir, recipe, data, search, teacher=teacher, command=command)
+
+    def select():
+        given = given_selection(recipe, search)
+        if given is None or not recipe.from_scratch:
+            stages.search_stage(workdir, recipe, data, search)
+        selection = stages.kept_selection(
+            workdir, lambda: given or search.bit_selection(repair=recipe.repair)
         )
-    except FoldError as error:
-        # Its structure was checked before; what is wrong now are the numbers.
-        raise RecipeError(
-            f"the trained network cannot be exported: {error} Train it anew with a lower --learning_rate."
-        ) from error
-    settings = {**_settings(recipe), "command": command}
-    report.write_report(
-        workdir.path("report.html"),
-        selection=selection.to_json(),
-        metrics=metrics,
-        history=training.histories(workdir),
-        settings=settings,
-        parity=json.loads(workdir.path("parity.json").read_text()),
+        return selection, _search_network(recipe, model) if recipe.from_scratch else search
+
+    def curves():
+        return training.histories(workdir)
+
+    return stages.finish(
+        workdir, recipe, data, select=select, teacher=teacher, curves=curves, command=command
     )
-    # Written last: a workdir with metrics is a finished one.
-    write_atomically(workdir.path("metrics.json"), json.dumps(metrics, indent=1) + "\n")
-    report.print_summary(selection.to_json(), metrics)
-    return metrics
+
+
+def _keep_cost_table(workdir: Workdir, recipe: Recipe) -> None:
+    """Copies the cost table of a run into its workdir; a run goes on with equal costs only."""
+    if not recipe.cost_table:
+        return
+    content, copy = pathlib.Path(recipe.cost_table).read_bytes(), workdir.path("cost_table.json")
+    if not copy.exists():
+        write_atomically(copy, content)
+    elif copy.read_bytes() != content:
+        raise RecipeError(
+            f"--cost_table={recipe.cost_table} is not what this run began with, which is kept as {copy}. "
+            "Give that file, or a new --workdir."
+        )
 
 
 def open_workdir(root: pathlib.Path):
@@ -122,11 +122,13 @@ def open_workdir(root: pathlib.Path):
     root = pathlib.Path(root)
     missing = [n for n in ("run.flags", "fixed_model.keras", "model.tflite") if not (root / n).exists()]
     if missing:
-        raise RecipeError(f"{root} is not a finished workdir: {', '.join(missing)} missing.")
+        folders = sorted(str(path.parent) for path in root.glob("target_*/model.tflite"))
+        advice = f" It is that of several targets: give one of {', '.join(folders)}." if folders else ""
+        raise RecipeError(f"{root} is not a finished workdir: {', '.join(missing)} missing.{advice}")
     recipe = Recipe.from_flagfile((root / "run.flags").read_text())
     data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
     folded = fold(load_model(root / "fixed_model.keras"), weight_storage=recipe.weight_storage)
-    return folded, (root / "model.tflite").read_bytes(), _evaluation(recipe, data)
+    return folded, (root / "model.tflite").read_bytes(), stages.evaluation(recipe, data)
 
 
 def _check_float_input(recipe: Recipe, model) -> None:
@@ -141,13 +143,8 @@ def _check_float_input(recipe: Recipe, model) -> None:
         )
 
 
-def _seed(recipe: Recipe, stage: str) -> None:
-    """Sets the seeds for initial weights and Dropout, those that a stage resumed alone would have."""
-    keras.utils.set_random_seed(epoch_seed(recipe.seed, stage, 0))
-
-
 def _search_network(recipe: Recipe, model):
-    _seed(recipe, "select")
+    stages.seed(recipe, "select")
     with _input_errors():
         search = augment(
             model,
@@ -168,14 +165,15 @@ def _search_network(recipe: Recipe, model):
 
 def _search_options(recipe: Recipe) -> dict:
     uniform = recipe.selection == "uniform"
-    bops = None if uniform else recipe.target_bops or None
-    average_bits = recipe.uniform_bits if uniform else recipe.target_average_bits
     return {
         "bit_widths": recipe.candidate_bits,
         "weight_bits": recipe.weight_bits,
         "first_last_bits": recipe.first_last_bits,
-        "target_bops": bops,
-        "target_average_bits": None if bops else average_bits,
+        "target_bops": None if uniform else recipe.target_bops or None,
+        "target_average_bits": recipe.uniform_bits if uniform else recipe.target_average_bits or None,
+        "average_bits_weighting": recipe.average_bits_weighting,
+        "target_cost": recipe.target_cost or None,
+        "cost_table": recipe.cost_table or None,
     }
 
 
@@ -186,67 +184,3 @@ def _input_errors():
         yield
     except (UnreachableBudgetError, UnsupportedLayerError, FoldError, ValueError) as error:
         raise RecipeError(str(error)) from error
-
-
-def _float_stage(workdir, recipe, data, model):
-    path = workdir.path("checkpoints", "float.keras")
-    finished = _finished(path)
-    if finished is not None:
-        return finished
-    with workdir.timed("float"):
-        training.train_float(workdir, recipe, data, model)
-    _save_atomically(model, path)
-    return load_model(path)
-
-
-def _selection_stage(workdir, recipe, data, search):
-    path = workdir.path("bit_selection.json")
-    given = given_selection(recipe, search)
-    if given is None or not recipe.from_scratch:
-        with workdir.timed("select"):
-            training.train_search(workdir, recipe, data, search)
-    if path.exists():
-        selection = BitSelection.load(path)
-    else:
-        selection = given or search.bit_selection(repair=recipe.repair)
-        selection.save(path)
-    logging.info("bit selection: %d BOPs, target %d", selection.bops, selection.target_bops)
-    return selection
-
-
-def _weight_stage(workdir, recipe, data, search, selection, teacher):
-    _seed(recipe, "train")
-    fixed = rebuild(search, selection)
-    with workdir.timed("train"):
-        training.train_fixed(workdir, recipe, data, fixed, teacher=teacher)
-    path = workdir.path("fixed_model.keras")
-    _save_atomically(fixed, path)
-    return load_model(path)
-
-
-def _evaluation(recipe: Recipe, data):
-    return data.evaluation(batch_size=min(recipe.batch_size, 128), limit=recipe.eval_images)
-
-
-def _settings(recipe: Recipe) -> dict[str, str]:
-    lines = [line for line in recipe.to_flagfile().splitlines() if line.startswith("--")]
-    return dict(line[2:].split("=", 1) for line in lines)
-
-
-def _finished(path: pathlib.Path) -> keras.Model | None:
-    """The network that a finished stage left; None, so that it is made anew from the checkpoints, if not."""
-    if not path.exists():
-        return None
-    try:
-        return load_model(path)
-    except ValueError as error:
-        logging.warning("%s is damaged and is written anew from the last checkpoint: %s", path, error)
-        return None
-
-
-def _save_atomically(model, path: pathlib.Path) -> None:
-    temporary = path.with_name(f".{path.name}.partial.keras")
-    model.save(temporary)
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)

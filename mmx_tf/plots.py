@@ -92,7 +92,7 @@ def bits_figure(facts: RunFacts, *, theme: Theme = LIGHT, title: str | None = No
 
     bits = [layer.activation_bits for layer in facts.layers]
     bits_axes.bar(places, bits, color=colours, width=width)
-    _dress(bits_axes, theme)
+    dress(bits_axes, theme)
     bits_axes.set_yticks(sorted({*facts.bit_widths, *bits}))
     bits_axes.set_ylim(0, max(bits) * 1.13)
     bits_axes.set_ylabel("activation bits", color=theme.ink, fontsize=12)
@@ -119,7 +119,7 @@ def bits_figure(facts: RunFacts, *, theme: Theme = LIGHT, title: str | None = No
         markeredgewidth=2,
         color=theme.ink,
     )
-    _dress(cost_axes, theme)
+    dress(cost_axes, theme)
     cost_axes.set_ylim(bottom=0)
     cost_axes.set_ylabel("share of BOPs, %", color=theme.ink, fontsize=12)
     cost_axes.set_xlim(-0.7, len(bits) - 0.3)
@@ -150,7 +150,7 @@ def curves_figure(panels: Sequence[Panel], *, theme: Theme = LIGHT) -> Figure:
     for axes in all_axes[len(panels) :]:
         axes.set_visible(False)
     for axes, panel in zip(all_axes, panels, strict=False):
-        _dress(axes, theme)
+        dress(axes, theme)
         for colour, (name, values) in zip(_cycle(theme.lines), panel.curves.items(), strict=False):
             x = range(1, len(values) + 1)
             axes.plot(
@@ -265,7 +265,8 @@ def _shorten(name: str) -> str:
     return f"{name[:half]}…{name[-half:]}"
 
 
-def _dress(axes: Axes, theme: Theme) -> None:
+def dress(axes: Axes, theme: Theme) -> None:
+    """Grid, ticks and spines of a theme."""
     axes.set_facecolor(theme.paper)
     axes.grid(axis="y", color=theme.grid, linewidth=1)
     axes.set_axisbelow(True)

@@ -10,17 +10,20 @@ by another run.
 """
 
 import dataclasses
+import os
 from dataclasses import dataclass
 
 from absl import flags
 
 from mmx_tf import models, recipe_checks
+from mmx_tf.bops_text import format_bops, target_folder
 from mmx_tf.compute_dtype import COMPUTE_DTYPES
-from mmx_tf.recipe_checks import CHOICES, RecipeError, format_bops, parse_bops, parse_candidate_bits
+from mmx_tf.recipe_checks import CHOICES, RecipeError, parse_bops, parse_candidate_bits
 from mmx_tf.recipe_options import RecipeOptions, flag
 
-FREE_FLAGS = ("workdir", "checkpoint_minutes", "keep_checkpoints", "on_divergence")
-"""Flags that may change when a run is resumed: they say where and how it is kept, not what it computes."""
+FREE_FLAGS = ("workdir", "checkpoint_minutes", "keep_checkpoints", "on_divergence", "export_target")
+"""Flags that may change when a run is resumed: they say where and how it is kept, and which of its results
+are made, not what it computes."""
 
 __all__ = ["FREE_FLAGS", "Recipe", "RecipeError", "define_flags", "format_bops", "parse_bops"]
 
@@ -58,12 +61,30 @@ class Recipe(RecipeOptions):
     )
     weight_bits: int = flag(4, "Weight bit-width of all layers but the first and the last.")
     first_last_bits: int = flag(8, "Weight and activation bit-width of the first and the last layer.")
-    target_bops: int = flag(
-        0, "Budget in bit operations per image, such as 5.3G (empty: --target_average_bits).", text=True
+    target_bops: tuple[int, ...] = flag(
+        (),
+        "Budget in bit operations per image, such as 5.3G (empty: --target_average_bits). Several, separated "
+        "by commas, are searched on one meta-state, and each has a folder in the workdir, such as "
+        "target_5.3G.",
+        text=True,
+    )
+    export_target: int = flag(
+        0,
+        "With several --target_bops: the one that is fine-tuned and exported (empty: each). The others can "
+        "follow: the same command with another value goes on from the same search.",
+        text=True,
     )
     target_average_bits: float = flag(
         0.0, "Budget in average activation bits (0: --target_bops; 4 if neither is given)."
     )
+    average_bits_weighting: str = flag(
+        "operations",
+        f"What --target_average_bits weights layers by: {', '.join(CHOICES['average_bits_weighting'])}.",
+    )
+    cost_table: str = flag(
+        "", "JSON file of one's own costs of layers and bits, such as latencies, for --target_cost."
+    )
+    target_cost: float = flag(0.0, "Budget in the unit of --cost_table, in place of the other two.")
     repair: bool = flag(True, "Let an explicit repair bring a selection over budget under it.")
 
     select_epochs: int = flag(
@@ -152,12 +173,14 @@ class Recipe(RecipeOptions):
         """Take the parsed flags of `define_flags`; call `validate` on the result before work starts.
 
         Raises:
-            RecipeError: --candidate_bits or --target_bops cannot be read.
+            RecipeError: --candidate_bits, --target_bops or --export_target cannot be read.
         """
         values = {field.name: flag_values[field.name].value for field in dataclasses.fields(cls)}
         values["candidate_bits"] = parse_candidate_bits(values["candidate_bits"])
-        values["target_bops"] = parse_bops(values["target_bops"]) if values["target_bops"].strip() else 0
-        if not values["target_bops"] and not values["target_average_bits"]:
+        targets, exported = values["target_bops"].strip(), values["export_target"].strip()
+        values["target_bops"] = tuple(map(parse_bops, targets.split(","))) if targets else ()
+        values["export_target"] = parse_bops(exported, flag="export_target") if exported else 0
+        if not any(values[name] for name in ("target_bops", "target_average_bits", "target_cost")):
             values["target_average_bits"] = 4.0
         return cls(**values)
 
@@ -198,6 +221,16 @@ class Recipe(RecipeOptions):
             for mine, theirs in [(getattr(self, field.name), getattr(other, field.name))]
             if field.name not in FREE_FLAGS and mine != theirs
         ]
+
+    def for_target(self, bops: int) -> "Recipe":
+        """The recipe of one of several targets, whose workdir is a folder of this one's."""
+        folder = os.path.join(self.workdir, target_folder(bops))
+        return dataclasses.replace(self, target_bops=(bops,), export_target=0, workdir=folder)
+
+    @property
+    def exported_targets(self) -> tuple[int, ...]:
+        """Those of `target_bops` that are fine-tuned and exported, in their order."""
+        return (self.export_target,) if self.export_target else self.target_bops
 
     def validate(self) -> None:
         """Check every field against its allowed set and the fields against each other.

@@ -12,6 +12,8 @@ from decimal import Decimal
 from export.borders import INPUT_TYPES, OUTPUT_TYPES
 from layers.weight_storage import STORAGES
 from mmx_tf import models
+from mmx_tf.bops_text import UNITS, short_bops
+from mmx_tf.budget import WEIGHTINGS
 from mmx_tf.compute_dtype import COMPUTE_DTYPES
 from mmx_tf.search import BATCH_NORM_UPDATES
 from mmx_tf.weight_training import OPTIMIZERS
@@ -30,6 +32,7 @@ CHOICES = {
     "batch_norm_update": BATCH_NORM_UPDATES,
     "compute_dtype": COMPUTE_DTYPES,
     "strategy": ("none",),
+    "average_bits_weighting": WEIGHTINGS,
     "on_divergence": ("stop", "recover"),
     "weight_storage": STORAGES,
     "input_type": INPUT_TYPES,
@@ -68,35 +71,26 @@ BELOW_ONE = ("momentum", "label_smoothing", "ema_decay")
 _WHY = {
     "select_epochs": " Bit selection needs one epoch of meta training and at least one of search.",
 }
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 class RecipeError(ValueError):
     """Flags that do not make a run; the message is one paragraph: the value, what is allowed, what to do."""
 
 
-def parse_bops(text: str) -> int:
-    """Read a number of bit operations: '5.3G', '800M', '5.3e9' or '5300000000'.
+def parse_bops(text: str, *, flag: str = "target_bops") -> int:
+    """Read a number of bit operations: '5.3G', '800M', '5.3e9' or '5300000000'; `flag` is for the error.
 
     Raises:
         RecipeError: `text` is not such a number, or is not above zero.
     """
     match = re.fullmatch(r"\s*(\d+\.?\d*(?:e[+-]?\d{1,2})?)\s*([KMGT]?)\s*", text, re.IGNORECASE)
-    value = int(Decimal(match[1]) * _UNITS[match[2].upper()]) if match else 0
+    value = int(Decimal(match[1]) * UNITS[match[2].upper()]) if match else 0
     if value <= 0:
         raise RecipeError(
-            f"--target_bops={text} is not a number of bit operations; write a number above 0, alone or with "
+            f"--{flag}={text} is not a number of bit operations; write a number above 0, alone or with "
             "K, M, G or T behind it, such as 5.3G, 800M, 5.3e9 or 5300000000."
         )
     return value
-
-
-def format_bops(bops: float) -> str:
-    """Write a number of bit operations for people: 5300000000 -> '5.30 GBOPs'."""
-    for unit in "GMK":
-        if bops >= _UNITS[unit]:
-            return f"{bops / _UNITS[unit]:.2f} {unit}BOPs"
-    return f"{bops:.0f} BOPs"
 
 
 def parse_candidate_bits(text: str) -> tuple[int, ...]:
@@ -171,15 +165,36 @@ def _refuse(name: str, value, allowed: str, advice: str = "") -> typing.NoReturn
 
 def _check_budget(recipe: "Recipe") -> None:
     bits, average = recipe.candidate_bits, recipe.target_average_bits
+    targets, exported = recipe.target_bops, recipe.export_target
     parse_candidate_bits(",".join(map(str, bits)))
-    if bool(recipe.target_bops) == bool(average):
+    given = {"target_bops": ",".join(map(str, targets)), "target_average_bits": average}
+    given["target_cost"] = recipe.target_cost
+    if sum(map(bool, given.values())) != 1:
+        texts = [f"--{name}={value}" for name, value in given.items() if value]
         raise RecipeError(
-            f"A run has exactly one budget, but here are --target_bops={recipe.target_bops or ''} and "
-            f"--target_average_bits={average:g}. Clear the one that you do not mean with --target_bops= or "
-            "--target_average_bits=0 (also when it comes from a flagfile)."
+            f"A run has one kind of budget, but here are {' and '.join(texts) or 'none'}. Clear what you do "
+            "not mean with --target_bops=, --target_average_bits=0 or --target_cost=0 (also when it comes "
+            "from a flagfile)."
         )
-    if recipe.target_bops < 0:
-        _refuse("target_bops", recipe.target_bops, "any number above 0")
+    if not 0 <= recipe.target_cost < float("inf"):
+        _refuse("target_cost", recipe.target_cost, "any finite number above 0, in the unit of --cost_table")
+    if bool(recipe.cost_table) != bool(recipe.target_cost):
+        raise RecipeError(
+            f"--cost_table={recipe.cost_table} and --target_cost={recipe.target_cost:g} belong together: the "
+            "file has the costs of layers and bits, the target is in its unit. Give both or neither."
+        )
+    if recipe.cost_table and not os.path.isfile(recipe.cost_table):
+        _refuse("cost_table", recipe.cost_table, "the path of a JSON file")
+    if recipe.average_bits_weighting != "operations" and not average:
+        advice = " It is for --target_average_bits."
+        _refuse("average_bits_weighting", recipe.average_bits_weighting, "operations", advice)
+    if len(set(targets)) < len(targets) or any(target <= 0 for target in targets):
+        _refuse("target_bops", ",".join(map(str, targets)), "different numbers above 0")
+    if exported and exported not in targets:
+        allowed = (
+            f"empty (each target), or one of {', '.join(map(short_bops, targets))}" if targets else "empty"
+        )
+        _refuse("export_target", short_bops(exported), allowed, " It is one of the --target_bops.")
     if average and not min(bits) <= average <= max(bits):
         _refuse(
             "target_average_bits",
@@ -237,5 +252,21 @@ def _check_ablations(recipe: "Recipe") -> None:
         _refuse("meta_training", "false", "true", why)
     if not recipe.searches and recipe.train_weights_in_search:
         _refuse("train_weights_in_search", "true", "false", why)
+    if len(recipe.target_bops) > 1 or recipe.target_cost:
+        budget = "several --target_bops" if len(recipe.target_bops) > 1 else "--target_cost"
+        _check_plain_search(recipe, budget)
     if not recipe.meta_training and recipe.batch_norm_update != "mean":
         _refuse("batch_norm_update", recipe.batch_norm_update, "mean without --meta_training")
+
+
+def _check_plain_search(recipe: "Recipe", budget: str) -> None:
+    """Selections that are not searched, and searches that train weights, know one budget in BOPs alone."""
+    for name, allowed in (
+        ("selection", "search"),
+        ("bit_selection", ""),
+        ("meta_training", True),
+        ("train_weights_in_search", False),
+    ):
+        value = getattr(recipe, name)
+        if value != allowed:
+            _refuse(name, str(value).lower(), f"{str(allowed).lower() or 'no file'} with {budget}")

@@ -4,6 +4,11 @@
     print_summary(selection, metrics)
     save_bits_plot("bits.png", selection, metrics)
 
+and, of a run with several targets, with the contents of its `front.json`:
+
+    write_front_report("report.html", document, settings=settings)
+    print_front(document)
+
 `selection` and `metrics` are the contents of `bit_selection.json` and `metrics.json`, so a report can be
 written again from a finished workdir. The page loads nothing: style and figures are inside it.
 """
@@ -15,12 +20,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TextIO
 
-from mmx_tf import report_page
+from mmx_tf import front, report_page
 from mmx_tf.plots import save_bits_plot
-from mmx_tf.report_facts import percent, run_facts, si
+from mmx_tf.report_facts import own_cost, percent, run_facts, si
 from mmx_tf.report_parity import parity_section
 
-__all__ = ["print_summary", "save_bits_plot", "write_report"]
+__all__ = ["print_front", "print_summary", "save_bits_plot", "write_front_report", "write_report"]
 
 _STYLE = pathlib.Path(__file__).with_name("report.css")
 
@@ -62,8 +67,31 @@ def write_report(
         report_page.cost_section(facts),
         report_page.history_section(facts, history or {}, settings),
         report_page.layers_section(facts),
-        report_page.run_section(facts, settings),
+        report_page.run_section(settings, seconds=facts.seconds, versions=facts.versions),
     )
+    _write_page(path, title, sections)
+
+
+def write_front_report(path: str | os.PathLike, document: Mapping, *, settings: Mapping) -> None:
+    """Writes the report of a run with several targets, atomically.
+
+    Args:
+      path: the file to write; its folder must exist. Links go to the targets' folders beside it.
+      document: the contents of `front.json`.
+      settings: as for `write_report`.
+    """
+    alt = "Top-1 of the files over their BOPs. The same figures are in the table below."
+    sections = (
+        front.summary(document),
+        report_page.picture(lambda theme: front.front_figure(document, theme=theme), alt, ""),
+        front.table(document),
+        report_page.honest_note(),
+        report_page.run_section(settings, seconds=document["seconds"]),
+    )
+    _write_page(path, html.escape(report_page.title(settings)), sections)
+
+
+def _write_page(path: str | os.PathLike, title: str, sections: Sequence[str]) -> None:
     style = _STYLE.read_text(encoding="utf-8")
     page = (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
@@ -109,6 +137,8 @@ def print_summary(selection: Mapping, metrics: Mapping, file: TextIO | None = No
     if facts.target_bops:
         cost += f"  (budget {si(facts.target_bops)}BOPs)"
     totals = [("cost of one image", cost)]
+    if facts.cost:
+        totals.append(("cost in the budget's unit", own_cost(facts.cost)))
     if facts.average_bits:
         averages = (f"{value:.2f} {key}" for key, value in facts.average_bits.items() if value is not None)
         totals.append(("average bits", ", ".join(averages)))
@@ -123,6 +153,11 @@ def print_summary(selection: Mapping, metrics: Mapping, file: TextIO | None = No
     ]
     lines = [lines[0], rule, *lines[1:], rule, *_align(totals, left=(0, 1))]
     print("\n".join(lines), file=file or sys.stdout)
+
+
+def print_front(document: Mapping, file: TextIO | None = None) -> None:
+    """Prints the front of a run with several targets; `document` is the contents of `front.json`."""
+    print("\n".join(_align(front.rows(document), left=())), file=file or sys.stdout)
 
 
 def _align(rows: Sequence[Sequence[str]], *, left: Sequence[int]) -> list[str]:

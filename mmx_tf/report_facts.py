@@ -50,7 +50,8 @@ class RunFacts:
     """A run in figures.
 
     Accuracies and `top1_agreement` are fractions of `eval_images`, `code_disagreement` of their logit codes;
-    `target_bops` is None when the budget was not given in BOPs.
+    `target_bops` is None when the budget was not given in BOPs; `cost` is then what was counted in its place,
+    with `unit`, `value` and `target`.
     """
 
     bit_widths: tuple[int, ...]
@@ -68,6 +69,7 @@ class RunFacts:
     average_bits: Mapping[str, float]
     seconds: Mapping[str, float]
     versions: Mapping[str, str]
+    cost: Mapping | None = None
 
     @property
     def macs(self) -> int:
@@ -149,8 +151,15 @@ def run_facts(selection: Mapping, metrics: Mapping) -> RunFacts:
         average_bits=_average_bits(layers[1:-1]) | dict(metrics.get("average_bits") or {}),
         seconds=dict(metrics.get("seconds") or {}),
         versions=dict(metrics.get("versions") or {}),
+        cost=metrics.get("cost"),
         **measured,
     )
+
+
+def own_cost(cost: Mapping) -> str:
+    """A cost that is not in BOPs, and its budget, in words: '12.5 us (budget 13 us)'."""
+    text = f"{cost['value']:.4g} {cost['unit']}"
+    return text if cost["target"] is None else f"{text} (budget {cost['target']:.4g})"
 
 
 def si(value: float) -> str:

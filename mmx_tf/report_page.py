@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from matplotlib.figure import Figure
 
 from mmx_tf import plots
-from mmx_tf.report_facts import KINDS, RunFacts, duration, percent, prefix_of, si
+from mmx_tf.report_facts import KINDS, RunFacts, duration, own_cost, percent, prefix_of, si
 
 _AVERAGES = {
     "plain": "plain mean over the searched layers",
@@ -67,6 +67,8 @@ def tiles(facts: RunFacts) -> str:
         points = 100 * (facts.tflite_top1 - facts.float_top1)
         change = f"{points:+.2f} points against the float network"
     budget, mood = "no budget in BOPs was given", ""
+    if facts.cost:
+        budget = html.escape(own_cost(facts.cost))
     if facts.target_bops:
         budget = _against(facts.bops, facts.target_bops, "the budget")
         mood = "good" if facts.bops <= facts.target_bops else "bad"
@@ -119,7 +121,7 @@ def bits_section(facts: RunFacts) -> str:
         for key, value in facts.average_bits.items()
         if value is not None
     )
-    figure = _figure(lambda theme: plots.bits_figure(facts, theme=theme), alt, words)
+    figure = picture(lambda theme: plots.bits_figure(facts, theme=theme), alt, words)
     table = f"<table><caption>Average activation bits</caption><tbody>{rows}</tbody></table>" if rows else ""
     return f"<h2>Chosen bits</h2>{figure}{table}"
 
@@ -174,7 +176,7 @@ def history_section(facts: RunFacts, history: Mapping, settings: Mapping) -> str
             alt = f"{heading}: {'; '.join(panel.title for panel in panels)}."
             parts.append(
                 f"<h2>{heading}</h2>"
-                + _figure(lambda theme, panels=panels: plots.curves_figure(panels, theme=theme), alt, "")
+                + picture(lambda theme, panels=panels: plots.curves_figure(panels, theme=theme), alt, "")
             )
     return "".join(parts)
 
@@ -199,19 +201,19 @@ def layers_section(facts: RunFacts) -> str:
     )
 
 
-def run_section(facts: RunFacts, settings: Mapping) -> str:
+def run_section(
+    settings: Mapping, *, seconds: Mapping[str, float], versions: Mapping[str, str] | None = None
+) -> str:
     """How to do it again: time of each phase, versions, command and flags."""
     parts = []
-    if facts.seconds:
-        longest = max(facts.seconds.values()) or 1
-        bars = [
-            (str(phase), duration(value), value / longest, "plain") for phase, value in facts.seconds.items()
-        ]
-        parts.append(_meters(f"Time of each phase, {duration(sum(facts.seconds.values()))} in all", bars))
+    if seconds:
+        longest = max(seconds.values()) or 1
+        bars = [(str(phase), duration(value), value / longest, "plain") for phase, value in seconds.items()]
+        parts.append(_meters(f"Time of each phase, {duration(sum(seconds.values()))} in all", bars))
     if settings.get("command"):
         parts.append(f"<p>Command:</p><pre>{html.escape(str(settings['command']))}</pre>")
     flags = {name: value for name, value in settings.items() if name != "command"}
-    for caption, mapping in (("Settings", flags), ("Versions", facts.versions)):
+    for caption, mapping in (("Settings", flags), ("Versions", versions or {})):
         if mapping:
             rows = "".join(
                 f'<tr><td class="text">{html.escape(str(name))}</td>'
@@ -278,7 +280,7 @@ def _panels(facts: RunFacts, curves: Mapping[str, Sequence[float]], epochs: obje
     return panels
 
 
-def _figure(draw: Callable[[plots.Theme], Figure], alt: str, caption: str) -> str:
+def picture(draw: Callable[[plots.Theme], Figure], alt: str, caption: str) -> str:
     """The figure, for light screens and print and for dark ones; on a phone it scrolls sideways."""
     light, dark = (
         "data:image/svg+xml;base64," + base64.b64encode(plots.render(draw(theme), "svg")).decode()

@@ -4,9 +4,14 @@
 >>> search.compile(optimizer="sgd", loss=..., metrics=["accuracy"])
 >>> search.fit(train_ds, epochs=2)          # epoch 1: bit-meta steps; from epoch 2 also bit-search steps
 >>> selection = search.bit_selection()
+
+Several targets can be searched on one meta-state: `augment(..., target_bops=[4.5e9, 5e9])`. The bit-meta
+step, which costs the most, is then paid once for all of them; `bit_selections()` has a selection for each.
 """
 
 import dataclasses
+import functools
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -15,9 +20,11 @@ from absl import logging
 
 from layers.activation_quantizer import ActivationQuantizer
 from layers.multi_branch_quantizer import JOINT, MIXED, MultiBranchQuantizer
-from mmx_tf import bops, graph
-from mmx_tf.bit_selection import BitSelection, LayerSelection
+from mmx_tf import graph, target_search
+from mmx_tf.bit_selection import BitSelection
+from mmx_tf.bops_text import target_folder
 from mmx_tf.budget import Budget
+from mmx_tf.target_search import TargetSearch
 from mmx_tf.tracing import build_before_tracing, initialize_before_tracing
 
 BATCH_NORM_UPDATES = ("mean", "sequential", "none")
@@ -27,11 +34,14 @@ BATCH_NORM_UPDATES = ("mean", "sequential", "none")
 class SearchModel(keras.Model):
     """A network with B activation quantizer branches in front of every searched layer.
 
-    Calling it, `evaluate` and `predict` use the branch with the largest alpha in every layer.
+    Calling it, `evaluate` and `predict` use the branch with the largest alpha in every layer, those of the
+    first target where there are several.
 
     Attributes:
       network: functional network with the quantizers in place; weights are full precision.
-      budget: costs, candidates and target.
+      budget: costs, candidates and (first) target.
+      targets: a `TargetSearch` per target. The alphas of the first are the quantizers' own; those of
+        further ones stand beside the network.
       quantizers: searched layer name -> MultiBranchQuantizer, in graph order.
       end_quantizers: first and last layer name -> ActivationQuantizer, or the image's PixelQuantizer.
       meta_epochs: epochs of bit-meta steps alone, before bit-search steps join in.
@@ -47,7 +57,7 @@ class SearchModel(keras.Model):
         self,
         *,
         network: keras.Model,
-        budget: Budget,
+        budget: Budget | Sequence[Budget],
         regularizer_weight: float = 1.0,
         meta_epochs: int = 1,
         meta_training: bool = True,
@@ -55,6 +65,7 @@ class SearchModel(keras.Model):
         batch_norm_update: str = "mean",
         **kwargs,
     ):
+        """Takes one budget, or several that differ in their targets alone."""
         super().__init__(**kwargs)
         if batch_norm_update not in BATCH_NORM_UPDATES:
             raise ValueError(f"batch_norm_update={batch_norm_update!r}: one of {BATCH_NORM_UPDATES}.")
@@ -62,7 +73,12 @@ class SearchModel(keras.Model):
         self.train_weights_in_search = bool(train_weights_in_search) or not self.meta_training
         self.batch_norm_update = batch_norm_update
         self.network = network
-        self.budget = budget
+        budgets = (budget,) if isinstance(budget, Budget) else tuple(budget)
+        self.budget = budget = budgets[0]
+        if self.train_weights_in_search and len(budgets) > 1:
+            raise ValueError(
+                f"{len(budgets)} targets: a search that trains weights has one, as each would train its own."
+            )
         self.regularizer_weight = float(regularizer_weight)
         self.meta_epochs = int(meta_epochs) if meta_training else 0
         by_name = {layer.name: layer for layer in network.layers}
@@ -71,7 +87,23 @@ class SearchModel(keras.Model):
         self.end_quantizers = {c.name: quantizer_of[c.name] for c in budget.costs if c.end}
         self.finished_epochs = 0
         self.searching = tf.Variable(False, trainable=False, name="searching")
-        self._search_loss_tracker = keras.metrics.Mean(name="search_loss")
+        self.further_alphas = [
+            [
+                tf.Variable(
+                    tf.zeros(len(budget.bit_widths)),
+                    name=f"alpha_{index}_{name}",
+                    aggregation=tf.VariableAggregation.MEAN,
+                )
+                for name in self.quantizers
+            ]
+            for index in range(1, len(budgets))
+        ]
+        alphas = [[quantizer.alpha for quantizer in self.quantizers.values()], *self.further_alphas]
+        prefixes = [f"{target_folder(b.target_bops)}/" for b in budgets] if len(budgets) > 1 else [""]
+        self.targets = tuple(map(TargetSearch, budgets, alphas, prefixes))
+        self._search_loss_trackers = [
+            keras.metrics.Mean(name=f"{target.prefix}search_loss") for target in self.targets
+        ]
         self._batch_norm_statistics = [
             variable
             for layer in network.layers
@@ -84,8 +116,18 @@ class SearchModel(keras.Model):
 
     @property
     def alphas(self) -> list[tf.Variable]:
-        """Architectural parameters, one (B,) variable per searched layer, in graph order."""
-        return [quantizer.alpha for quantizer in self.quantizers.values()]
+        """Architectural parameters: target by target, one (B,) variable per searched layer in graph order."""
+        return [alpha for target in self.targets for alpha in target.alphas]
+
+    @property
+    def named_alphas(self) -> list[tuple[str, tf.Variable]]:
+        """`alphas`, each with the name of its quantizer, behind the target's where there are several."""
+        names = [quantizer.name for quantizer in self.quantizers.values()]
+        return [
+            (target.prefix + name, alpha)
+            for target in self.targets
+            for name, alpha in zip(names, target.alphas, strict=True)
+        ]
 
     @property
     def step_sizes(self) -> list[tf.Variable]:
@@ -105,7 +147,9 @@ class SearchModel(keras.Model):
         Args:
           optimizer: optimizer of the weights and batch-norm parameters.
           step_optimizer: optimizer of the step sizes; default SGD(0.004, momentum=0.9).
-          alpha_optimizer: optimizer of the architectural parameters; default Adam(0.02).
+          alpha_optimizer: optimizer of the architectural parameters; default Adam(0.02). With several targets
+            it takes one step on the alphas of all of them; since optimizers have a state for each element,
+            this is the step of an optimizer for each target (but for a `global_clipnorm`).
           loss: as for keras.Model.compile.
           **kwargs: passed on to keras.Model.compile.
         """
@@ -131,7 +175,7 @@ class SearchModel(keras.Model):
         """Shape of the network's output."""
         return self.network.output_shape
 
-    def call(self, inputs, training=None, branch=None):
+    def call(self, inputs, training=None, branch=None, alphas=None):
         """Runs the network.
 
         Args:
@@ -139,11 +183,15 @@ class SearchModel(keras.Model):
           training: whether batch norm uses batch statistics and dropout is active.
           branch: branch index for all searched layers (B-META-FWD), `MIXED` or `JOINT` (B-SEARCH-FWD), or
             None for the branch with the largest alpha in each.
+          alphas: (L, B) tensor, or L of shape (B,): what to use as the alphas of the searched layers; by
+            default those of the first target.
         """
+        own = self.targets[0].alphas if alphas is None else tf.unstack(tf.stack(alphas))
+        alpha_of = {q.name: alpha for q, alpha in zip(self.quantizers.values(), own, strict=True)}
 
         def call(layer, args, kwargs):
             if isinstance(layer, MultiBranchQuantizer):
-                kwargs = {**kwargs, "branch": branch}
+                kwargs = {**kwargs, "branch": branch, "alpha": alpha_of[layer.name]}
             return layer(*args, **kwargs)
 
         return graph.replay(self.network, inputs, call)
@@ -160,7 +208,10 @@ class SearchModel(keras.Model):
             )
         else:
             self.bit_search_step(images, labels, sample_weight)
-        return {**{metric.name: metric.result() for metric in self.metrics}, **self._search_state()}
+        logs = {metric.name: metric.result() for metric in self.metrics}
+        for target in self.targets:
+            logs |= target.logs()
+        return logs
 
     @tf.autograph.experimental.do_not_convert
     def bit_meta_step(self, images, labels, sample_weight=None) -> None:
@@ -206,24 +257,36 @@ class SearchModel(keras.Model):
         """Updates alpha by task loss + lambda_r * r(alpha) on the fixed meta-state (paper eq. 2-5).
 
         The tape watches alpha alone, so no weight gradient is computed. Running statistics are put back.
-        With `train_weights_in_search` weights and step sizes move too, and running statistics with them.
+        With several targets there is one forward and backward pass for each. With `train_weights_in_search`,
+        for one target, weights and step sizes move too, and running statistics with them.
 
         Returns:
-          The task loss, a scalar.
+          The task loss, a scalar; its mean over the targets.
         """
         if self.train_weights_in_search:
             return self._joint_step(images, labels, sample_weight)
         statistics = [tf.identity(variable) for variable in self._batch_norm_statistics]
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(self.alphas)
-            outputs = self(images, training=True, branch=MIXED)
-            task_loss = self._search_loss(labels, outputs, sample_weight)
-            loss = task_loss + self.regularizer_weight * self.regularizer()
-        gradients = tape.gradient(loss, self.alphas)
+        batch = (images, labels, sample_weight)
+        gradients, losses = target_search.over_targets(
+            self.targets, functools.partial(self._search_pass, batch)
+        )
         _assign(self._batch_norm_statistics, statistics)
+        gradients = [gradient for of_target in tf.unstack(gradients) for gradient in tf.unstack(of_target)]
         self.alpha_optimizer.apply_gradients(zip(gradients, self.alphas, strict=True))
-        self._search_loss_tracker.update_state(task_loss)
-        return task_loss
+        for tracker, loss in zip(self._search_loss_trackers, tf.unstack(losses), strict=True):
+            tracker.update_state(loss)
+        return tf.reduce_mean(losses)
+
+    def _search_pass(self, batch, alphas, target) -> tuple[tf.Tensor, tf.Tensor]:
+        """(gradient of the search loss by the alphas, (L, B); task loss) of one target."""
+        images, labels, sample_weight = batch
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(alphas)
+            outputs = self(images, training=True, branch=MIXED, alphas=alphas)
+            task_loss = self._search_loss(labels, outputs, sample_weight)
+            regularizer = target_search.regularizer(self.budget, alphas, target)
+            loss = task_loss + self.regularizer_weight * regularizer
+        return tape.gradient(loss, alphas), task_loss
 
     def _joint_step(self, images, labels, sample_weight) -> tf.Tensor:
         groups = (self.meta_weights, self.step_sizes, self.alphas)
@@ -239,77 +302,64 @@ class SearchModel(keras.Model):
             # The logs of loss and metrics, which are otherwise the bit-meta step's.
             self.compute_loss(images, labels, outputs, sample_weight)
             self.compute_metrics(images, labels, outputs, sample_weight)
-        self._search_loss_tracker.update_state(task_loss)
+        self._search_loss_trackers[0].update_state(task_loss)
         return task_loss
 
     def selected_bops(self) -> tf.Tensor:
-        """BOPs of the branches with the largest alpha: scalar float64, differentiable (eq. 4 and 5)."""
-        searched = self.budget.searched
-        return bops.selected_bops(
-            self.alphas,
-            macs=[cost.macs for cost in searched],
-            weight_bits=[self.budget.weight_bits] * len(searched),
-            bit_widths=self.budget.bit_widths,
-            fixed_bops=self.budget.fixed_bops,
-        )
+        """BOPs of the (first target's) branches with the largest alpha: scalar float64, differentiable."""
+        return target_search.selected_cost(self.targets[0].alphas, self.budget.bops_costs)
 
     def regularizer(self) -> tf.Tensor:
-        """r(alpha) / target: the BOPs gap relative to the target (eq. 4, normalised); 0 without a target."""
-        if self.budget.target_bops is None:
-            return tf.constant(0.0)
-        gap = tf.abs(self.selected_bops() - self.budget.target_bops) / self.budget.target_bops
-        return tf.cast(gap, tf.float32)
+        """r(alpha) / (first) target; see `target_search.regularizer`."""
+        return target_search.regularizer(self.budget, self.targets[0].alphas)
 
     def bit_selection(self, *, repair: bool = True) -> BitSelection:
         """The branch with the largest alpha in every layer, repaired to meet the budget.
 
         Args:
           repair: flip layers, smallest alpha margin first and each flip logged, until the budget is met.
+
+        Raises:
+          ValueError: if the search has several targets.
         """
-        alphas = np.stack([alpha.numpy() for alpha in self.alphas])
-        if not alphas.any():
+        if len(self.targets) > 1:
+            raise ValueError(
+                f"this search has {len(self.targets)} targets "
+                f"({', '.join(str(target.budget.target_bops) for target in self.targets)} BOPs): "
+                "bit_selections() gives a list of one selection for each, in this order."
+            )
+        return self.bit_selections(repair=repair)[0]
+
+    def bit_selections(self, *, repair: bool = True) -> list[BitSelection]:
+        """`bit_selection` of every target, in the order of the targets."""
+        if not any(np.any(alpha.numpy()) for alpha in self.alphas):
             logging.warning(
                 "no bit-search step has run (they join in after %d epochs): the selection is the first "
                 "candidate in every layer, and what the repair makes of it.",
                 self.meta_epochs,
             )
-        choice = [int(branch) for branch in alphas.argmax(axis=1)]
-        if repair:
-            before = self.budget.bops_of(choice)
-            choice, flips = self.budget.repair(alphas, choice)
-            for flip in flips:
-                logging.info(
-                    "budget repair: %s %d -> %d bits (alpha margin %.4g)",
-                    flip.name, flip.from_bits, flip.to_bits, flip.margin,
-                )  # fmt: skip
-            if flips:
-                logging.info(
-                    "budget repair: %d flips took %d BOPs to %d (target %d)",
-                    len(flips), before, self.budget.bops_of(choice), self.budget.target_bops,
-                )  # fmt: skip
-        return self.selection_of(choice)
+        return [
+            self.selection_of(target.choose(repair=repair), target=index)
+            for index, target in enumerate(self.targets)
+        ]
 
-    def selection_of(self, choice) -> BitSelection:
-        """The BitSelection of a choice: the branch index of every searched layer, in graph order."""
-        bits = {c.name: self.budget.bit_widths[b] for c, b in zip(self.budget.searched, choice, strict=True)}
-        ends = self.budget.first_last_bits
+    def selection_of(self, choice, *, target: int = 0) -> BitSelection:
+        """The BitSelection of a choice: the branch index of every searched layer, in graph order.
+
+        Args:
+          choice: L branch indices.
+          target: index of the target that the selection records.
+        """
         signed = {name: q.signed for name, q in {**self.quantizers, **self.end_quantizers}.items()}
-        layers = tuple(
-            LayerSelection(
-                name=cost.name, kind=cost.kind, macs=cost.macs, activation_bits=bits.get(cost.name, ends),
-                weight_bits=ends if cost.end else self.budget.weight_bits, signed=signed[cost.name],
-                input_elements=cost.input_elements, searched=not cost.end,
-            )
-            for cost in self.budget.costs
-        )  # fmt: skip
-        return BitSelection(self.budget.bit_widths, layers, self.budget.target_bops)
+        return self.targets[target].selection_of(choice, signed)
 
     def get_config(self):
         """Config of the network and the search's settings; optimizers are compiled anew."""
+        budgets = [dataclasses.asdict(target.budget) for target in self.targets]
         return {
             "name": self.name,
             "network": keras.saving.serialize_keras_object(self.network),
-            "budget": dataclasses.asdict(self.budget),
+            "budget": budgets[0] if len(budgets) == 1 else budgets,
             "regularizer_weight": self.regularizer_weight,
             "meta_epochs": self.meta_epochs,
             "meta_training": self.meta_training,
@@ -321,24 +371,14 @@ class SearchModel(keras.Model):
     def from_config(cls, config, custom_objects=None):
         """The search model of a config that `get_config` made."""
         network = keras.saving.deserialize_keras_object(config["network"], custom_objects=custom_objects)
-        budget = dict(config["budget"])
-        budget["costs"] = tuple(bops.LayerCost(**cost) for cost in budget["costs"])
-        budget["bit_widths"] = tuple(budget["bit_widths"])
-        return cls(**{**config, "network": network, "budget": Budget(**budget)})
+        found = config["budget"]
+        budgets = [Budget.from_config(one) for one in (found if isinstance(found, list) else [found])]
+        return cls(**{**config, "network": network, "budget": budgets})
 
     @property
     def metrics(self):
-        """Keras metrics plus the running mean of the search loss."""
-        return [*super().metrics, self._search_loss_tracker]
-
-    def _search_state(self) -> dict[str, tf.Tensor]:
-        probabilities = tf.nn.softmax(tf.stack(self.alphas))
-        entropy = -tf.reduce_sum(probabilities * tf.math.log(probabilities + 1e-12), axis=-1)
-        return {
-            "bops": tf.cast(self.selected_bops(), tf.float32),
-            "regularizer": self.regularizer(),
-            "alpha_entropy": tf.reduce_mean(entropy),
-        }
+        """Keras metrics plus the running mean of each target's search loss."""
+        return [*super().metrics, *self._search_loss_trackers]
 
 
 class StartSearch(keras.callbacks.Callback):

@@ -66,7 +66,7 @@ def train_search(workdir: Workdir, recipe: Recipe, data: ImageData, search: Sear
     phase.fit(
         search,
         epochs=recipe.select_epochs,
-        step_logs=SEARCH_STEP_LOGS,
+        step_logs=_step_logs(search),
         prepare=prepare,
         callbacks=[StartSearch()],
         early=(first, first + max(1, round(EARLY_SHARE * search_steps))),
@@ -159,6 +159,17 @@ def histories(workdir: Workdir) -> dict[str, dict[str, list[float]]]:
             curves[phase] = {name: values for name, values in facts["steps"].items() if values}
             curves[phase] = curves[phase] or facts["history"]
     return curves
+
+
+def _step_logs(search: SearchModel) -> tuple[str, ...]:
+    """The logs that are kept of every search step; the loss is that of the meta step, so of all targets."""
+    return tuple(
+        dict.fromkeys(
+            name if name == "loss" else target.prefix + name
+            for target in search.targets
+            for name in (*SEARCH_STEP_LOGS, *(["cost"] if target.budget.own else []))
+        )
+    )
 
 
 def _sgd(recipe: Recipe, model, learning_rate):

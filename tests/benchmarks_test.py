@@ -14,6 +14,7 @@ from benchmarks import (
     peak_memory,
     performance,
     quantizer_op,
+    step_profile,
     tracing,
 )
 from mmx_tf.data import load
@@ -281,3 +282,22 @@ def test_datasets_without_anything_to_decode_are_refused(dataset, said, capsys):
         input_pipeline.main([f"--dataset={dataset}", "--image_size=96"])
     assert stopped.value.code == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_profile_is_added_up_by_kind_of_work():
+    events = [("Process", 100.0), ("Conv2DBackpropInput", 30.0), ("Conv2D", 10.0), ("Relu6Grad", 5.0)]
+    # Two calls of 20 ms in all, 12 of them inside the compiled functions.
+    events += [("Start", 20.0), ("@sums", 4.0), ("@forward", 6.0), ("@_moments", 2.0), ("Done", 1.0)]
+    times = step_profile.by_kind(events)
+    assert times["convolutions"] == 40.0 and times["ReLU"] == 5.0 and times["batch norm"] == 2.0
+    assert times["quantizers, with the batch norm and ReLU that they take over"] == 10.0
+    assert times[step_profile.CALLING] == 20.0 + 1.0 - 12.0
+    assert times[step_profile.OTHER] == 100.0 - 45.0 - 21.0
+
+
+def test_a_profiled_step_is_mostly_convolutions(tmp_path):
+    times = step_profile.profiled("float", "resnet18", batch_size=4, steps=2)
+    assert times["convolutions"] > times["ReLU"] > 0
+    assert times["quantizers, with the batch norm and ReLU that they take over"] == 0
+    step_profile.drawn({"resnet18": {"float": times}}, tmp_path / "profile.png")
+    assert (tmp_path / "profile.png").read_bytes().startswith(b"\x89PNG")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mmx_tf import models
 from mmx_tf.bops import layer_costs
+from mmx_tf.bops_text import short_bops
 from mmx_tf.budget import Budget
 from mmx_tf.canonical import canonicalize
 from mmx_tf.recipe import Recipe, RecipeError, define_flags, format_bops, parse_bops
@@ -68,7 +69,7 @@ def test_defaults():
     plain = recipe()
     plain.validate()
     assert (plain.candidate_bits, plain.weight_bits, plain.target_average_bits) == ((8, 4, 3), 4, 4.0)
-    assert plain.target_bops == 0
+    assert (plain.target_bops, plain.export_target) == ((), 0)
 
 
 def test_all_epochs_of_weight_training_may_be_on_the_folded_graph():
@@ -80,7 +81,51 @@ def test_all_epochs_of_weight_training_may_be_on_the_folded_graph():
 def test_a_bops_budget_leaves_the_average_unset():
     bops = recipe("--target_bops=5.3G")
     bops.validate()
-    assert (bops.target_bops, bops.target_average_bits) == (5_300_000_000, 0.0)
+    assert (bops.target_bops, bops.target_average_bits) == ((5_300_000_000,), 0.0)
+
+
+def test_several_targets():
+    several = recipe("--target_bops=4.5G, 5G,800M", "--export_target=5G")
+    several.validate()
+    assert several.target_bops == (4_500_000_000, 5_000_000_000, 800_000_000)
+    assert several.exported_targets == (5_000_000_000,)
+    every = dataclasses.replace(several, export_target=0)
+    assert every.exported_targets == every.target_bops
+    # Which of them are exported is no other run.
+    assert every.differences(several) == []
+    assert Recipe.from_flagfile(several.to_flagfile()) == several
+    one = several.for_target(4_500_000_000)
+    one.validate()
+    assert one == recipe("--target_bops=4.5G", f"--workdir={several.workdir}/target_4.5G")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--target_bops=5G,5000M"], ["--target_bops=5000000000,5000000000", "different numbers"]),
+        (["--target_bops=5G,x"], ["--target_bops=x is not a number"]),
+        (["--target_bops=5G,"], ["--target_bops= is not a number"]),
+        (["--target_bops=5G,4.5G", "--export_target=6G"], ["--export_target=6G", "or one of 5G, 4.5G."]),
+        (["--target_bops=5G", "--export_target=x"], ["--export_target=x is not a number"]),
+        (["--target_average_bits=4", "--export_target=5G"], ["--export_target=5G", "empty"]),
+    ],
+)
+def test_targets_that_make_no_run_are_named(arguments, parts):
+    message = refusal(*arguments)
+    assert all(part in message for part in parts), message
+
+
+@pytest.mark.parametrize(
+    ("bops", "text"),
+    [(4_500_000_000, "4.5G"), (100_000_000_000, "100G"), (332_287, "332.287K"), (999, "999"), (10**12, "1T")],
+)
+def test_short_names_of_targets(bops, text):
+    assert short_bops(bops) == text
+
+
+@given(st.integers(1, 10**13))
+def test_a_short_name_is_read_back(bops):
+    assert parse_bops(short_bops(bops)) == bops
 
 
 @given(
@@ -95,7 +140,7 @@ def test_a_flagfile_replays_the_recipe(bits, bops, rate, nesterov, seed, folder)
     made = dataclasses.replace(
         recipe(),
         candidate_bits=tuple(bits),
-        target_bops=bops,
+        target_bops=(bops,),
         target_average_bits=0.0,
         learning_rate=rate,
         nesterov=nesterov,
@@ -266,7 +311,7 @@ def test_the_quick_flagfile_is_valid():
 def test_the_imagenet_flagfiles_are_the_papers_recipes(name, model, bits, bops, epochs):
     made = Recipe.from_flagfile((ROOT / f"{name}.flags").read_text())
     made.validate()
-    assert (made.model, made.candidate_bits, made.target_bops) == (model, bits, bops)
+    assert (made.model, made.candidate_bits, made.target_bops) == (model, bits, (bops,))
     # Table 1 counts from epoch 1 of bit selection to the last of weight training.
     assert (made.select_epochs, made.select_epochs + made.train_epochs) == (2, epochs)
     assert (made.dataset, made.image_size, made.batch_size) == ("imagenet2012", 224, 256)
@@ -295,7 +340,7 @@ def test_every_budget_in_a_heading_is_within_reach_and_the_one_it_stands_beside(
             target = Budget(costs, *options).bops_at(made.target_average_bits)
             assert f"{made.target_average_bits:g} bits on average" in told
         else:
-            target = made.target_bops
+            (target,) = made.target_bops
             assert float(re.search(r"([\d.]+) GBOPs", told)[1]) == pytest.approx(target / 1e9, abs=0.0101)
         assert Budget(costs, *options, target).target_bops == target
 
@@ -306,13 +351,13 @@ def test_lower_weights_have_the_budget_of_equal_activation_bits(name):
     main = Recipe.from_flagfile(text)
     network = models.build(main.model, input_shape=(224, 224, 3), num_classes=1000)
     ends = sum(cost.macs for cost in layer_costs(canonicalize(network)) if cost.end) * 8 * 8
-    budgets = {main.weight_bits: main.target_bops}
+    budgets = {main.weight_bits: main.target_bops[0]}
     for _, arguments in variants(text):
         made = Recipe.from_flagfile("\n".join([text, *arguments]))
-        budgets.setdefault(made.weight_bits, made.target_bops)
+        budgets.setdefault(made.weight_bits, sum(made.target_bops))
     assert sorted(budgets) == [2, 3, 4]
     for weight_bits, bops in budgets.items():
-        expected = ends + (main.target_bops - ends) * weight_bits / 4
+        expected = ends + (main.target_bops[0] - ends) * weight_bits / 4
         assert bops == pytest.approx(expected, rel=2e-3), weight_bits
 
 

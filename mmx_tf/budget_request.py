@@ -1,0 +1,73 @@
+"""The budget that a user asks for, in one of three ways, and the budgets of a network that it amounts to."""
+
+import dataclasses
+import math
+import numbers
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mmx_tf import cost_table
+from mmx_tf.budget import WEIGHTINGS, Budget, average_bits_costs
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BudgetRequest:
+    """The arguments of `augment` of the same names, checked before any network is looked at.
+
+    Raises:
+      ValueError: for two kinds of budget, targets that are no numbers above 0, a list of targets that is
+        empty or has one twice, an unknown weighting, and a cost table or its target without the other.
+    """
+
+    target_bops: float | Sequence[float] | None
+    target_average_bits: float | None
+    average_bits_weighting: str
+    target_cost: float | None
+    cost_table: Mapping | str | os.PathLike | None
+
+    def __post_init__(self):
+        """Checks the arguments."""
+        names = ("target_bops", "target_average_bits", "target_cost")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        if len(given) > 1:
+            raise ValueError(
+                " and ".join(f"{name}={value!r}" for name, value in given.items()) + ": give one budget."
+            )
+        if (self.cost_table is None) != (self.target_cost is None):
+            missing = "cost_table" if self.cost_table is None else "target_cost"
+            raise ValueError(f"{missing}=None: target_cost and cost_table belong together; give both.")
+        if self.average_bits_weighting not in WEIGHTINGS:
+            allowed = ", ".join(map(repr, WEIGHTINGS))
+            raise ValueError(f"average_bits_weighting={self.average_bits_weighting!r}: one of {allowed}.")
+        for name, value in given.items():
+            listed = name == "target_bops" and isinstance(value, list | tuple | np.ndarray)
+            for one in value if listed else (value,):
+                if not (isinstance(one, numbers.Real) and 0 < one < math.inf):
+                    raise ValueError(f"{name}={one!r}: a number above 0, for example target_bops=5.3e9.")
+            if listed and not 0 < len(value) == len({int(one) for one in value}):
+                raise ValueError(f"{name}={value!r}: a number, or a list of different ones.")
+
+    def budgets(self, free: Budget) -> tuple[Budget, ...]:
+        """The budgets of a network, one for each target; `free` is its budget without a target.
+
+        Raises:
+          UnreachableBudgetError: if no choice of bits meets a target.
+          CostTableError: if the cost table does not fit the network.
+        """
+        if self.cost_table is not None:
+            names = [cost.name for cost in free.searched]
+            own = cost_table.read(self.cost_table, layers=names, bit_widths=free.bit_widths)
+            return (dataclasses.replace(free, own=own, target_cost=float(self.target_cost)),)
+        average, weighting = self.target_average_bits, self.average_bits_weighting
+        if average is not None and weighting != "operations":
+            own = average_bits_costs(free.costs, free.bit_widths, weighting)
+            return (dataclasses.replace(free, own=own, target_cost=float(average)),)
+        if average is not None:
+            targets = (free.bops_at(average),)
+        elif isinstance(self.target_bops, list | tuple | np.ndarray):
+            targets = tuple(map(int, self.target_bops))
+        else:
+            targets = (None if self.target_bops is None else int(self.target_bops),)
+        return tuple(dataclasses.replace(free, target_bops=target) for target in targets)

@@ -1,0 +1,173 @@
+"""The stages of a run, each of which leaves its result in the workdir and is skipped where that is whole.
+
+What a stage starts from is the same when it follows the stage before and when it is resumed: the seeds are
+set anew, and networks are read from their files.
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Callable
+
+import tf_keras as keras
+from absl import logging
+
+from export.atomic import write_atomically
+from mmx_tf import report, training
+from mmx_tf.bit_selection import BitSelection
+from mmx_tf.export_stage import export_and_verify
+from mmx_tf.fold import FoldError
+from mmx_tf.phase import epoch_seed
+from mmx_tf.rebuild import rebuild
+from mmx_tf.recipe import Recipe, RecipeError
+from mmx_tf.saving import load_model
+from mmx_tf.search import SearchModel
+from mmx_tf.workdir import Workdir
+
+
+def seed(recipe: Recipe, stage: str) -> None:
+    """Sets the seeds for initial weights and Dropout, those that a stage resumed alone would have."""
+    keras.utils.set_random_seed(epoch_seed(recipe.seed, stage, 0))
+
+
+def evaluation(recipe: Recipe, data):
+    """The evaluation images of a run, in batches."""
+    return data.evaluation(batch_size=min(recipe.batch_size, 128), limit=recipe.eval_images)
+
+
+def float_stage(workdir: Workdir, recipe: Recipe, data, model: keras.Model) -> keras.Model:
+    """The trained float network of a run that has to train one."""
+    path = workdir.path("checkpoints", "float.keras")
+    finished = _finished(path)
+    if finished is not None:
+        return finished
+    with workdir.timed("float"):
+        training.train_float(workdir, recipe, data, model)
+    _save_atomically(model, path)
+    return load_model(path)
+
+
+def search_stage(workdir: Workdir, recipe: Recipe, data, search: SearchModel) -> None:
+    """Trains the search network, or takes up the checkpoint of its end."""
+    with workdir.timed("select"):
+        training.train_search(workdir, recipe, data, search)
+
+
+def kept_selection(workdir: Workdir, choose: Callable[[], BitSelection]) -> BitSelection:
+    """The bit selection in the workdir; where there is none, the one that `choose` gives."""
+    path = workdir.path("bit_selection.json")
+    if path.exists():
+        selection = BitSelection.load(path)
+    else:
+        selection = choose()
+        selection.save(path)
+    if selection.cost is None:
+        logging.info("bit selection: %d BOPs, target %d", selection.bops, selection.target_bops)
+    else:
+        cost = selection.cost
+        logging.info(
+            "bit selection: %d BOPs; %g %s, target %g", selection.bops, cost.value, cost.unit, cost.target
+        )
+    return selection
+
+
+def finished_metrics(workdir: Workdir) -> dict | None:
+    """The metrics of a finished workdir, whose summary is printed; None if there is something left to do."""
+    if not workdir.path("metrics.json").exists():
+        return None
+    logging.info("%s is finished; nothing is done again.", workdir.root)
+    metrics = json.loads(workdir.path("metrics.json").read_text())
+    report.print_summary(BitSelection.load(workdir.path("bit_selection.json")).to_json(), metrics)
+    return metrics
+
+
+def finish(
+    workdir: Workdir,
+    recipe: Recipe,
+    data,
+    *,
+    select: Callable[[], tuple[BitSelection, SearchModel]],
+    teacher: keras.Model | None,
+    curves: Callable[[], dict],
+    command: str,
+) -> dict:
+    """From the search to the end of one target: weight training, export, verification, report, metrics.
+
+    Args:
+      workdir: of the target, with `float_top1` in its state.
+      recipe, data: of the target.
+      select: gives the bit selection and the search network that fine-tuning starts from; not called where
+        the network is fine-tuned already.
+      teacher: what weight training distils, if anything.
+      curves: gives the curves of the finished phases, for the report.
+      command: command line of the run, for the report.
+
+    Returns:
+      The metrics.
+
+    Raises:
+      RecipeError: if the trained network cannot be folded.
+      DivergenceError, DisagreementError: as `pipeline.run`.
+    """
+    fixed = _finished(workdir.path("fixed_model.keras"))
+    if fixed is not None:
+        selection = BitSelection.load(workdir.path("bit_selection.json"))
+    else:
+        selection, search = select()
+        fixed = _weight_stage(workdir, recipe, data, search, selection, teacher)
+    try:
+        metrics = export_and_verify(
+            workdir, recipe, fixed, selection, data.class_names, evaluation(recipe, data)
+        )
+    except FoldError as error:
+        # Its structure was checked before; what is wrong now are the numbers.
+        raise RecipeError(
+            f"the trained network cannot be exported: {error} Train it anew with a lower --learning_rate."
+        ) from error
+    report.write_report(
+        workdir.path("report.html"),
+        selection=selection.to_json(),
+        metrics=metrics,
+        history=curves(),
+        settings=settings(recipe, command),
+        parity=json.loads(workdir.path("parity.json").read_text()),
+    )
+    # Written last: a workdir with metrics is a finished one.
+    write_atomically(workdir.path("metrics.json"), json.dumps(metrics, indent=1) + "\n")
+    report.print_summary(selection.to_json(), metrics)
+    return metrics
+
+
+def settings(recipe: Recipe, command: str) -> dict[str, str]:
+    """Flags by name, and the command line, for a report."""
+    lines = [line for line in recipe.to_flagfile().splitlines() if line.startswith("--")]
+    return {**dict(line[2:].split("=", 1) for line in lines), "command": command}
+
+
+def _weight_stage(workdir, recipe, data, search, selection, teacher):
+    seed(recipe, "train")
+    fixed = rebuild(search, selection)
+    with workdir.timed("train"):
+        training.train_fixed(workdir, recipe, data, fixed, teacher=teacher)
+    path = workdir.path("fixed_model.keras")
+    _save_atomically(fixed, path)
+    return load_model(path)
+
+
+def _finished(path: pathlib.Path) -> keras.Model | None:
+    """The network that a finished stage left; None, so that it is made anew from the checkpoints, if not."""
+    if not path.exists():
+        return None
+    try:
+        return load_model(path)
+    except ValueError as error:
+        logging.warning("%s is damaged and is written anew from the last checkpoint: %s", path, error)
+        return None
+
+
+def _save_atomically(model, path: pathlib.Path) -> None:
+    temporary = path.with_name(f".{path.name}.partial.keras")
+    model.save(temporary)
+    with open(temporary, "rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,76 @@
+"""Accuracy over BOPs of several targets, on figures made up for the test."""
+
+import json
+
+import pytest
+from matplotlib.image import imread
+
+from mmx_tf import front, report
+
+
+def metrics(target, bops, top1, **changes):
+    found = {
+        "target_bops": target, "bops": bops, "fixed_top1": top1 + 0.01, "folded_top1": top1,
+        "tflite_top1": top1, "code_disagreement": 0.0, "file_bytes": 12_345, "float_top1": 0.95,
+        "eval_images": 360, "average_bits": {"plain": 4.0, "by_ops": 3.5, "by_elements": 4.5},
+    }  # fmt: skip
+    return found | changes
+
+
+RESULTS = {
+    "target_5G": metrics(5_000_000_000, 4_900_000_000, 0.90),
+    "target_4G": metrics(4_000_000_000, 3_900_000_000, 0.85),
+    # Dearer than the first and no better.
+    "target_6G": metrics(6_000_000_000, 5_900_000_000, 0.90),
+    "target_4.5G": metrics(4_500_000_000, 4_400_000_000, 0.84),
+}
+DOCUMENT = front.document(RESULTS, seconds={"select": 100.0})
+
+
+def test_what_is_on_the_front():
+    assert [(t["folder"], t["on_front"]) for t in DOCUMENT["targets"]] == [
+        ("target_4G", True), ("target_4.5G", False), ("target_5G", True), ("target_6G", False),
+    ]  # fmt: skip
+
+
+def test_equal_results_are_both_on_the_front():
+    same = {"target_1G": metrics(10**9, 9 * 10**8, 0.9), "target_2G": metrics(2 * 10**9, 9 * 10**8, 0.9)}
+    assert [t["on_front"] for t in front.document(same, seconds={})["targets"]] == [True, True]
+
+
+def test_the_document_is_json_of_what_was_measured():
+    again = json.loads(json.dumps(DOCUMENT))
+    assert again == DOCUMENT
+    assert (again["schema"], again["float_top1"], again["eval_images"]) == (1, 0.95, 360)
+    cheapest = again["targets"][0]
+    assert (cheapest["target_bops"], cheapest["bops"], cheapest["tflite_top1"]) == (
+        4_000_000_000, 3_900_000_000, 0.85,
+    )  # fmt: skip
+
+
+def test_the_plot_is_a_png_with_every_result(tmp_path):
+    front.save_front_plot(tmp_path / "front.png", DOCUMENT)
+    assert imread(tmp_path / "front.png").shape[:2] == (600, 1000)
+    axes = front.front_figure(DOCUMENT).axes[0]
+    line, every, fixed = axes.lines[:3]
+    assert list(line.get_xdata()) == [3.9, 4.9] and list(line.get_ydata()) == pytest.approx([85.0, 90.0])
+    assert list(every.get_xdata()) == [3.9, 4.4, 4.9, 5.9]
+    assert list(fixed.get_ydata()) == pytest.approx([86.0, 85.0, 91.0, 91.0])
+
+
+def test_the_report_links_to_every_target(tmp_path):
+    path = tmp_path / "report.html"
+    report.write_front_report(path, DOCUMENT, settings={"dataset": "a<b", "command": "python -m x"})
+    page = path.read_text()
+    for folder in RESULTS:
+        assert f'<a href="{folder}/report.html">' in page
+    assert "a&lt;b" in page and "a<b" not in page and "python -m x" in page
+    assert "4 targets of one search of 1 min 40 s" in page and "data:image/svg+xml" in page
+
+
+def test_the_table_on_the_terminal(capsys):
+    report.print_front(DOCUMENT)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5
+    assert lines[1].split() == "4.000 GBOPs 3.900 GBOPs 3.50 86.00% 85.00% 12.35 kB yes".split()
+    assert lines[2].endswith("no")
