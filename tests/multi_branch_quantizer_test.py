@@ -166,9 +166,8 @@ def test_a_huge_update_leaves_positive_step_sizes(optimizer):
 
 @pytest.mark.parametrize("branch", [3, -1, "mix", 1.5])
 def test_refuses_a_branch_that_is_not_there(branch):
-    with pytest.raises(
-        ValueError, match=f"branch={branch!r}: give an index in 0..2, 'mixed', 'joint', or None"
-    ):
+    allowed = "an index in 0..2, 'mixed', 'joint', or None"
+    with pytest.raises(ValueError, match=f"branch={branch!r}: give {allowed}"):
         set_quantizer()(X, branch=branch)
 
 
