@@ -200,7 +200,7 @@ BAD_TEACHERS = {
     "classes": (lambda: small(7), "has 7 classes"),
     "size": (lambda: small(10, size=8), "takes images of shape (8, 8, 1)"),
     "no image": (lambda: keras.Sequential([keras.Input((64,)), keras.layers.Dense(10)]), "one image"),
-    "not finite": (lambda: small(10, value=np.nan), "no finite numbers"),
+    "not finite": (lambda: small(10, value=np.nan), "are NaN or infinite"),
 }
 
 
