@@ -1,6 +1,7 @@
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -211,8 +212,8 @@ def test_a_broken_state_file_is_named(tmp_path):
 
 def test_a_workdir_that_was_left_before_its_first_epoch_is_taken_up_again(tmp_path):
     Workdir(recipe(tmp_path))
-    (tmp_path / "checkpoints").rmdir()  # as if killed right after run.flags was written
-    assert Workdir(recipe(tmp_path)).state == {"seconds": {}}
+    shutil.rmtree(tmp_path / "checkpoints")  # as if killed right after run.flags was written
+    assert Workdir(recipe(tmp_path)).state["seconds"] == {}
     assert (tmp_path / "checkpoints").is_dir()
 
 

@@ -96,7 +96,7 @@ def test_nobody_opens_a_workdir_twice_and_a_look_writes_nothing(tmp_path):
 def test_a_folder_that_holds_a_lock_alone_can_become_a_workdir(tmp_path):
     (tmp_path / "run.lock").touch()  # as left by a run that was killed before its first file
     with Workdir.opened(Recipe.from_flagfile(f"--float_epochs=1\n--workdir={tmp_path}\n")) as workdir:
-        assert workdir.state == {"seconds": {}}
+        assert workdir.state["seconds"] == {}
 
 
 def test_a_damaged_note_does_not_hide_that_the_workdir_is_in_use(tmp_path):
