@@ -111,7 +111,7 @@ def drawn(results: dict[str, dict[str, dict[str, float]]], path: pathlib.Path) -
     axes.set_yticks(range(len(rows)), [name for name, _ in rows])
     axes.invert_yaxis()
     axes.set_xlabel("processor time of one training step, ms")
-    axes.legend(fontsize="small", loc="upper right")
+    axes.legend(fontsize="small", loc="lower right")
     figure.tight_layout()
     figure.savefig(path, dpi=120)
 
@@ -137,7 +137,8 @@ def main(argv: list[str] | None = None) -> int:
             print(f"  {kind:62}", *(f"{results[network][way][kind]:8.1f}" for way in options.ways))
     if options.png:
         drawn(results, options.png)
-    command_line.write_results(MODULE, options, unit="ms", results=results)
+    shown = {"png": "FILE.png"} if options.png else {}
+    command_line.write_results(MODULE, options, unit="ms", results=results, **shown)
     return 0
 
 
