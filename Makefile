@@ -9,7 +9,7 @@ quick: $(VENV)/run.stamp
 	$(BIN)/python -m mmx_tf.train --flagfile=quick.flags
 
 test: lint
-	$(BIN)/python -m pytest -q tests
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
