@@ -72,6 +72,11 @@ def add_choice(parser: argparse.ArgumentParser, option: str, known: Iterable[str
     )
 
 
+def add_batch_size(parser: argparse.ArgumentParser, *, default: int = 128) -> None:
+    """Adds --batch_size, the images of a training step."""
+    parser.add_argument("--batch_size", type=positive, default=default, help="default: %(default)s")
+
+
 def command(module: str, options: argparse.Namespace, **shown: str) -> str:
     """The command line of parsed options, without --json; values in `shown` replace paths of this machine."""
     values = {name: value for name, value in vars(options).items() if name != "json"} | shown

@@ -153,7 +153,7 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", type=command_line.positive, default=150, help="default: %(default)s")
     parser.add_argument("--more_steps", type=command_line.positive, default=60, help="default: %(default)s")
     parser.add_argument("--learning_rate", type=float, default=0.02, help="default: %(default)s")
-    parser.add_argument("--batch_size", type=command_line.positive, default=128, help="default: %(default)s")
+    command_line.add_batch_size(parser)
     parser.add_argument(
         "--eval_images", type=command_line.positive, default=5000, help="default: %(default)s"
     )

@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--image_size", type=command_line.integers, default=[224, 128], help="pixels; default: 224,128"
     )
-    parser.add_argument("--batch_size", type=command_line.positive, default=128, help="default: %(default)s")
+    command_line.add_batch_size(parser)
     parser.add_argument(
         "--images",
         type=command_line.positive,

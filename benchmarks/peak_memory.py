@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = command_line.argument_parser(MODULE, __doc__, rounds=3)
     command_line.add_choice(parser, "--networks", NETWORKS)
     command_line.add_choice(parser, "--ways", WAYS)
-    parser.add_argument("--batch_size", type=command_line.positive, default=128, help="default: %(default)s")
+    command_line.add_batch_size(parser)
     parser.add_argument("--steps", type=command_line.positive, default=3, help="default: %(default)s")
     parser.add_argument("--in_this_process", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)

@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     """Measures, prints the tables; returns the exit code."""
     parser = command_line.argument_parser(MODULE, __doc__, rounds=3)
     command_line.add_choice(parser, "--networks", NETWORKS)
-    parser.add_argument("--batch_size", type=command_line.positive, default=128, help="default: %(default)s")
+    command_line.add_batch_size(parser)
     options = parser.parse_args(argv)
     results = {}
     for network in options.networks:

@@ -121,7 +121,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = command_line.argument_parser(MODULE, __doc__)
     command_line.add_choice(parser, "--networks", NETWORKS)
     command_line.add_choice(parser, "--ways", WAYS)
-    parser.add_argument("--batch_size", type=command_line.positive, default=128, help="default: %(default)s")
+    command_line.add_batch_size(parser)
     parser.add_argument("--steps", type=command_line.positive, default=10, help="default: %(default)s")
     parser.add_argument("--png", type=pathlib.Path, help="also draw the times")
     options = parser.parse_args(argv)

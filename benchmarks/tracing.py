@@ -101,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--image_sizes", type=command_line.integers, default=sizes, metavar="A,B", help="default: 64,224"
     )
-    parser.add_argument("--batch_size", type=command_line.positive, default=4, help="default: %(default)s")
+    command_line.add_batch_size(parser, default=4)
     parser.add_argument("--steps", type=command_line.positive, default=3, help="an epoch; default: 3")
     options = parser.parse_args(argv)
     if min(options.image_sizes) < 32:

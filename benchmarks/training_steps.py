@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = command_line.argument_parser(MODULE, __doc__, rounds=15)
     command_line.add_choice(parser, "--networks", NETWORKS)
     command_line.add_choice(parser, "--ways", [*WAYS, *IN_BFLOAT16])
-    parser.add_argument("--batch_size", type=command_line.positive, default=128, help="default: %(default)s")
+    command_line.add_batch_size(parser)
     options = parser.parse_args(argv)
     if "float" not in options.ways:
         parser.error("--ways needs float, the unit of the ratios.")

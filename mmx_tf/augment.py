@@ -7,7 +7,6 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
 import tf_keras as keras
 from absl import logging
 
@@ -168,13 +167,11 @@ def _check_one_output(network) -> None:
 
 
 def _check_finite(network) -> None:
-    for layer in network.layers:
-        for variable, values in zip(layer.weights, layer.get_weights(), strict=True):
-            if not np.all(np.isfinite(values)):
-                raise ValueError(
-                    f"layer {layer.name!r} has {int(np.sum(~np.isfinite(values)))} weights that are NaN or "
-                    f"infinite ({variable.name}): its training has diverged. Give finite weights."
-                )
+    for layer, variable, count in graph.non_finite(network):
+        raise ValueError(
+            f"layer {layer.name!r} has {count} weights that are NaN or "
+            f"infinite ({variable.name}): its training has diverged. Give finite weights."
+        )
 
 
 def _checked_bit_widths(bit_widths) -> tuple[int, ...]:

@@ -18,6 +18,8 @@ from contextlib import contextmanager
 import tensorflow as tf
 import tf_keras as keras
 
+from mmx_tf import graph
+
 
 class WeightAverages(keras.callbacks.Callback):
     """The averages of a network that is trained; a callback of its training.
@@ -39,12 +41,7 @@ class WeightAverages(keras.callbacks.Callback):
         if not network.optimizer.use_ema:
             raise ValueError(f"{network.name}'s optimizer keeps no averages; make it with use_ema=True.")
         self._network = network
-        self._running = [
-            variable
-            for layer in network.layers
-            if isinstance(layer, keras.layers.BatchNormalization)
-            for variable in (layer.moving_mean, layer.moving_variance)
-        ]
+        self._running = graph.running_statistics(network)
         self.statistics = [tf.Variable(variable, trainable=False) for variable in self._running]
 
     def on_train_batch_end(self, batch, logs=None):

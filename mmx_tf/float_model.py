@@ -1,9 +1,8 @@
 """The float network a run starts from (a file, Keras's ImageNet weights, or one trained here); a teacher."""
 
-import numpy as np
 import tf_keras as keras
 
-from mmx_tf import canonical, models
+from mmx_tf import canonical, graph, models
 from mmx_tf.data import ImageData
 from mmx_tf.recipe import Recipe, RecipeError
 from mmx_tf.recipe_checks import FLOAT_TEACHER, IMAGENET_WEIGHTS
@@ -107,12 +106,9 @@ def _check(model, name: str, data: ImageData) -> None:
             f"{name} takes images of shape {(height, width, channels)}, but the dataset {data.name} gives "
             f"{data.image_shape}. {advice}"
         )
-    for layer in model.layers:
-        for weight, value in zip(layer.weights, layer.get_weights(), strict=True):
-            broken = np.count_nonzero(~np.isfinite(value)) if value.dtype.kind == "f" else 0
-            if broken:
-                raise RecipeError(
-                    f"{name} cannot be used: {broken} of the {value.size} numbers of {weight.name} (layer "
-                    f"{layer.name!r}) are NaN or infinite; all must be finite. Its training has "
-                    "diverged: give a network from before that."
-                )
+    for layer, weight, broken in graph.non_finite(model):
+        raise RecipeError(
+            f"{name} cannot be used: {broken} of the {weight.shape.num_elements()} numbers of {weight.name} "
+            f"(layer {layer.name!r}) are NaN or infinite; all must be finite. Its training has "
+            "diverged: give a network from before that."
+        )

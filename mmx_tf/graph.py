@@ -7,9 +7,10 @@ does. Nested models are inlined.
     >>> outputs = replay(model, model.inputs, lambda layer, args, kwargs: layer(*args, **kwargs))
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
@@ -78,6 +79,25 @@ def nodes(network: keras.Model) -> list:
 def is_network(layer: keras.layers.Layer) -> bool:
     """Whether a layer is a functional or Sequential model whose graph is known."""
     return isinstance(layer, keras.Model) and bool(getattr(layer, "_is_graph_network", False))
+
+
+def running_statistics(network: keras.Model) -> list[tf.Variable]:
+    """Moving mean and variance of every batch norm, in the order of the layers."""
+    return [
+        variable
+        for layer in network.layers
+        if isinstance(layer, keras.layers.BatchNormalization)
+        for variable in (layer.moving_mean, layer.moving_variance)
+    ]
+
+
+def non_finite(network: keras.Model) -> Iterator[tuple[keras.layers.Layer, tf.Variable, int]]:
+    """(layer, variable, how many of its numbers are NaN or infinite) for variables that have such numbers."""
+    for layer in network.layers:
+        for variable, values in zip(layer.weights, layer.get_weights(), strict=True):
+            count = np.count_nonzero(~np.isfinite(values)) if values.dtype.kind == "f" else 0
+            if count:
+                yield layer, variable, count
 
 
 def consumers(network: keras.Model) -> dict[int, list]:

@@ -104,12 +104,7 @@ class SearchModel(keras.Model):
         self._search_loss_trackers = [
             keras.metrics.Mean(name=f"{target.prefix}search_loss") for target in self.targets
         ]
-        self._batch_norm_statistics = [
-            variable
-            for layer in network.layers
-            if isinstance(layer, keras.layers.BatchNormalization)
-            for variable in (layer.moving_mean, layer.moving_variance)
-        ]
+        self._batch_norm_statistics = graph.running_statistics(network)
 
     # Variable groups: each has its own optimizer, since optimizers with momentum move variables even at
     # zero gradient.

@@ -27,14 +27,6 @@ IMAGE = tfds.features.Image(shape=(8, 8, 1))
 LABEL = tfds.features.ClassLabel(num_classes=10)
 
 
-@pytest.fixture(scope="module")
-def good(tmp_path_factory):
-    """A float network that fits; tests of data and workdirs start from it."""
-    path = tmp_path_factory.mktemp("float") / "good.keras"
-    small_network().save(path)
-    return path
-
-
 # case: (arguments, parts of the message)
 FLAGS = {
     "minutes": (["--checkpoint_minutes=-1"], ["--checkpoint_minutes=-1", "0 or more"]),

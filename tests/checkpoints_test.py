@@ -8,27 +8,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
-from absl import logging as absl_logging
 
 from mmx_tf import checkpoints
 from mmx_tf.checkpoints import Checkpoints
 from mmx_tf.recipe import RecipeError
-
-
-@pytest.fixture
-def warnings():
-    """The messages of level WARNING that a test logs."""
-    lines = []
-
-    class Listener(absl_logging.logging.Handler):
-        def emit(self, record):
-            if record.levelno >= absl_logging.logging.WARNING:
-                lines.append(record.getMessage())
-
-    logger, listener = absl_logging.get_absl_logger(), Listener()
-    logger.addHandler(listener)
-    yield lines
-    logger.removeHandler(listener)
 
 
 def compiled(units=2):

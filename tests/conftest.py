@@ -2,6 +2,7 @@
 
 import pytest
 from hypothesis import settings
+from listening import logged
 
 # The same examples in every run: a property that fails does so for everybody.
 settings.register_profile("repeatable", derandomize=True)
@@ -14,3 +15,20 @@ def digits():
     from mmx_tf import data
 
     return data.load("digits", image_size=16)
+
+
+@pytest.fixture
+def warnings():
+    """The messages of level WARNING that a test logs."""
+    with logged() as lines:
+        yield lines
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    """A float network that fits; tests of flags, data and workdirs start from it."""
+    from networks import small_network
+
+    path = tmp_path_factory.mktemp("float") / "good.keras"
+    small_network().save(path)
+    return path

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from absl import logging as absl_logging
 from data_test import all_of, check_skipped, digit_examples, store, write_digits
 from networks import small_network
 from tensorflow_datasets.core import features as tfds_features
@@ -19,22 +18,6 @@ from mmx_tf.data import load
 
 ROOT = Path(__file__).parents[1]
 NO_IMAGE = b"\xff\xd8\xff\xe0 no image"
-
-
-@pytest.fixture
-def warnings():
-    """The messages of level WARNING that a test logs."""
-    lines = []
-
-    class Listener(absl_logging.logging.Handler):
-        def emit(self, record):
-            if record.levelno >= absl_logging.logging.WARNING:
-                lines.append(record.getMessage())
-
-    listener = Listener()
-    absl_logging.get_absl_logger().addHandler(listener)
-    yield lines
-    absl_logging.get_absl_logger().removeHandler(listener)
 
 
 def png(value):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
-from absl import logging as absl_logging
+from listening import logged
 from networks import pretrained, small_network
 
 import mmx_tf
@@ -142,19 +142,9 @@ def test_a_run_recovers_at_half_the_learning_rate(float_network, tmp_path):
     """Adam's first step is the learning rate r, and two alphas then 2 r apart: 1 / (1 + exp(-2 r)) is above
     0.99 for r = 8 and 4, and 0.982 for 2."""
     flags = ["--alpha_learning_rate=8", "--on_divergence=recover", "--candidate_bits=8,4"]
-    lines = []
-
-    class Listener(absl_logging.logging.Handler):
-        def emit(self, record):
-            lines.append(record.getMessage())
-
-    logger, listener = absl_logging.get_absl_logger(), Listener()
-    logger.addHandler(listener)
-    try:
+    with logged() as lines:
         workdir = tmp_path / "run"
         metrics = run(recipe(float_network, workdir, *flags))
-    finally:
-        logger.removeHandler(listener)
     said = [line for line in lines if "Going back to epoch 2, step 1" in line]
     assert len(said) == 2 and "alpha is saturated" in said[0]
     assert "with 0.5 times" in said[0] and "with 0.25 times" in said[1]

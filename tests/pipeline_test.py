@@ -1,6 +1,7 @@
 import dataclasses
 import hashlib
 import json
+import logging
 import re
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from absl import logging as absl_logging
+from listening import logged
 from networks import fine_tuned, pretrained
 
 import mmx_tf
@@ -90,19 +91,8 @@ def again(workdir, folder, *flags) -> Path:
 @pytest.fixture
 def said():
     """What the program logs during a test."""
-    lines = []
-
-    class Listener(absl_logging.logging.Handler):
-        def emit(self, record):
-            lines.append(record.getMessage())
-
-    logger, listener = absl_logging.get_absl_logger(), Listener()
-    verbosity = absl_logging.get_verbosity()
-    absl_logging.set_verbosity(absl_logging.INFO)
-    logger.addHandler(listener)
-    yield lines
-    logger.removeHandler(listener)
-    absl_logging.set_verbosity(verbosity)
+    with logged(logging.INFO) as lines:
+        yield lines
 
 
 def contents(folder: Path):

@@ -11,7 +11,6 @@ import keras as keras_3
 import pytest
 import tf_keras as keras
 from absl import logging as absl_logging
-from networks import small_network
 from refusals import files_of, refused
 
 from mmx_tf import quiet
@@ -43,13 +42,6 @@ NETWORKS = {
     "one_layer": lambda: network((16, 16, 1), lambda x: L.Dense(10)(L.Flatten()(x))),
     "lambda": lambda: network((16, 16, 1), lambda x: flat_dense(10)(L.Lambda(lambda t: t * 2)(x))),
 }
-
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory):
-    path = tmp_path_factory.mktemp("float") / "good.keras"
-    small_network().save(path)
-    return path
 
 
 # (arguments, what the message must say)
