@@ -7,6 +7,7 @@
 """
 
 import argparse
+import math
 import pathlib
 from collections.abc import Callable, Iterable
 
@@ -47,6 +48,19 @@ def integers(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no list of integers, separated by commas, such as 4,3."
         ) from error
+
+
+def numbers(text: str) -> list[float]:
+    """The argparse type of a comma-separated list of numbers above 0, at least one."""
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        found = [math.nan]
+    if not all(0 < number < math.inf for number in found):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no list of numbers above 0, separated by commas, such as 4,3.5."
+        )
+    return found
 
 
 def one_or_more_of(known: Iterable[str]) -> Callable[[str], list[str]]:

@@ -57,7 +57,10 @@ class Recipe(RecipeOptions):
     eval_images: int = flag(0, "Images to evaluate on; 0 takes all.")
 
     candidate_bits: tuple[int, ...] = flag(
-        (8, 4, 3), "Candidate activation bit-widths, separated by commas.", group="bits and budget", text=True
+        (8, 4, 3),
+        "Candidate activation bit-widths, separated by commas; one alone with --selection=uniform.",
+        group="bits and budget",
+        text=True,
     )
     weight_bits: int = flag(4, "Weight bit-width of all layers but the first and the last.")
     first_last_bits: int = flag(8, "Weight and activation bit-width of the first and the last layer.")

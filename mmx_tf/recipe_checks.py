@@ -97,15 +97,15 @@ def parse_candidate_bits(text: str) -> tuple[int, ...]:
     """Read candidate bit-widths: '8,4,3' -> (8, 4, 3), in the given order.
 
     Raises:
-        RecipeError: not at least two distinct integers in 2..8.
+        RecipeError: no distinct integers in 2..8.
     """
     try:
         bits = tuple(int(part) for part in text.split(","))
     except ValueError:
         bits = ()
-    if len(bits) < 2 or len(set(bits)) < len(bits) or not set(bits) <= set(CANDIDATE_BITS):
+    if not bits or len(set(bits)) < len(bits) or not set(bits) <= set(CANDIDATE_BITS):
         raise RecipeError(
-            f"--candidate_bits={text} is not a set of candidate activation bit-widths; give at least two "
+            f"--candidate_bits={text} is not a set of candidate activation bit-widths; give "
             f"distinct integers out of {', '.join(map(str, CANDIDATE_BITS))}, separated by commas, such as "
             "8,4,3."
         )
@@ -167,6 +167,11 @@ def _check_budget(recipe: "Recipe") -> None:
     bits, average = recipe.candidate_bits, recipe.target_average_bits
     targets, exported = recipe.target_bops, recipe.export_target
     parse_candidate_bits(",".join(map(str, bits)))
+    if recipe.selection != "uniform" and len(bits) == 1:
+        raise RecipeError(
+            f"--candidate_bits={bits[0]} leaves nothing to choose: give two or more, such "
+            "as 8,4,3, or --selection=uniform with the same --uniform_bits to train at one bit-width."
+        )
     given = {"target_bops": ",".join(map(str, targets)), "target_average_bits": average}
     given["target_cost"] = recipe.target_cost
     if sum(map(bool, given.values())) != 1:
@@ -195,7 +200,7 @@ def _check_budget(recipe: "Recipe") -> None:
             f"empty (each target), or one of {', '.join(map(short_bops, targets))}" if targets else "empty"
         )
         _refuse("export_target", short_bops(exported), allowed, " It is one of the --target_bops.")
-    if average and not min(bits) <= average <= max(bits):
+    if recipe.selection != "uniform" and average and not min(bits) <= average <= max(bits):
         _refuse(
             "target_average_bits",
             f"{average:g}",

@@ -270,8 +270,10 @@ def test_a_run_from_scratch_with_the_bits_of_a_file(random_run, float_file, tmp_
     assert metrics["fixed_top1"] > 0.2
 
 
-def test_a_run_at_one_bit_width(float_file, tmp_path):
-    recipe = recipe_of(tmp_path / "run", float_file, "--selection=uniform", "--uniform_bits=3")
+@pytest.mark.parametrize("candidates", ["8,4,3", "3"])
+def test_a_run_at_one_bit_width(float_file, tmp_path, candidates):
+    options = ["--selection=uniform", "--uniform_bits=3", f"--candidate_bits={candidates}"]
+    recipe = recipe_of(tmp_path / "run", float_file, *options)
     metrics = run(recipe)
     assert list(bits_of(tmp_path / "run").values()) == [8, 3, 3, 3, 8]
     assert metrics["bops"] == metrics["target_bops"] == ENDS + SEARCHED * 3

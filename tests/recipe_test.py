@@ -172,7 +172,7 @@ def test_differences_name_both_values_and_leave_the_workdir_out():
     ]
 
 
-@pytest.mark.parametrize("bits", ["8", "8,8", "9,4", "1,4", "8;4", "8,4,x", "", "8,4,4.5"])
+@pytest.mark.parametrize("bits", ["8,8", "9,4", "1,4", "8;4", "8,4,x", "", "8,4,4.5"])
 def test_candidate_bits_must_be_distinct_integers_from_2_to_8(bits):
     message = refusal(f"--candidate_bits={bits}")
     assert f"--candidate_bits={bits}" in message and "2, 3, 4, 5, 6, 7, 8" in message
@@ -241,6 +241,7 @@ def test_a_value_outside_its_range_is_named_with_what_is_allowed(argument, allow
     [
         (["--selection=uniform"], ["--uniform_bits=0", "8, 4, 3, the --candidate_bits"]),
         (["--selection=uniform", "--uniform_bits=5"], ["--uniform_bits=5", "8, 4, 3"]),
+        (["--candidate_bits=8"], ["--candidate_bits=8 leaves nothing to choose", "--selection=uniform"]),
         (["--selection=random", "--nometa_training"], ["--meta_training=false", "nothing is searched"]),
         (["--selection=random", "--train_weights_in_search"], ["--train_weights_in_search=true"]),
         (["--nometa_training", "--batch_norm_update=none"], ["--batch_norm_update=none", "mean"]),

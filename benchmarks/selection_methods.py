@@ -1,0 +1,281 @@
+"""What chooses the bits: MetaMix beside one bit-width everywhere, random bits, and a joint search.
+
+    python -m benchmarks.selection_methods --workdir=W --average_bits=4,3.5 --seeds=0,1 --json=OUT \\
+        -- --flagfile=cifar10_mbv2.flags --data_dir=DIR --float_model=FILE.keras --steps_per_epoch=200
+
+Everything behind `--` goes to `python -m mmx_tf.train`, the same for all runs: one float network, one
+schedule. Each method, budget and seed is a run of its own in a folder of --workdir. Runs that are finished
+are not run again, and those that were stopped go on; the results are written after every run.
+
+Methods:
+  metamix: the search.
+  single: one candidate, so one bit-width everywhere, in bit selection too; where a budget is a candidate.
+  meta_single: the same bits, after meta training with all candidates.
+  random: bits drawn within the budget, after meta training with all candidates.
+  joint: weights, step sizes and alpha trained together on the mix of all branches, as in DNAS and EdMIPS.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import os
+import pathlib
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from benchmarks import command_line, measuring
+
+MODULE = "benchmarks.selection_methods"
+METHODS = {
+    "metamix": "MetaMix",
+    "single": "one bit-width",
+    "meta_single": "one bit-width, from a meta-state",
+    "random": "random bits, from a meta-state",
+    "joint": "joint search",
+}
+"""Method -> how plots and tables call it."""
+REPORTED = ("fixed_top1", "folded_top1", "tflite_top1", "top1_agreement", "bops", "target_bops")
+_ROOT = pathlib.Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A method at one budget, in average bits weighted by operations, with one seed."""
+
+    method: str
+    average_bits: float
+    seed: int
+
+    @property
+    def folder(self) -> str:
+        """Name of its workdir."""
+        return f"{self.method}_{self.average_bits:g}_seed{self.seed}"
+
+    def flags(self) -> list[str]:
+        """Its flags, which follow those of all runs."""
+        bits = f"{self.average_bits:g}"
+        uniform = ["--selection=uniform", f"--uniform_bits={bits}"]
+        return [
+            f"--seed={self.seed}",
+            f"--target_average_bits={bits}",
+            *{
+                "metamix": [],
+                "single": [*uniform, f"--candidate_bits={bits}"],
+                "meta_single": uniform,
+                "random": ["--selection=random"],
+                "joint": ["--nometa_training"],
+            }[self.method],
+        ]
+
+
+def planned(methods: list[str], average_bits: list[float], seeds: list[int]) -> list[Run]:
+    """All runs, seed by seed; those of one bit-width where the budget is a whole number."""
+    return [
+        Run(method, bits, seed)
+        for seed in seeds
+        for bits in average_bits
+        for method in methods
+        if bits == int(bits) or "single" not in method
+    ]
+
+
+def cores_of(jobs: int) -> list[list[int]]:
+    """The processor's cores dealt out to jobs that run at the same time, one at least for each."""
+    cores = sorted(os.sched_getaffinity(0))
+    share = max(1, len(cores) // jobs)
+    return [[cores[(i * share + j) % len(cores)] for j in range(share)] for i in range(jobs)]
+
+
+def row_of(run: Run, workdir: pathlib.Path) -> dict | None:
+    """What a finished run found; None for one that is not finished."""
+    try:
+        metrics = json.loads((workdir / "metrics.json").read_text())
+        selection = json.loads((workdir / "bit_selection.json").read_text())
+    except FileNotFoundError:
+        return None
+    row = {"method": run.method, "target_average_bits": run.average_bits, "seed": run.seed}
+    row |= {name: metrics[name] for name in REPORTED}
+    row |= {"average_bits": metrics["average_bits"], "seconds": metrics["seconds"]}
+    bits = {layer["name"]: layer["activation_bits"] for layer in selection["layers"]}
+    return {**row, "float_top1": metrics["float_top1"], "bits": bits}
+
+
+def summarized(rows: list[dict]) -> list[dict]:
+    """Mean, smallest and largest fixed top-1 of each method at each budget, and how MetaMix compares.
+
+    `ahead` has, for each seed that both have, MetaMix's fixed top-1 less the method's.
+    """
+    top1 = {(r["target_average_bits"], r["method"], r["seed"]): r["fixed_top1"] for r in rows}
+    summary = []
+    for bits, method in sorted({key[:2] for key in top1}, key=lambda key: (-key[0], key[1])):
+        found = {seed: value for (b, m, seed), value in sorted(top1.items()) if (b, m) == (bits, method)}
+        ours = {seed: top1.get((bits, "metamix", seed)) for seed in found}
+        summary.append(
+            {
+                "target_average_bits": bits,
+                "method": method,
+                "mean": float(np.mean(list(found.values()))),
+                "smallest": min(found.values()),
+                "largest": max(found.values()),
+                "ahead": [ours[seed] - found[seed] for seed in found if ours[seed] is not None],
+            }
+        )
+    return summary
+
+
+def table(summary: list[dict]) -> str:
+    """A summary as text, in percent."""
+    lines = [f"{'budget':>6}  {'method':<32} {'top-1':>6} {'seeds from .. to':>16}  MetaMix ahead by"]
+    for row in summary:
+        ahead = " ".join(f"{100 * value:+.2f}" for value in row["ahead"])
+        lines.append(
+            f"{row['target_average_bits']:>6g}  {METHODS[row['method']]:<32} {100 * row['mean']:>6.2f} "
+            f"{100 * row['smallest']:>7.2f} .. {100 * row['largest']:5.2f}  "
+            + ("" if row["method"] == "metamix" else ahead)
+        )
+    return "\n".join(lines)
+
+
+def figure(rows: list[dict], title: str) -> Figure:
+    """Fixed top-1 over BOPs, a point for each run."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    markers = dict(zip(METHODS, "osDv^", strict=True))
+    for method, label in METHODS.items():
+        points = [(r["bops"] / 1e9, 100 * r["fixed_top1"]) for r in rows if r["method"] == method]
+        if points:
+            axes.plot(*zip(*points, strict=True), markers[method], label=label, alpha=0.8)
+    for target in sorted({row["target_bops"] for row in rows}):
+        axes.axvline(target / 1e9, color="#999999", linewidth=0.8, linestyle=":")
+    axes.set(
+        title=title, xlabel="GBOPs of an image (dotted: budgets)", ylabel="top-1 of the fixed network, %"
+    )
+    axes.legend()
+    axes.grid(alpha=0.3)
+    return figure
+
+
+class _Jobs:
+    """Runs that go on at the same time, each on cores of its own, and can be stopped together."""
+
+    def __init__(self, jobs: int):
+        self._free: queue.SimpleQueue = queue.SimpleQueue()
+        for cores in cores_of(jobs):
+            self._free.put(cores)
+        self._running: set[subprocess.Popen] = set()
+        self._lock = threading.Lock()
+        self.stopped = False
+
+    def run(self, words: list[str], log: pathlib.Path) -> int | None:
+        """Exit code of a command whose output goes to a file; None if it was not begun any more."""
+        cores = self._free.get()
+        try:
+            with self._lock, log.open("a") as file:
+                if self.stopped:
+                    return None
+                process = subprocess.Popen(words, cwd=_ROOT, stdout=file, stderr=subprocess.STDOUT)
+                os.sched_setaffinity(process.pid, cores)
+                self._running.add(process)
+            process.wait()
+            with self._lock:
+                self._running.discard(process)
+            return process.returncode
+        finally:
+            self._free.put(cores)
+
+    def stop(self) -> None:
+        """Ends all runs as SIGTERM does, which saves a checkpoint of each, and begins no more."""
+        with self._lock:
+            self.stopped = True
+            for process in self._running:
+                process.send_signal(signal.SIGTERM)
+
+
+def parsed(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """The options, checked, and the flags of all runs."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    cut = words.index("--") if "--" in words else len(words)
+    parser = command_line.argument_parser(MODULE, __doc__)
+    parser.add_argument("--workdir", required=True, type=pathlib.Path, help="folder of the runs' workdirs")
+    command_line.add_choice(parser, "--methods", METHODS)
+    parser.add_argument("--average_bits", type=command_line.numbers, default=[4.0], help="default: 4")
+    parser.add_argument("--seeds", type=command_line.integers, default=[0, 1], help="default: 0,1")
+    parser.add_argument("--jobs", type=command_line.positive, default=1, help="runs at a time; default: 1")
+    parser.add_argument("--minutes", type=float, help="stop all runs after so long; the command continues")
+    parser.add_argument("--png", type=pathlib.Path, metavar="OUT", help="where the plot is written")
+    return parser.parse_args(words[:cut]), words[cut + 1 :]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs what is not finished and prints the table; 1 if a run failed or was stopped."""
+    options, flags = parsed(argv)
+    runs = planned(options.methods, options.average_bits, options.seeds)
+    options.workdir.mkdir(parents=True, exist_ok=True)
+    begin, jobs, failed = time.monotonic(), _Jobs(options.jobs), []
+    if options.minutes:
+        timer = threading.Timer(60 * options.minutes, jobs.stop)
+        timer.daemon = True
+        timer.start()
+
+    def finished(run: Run) -> None:
+        folder = options.workdir / run.folder
+        if row_of(run, folder) is None:
+            words = [sys.executable, "-m", "mmx_tf.train", *flags, *run.flags(), f"--workdir={folder}"]
+            code = jobs.run(words, options.workdir / f"{run.folder}.log")
+            if code:
+                failed.append(run)
+            if code is not None:
+                print(f"{time.monotonic() - begin:7.0f} s  {run.folder}: exit code {code}", flush=True)
+
+    def write() -> list[dict]:
+        rows = [row for run in runs if (row := row_of(run, options.workdir / run.folder)) is not None]
+        if rows and options.json:
+            settings = vars(options) | {"workdir": "W", "png": None, "json": None}
+            written = measuring.document(
+                _command(options, flags), settings=settings, summary=summarized(rows), runs=rows
+            )
+            measuring.write_json(options.json, written)
+        if rows and options.png:
+            options.png.parent.mkdir(parents=True, exist_ok=True)
+            figure(rows, _title(flags)).savefig(options.png, dpi=120)
+        return rows
+
+    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+        for future in concurrent.futures.as_completed([pool.submit(finished, run) for run in runs]):
+            future.result()
+            rows = write()
+    print(table(summarized(rows)))
+    for run in failed:
+        print(f"{run.folder} is not finished: see {options.workdir / run.folder}.log", file=sys.stderr)
+    return int(len(rows) < len(runs))
+
+
+def _command(options: argparse.Namespace, flags: list[str]) -> str:
+    """The command line, with paths of this machine left out."""
+    names = ("methods", "average_bits", "seeds", "jobs")
+    shown = argparse.Namespace(**{name: getattr(options, name) for name in names})
+    words = []
+    for flag in flags:
+        name, _, value = flag.partition("=")
+        kept = {"--data_dir": "DIR"}.get(name, pathlib.PurePath(value).name)
+        words.append(f"{name}={kept}" if value else name)
+    return " ".join([command_line.command(MODULE, shown), "--workdir=W", "--", *words])
+
+
+def _title(flags: list[str]) -> str:
+    for flag in flags:
+        if flag.startswith("--float_model="):
+            return pathlib.PurePath(flag).stem
+    return ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
