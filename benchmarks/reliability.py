@@ -1,11 +1,15 @@
 """Runs that are killed (SIGKILL) and resumed end with the bytes of a run that was left alone.
 
-    python -m benchmarks.reliability --points=30 --json=results/reliability.json
+    python -m benchmarks.reliability --points=30 --corruptions=12 --json=results/reliability.json
 
 A small network on scikit-learn's digits is taken through the whole command with --deterministic, once without
 a disturbance. Then, for every point, a run in a new workdir is killed at a random moment of one phase, and
 the same command is given again. What is compared: bit_selection.json and model.tflite byte for byte, and
 metrics.json but for the times.
+
+For the corruptions, a run is killed in a training phase and a file of its newest checkpoint is damaged before
+it is resumed: one bit flipped, the file cut at a random place, or removed. It has to end with the same bytes
+and to name the checkpoint in a warning. Last, the table of bad input in `tests/bad_input_test.py` is run.
 """
 
 import argparse
@@ -16,6 +20,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from xml.etree import ElementTree
 
 import numpy as np
 import tf_keras as keras
@@ -34,6 +39,7 @@ PHASES = {
 }
 """Phase -> what the workdir has when it begins: (folder of checkpoints, steps that are done), or a file."""
 SECONDS_AFTER_A_STEP = 0.1
+DAMAGES = ("bit flipped", "cut", "removed")
 COMPARED = ("bit_selection.json", "model.tflite", "metrics.json")
 EVERY_STEP = "--checkpoint_minutes=0.000001"
 _ROOT = pathlib.Path(__file__).parents[1]
@@ -109,8 +115,8 @@ def arguments(float_model: pathlib.Path, workdir: pathlib.Path) -> list[str]:
     ]  # fmt: skip
 
 
-def finish(words: list[str]) -> None:
-    """Runs a command to its end.
+def finish(words: list[str]) -> str:
+    """Runs a command to its end and returns what it said on stderr.
 
     Raises:
       RuntimeError: with what it said, if it fails.
@@ -118,6 +124,7 @@ def finish(words: list[str]) -> None:
     done = subprocess.run(words, cwd=_ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"exit code {done.returncode}: {done.stderr[-2000:]}")
+    return done.stderr
 
 
 def timeline(words: list[str], workdir: pathlib.Path) -> dict[str, float]:
@@ -149,6 +156,42 @@ def kill_at(point: Point, words: list[str], workdir: pathlib.Path) -> str | None
     return where(workdir) if process.wait() < 0 else None
 
 
+def damage(folder: pathlib.Path, generator: np.random.Generator, way: str) -> str:
+    """Damages a random file of a folder's newest checkpoint.
+
+    Args:
+      folder: checkpoints of a phase.
+      generator: of the choice of file and place.
+      way: one of `DAMAGES`.
+
+    Returns:
+      The file, below the folder.
+    """
+    newest = folder / f"ckpt-{checkpoints.numbers(folder)[-1]}"
+    path = sorted(newest.iterdir())[int(generator.integers(len(list(newest.iterdir()))))]
+    content = bytearray(path.read_bytes())
+    place = int(generator.integers(len(content)))
+    if way == "removed":
+        path.unlink()
+    elif way == "cut":
+        path.write_bytes(content[:place])
+    else:
+        content[place] ^= 1 << int(generator.integers(8))
+        path.write_bytes(content)
+    return f"{newest.name}/{path.name}"
+
+
+def bad_inputs() -> dict[str, int]:
+    """How many rows of the table of bad input were `tried`, and how many of them `refused` as they should."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "results.xml"
+        words = [sys.executable, "-m", "pytest", "-q", "tests/bad_input_test.py", f"--junitxml={path}"]
+        subprocess.run(words, cwd=_ROOT, stdout=subprocess.DEVNULL, check=False)
+        suite = ElementTree.parse(path).getroot().find("testsuite")
+    tried = int(suite.get("tests")) - int(suite.get("skipped"))
+    return {"tried": tried, "refused": tried - int(suite.get("failures")) - int(suite.get("errors"))}
+
+
 def where(workdir: pathlib.Path) -> str:
     """The last thing that a workdir has: a file, or in training the newest checkpoint."""
     for name in ("parity.json", "model.tflite", "fixed_model.keras"):
@@ -172,39 +215,77 @@ def _content(path: pathlib.Path):
     return {key: value for key, value in json.loads(path.read_text()).items() if key != "seconds"}
 
 
+def killed_runs(options, root: pathlib.Path, reference: pathlib.Path, seconds) -> list[dict]:
+    """One row for each point: where the run was, and which files differ after it was resumed."""
+    rows = []
+    for i, point in enumerate(points(options.points, seed=options.seed, seconds=seconds)):
+        workdir = root / f"run{i}"
+        words = [*arguments(root / "float.keras", workdir), EVERY_STEP]
+        killed = kill_at(point, words, workdir)
+        if killed:
+            finish(words)
+        found = differing(workdir, reference)
+        rows.append({"phase": point.phase, "killed": killed, "differing": found})
+        print(f"{i + 1:3}  {point.phase:16} {killed or 'had ended'}: {found or 'equal'}", flush=True)
+    return rows
+
+
+def damaged_runs(options, root: pathlib.Path, reference: pathlib.Path) -> list[dict]:
+    """One row for each corruption: what was damaged, whether a warning named it, which files differ."""
+    generator, rows = np.random.default_rng(options.seed), []
+    phases = [phase for phase, sign in PHASES.items() if isinstance(sign, tuple)]
+    for i in range(options.corruptions):
+        workdir, (phase, done) = root / f"damaged{i}", PHASES[phases[i % len(phases)]]
+        words = [*arguments(root / "float.keras", workdir), EVERY_STEP]
+        # Two checkpoints at least, so that there is one before the newest.
+        point = Point(phase, (phase, done + 1 + int(generator.integers(STEPS - 1))), 0.0)
+        kill_at(point, words, workdir)
+        way = DAMAGES[i // len(phases) % len(DAMAGES)]
+        file = damage(workdir / "checkpoints" / phase, generator, way)
+        named = file.split("/")[0] in finish(words)
+        found = differing(workdir, reference)
+        rows.append({"phase": phase, "file": file, "damage": way, "named": named, "differing": found})
+        said = "named" if named else "NOT named"
+        print(f"{i + 1:3}  {phase}/{file} {way}: {said}, {found or 'equal'}", flush=True)
+    return rows
+
+
 def main(options: argparse.Namespace) -> None:
-    """Kills and resumes a run at every point, prints each and writes all."""
-    results = []
+    """Kills, damages and resumes runs, prints each and writes all."""
     with tempfile.TemporaryDirectory() as folder:
         root = pathlib.Path(folder)
-        float_model, reference = root / "float.keras", root / "reference"
-        save_float_network(float_model)
-        finish(arguments(float_model, reference))
+        reference = root / "reference"
+        save_float_network(root / "float.keras")
+        finish(arguments(root / "float.keras", reference))
         # Its phases take longer than the reference's, since it writes a checkpoint after every step.
-        seconds = timeline([*arguments(float_model, root / "timed"), EVERY_STEP], root / "timed")
+        seconds = timeline([*arguments(root / "float.keras", root / "timed"), EVERY_STEP], root / "timed")
         assert not differing(root / "timed", reference), "two undisturbed runs differ"
-        for i, point in enumerate(points(options.points, seed=options.seed, seconds=seconds)):
-            workdir = root / f"run{i}"
-            words = [*arguments(float_model, workdir), EVERY_STEP]
-            killed = kill_at(point, words, workdir)
-            if killed:
-                finish(words)
-            found = differing(workdir, reference)
-            results.append({"phase": point.phase, "killed": killed, "differing": found})
-            print(f"{i + 1:3}  {point.phase:16} {killed or 'had ended'}: {found or 'equal'}", flush=True)
-    equal = sum(not row["differing"] for row in results)
-    killed = sum(row["killed"] is not None for row in results)
-    print(f"{killed} runs killed and resumed, {equal} of {len(results)} equal to the undisturbed run")
+        killed = killed_runs(options, root, reference, seconds)
+        damaged = damaged_runs(options, root, reference)
+    refusals = bad_inputs()
+    counts = {
+        "killed": sum(row["killed"] is not None for row in killed),
+        "equal": sum(not row["differing"] for row in killed),
+        "corruptions": len(damaged),
+        "survived": sum(row["named"] and not row["differing"] for row in damaged),
+        "bad_inputs": refusals["tried"],
+        "refused": refusals["refused"],
+    }
+    print(
+        "{killed} runs killed and resumed, {equal} equal to the undisturbed run; {survived} of {corruptions} "
+        "damaged checkpoints named and survived; {refused} of {bad_inputs} bad inputs refused".format(
+            **counts
+        )
+    )
     if options.json:
-        written = measuring.document(
-            command_line.command("benchmarks.reliability", options),
-            killed=killed, equal=equal, points=results,
-        )  # fmt: skip
+        command = command_line.command("benchmarks.reliability", options)
+        written = measuring.document(command, **counts, points=killed, damaged=damaged)
         measuring.write_json(options.json, written)
 
 
 if __name__ == "__main__":
     parser = command_line.argument_parser("benchmarks.reliability", __doc__)
     parser.add_argument("--points", type=command_line.positive, default=30, help="default: %(default)s")
+    parser.add_argument("--corruptions", type=command_line.positive, default=12, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     main(parser.parse_args())

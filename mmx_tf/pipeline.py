@@ -22,6 +22,7 @@ from mmx_tf.rebuild import rebuild
 from mmx_tf.recipe import Recipe, RecipeError
 from mmx_tf.recipe_checks import FLOAT_TEACHER
 from mmx_tf.saving import load_model
+from mmx_tf.search import SearchModel
 from mmx_tf.workdir import Workdir, check_format
 from mmx_tf.workdir_lock import check_free
 
@@ -52,7 +53,7 @@ def run(recipe: Recipe, *, command: str = "") -> dict:
     _check_float_input(recipe, model)
     # What cannot become a search network, or a file, shows in the structure: better now than after training.
     if trained or recipe.bit_selection:
-        search = _search_network(recipe, model)
+        search = search_network(recipe, model)
         given_selection(recipe, search)
     else:
         with _input_errors():
@@ -73,7 +74,7 @@ def _run_in(workdir: Workdir, recipe: Recipe, data, model, search, teacher, comm
             return finished
     if search is None:
         model = stages.float_stage(workdir, recipe, data, model)
-        search = _search_network(recipe, model)
+        search = search_network(recipe, model)
     stages.earlier_selection(workdir, search)  # an edited one is refused before anything is trained
     if "float_top1" not in workdir.state:
         workdir.record(float_top1=training.top1(model, stages.evaluation(recipe, data)))
@@ -90,7 +91,7 @@ def _run_in(workdir: Workdir, recipe: Recipe, data, model, search, teacher, comm
         selection = stages.kept_selection(
             workdir, search, lambda: given or search.bit_selection(repair=recipe.repair)
         )
-        return selection, _search_network(recipe, model) if recipe.from_scratch else search
+        return selection, search_network(recipe, model) if recipe.from_scratch else search
 
     def curves():
         return training.histories(workdir)
@@ -145,7 +146,12 @@ def _check_float_input(recipe: Recipe, model) -> None:
         )
 
 
-def _search_network(recipe: Recipe, model):
+def search_network(recipe: Recipe, model) -> SearchModel:
+    """The search network of a recipe, untrained.
+
+    Raises:
+      RecipeError: for a network or a budget that makes none.
+    """
     stages.seed(recipe, "select")
     with _input_errors():
         search = augment(

@@ -1,0 +1,131 @@
+"""Comparisons of what chooses the bits: the plan, the summary, and runs of a small network on digits."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import random_selections, reliability, selection_methods
+from benchmarks.selection_methods import Run
+from mmx_tf.bit_selection import BitSelection
+
+
+def test_one_bit_width_is_planned_where_the_budget_is_one():
+    runs = selection_methods.planned(["metamix", "single", "meta_single"], [4.0, 3.5], [0, 1])
+    assert [run.folder for run in runs] == [
+        "metamix_4_seed0", "single_4_seed0", "meta_single_4_seed0", "metamix_3.5_seed0",
+        "metamix_4_seed1", "single_4_seed1", "meta_single_4_seed1", "metamix_3.5_seed1",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("method", "flags"),
+    [
+        ("metamix", []),
+        ("single", ["--selection=uniform", "--uniform_bits=4", "--candidate_bits=4"]),
+        ("meta_single", ["--selection=uniform", "--uniform_bits=4"]),
+        ("random", ["--selection=random"]),
+        ("joint", ["--nometa_training"]),
+    ],
+)
+def test_the_flags_of_a_method(method, flags):
+    assert Run(method, 4.0, 7).flags() == ["--seed=7", "--target_average_bits=4", *flags]
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 5])
+def test_every_job_has_cores_of_its_own(jobs, monkeypatch):
+    monkeypatch.setattr(selection_methods.os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    dealt = selection_methods.cores_of(jobs)
+    expected = {1: [[0, 1, 2, 3]], 2: [[0, 1], [2, 3]], 5: [[0], [1], [2], [3], [0]]}
+    assert dealt == expected[jobs]
+
+
+def test_methods_are_compared_seed_by_seed():
+    def row(method, bits, seed, top1):
+        return {"method": method, "target_average_bits": bits, "seed": seed, "fixed_top1": top1}
+
+    rows = [
+        row("metamix", 4.0, 0, 0.75), row("metamix", 4.0, 1, 0.5), row("random", 4.0, 0, 0.5),
+        row("random", 4.0, 1, 0.25), row("random", 4.0, 2, 0.0), row("joint", 3.5, 0, 0.5),
+    ]  # fmt: skip
+    summary = {(r["method"], r["target_average_bits"]): r for r in selection_methods.summarized(rows)}
+    assert summary["metamix", 4.0]["mean"] == 0.625
+    random = summary["random", 4.0]
+    assert (random["mean"], random["smallest"], random["largest"]) == (0.25, 0.0, 0.5)
+    assert random["ahead"] == [0.25, 0.25]  # seed 2 has no run of MetaMix
+    assert summary["joint", 3.5]["ahead"] == []
+    table = selection_methods.table(list(summary.values()))
+    assert "random bits, from a meta-state    25.00    0.00 .. 50.00  +25.00 +25.00" in table
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """What the command wrote for MetaMix and one bit-width on digits, and its folder."""
+    folder = tmp_path_factory.mktemp("compared")
+    reliability.save_float_network(folder / "float.keras")
+    words = [
+        f"--workdir={folder / 'runs'}", "--methods=metamix,single", "--seeds=3", "--jobs=2",
+        f"--json={folder / 'out.json'}", f"--png={folder / 'out.png'}", "--",
+        f"--float_model={folder / 'float.keras'}", "--image_size=16", "--batch_size=32",
+        "--steps_per_epoch=3", "--train_epochs=1", "--learning_rate=0.002", "--eval_images=64",
+        "--parity_images=8",
+    ]  # fmt: skip
+    assert selection_methods.main(words) == 0
+    return folder, words
+
+
+def test_runs_are_made_once_and_told(compared, capsys):
+    folder, words = compared
+    written = json.loads((folder / "out.json").read_text())
+    assert [row["method"] for row in written["runs"]] == ["metamix", "single"]
+    for row in written["runs"]:
+        metrics = json.loads((folder / "runs" / f"{row['method']}_4_seed3" / "metrics.json").read_text())
+        assert row["fixed_top1"] == metrics["fixed_top1"] and row["bops"] == metrics["bops"]
+    assert set(written["runs"][1]["bits"].values()) == {8, 4}
+    assert str(folder) not in json.dumps(written)
+    assert (folder / "out.png").read_bytes().startswith(b"\x89PNG")
+    # A second call finds all of it.
+    before = {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("metrics.json")}
+    assert selection_methods.main(words) == 0
+    assert before == {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("metrics.json")}
+    assert "one bit-width" in capsys.readouterr().out
+
+
+def test_a_run_that_fails_is_told(compared, tmp_path, capsys):
+    folder, words = compared
+    words = [f"--workdir={tmp_path}", *words[1:4], "--", "--float_model=none.keras"]
+    assert selection_methods.main(words) == 1
+    said = capsys.readouterr()
+    assert "metamix_4_seed3: exit code 2" in said.out
+    assert f"metamix_4_seed3 is not finished: see {tmp_path / 'metamix_4_seed3'}.log" in said.err
+    assert "none.keras" in (tmp_path / "metamix_4_seed3.log").read_text()
+
+
+def test_a_selection_stands_among_random_ones(compared, tmp_path):
+    run = compared[0] / "runs" / "metamix_4_seed3"
+    other = compared[0] / "runs" / "single_4_seed3"
+    words = [f"--workdir={run}", "--draws=5", "--eval_images=64", f"--json={tmp_path / 'out.json'}"]
+    assert random_selections.main([*words, f"--png={tmp_path / 'out.png'}"]) == 0
+    written = json.loads((tmp_path / "out.json").read_text())
+    row = written["selections"]["metamix_4_seed3"]
+    losses = [draw["loss"] for draw in written["random"]]
+    assert row["better_than"] == np.mean(np.array(losses) > row["loss"])
+    assert len(losses) == 5 and all(draw["bops"] <= written["target_bops"] for draw in written["random"])
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+    assert BitSelection.load(other / "bit_selection.json").bops == written["target_bops"]
+
+
+def test_losses_are_those_of_keras(compared):
+    search, data, recipe = random_selections.restored(compared[0] / "runs" / "metamix_4_seed3")
+    batches = data.evaluation(batch_size=recipe.batch_size, limit=64)
+    choice = [1] * len(search.quantizers)
+    found = random_selections.Evaluation(search, batches)(choice)
+    for quantizer in search.quantizers.values():
+        quantizer.alpha.assign([0.0, 1.0, 0.0])
+    loss, top1 = search.evaluate(batches, verbose=0)[:2]
+    np.testing.assert_allclose([found["loss"], found["top1"]], [loss, top1], rtol=1e-5)
+
+
+def test_a_workdir_without_a_search_is_refused(tmp_path):
+    with pytest.raises(SystemExit, match=r"has no bit_selection.json"):
+        random_selections.main([f"--workdir={tmp_path}"])
