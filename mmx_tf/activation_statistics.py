@@ -74,6 +74,16 @@ def explained_share(values: Sequence[float], groups: Sequence[int]) -> float | N
     return float(between / total) if total > 0 else None
 
 
+def relative_range(values: Sequence[float], groups: Sequence[int]) -> float | None:
+    """(Largest - smallest mean of a group) / mean of all values: how far bits move a curve; None for mean 0.
+
+    A curve that hardly moves at all may still do so by the bits alone; this says by how much.
+    """
+    values, groups = np.asarray(values, np.float64), np.asarray(groups)
+    means = [values[groups == group].mean() for group in np.unique(groups)]
+    return float((max(means) - min(means)) / values.mean()) if values.mean() else None
+
+
 def chance_share(groups: Sequence[int], *, block: int) -> float:
     """The eta squared to expect where the groups mean nothing: (groups - 1) / (blocks - 1), at most 1.
 

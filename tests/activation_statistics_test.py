@@ -42,6 +42,12 @@ def test_explained_share():
     assert statistics.explained_share([2.0, 2.0], [8, 3]) is None
 
 
+def test_relative_range():
+    # Means 2, 6 and 7 of all 4.6.
+    assert statistics.relative_range([1.0, 3.0, 5.0, 7.0, 7.0], [8, 8, 3, 3, 4]) == pytest.approx(5 / 4.6)
+    assert statistics.relative_range([0.0, 0.0], [8, 3]) is None
+
+
 def test_chance_share():
     # Seven steps in blocks of two are four draws of three groups.
     assert statistics.chance_share([8, 8, 4, 4, 3, 3, 8], block=2) == pytest.approx(2 / 3)
