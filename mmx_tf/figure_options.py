@@ -39,7 +39,7 @@ class FigureOptions:
     )
     images: int = flag(256, "Figures 1 and 6: held-out images that are looked at.")
     switched_layer: str = flag("", "Figure 2: layer whose bits switch; empty takes the second depthwise one.")
-    switch_every: int = flag(5, "Figure 2: steps after which the bits are drawn anew.")
+    switch_every: int = flag(10, "Figure 2: steps after which the bits are drawn anew.")
     statistics_momentum: float = flag(
         0.9,
         "Figures 1, 2 and 6: momentum of the running statistics of all batch norms. Keras's own 0.99 would "

@@ -173,10 +173,9 @@ class Instability:
             shares = {key: statistics.explained_share(values, bits) for key, values in curves.items()}
             ranges = {key: statistics.relative_range(values, bits) for key, values in curves.items()}
             name = weights_label(weights) if not meta else "bit-meta training, full-precision weights"
-            logging.info("figure 2, %s: share explained by the bits: %s", name, shares)
-            rows.append(
-                {"row": name, "weight_bits": weights, "meta": meta, "explained_share": shares} | curves
-            )
+            logging.info("%s: share of variance explained by the bits: %s", name, shares)
+            numbers = {"explained_share": shares, "relative_range": ranges}
+            rows.append({"row": name, "weight_bits": weights, "meta": meta} | numbers | curves)
         chance = statistics.chance_share(bits, block=every)
         return {"layer": self.switched, "bits": bits, "rows": rows, "chance_share": chance}
 

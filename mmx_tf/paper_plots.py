@@ -40,6 +40,7 @@ def distributions_figure(document: Mapping, *, title: str) -> Figure:
             ax.stairs(cell["counts"], edges, fill=True, color=INK.lines[column % len(INK.lines)])
             ax.set_yscale("log")
             ax.set_ylim(bottom=0.5)
+            ax.set_xlim(edges[0], edges[-1])
             ax.tick_params(labelsize=9)
             ax.text(
                 0.97, 0.93, f"σ {cell['standard_deviation']:.3f}", transform=ax.transAxes, ha="right",
@@ -68,7 +69,7 @@ def switching_figure(document: Mapping) -> Figure:
         f"Running variance behind {document['layer']}, whose bits switch at random",
         fontsize=15, fontweight="bold", color=INK.ink, parse_math=False,
     )  # fmt: skip
-    for ax, row in zip(figure.subplots(3, 1, sharex=True), document["rows"], strict=True):
+    for ax, row in zip(figure.subplots(3, 1, sharex=True, sharey=True), document["rows"], strict=True):
         plots.dress(ax, INK)
         values, steps = np.asarray(row["running_variance"]), np.arange(1, len(bits) + 1)
         ax.plot(steps, values, color=INK.grid, linewidth=1.5, zorder=2)
