@@ -45,8 +45,8 @@ class FigureOptions:
         "Figures 1, 2 and 6: momentum of the running statistics of all batch norms. Keras's own 0.99 would "
         "show the float network's for hundreds of steps.",
     )
-    hessian_samples: int = flag(32, "Figure 7: random vectors of Hutchinson's estimator.")
-    hessian_images: int = flag(512, "Figure 7: training images of the loss whose Hessian it is.")
+    hessian_samples: int = flag(64, "Figure 7: random vectors of Hutchinson's estimator.")
+    hessian_images: int = flag(256, "Figure 7: training images of the loss whose Hessian it is.")
 
     def validate(self) -> None:
         """Checks every option against its allowed set.

@@ -24,6 +24,7 @@ import pathlib
 import sys
 import time
 
+import tensorflow as tf
 import tf_keras as keras
 from absl import app, flags, logging
 from matplotlib.figure import Figure
@@ -81,6 +82,8 @@ def make(options: FigureOptions, recipe: Recipe, *, command: str = "") -> dict[s
       DivergenceError: if training has diverged.
     """
     options.validate()
+    if recipe.deterministic:
+        tf.config.experimental.enable_op_determinism()
     workdir = pathlib.Path(recipe.workdir)
     makers, data = {}, None
     compare = [pathlib.Path(path) for path in options.compare]

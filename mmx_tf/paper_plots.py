@@ -138,11 +138,12 @@ def bits_figure(document: Mapping) -> Figure:
     twin.errorbar(
         places, means, yerr=errors, color=INK.lines[1], marker="o", markersize=4, linewidth=1.8, capsize=2
     )
-    twin.set_yscale("symlog", linthresh=max(float(np.min(np.abs(means[means != 0]), initial=1.0)), 1e-12))
+    twin.axhline(0, color=INK.lines[1], linewidth=0.8, linestyle=":")
     twin.set_ylabel("Hessian trace / operations", fontsize=11, color=INK.lines[1])
     twin.tick_params(colors=INK.lines[1], labelsize=9)
     for spine in twin.spines.values():
         spine.set_visible(False)
+    all_axes[-1].set_xlim(-0.7, len(layers) - 0.3)
     all_axes[-1].set_xticks(places)
     all_axes[-1].set_xticklabels(
         [layer["name"] for layer in layers], rotation=60, ha="right", rotation_mode="anchor", fontsize=8,
