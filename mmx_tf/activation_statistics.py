@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 BINS = 60
+NORMS = ("running", "batch")
+"""How batch norm normalizes where activations are looked at: as in inference, or by the batch itself."""
 
 
 def deviation_ratio(samples: Sequence[np.ndarray]) -> float | None:

@@ -1,16 +1,20 @@
-"""Figures 5 and 7: what finished runs chose and reached, read from their workdirs.
+"""What Figures 5 and 7 draw, read from workdirs, and Figures 1 and 6 side by side.
 
 accuracy_document([pathlib.Path("runs/search"), pathlib.Path("runs/uniform")])
 """
 
+import functools
 import json
 import math
 import pathlib
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 
 import tf_keras as keras
+from absl import logging
 
 from mmx_tf import bops, canonical
+from mmx_tf.activation_statistics import NORMS, largest
 from mmx_tf.bit_selection import BitSelection, SelectionMismatchError
 from mmx_tf.hessian import classification_traces
 from mmx_tf.recipe import Recipe, RecipeError
@@ -18,6 +22,7 @@ from mmx_tf.recipe import Recipe, RecipeError
 _COPIED = (
     "bops", "target_bops", "average_bits", "float_top1", "fixed_top1", "folded_top1", "tflite_top1",
 )  # fmt: skip
+_COMPARED = ("figure_1", "figure_6")
 FIXED, TRAINED = "fixed meta-state", "weights trained in the search"
 
 
@@ -60,7 +65,7 @@ def accuracy_document(workdirs: Sequence[pathlib.Path]) -> dict:
             "finished workdirs."
         )
     runs, images = [], {}
-    for workdir in dict.fromkeys(path for root in workdirs for path in _finished(root)):
+    for workdir in dict.fromkeys(path for root in workdirs for path in _checked(root)):
         try:
             metrics = json.loads((workdir / "metrics.json").read_text())
             recipe = Recipe.from_flagfile((workdir / "run.flags").read_text())
@@ -77,10 +82,14 @@ def accuracy_document(workdirs: Sequence[pathlib.Path]) -> dict:
     return {"dataset": dataset, "eval_images": eval_images, "runs": sorted(runs, key=lambda run: run["bops"])}
 
 
-def _finished(root: pathlib.Path) -> list[pathlib.Path]:
-    if (root / "metrics.json").exists():
-        return [root]
-    found = sorted(path.parent for path in root.glob("target_*/metrics.json"))
+def finished(root: pathlib.Path) -> list[pathlib.Path]:
+    """The finished workdirs that a folder is: itself, or those of a run's targets; [] where it is none."""
+    own = [root] if (root / "metrics.json").exists() else []
+    return own or sorted(path.parent for path in root.glob("target_*/metrics.json"))
+
+
+def _checked(root: pathlib.Path) -> list[pathlib.Path]:
+    found = finished(root)
     if not found:
         raise RecipeError(f"{root} is no finished workdir: it has no metrics.json, nor has a target in it.")
     return found
@@ -190,3 +199,41 @@ def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float | No
 def _mean_ranks(values: Sequence[float]) -> list[float]:
     ordered = sorted(values)
     return [ordered.index(value) + (ordered.count(value) - 1) / 2 for value in values]
+
+
+def compared(one: Mapping, six: Mapping) -> list[dict] | None:
+    """The spread of Figures 1 and 6 side by side, row by row, and the largest of what is drawn.
+
+    Args:
+      one, six: documents of the two figures.
+
+    Returns:
+      Rows of `layer`, `weight_bits`, `norm` (batch norm by running or batch statistics), `figure_1`,
+      `figure_6` and `smaller_in_figure_6`; None if the two are of different experiments.
+    """
+    if any(_experiment(one)[name] != value for name, value in _experiment(six).items()):
+        logging.warning("figures 1 and 6 are of different experiments (network, steps, ...); not compared.")
+        return None
+    rows = [
+        {"layer": a["layer"], "weight_bits": a["weight_bits"], "norm": norm} | _side_by_side(a[norm], b[norm])
+        for norm in NORMS
+        for a, b in zip(one["spread"], six["spread"], strict=True)
+    ]
+    whole = [largest([row[key] for row in rows if row["norm"] == NORMS[0]]) for key in _COMPARED]
+    return [*rows, {"layer": "largest", "weight_bits": "any", "norm": NORMS[0]} | _side_by_side(*whole)]
+
+
+def _experiment(document: Mapping) -> dict:
+    facts = {name: document.get(name) for name in ("layers", "recipe", "float_weights")}
+    options = document.get("options", {})
+    return facts | {name: options.get(name) for name in ("steps", "images", "statistics_momentum")}
+
+
+def _side_by_side(one: Mapping, six: Mapping) -> dict:
+    smaller = {name: None if None in (one[name], six[name]) else six[name] < one[name] for name in one}
+    return dict(zip(_COMPARED, (one, six), strict=True)) | {"smaller_in_figure_6": smaller}
+
+
+def checksum(network: keras.Model) -> str:
+    """CRC-32 of a network's weights, in hexadecimal: tells whether two figures are of one network."""
+    return f"{functools.reduce(lambda crc, w: zlib.crc32(w.tobytes(), crc), network.get_weights(), 0):08x}"

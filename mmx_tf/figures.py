@@ -41,11 +41,10 @@ from mmx_tf import (
     quiet,
     tensorflow_settings,
 )
-from mmx_tf.activation_statistics import largest
 from mmx_tf.damaged_images import DamagedDataError
 from mmx_tf.divergence import DivergenceError
 from mmx_tf.figure_options import OF_FLOAT_NETWORK, TRAINED, FigureOptions
-from mmx_tf.instability import NORMS, Instability
+from mmx_tf.instability import Instability
 from mmx_tf.models.errors import ModelError
 from mmx_tf.recipe import Recipe, RecipeError
 from mmx_tf.saving import load_model
@@ -59,7 +58,6 @@ RECORDED = (
     "select_learning_rate", "step_learning_rate", "momentum", "nesterov", "weight_decay", "seed",
 )  # fmt: skip
 """What of the recipe decides the numbers."""
-FIGURES_COMPARED = ("figure_1", "figure_6")
 UNRECORDED = ("which", "out", "compare")
 TITLES = {
     "1": "Input of the quantizer after single-precision training",
@@ -85,14 +83,10 @@ def make(options: FigureOptions, recipe: Recipe, *, command: str = "") -> dict[s
     if recipe.deterministic:
         tf.config.experimental.enable_op_determinism()
     workdir = pathlib.Path(recipe.workdir)
-    makers, data = {}, None
+    makers, data, start_of_all = {}, None, {}
     compare = [pathlib.Path(path) for path in options.compare]
     if "5" in options.which:
-        own = (
-            [workdir]
-            if (workdir / "metrics.json").exists() or list(workdir.glob("target_*/metrics.json"))
-            else []
-        )
+        own = [workdir] if figure_documents.finished(workdir) else []
         accuracies = figure_documents.accuracy_document([*own, *compare])
         makers["5"] = lambda: accuracies
     if set(options.which) & set(OF_FLOAT_NETWORK):
@@ -100,6 +94,7 @@ def make(options: FigureOptions, recipe: Recipe, *, command: str = "") -> dict[s
         data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
         recipe.check_classes(num_classes=data.num_classes, dataset=data.name)
         network = _float_network(recipe, data)
+        start_of_all = {"float_weights": figure_documents.checksum(network)}
         makers |= _bit_makers(options, recipe, data, network, compare)
         makers |= _training_makers(options, recipe, data, network)
     out = pathlib.Path(options.out or workdir / "figures")
@@ -109,15 +104,19 @@ def make(options: FigureOptions, recipe: Recipe, *, command: str = "") -> dict[s
         for which in options.which:
             logging.info("figure %s", which)
             start = time.monotonic()
-            document = makers[which]() | {
-                "figure": which,
-                "command": command,
-                "versions": export_stage.versions(),
-                "seed": recipe.seed,
-                "options": {k: v for k, v in dataclasses.asdict(options).items() if k not in UNRECORDED},
-                "recipe": {name: getattr(recipe, name) for name in RECORDED},
-                "seconds": round(time.monotonic() - start, 1),
-            }
+            document = (
+                makers[which]()
+                | start_of_all
+                | {
+                    "figure": which,
+                    "command": command,
+                    "versions": export_stage.versions(),
+                    "seed": recipe.seed,
+                    "options": {k: v for k, v in dataclasses.asdict(options).items() if k not in UNRECORDED},
+                    "recipe": {name: getattr(recipe, name) for name in RECORDED},
+                    "seconds": round(time.monotonic() - start, 1),
+                }
+            )
             documents[which] = _written(out, which, json.loads(json.dumps(document)))
     return documents
 
@@ -174,7 +173,8 @@ def _written(out: pathlib.Path, which: str, document: dict) -> dict:
     """Writes a figure; returns its document, with the comparison of 1 and 6 where both are there."""
     if which in TITLES:
         other = "6" if which == "1" else "1"
-        rows = _compared({which: document, other: _earlier(out / f"figure{other}.json")})
+        both = {which: document, other: _earlier(out / f"figure{other}.json")}
+        rows = both[other] and figure_documents.compared(both["1"], both["6"])
         document = document | ({"figures_1_and_6": rows} if rows else {})
     path = out / f"figure{which}"
     write_atomically(path.with_suffix(".json"), json.dumps(document, indent=1) + "\n")
@@ -192,28 +192,6 @@ def _earlier(path: pathlib.Path) -> dict | None:
     except ValueError as error:
         logging.warning("%s cannot be read and is not compared with: %s", path, error)
         return None
-
-
-def _compared(documents: dict[str, dict | None]) -> list[dict] | None:
-    """The spread of Figures 1 and 6 row by row, and the largest; None if one is of another experiment."""
-    one, six = documents["1"], documents["6"]
-    if one is None or six is None:
-        return None
-    if any(one.get(name) != six.get(name) for name in ("layers", "options", "recipe")):
-        logging.warning("figures 1 and 6 differ in layers, options or recipe and are not compared.")
-        return None
-    rows = [
-        {"layer": a["layer"], "weight_bits": a["weight_bits"], "norm": norm} | _side_by_side(a[norm], b[norm])
-        for norm in NORMS
-        for a, b in zip(one["spread"], six["spread"], strict=True)
-    ]
-    whole = [largest([row[figure] for row in rows if row["norm"] == NORMS[0]]) for figure in FIGURES_COMPARED]
-    return [*rows, {"layer": "largest", "weight_bits": "any", "norm": NORMS[0]} | _side_by_side(*whole)]
-
-
-def _side_by_side(one: dict, six: dict) -> dict:
-    smaller = {n: None if None in (one[n], six[n]) else six[n] < one[n] for n in one}
-    return dict(zip(FIGURES_COMPARED, (one, six), strict=True)) | {"smaller_in_figure_6": smaller}
 
 
 def _drawn(which: str, document: dict) -> Figure:

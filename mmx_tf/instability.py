@@ -21,6 +21,7 @@ from absl import logging
 
 from mmx_tf import activation_statistics as statistics
 from mmx_tf import bops, canonical
+from mmx_tf.activation_statistics import NORMS
 from mmx_tf.figure_options import FigureOptions, weights_label
 from mmx_tf.quantized_search import batch_norm_behind, quantized_search
 from mmx_tf.recipe import Recipe, RecipeError
@@ -30,8 +31,6 @@ WEIGHT_BITS = (None, 8, 4)
 """Weights of the rows of Figures 1 and 6; None is full precision."""
 SAMPLE = 2**18
 """Elements of a layer's activations that are kept, at places that are the same in all cells."""
-NORMS = ("running", "batch")
-"""How batch norm normalizes where activations are looked at: as in inference, or by the batch itself."""
 
 
 def default_layers(costs: Sequence[bops.LayerCost]) -> tuple[str, ...]:

@@ -94,9 +94,9 @@ def test_the_later_of_figures_1_and_6_compares_them(made):
 
 
 def test_figures_of_different_experiments_are_not_compared(made, warnings):
-    other = made["6"] | {"options": made["6"]["options"] | {"steps": 9}}
-    assert figures._compared({"1": made["1"], "6": other}) is None
-    assert "are not compared" in warnings[0]
+    for other in ({"options": made["6"]["options"] | {"steps": 9}}, {"float_weights": "0"}, {"layers": []}):
+        assert figure_documents.compared(made["1"], made["6"] | other) is None
+    assert len(warnings) == 3 and "different experiments" in warnings[0]
 
 
 def test_figure_2_has_three_rows_under_the_same_bits(made):
