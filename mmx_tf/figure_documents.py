@@ -1,20 +1,16 @@
-"""What Figures 5 and 7 draw, read from workdirs, and Figures 1 and 6 side by side.
+"""Figures 5 and 7: what finished runs chose and reached, read from their workdirs.
 
 accuracy_document([pathlib.Path("runs/search"), pathlib.Path("runs/uniform")])
 """
 
-import functools
 import json
 import math
 import pathlib
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import tf_keras as keras
-from absl import logging
 
 from mmx_tf import bops, canonical
-from mmx_tf.activation_statistics import NORMS, largest
 from mmx_tf.bit_selection import BitSelection, SelectionMismatchError
 from mmx_tf.hessian import classification_traces
 from mmx_tf.recipe import Recipe, RecipeError
@@ -22,7 +18,6 @@ from mmx_tf.recipe import Recipe, RecipeError
 _COPIED = (
     "bops", "target_bops", "average_bits", "float_top1", "fixed_top1", "folded_top1", "tflite_top1",
 )  # fmt: skip
-_COMPARED = ("figure_1", "figure_6")
 FIXED, TRAINED = "fixed meta-state", "weights trained in the search"
 
 
@@ -108,15 +103,36 @@ def load_selection(path: pathlib.Path) -> BitSelection:
         raise RecipeError(f"{path} is no bit selection: {error}") from error
 
 
-def check_selections(network: keras.Model, fixed: BitSelection, trained: BitSelection | None) -> None:
+def name_of(path: pathlib.Path, *, trains_weights: bool) -> str:
+    """What a selection is called in Figure 7: how its search was run, or, where that is not known, its file.
+
+    Args:
+      path: workdir or file that it is read from.
+      trains_weights: whether the search is to be one that trained weights.
+
+    Raises:
+      RecipeError: if the workdir's run was of another kind.
+    """
+    flagfile = path / "run.flags"
+    if not flagfile.exists():
+        return path.name
+    found = Recipe.from_flagfile(flagfile.read_text())
+    if not found.searches or found.train_weights_in_search != trains_weights:
+        wanted = "--train_weights_in_search" if trains_weights else "a search on the fixed meta-state"
+        where = "the workdir of --compare" if trains_weights else "--workdir"
+        raise RecipeError(f"{path} is of a run with {label(found)}; {where} is to be one with {wanted}.")
+    return TRAINED if trains_weights else FIXED
+
+
+def check_selections(network: keras.Model, selections: Iterable[BitSelection]) -> None:
     """Refuses selections that are not of this network.
 
     Raises:
       RecipeError: names the layers.
     """
     names = [cost.name for cost in bops.layer_costs(canonical.canonicalize(network))]
-    for selection in (fixed, trained):
-        if selection is not None and [layer.name for layer in selection.layers] != names:
+    for selection in selections:
+        if [layer.name for layer in selection.layers] != names:
             odd = sorted({layer.name for layer in selection.layers} ^ set(names))
             raise RecipeError(
                 f"the bit selection is of another network than {network.name!r}: layers "
@@ -127,19 +143,18 @@ def check_selections(network: keras.Model, fixed: BitSelection, trained: BitSele
 def bits_document(
     network: keras.Model,
     batches,
-    fixed: BitSelection,
-    trained: BitSelection | None,
+    selections: Sequence[tuple[str, BitSelection]],
     *,
     samples: int,
     seed: int,
 ) -> dict:
-    """Figure 7: two selections, and the Hessian trace of each layer's weights over its operations.
+    """Figure 7: one or two selections, and the Hessian trace of each layer's weights over its operations.
 
     Args:
       network: float network whose Hessian it is.
       batches: (images, labels) of one size.
-      fixed: selection on the fixed meta-state, (b).
-      trained: that of a search that trained weights, (a); None leaves it out.
+      selections: (name that it is drawn under, selection) of (a), if there is one, and of (b), over which the
+        traces are drawn.
       samples, seed: of Hutchinson's estimator.
 
     Returns:
@@ -148,7 +163,7 @@ def bits_document(
       of bits in (b) and trace per operation over the searched layers.
     """
     traces = classification_traces(canonical.canonicalize(network), batches, samples=samples, seed=seed)
-    both = [("a", TRAINED, trained)] if trained is not None else []
+    fixed = selections[-1][1]
     layers = []
     for layer in fixed.layers:
         trace = traces[layer.name]
@@ -176,7 +191,7 @@ def bits_document(
                 "target_bops": selection.target_bops,
                 "activation_bits": [layer.activation_bits for layer in selection.layers],
             }
-            for part, name, selection in [*both, ("b", FIXED, fixed)]
+            for part, (name, selection) in zip("ab"[-len(selections) :], selections, strict=True)
         ],
         "layers": layers,
         "rank_correlation": rank_correlation(
@@ -199,41 +214,3 @@ def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float | No
 def _mean_ranks(values: Sequence[float]) -> list[float]:
     ordered = sorted(values)
     return [ordered.index(value) + (ordered.count(value) - 1) / 2 for value in values]
-
-
-def compared(one: Mapping, six: Mapping) -> list[dict] | None:
-    """The spread of Figures 1 and 6 side by side, row by row, and the largest of what is drawn.
-
-    Args:
-      one, six: documents of the two figures.
-
-    Returns:
-      Rows of `layer`, `weight_bits`, `norm` (batch norm by running or batch statistics), `figure_1`,
-      `figure_6` and `smaller_in_figure_6`; None if the two are of different experiments.
-    """
-    if any(_experiment(one)[name] != value for name, value in _experiment(six).items()):
-        logging.warning("figures 1 and 6 are of different experiments (network, steps, ...); not compared.")
-        return None
-    rows = [
-        {"layer": a["layer"], "weight_bits": a["weight_bits"], "norm": norm} | _side_by_side(a[norm], b[norm])
-        for norm in NORMS
-        for a, b in zip(one["spread"], six["spread"], strict=True)
-    ]
-    whole = [largest([row[key] for row in rows if row["norm"] == NORMS[0]]) for key in _COMPARED]
-    return [*rows, {"layer": "largest", "weight_bits": "any", "norm": NORMS[0]} | _side_by_side(*whole)]
-
-
-def _experiment(document: Mapping) -> dict:
-    facts = {name: document.get(name) for name in ("layers", "recipe", "float_weights")}
-    options = document.get("options", {})
-    return facts | {name: options.get(name) for name in ("steps", "images", "statistics_momentum")}
-
-
-def _side_by_side(one: Mapping, six: Mapping) -> dict:
-    smaller = {name: None if None in (one[name], six[name]) else six[name] < one[name] for name in one}
-    return dict(zip(_COMPARED, (one, six), strict=True)) | {"smaller_in_figure_6": smaller}
-
-
-def checksum(network: keras.Model) -> str:
-    """CRC-32 of a network's weights, in hexadecimal: tells whether two figures are of one network."""
-    return f"{functools.reduce(lambda crc, w: zlib.crc32(w.tobytes(), crc), network.get_weights(), 0):08x}"

@@ -33,6 +33,7 @@ from export.atomic import write_atomically
 from mmx_tf import data as datasets
 from mmx_tf import (
     export_stage,
+    figure_comparison,
     figure_documents,
     figure_options,
     float_model,
@@ -94,7 +95,7 @@ def make(options: FigureOptions, recipe: Recipe, *, command: str = "") -> dict[s
         data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
         recipe.check_classes(num_classes=data.num_classes, dataset=data.name)
         network = _float_network(recipe, data)
-        start_of_all = {"float_weights": figure_documents.checksum(network)}
+        start_of_all = {"float_weights": figure_comparison.checksum(network)}
         makers |= _bit_makers(options, recipe, data, network, compare)
         makers |= _training_makers(options, recipe, data, network)
     out = pathlib.Path(options.out or workdir / "figures")
@@ -155,15 +156,17 @@ def _training_makers(options: FigureOptions, recipe: Recipe, data, network) -> d
 def _bit_makers(options: FigureOptions, recipe: Recipe, data, network, compare) -> dict:
     if "7" not in options.which:
         return {}
-    fixed = figure_documents.load_selection(pathlib.Path(recipe.workdir))
-    trained = figure_documents.load_selection(compare[0]) if compare else None
-    figure_documents.check_selections(network, fixed, trained)
+    selections = [
+        (figure_documents.name_of(path, trains_weights=trains), figure_documents.load_selection(path))
+        for path, trains in [*((path, True) for path in compare), (pathlib.Path(recipe.workdir), False)]
+    ]
+    figure_documents.check_selections(network, [selection for _, selection in selections])
     size = min(recipe.batch_size, options.hessian_images, data.train_images)
     batches = data.train(batch_size=size, seed=recipe.seed, augment=False)
     # Iterated once for each sample: the same images each time.
     batches = batches.take(-(-options.hessian_images // size)).cache()
     make = functools.partial(
-        figure_documents.bits_document, network, batches, fixed, trained,
+        figure_documents.bits_document, network, batches, selections,
         samples=options.hessian_samples, seed=recipe.seed,
     )  # fmt: skip
     return {"7": make}
@@ -174,7 +177,7 @@ def _written(out: pathlib.Path, which: str, document: dict) -> dict:
     if which in TITLES:
         other = "6" if which == "1" else "1"
         both = {which: document, other: _earlier(out / f"figure{other}.json")}
-        rows = both[other] and figure_documents.compared(both["1"], both["6"])
+        rows = both[other] and figure_comparison.compared(both["1"], both["6"])
         document = document | ({"figures_1_and_6": rows} if rows else {})
     path = out / f"figure{which}"
     write_atomically(path.with_suffix(".json"), json.dumps(document, indent=1) + "\n")

@@ -9,7 +9,7 @@ from networks import pretrained
 from refusals import files_of
 
 import mmx_tf
-from mmx_tf import figure_documents, figure_options, figures
+from mmx_tf import figure_comparison, figure_documents, figure_options, figures
 from mmx_tf.figure_options import FigureOptions
 from mmx_tf.recipe import Recipe, RecipeError
 
@@ -95,7 +95,7 @@ def test_the_later_of_figures_1_and_6_compares_them(made):
 
 def test_figures_of_different_experiments_are_not_compared(made, warnings):
     for other in ({"options": made["6"]["options"] | {"steps": 9}}, {"float_weights": "0"}, {"layers": []}):
-        assert figure_documents.compared(made["1"], made["6"] | other) is None
+        assert figure_comparison.compared(made["1"], made["6"] | other) is None
     assert len(warnings) == 3 and "different experiments" in warnings[0]
 
 
@@ -113,10 +113,10 @@ def test_figure_2_has_three_rows_under_the_same_bits(made):
     assert document["rows"][0]["batch_variance"] != document["rows"][1]["batch_variance"]
 
 
-def test_figure_7_has_both_selections_and_the_traces(made):
+def test_figure_7_has_both_selections_and_the_traces(made, workdir):
     document = made["7"]
-    assert [(s["part"], s["activation_bits"]) for s in document["selections"]] == [
-        ("a", [8, 3, 3, 3, 8]), ("b", [8, 8, 4, 3, 8]),
+    assert [(s["part"], s["name"], s["activation_bits"]) for s in document["selections"]] == [
+        ("a", "other.json", [8, 3, 3, 3, 8]), ("b", workdir.name, [8, 8, 4, 3, 8]),
     ]  # fmt: skip
     assert [layer["name"] for layer in document["layers"]] == [
         "stem", "depthwise", "project", "expand", "logits",
@@ -125,6 +125,20 @@ def test_figure_7_has_both_selections_and_the_traces(made):
         assert layer["trace_per_operation"] == layer["trace"] / layer["macs"]
         assert layer["standard_error"] > 0
     assert -1 <= document["rank_correlation"] <= 1
+
+
+def test_figure_7_knows_how_a_run_was_searched(tmp_path):
+    fixed = finished(tmp_path / "fixed", bops=5, top1=0.9)
+    trained = finished(tmp_path / "trained", "--train_weights_in_search", bops=5, top1=0.9)
+    assert figure_documents.name_of(fixed, trains_weights=False) == "fixed meta-state"
+    assert figure_documents.name_of(trained, trains_weights=True) == "weights trained in the search"
+    with pytest.raises(RecipeError, match="--compare is to be one with --train_weights_in_search"):
+        figure_documents.name_of(fixed, trains_weights=True)
+    with pytest.raises(RecipeError, match="trained is of a run with search that trains weights"):
+        figure_documents.name_of(trained, trains_weights=False)
+    given = finished(tmp_path / "uniform", "--selection=uniform", "--uniform_bits=4", bops=5, top1=0.9)
+    with pytest.raises(RecipeError, match="uniform bits"):
+        figure_documents.name_of(given, trains_weights=False)
 
 
 def test_rank_correlation():
