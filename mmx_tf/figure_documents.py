@@ -6,7 +6,7 @@ accuracy_document([pathlib.Path("runs/search"), pathlib.Path("runs/uniform")])
 import json
 import math
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import tf_keras as keras
 
