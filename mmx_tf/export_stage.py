@@ -75,14 +75,18 @@ def export_and_verify(
         "average_bits": selection.average_bits,
         "file_bytes": len(content),
         "seconds": workdir.state["seconds"],
-        "versions": {"python": platform.python_version()}
-        | {name: metadata.version(name) for name in VERSIONED},
+        "versions": versions(),
     }
     end_to_end = {name: metrics[name] for name in END_TO_END}
     document = certificate.to_json() | {"end_to_end": end_to_end, "versions": metrics["versions"]}
     write_atomically(workdir.path("parity.json"), json.dumps(document, indent=1) + "\n")
     certificate.check(max_disagreement=recipe.max_disagreement)
     return metrics
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide what a run computes."""
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in VERSIONED}
 
 
 def _certificate(recipe: Recipe, folded, content, evaluation, trace) -> Certificate:

@@ -91,12 +91,27 @@ def _fixed_quantizer(quantizer, bits: int) -> ActivationQuantizer:
 
 
 def _fixed_layer(layer, chosen, value, quantized_weights: bool, per_channel: bool) -> tf.Tensor:
+    if quantized_weights:
+        return with_quantized_weights(
+            layer, value, bits=chosen.weight_bits, per_channel=per_channel and chosen.kind != "dense"
+        )
     clone = type(layer).from_config(layer.get_config())
-    if not quantized_weights:
-        value = clone(value)
-        clone.set_weights(layer.get_weights())
-        return value
-    config = LsqWeightConfig(bits=chosen.weight_bits, per_channel=per_channel and chosen.kind != "dense")
+    value = clone(value)
+    clone.set_weights(layer.get_weights())
+    return value
+
+
+def with_quantized_weights(layer: keras.layers.Layer, value, *, bits: int, per_channel: bool) -> tf.Tensor:
+    """What a clone of a weighted layer makes of `value` with its kernel, the layer's own, on an LSQ grid.
+
+    Args:
+      layer: Conv2D, DepthwiseConv2D or Dense; it is left untouched.
+      value: symbolic input.
+      bits: bits of the kernel; its step sizes start from LSQ's rule.
+      per_channel: one step size per output channel, else one for the kernel.
+    """
+    clone = type(layer).from_config(layer.get_config())
+    config = LsqWeightConfig(bits=bits, per_channel=per_channel)
     wrapper = quantize_weights(clone, config)
     value = wrapper(value)
     kernel, *bias = layer.get_weights()
