@@ -13,6 +13,7 @@ Methods:
   meta_single: the same bits, after meta training with all candidates.
   random: bits drawn within the budget, after meta training with all candidates.
   joint: weights, step sizes and alpha trained together on the mix of all branches, as in DNAS and EdMIPS.
+  trained_weights: the search, but its bit-search steps train weights too (the paper's Figure 7a).
 """
 
 import argparse
@@ -40,6 +41,7 @@ METHODS = {
     "meta_single": "one bit-width, from a meta-state",
     "random": "random bits, from a meta-state",
     "joint": "joint search",
+    "trained_weights": "MetaMix with trained weights",
 }
 """Method -> how plots and tables call it."""
 REPORTED = ("fixed_top1", "folded_top1", "tflite_top1", "top1_agreement", "bops", "target_bops")
@@ -72,6 +74,7 @@ class Run:
                 "meta_single": uniform,
                 "random": ["--selection=random"],
                 "joint": ["--nometa_training"],
+                "trained_weights": ["--train_weights_in_search"],
             }[self.method],
         ]
 
@@ -148,7 +151,7 @@ def figure(rows: list[dict], title: str) -> Figure:
     """Fixed top-1 over BOPs, a point for each run."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
-    markers = dict(zip(METHODS, "osDv^", strict=True))
+    markers = dict(zip(METHODS, "osDv^P", strict=True))
     for method, label in METHODS.items():
         points = [(r["bops"] / 1e9, 100 * r["fixed_top1"]) for r in rows if r["method"] == method]
         if points:

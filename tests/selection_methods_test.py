@@ -26,6 +26,7 @@ def test_one_bit_width_is_planned_where_the_budget_is_one():
         ("meta_single", ["--selection=uniform", "--uniform_bits=4"]),
         ("random", ["--selection=random"]),
         ("joint", ["--nometa_training"]),
+        ("trained_weights", ["--train_weights_in_search"]),
     ],
 )
 def test_the_flags_of_a_method(method, flags):
