@@ -1,8 +1,8 @@
 """The weight quantizer of a bit selection phase that searches weight bits: one branch per candidate.
 
-All branches quantize the one full-precision kernel of a layer, each with step sizes of its own; a vector alpha
-says how likely each is. This is the weights' half of a search for both bit-widths (the paper's footnote 5), as
-`layers.multi_branch_quantizer` is the activations'. A call runs one of four ways:
+All branches quantize the one full-precision kernel of a layer, each with step sizes of its own; a vector
+alpha says how likely each is. This is the weights' half of a search for both bit-widths (the paper's footnote
+5), as `layers.multi_branch_quantizer` is the activations'. A call runs one of four ways:
 
     quantizer(kernel, branch=1)          # bit-meta step: branch 1 alone
     quantizer(kernel, branch="mixed")    # bit-search step: softmax(alpha)-weighted sum of all

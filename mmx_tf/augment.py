@@ -24,7 +24,7 @@ def augment(
     float_model: keras.Model,
     *,
     bit_widths: Sequence[int] = (8, 4, 3),
-    weight_bits: int = 4,
+    weight_bits: int | Sequence[int] = 4,
     target_bops: float | Sequence[float] | None = None,
     target_average_bits: float | None = None,
     average_bits_weighting: str = "operations",
@@ -43,16 +43,19 @@ def augment(
       float_model: functional or built Sequential image network of tf_keras or Keras 3.
       bit_widths: candidate activation bit-widths, distinct integers in 2..8.
       weight_bits: bits of the weights in weight training and in the BOPs; they are full precision in the
-        search.
+        search. Two or more distinct ones are candidates: each searched layer has a weight quantizer for each
+        of them on its one kernel, and the search chooses weight bits too.
       target_bops: budget in bit operations on one image; a list has one search for each of its budgets, on
         one meta-state.
-      target_average_bits: budget as average activation bits of the searched layers.
+      target_average_bits: budget as average activation bits of the searched layers; not with several weight
+        candidates, which it leaves without a cost.
       average_bits_weighting: what the bits of a layer are weighted by in that average: "operations" (which
         makes it a budget in BOPs), "elements" of its input, or "plain" for equal weights.
       target_cost: budget in the unit of `cost_table`. At most one of the three targets; with none the search
         has no budget.
       cost_table: what each searched layer costs at each candidate, such as measured latencies: a dict or the
-        path of a JSON file (see `mmx_tf.cost_table`).
+        path of a JSON file (see `mmx_tf.cost_table`); of activation bits, so not with several weight
+        candidates.
       first_last_bits: weight and activation bits of first and last layers, which are not searched.
       signed: overrides, layer name -> whether that layer's input is quantized with symmetric codes (True) or
         unsigned ones. By default this is inferred from what produces the input: unsigned after ReLU, ReLU6
@@ -107,7 +110,7 @@ def plan(
     float_model: keras.Model,
     *,
     bit_widths: Sequence[int],
-    weight_bits: int,
+    weight_bits: int | Sequence[int],
     first_last_bits: int,
     **budget,
 ) -> tuple[keras.Model, tuple[Budget, ...]]:
@@ -123,8 +126,8 @@ def plan(
     Raises:
       ValueError, UnsupportedLayerError, UnreachableBudgetError: as `augment`.
     """
-    bit_widths = _checked_bit_widths(bit_widths)
-    weight_bits = _checked_bits("weight_bits", weight_bits)
+    bit_widths = _checked_bit_widths("bit_widths", bit_widths)
+    weight_bits = _checked_weight_bits(weight_bits)
     first_last_bits = _checked_bits("first_last_bits", first_last_bits)
     request = BudgetRequest(**budget)
     network = canonical.canonicalize(keras3.as_tf_keras(float_model))
@@ -174,13 +177,21 @@ def _check_finite(network) -> None:
         )
 
 
-def _checked_bit_widths(bit_widths) -> tuple[int, ...]:
+def _checked_bit_widths(name: str, bit_widths) -> tuple[int, ...]:
     widths = tuple(bit_widths) if isinstance(bit_widths, Iterable) else ()
     if not widths or any(width not in range(2, 9) for width in widths) or len(set(widths)) != len(widths):
         raise ValueError(
-            f"bit_widths={bit_widths!r}: candidates are distinct integers in 2..8, for example (8, 4, 3)."
+            f"{name}={bit_widths!r}: candidates are distinct integers in 2..8, for example (8, 4, 3)."
         )
     return tuple(int(width) for width in widths)
+
+
+def _checked_weight_bits(weight_bits) -> int | tuple[int, ...]:
+    """The weight bits, or the candidates for them, as a tuple, where they are several."""
+    if not isinstance(weight_bits, Iterable):
+        return _checked_bits("weight_bits", weight_bits)
+    candidates = _checked_bit_widths("weight_bits", weight_bits)
+    return candidates if len(candidates) > 1 else candidates[0]
 
 
 def _checked_bits(name: str, bits) -> int:

@@ -53,9 +53,11 @@ class BudgetRequest:
         """The budgets of a network, one for each target; `free` is its budget without a target.
 
         Raises:
+          ValueError: for a budget that leaves weight bits without a cost although they are searched.
           UnreachableBudgetError: if no choice of bits meets a target.
           CostTableError: if the cost table does not fit the network.
         """
+        self._check_weights_count(free)
         if self.cost_table is not None:
             names = [cost.name for cost in free.searched]
             own = cost_table.read(self.cost_table, layers=names, bit_widths=free.bit_widths)
@@ -71,3 +73,13 @@ class BudgetRequest:
         else:
             targets = (None if self.target_bops is None else int(self.target_bops),)
         return tuple(dataclasses.replace(free, target_bops=target) for target in targets)
+
+    def _check_weights_count(self, free: Budget) -> None:
+        """Refuses weight candidates under a budget that counts activation bits alone."""
+        for name in ("target_average_bits", "target_cost"):
+            if free.searches_weights and getattr(self, name) is not None:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} with weight_bits={free.weight_bits}: it counts "
+                    "activation bits alone, so that every layer would take the most weight bits. Give "
+                    "target_bops, or one number as weight_bits."
+                )

@@ -2,7 +2,8 @@
 
 The fixed network is the original architecture at the chosen bits: a fixed activation quantizer in front of
 every weighted layer, LSQ weights through tfmot QuantizeConfigs, and 8-bit carriers where the exported file
-has them. It starts from the meta-state's weights and the chosen branches' step sizes.
+has them. It starts from the meta-state's weights and the chosen branches' step sizes; those of weights whose
+bits were given come from the meta-state's weights by LSQ's rule.
 
     >>> fixed = rebuild(search, selection)
     >>> fixed.compile(...); fixed.fit(train_ds, epochs=...)
@@ -36,7 +37,7 @@ def rebuild(
       selection: bits of every layer.
       quantized_weights: quantize the weights to the selection's bits; False keeps full precision.
       per_channel: one weight step size per output channel of a convolution; False has one per tensor, as
-        dense layers always have.
+        dense layers always have. Step sizes that were searched per channel then start from LSQ's rule.
       carriers: put the 8-bit carriers in place; without them the network cannot be exported exactly.
 
     Raises:
@@ -55,7 +56,8 @@ def rebuild(
         elif carrier_plan.is_quantizer(layer):
             value = _fixed_quantizer(layer, bits_of_quantizer[layer.name])(args[0])
         elif layer.name in chosen:
-            value = _fixed_layer(layer, chosen[layer.name], args[0], quantized_weights, per_channel)
+            searched = search.weight_quantizers.get(layer.name)
+            value = _fixed_layer(layer, chosen[layer.name], args[0], quantized_weights, per_channel, searched)
         else:
             clone = type(layer).from_config(layer.get_config())
             value = clone(*args, **kwargs)
@@ -90,7 +92,7 @@ def _fixed_quantizer(quantizer, bits: int) -> ActivationQuantizer:
     return fixed
 
 
-def _fixed_layer(layer, chosen, value, quantized_weights: bool, per_channel: bool) -> tf.Tensor:
+def _fixed_layer(layer, chosen, value, quantized_weights, per_channel, searched) -> tf.Tensor:
     clone = type(layer).from_config(layer.get_config())
     if not quantized_weights:
         value = clone(value)
@@ -102,6 +104,9 @@ def _fixed_layer(layer, chosen, value, quantized_weights: bool, per_channel: boo
     kernel, *bias = layer.get_weights()
     config.kernel.assign(kernel)
     config.quantizer.initialize(kernel)
+    if searched is not None and searched.step_shape == tuple(config.quantizer.step_shape):
+        branch = searched.bit_widths.index(chosen.weight_bits)
+        config.quantizer.step_size.assign(searched.step_sizes[branch])
     if bias:
         clone.bias.assign(bias[0])
     return value
