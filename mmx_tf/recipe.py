@@ -18,7 +18,13 @@ from absl import flags
 from mmx_tf import models, recipe_checks
 from mmx_tf.bops_text import format_bops, target_folder
 from mmx_tf.compute_dtype import COMPUTE_DTYPES
-from mmx_tf.recipe_checks import CHOICES, RecipeError, parse_bops, parse_candidate_bits
+from mmx_tf.recipe_checks import (
+    CHOICES,
+    RecipeError,
+    parse_bops,
+    parse_candidate_bits,
+    parse_weight_bits,
+)
 from mmx_tf.recipe_options import RecipeOptions, flag
 
 FREE_FLAGS = ("workdir", "checkpoint_minutes", "keep_checkpoints", "on_divergence", "export_target")
@@ -59,7 +65,12 @@ class Recipe(RecipeOptions):
     candidate_bits: tuple[int, ...] = flag(
         (8, 4, 3), "Candidate activation bit-widths, separated by commas.", group="bits and budget", text=True
     )
-    weight_bits: int = flag(4, "Weight bit-width of all layers but the first and the last.")
+    weight_bits: int | tuple[int, ...] = flag(
+        4,
+        "Weight bit-width of all layers but the first and the last; several, separated by commas, are "
+        "candidates among which the search chooses for every layer.",
+        text=True,
+    )
     first_last_bits: int = flag(8, "Weight and activation bit-width of the first and the last layer.")
     target_bops: tuple[int, ...] = flag(
         (),
@@ -173,16 +184,23 @@ class Recipe(RecipeOptions):
         """Take the parsed flags of `define_flags`; call `validate` on the result before work starts.
 
         Raises:
-            RecipeError: --candidate_bits, --target_bops or --export_target cannot be read.
+            RecipeError: --candidate_bits, --weight_bits, --target_bops or --export_target cannot be read.
         """
         values = {field.name: flag_values[field.name].value for field in dataclasses.fields(cls)}
         values["candidate_bits"] = parse_candidate_bits(values["candidate_bits"])
+        values["weight_bits"] = parse_weight_bits(values["weight_bits"])
         targets, exported = values["target_bops"].strip(), values["export_target"].strip()
         values["target_bops"] = tuple(map(parse_bops, targets.split(","))) if targets else ()
         values["export_target"] = parse_bops(exported, flag="export_target") if exported else 0
-        if not any(values[name] for name in ("target_bops", "target_average_bits", "target_cost")):
+        several = isinstance(values["weight_bits"], tuple)  # for which average bits are no budget
+        if not (several or any(values[n] for n in ("target_bops", "target_average_bits", "target_cost"))):
             values["target_average_bits"] = 4.0
         return cls(**values)
+
+    @property
+    def searches_weights(self) -> bool:
+        """Whether there are several candidates for the weight bits."""
+        return isinstance(self.weight_bits, tuple)
 
     @classmethod
     def from_flagfile(cls, text: str) -> "Recipe":

@@ -24,8 +24,8 @@ if typing.TYPE_CHECKING:
 CANDIDATE_BITS = tuple(range(2, 9))
 IMAGENET_WEIGHTS = "imagenet"
 FLOAT_TEACHER = "float"
+WEIGHT_BITS = (8, 4, 3, 2)
 CHOICES = {
-    "weight_bits": (8, 4, 3, 2),
     "first_last_bits": (8, 4, 3, 2),
     "optimizer": OPTIMIZERS,
     "selection": ("search", "random", "uniform"),
@@ -112,6 +112,27 @@ def parse_candidate_bits(text: str) -> tuple[int, ...]:
     return bits
 
 
+def parse_weight_bits(text: str) -> int | tuple[int, ...]:
+    """Read weight bits: '4' -> 4, and candidates '8,4,2' -> (8, 4, 2), in the given order.
+
+    Raises:
+        RecipeError: neither one of `WEIGHT_BITS` nor several distinct integers in 2..8.
+    """
+    try:
+        bits = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        bits = ()
+    one = len(bits) == 1 and bits[0] in WEIGHT_BITS
+    if not one and (len(bits) < 2 or len(set(bits)) < len(bits) or not set(bits) <= set(CANDIDATE_BITS)):
+        _refuse(
+            "weight_bits",
+            text,
+            f"{', '.join(map(str, WEIGHT_BITS))}, or, to let the search choose, two or more distinct ones of "
+            f"{', '.join(map(str, CANDIDATE_BITS))}, separated by commas, such as 8,4,2",
+        )
+    return bits[0] if one else bits
+
+
 def check(recipe: "Recipe") -> None:
     """Check every field of `recipe` against its allowed set, then the fields against each other and the disk.
 
@@ -167,6 +188,8 @@ def _check_budget(recipe: "Recipe") -> None:
     bits, average = recipe.candidate_bits, recipe.target_average_bits
     targets, exported = recipe.target_bops, recipe.export_target
     parse_candidate_bits(",".join(map(str, bits)))
+    weight_bits = recipe.weight_bits if recipe.searches_weights else (recipe.weight_bits,)
+    parse_weight_bits(",".join(map(str, weight_bits)))
     given = {"target_bops": ",".join(map(str, targets)), "target_average_bits": average}
     given["target_cost"] = recipe.target_cost
     if sum(map(bool, given.values())) != 1:
@@ -176,6 +199,13 @@ def _check_budget(recipe: "Recipe") -> None:
             "not mean with --target_bops=, --target_average_bits=0 or --target_cost=0 (also when it comes "
             "from a flagfile)."
         )
+    for name in ("target_average_bits", "target_cost"):
+        if recipe.searches_weights and given[name]:
+            raise RecipeError(
+                f"--{name}={given[name]:g} counts activation bits alone: with --weight_bits="
+                f"{','.join(map(str, weight_bits))} every layer would take the most weight bits. Give "
+                "--target_bops, or one number as --weight_bits."
+            )
     if not 0 <= recipe.target_cost < float("inf"):
         _refuse("target_cost", recipe.target_cost, "any finite number above 0, in the unit of --cost_table")
     if bool(recipe.cost_table) != bool(recipe.target_cost):
@@ -236,6 +266,9 @@ def _check_teacher(recipe: "Recipe") -> None:
 
 def _check_ablations(recipe: "Recipe") -> None:
     bits, path = recipe.uniform_bits, recipe.bit_selection
+    if recipe.selection == "uniform" and recipe.searches_weights:
+        candidates = ",".join(map(str, recipe.weight_bits))
+        _refuse("weight_bits", candidates, "one number with --selection=uniform")
     if recipe.selection == "uniform" and bits not in recipe.candidate_bits:
         allowed = f"{', '.join(map(str, recipe.candidate_bits))}, the --candidate_bits"
         _refuse("uniform_bits", bits, allowed, " They are trained together, whichever is then taken.")
