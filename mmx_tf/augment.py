@@ -3,6 +3,8 @@
 >>> search = augment(float_model, bit_widths=(8, 4, 3), weight_bits=4, target_bops=5.3e9)
 """
 
+import dataclasses
+import functools
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +15,7 @@ from absl import logging
 from layers.activation_quantizer import ActivationQuantizer
 from layers.multi_branch_quantizer import MultiBranchQuantizer
 from layers.pixel_quantizer import PixelQuantizer
-from mmx_tf import bops, canonical, carriers, graph, keras3, pixels, signs
+from mmx_tf import bops, canonical, carriers, file_budget, graph, keras3, pixels, signs
 from mmx_tf.budget import Budget
 from mmx_tf.budget_request import BudgetRequest
 from mmx_tf.integer_operators import has_integer_form
@@ -30,6 +32,8 @@ def augment(
     average_bits_weighting: str = "operations",
     target_cost: float | None = None,
     cost_table: Mapping | str | os.PathLike | None = None,
+    target_bytes: float | None = None,
+    convert_options: Mapping | None = None,
     first_last_bits: int = 8,
     signed: Mapping[str, bool] | None = None,
     pixel_scaling: tuple[float, float] | None = None,
@@ -51,11 +55,15 @@ def augment(
         candidates, which it leaves without a cost.
       average_bits_weighting: what the bits of a layer are weighted by in that average: "operations" (which
         makes it a budget in BOPs), "elements" of its input, or "plain" for equal weights.
-      target_cost: budget in the unit of `cost_table`. At most one of the three targets; with none the search
-        has no budget.
+      target_cost: budget in the unit of `cost_table`.
       cost_table: what each searched layer costs at each candidate, such as measured latencies: a dict or the
         path of a JSON file (see `mmx_tf.cost_table`); of activation bits, so not with several weight
         candidates.
+      target_bytes: budget in bytes of the .tflite, for several weight candidates and packed storage. It
+        leaves activation bits without a cost. At most one of the four targets; with none the search has no
+        budget.
+      convert_options: with `target_bytes`, the arguments of `mmx_tf.convert` that the file will be made with,
+        such as {"weight_storage": "int4_xnnpack", "labels": labels}.
       first_last_bits: weight and activation bits of first and last layers, which are not searched.
       signed: overrides, layer name -> whether that layer's input is quantized with symmetric codes (True) or
         unsigned ones. By default this is inferred from what produces the input: unsigned after ReLU, ReLU6
@@ -73,7 +81,8 @@ def augment(
       ValueError: for bits that are no integers in 2..8, budgets or weights of the search that are no numbers,
         a list of budgets that is empty or has one of them twice, budgets of two kinds, a weighting that is
         unknown, network weights that are not finite, a `signed` key that names no layer, or a
-        `pixel_scaling` that is no pair of numbers or has 0 for no pixel.
+        `pixel_scaling` that is no pair of numbers or has 0 for no pixel; for `target_bytes` where the file's
+        size does not depend on weight bits, and `convert_options` that `convert` refuses.
       CostTableError: a ValueError, for a cost table that does not fit the network.
       UnsupportedLayerError: for a layer that cannot be handled.
       UnreachableBudgetError: if no choice of bits meets the budget.
@@ -91,19 +100,26 @@ def augment(
         average_bits_weighting=average_bits_weighting,
         target_cost=target_cost,
         cost_table=cost_table,
+        target_bytes=target_bytes,
         first_last_bits=first_last_bits,
     )
+    if target_bytes is None and convert_options:
+        raise ValueError(f"convert_options={convert_options!r}: they are for target_bytes alone.")
     _warn_of_what_cannot_be_exported(network)
-    return SearchModel(
+    search = functools.partial(
+        SearchModel,
         network=_with_quantizers(
             network, budgets[0], dict(signed or {}), _pixel_quantizer(network, budgets[0], pixel_scaling)
         ),
-        budget=budgets,
         regularizer_weight=regularizer_weight,
         meta_epochs=meta_epochs,
         **ablations,
         name=f"{network.name}_search",
     )
+    if target_bytes is not None:
+        costs = file_budget.costs_in_bytes(search(budget=budgets), convert_options or {})
+        budgets = (dataclasses.replace(budgets[0], own=costs, target_cost=float(target_bytes)),)
+    return search(budget=budgets)
 
 
 def plan(

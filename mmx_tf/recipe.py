@@ -20,8 +20,10 @@ from mmx_tf.bops_text import format_bops, target_folder
 from mmx_tf.compute_dtype import COMPUTE_DTYPES
 from mmx_tf.recipe_checks import (
     CHOICES,
+    TARGETS,
     RecipeError,
     parse_bops,
+    parse_bytes,
     parse_candidate_bits,
     parse_weight_bits,
 )
@@ -95,7 +97,13 @@ class Recipe(RecipeOptions):
     cost_table: str = flag(
         "", "JSON file of one's own costs of layers and bits, such as latencies, for --target_cost."
     )
-    target_cost: float = flag(0.0, "Budget in the unit of --cost_table, in place of the other two.")
+    target_cost: float = flag(0.0, "Budget in the unit of --cost_table, in place of the others.")
+    target_bytes: int = flag(
+        0,
+        "Budget in bytes of the .tflite, such as 2.9M, for several --weight_bits and packed "
+        "--weight_storage; activation bits have no cost in it.",
+        text=True,
+    )
     repair: bool = flag(True, "Let an explicit repair bring a selection over budget under it.")
 
     select_epochs: int = flag(
@@ -184,7 +192,7 @@ class Recipe(RecipeOptions):
         """Take the parsed flags of `define_flags`; call `validate` on the result before work starts.
 
         Raises:
-            RecipeError: --candidate_bits, --weight_bits, --target_bops or --export_target cannot be read.
+            RecipeError: a flag whose text is parsed (bits, targets in BOPs or bytes) cannot be read.
         """
         values = {field.name: flag_values[field.name].value for field in dataclasses.fields(cls)}
         values["candidate_bits"] = parse_candidate_bits(values["candidate_bits"])
@@ -192,8 +200,10 @@ class Recipe(RecipeOptions):
         targets, exported = values["target_bops"].strip(), values["export_target"].strip()
         values["target_bops"] = tuple(map(parse_bops, targets.split(","))) if targets else ()
         values["export_target"] = parse_bops(exported, flag="export_target") if exported else 0
-        several = isinstance(values["weight_bits"], tuple)  # for which average bits are no budget
-        if not (several or any(values[n] for n in ("target_bops", "target_average_bits", "target_cost"))):
+        size = values["target_bytes"].strip()
+        values["target_bytes"] = parse_bytes(size) if size else 0
+        # Average bits are no budget where weight bits are searched too.
+        if not (isinstance(values["weight_bits"], tuple) or any(values[name] for name in TARGETS)):
             values["target_average_bits"] = 4.0
         return cls(**values)
 
