@@ -102,11 +102,12 @@ def bits_figure(facts: RunFacts, *, theme: Theme = LIGHT, title: str | None = No
     bits_axes.set_yticks(sorted(shown))
     bits_axes.set_ylim(0, top * 1.13)
     bits_axes.set_ylabel("bits" if facts.mixed_weights else "activation bits", color=theme.ink, fontsize=12)
+    above = 0.04 if facts.mixed_weights else 0.015  # a diamond may stand on the bar
     if len(bits) <= _MAX_NAMES:
         for place, value in zip(places, bits, strict=True):
             bits_axes.text(
                 place,
-                value + max(bits) * 0.015,
+                value + max(bits) * above,
                 str(value),
                 ha="center",
                 va="bottom",

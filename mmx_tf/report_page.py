@@ -35,11 +35,6 @@ def summary(facts: RunFacts, settings: Mapping) -> str:
     network = html.escape(str(settings.get("model") or "The network"))
     data = f" on {html.escape(str(settings['dataset']))}" if settings.get("dataset") else ""
     counts = [f"{bits} bits for {facts.layers_at(bits)}" for bits in sorted(facts.bit_widths, reverse=True)]
-    of_weights = collections.Counter(layer.weight_bits for layer in facts.searched)
-    weights = f"Their weights have {_and(map(str, of_weights))} bits. "
-    if facts.mixed_weights:
-        found = [f"{bits} bits in {of_weights[bits]}" for bits in sorted(of_weights, reverse=True)]
-        weights = f"It also chose the width of their weights: {_and(found)}. "
     text = (
         f"<strong>{network}</strong>{data} has {len(facts.layers)} quantized layers and "
         f"{facts.macs / 1e6:,.1f} million multiply-accumulates an image. "
@@ -48,7 +43,7 @@ def summary(facts: RunFacts, settings: Mapping) -> str:
         text += (
             f"The first and the last layer keep {_and(_ends(facts))} bits; for the "
             f"{len(facts.searched)} between them MetaMix chose the width of the activations: "
-            f"{_and(counts)}. {weights}"
+            f"{_and(counts)}. {_weights(facts)} "
         )
     text += f"One image then costs <strong>{si(facts.bops)}BOPs</strong>"
     if facts.target_bops:
@@ -231,6 +226,14 @@ def run_section(
             )
             parts.append(f"<table><caption>{caption}</caption><tbody>{rows}</tbody></table>")
     return f"<h2>The run</h2>{''.join(parts)}" if parts else ""
+
+
+def _weights(facts: RunFacts) -> str:
+    counts = collections.Counter(layer.weight_bits for layer in facts.searched)
+    if not facts.mixed_weights:
+        return f"Their weights have {_and(map(str, counts))} bits."
+    words = [f"{bits} bits for {counts[bits]}" for bits in sorted(counts, reverse=True)]
+    return f"It also chose the width of their weights: {_and(words)}."
 
 
 def _exactness(facts: RunFacts) -> str:
