@@ -204,7 +204,7 @@ def _checked_bit_widths(name: str, bit_widths) -> tuple[int, ...]:
 
 def _checked_weight_bits(weight_bits) -> int | tuple[int, ...]:
     """The weight bits, or the candidates for them, as a tuple, where they are several."""
-    if not isinstance(weight_bits, Iterable):
+    if isinstance(weight_bits, str) or not isinstance(weight_bits, Iterable):
         return _checked_bits("weight_bits", weight_bits)
     candidates = _checked_bit_widths("weight_bits", weight_bits)
     return candidates if len(candidates) > 1 else candidates[0]
