@@ -11,11 +11,12 @@ import tensorflow as tf
 from absl import logging
 
 from export.atomic import write_atomically
-from mmx_tf import carriers, export_stage, float_model, stages, targets, training
+from mmx_tf import carriers, float_model, stages, targets, training
 from mmx_tf import data as datasets
 from mmx_tf.augment import augment, plan
 from mmx_tf.budget import UnreachableBudgetError
 from mmx_tf.canonical import UnsupportedLayerError, canonicalize
+from mmx_tf.export_stage import convert_options
 from mmx_tf.fold import FoldError, check_foldable, fold
 from mmx_tf.given_selection import given_selection
 from mmx_tf.rebuild import rebuild
@@ -158,9 +159,7 @@ def _search_network(recipe: Recipe, model, data):
             batch_norm_update=recipe.batch_norm_update,
             # A float32 input takes the image as the network sees it, on a learnt grid.
             pixel_scaling=None if recipe.input_type == "float32" else datasets.PIXEL_SCALING,
-            convert_options=export_stage.convert_options(recipe, data.class_names)
-            if recipe.target_bytes
-            else None,
+            convert_options=convert_options(recipe, data.class_names) if recipe.target_bytes else None,
             **_search_options(recipe),
         )
         if recipe.float_model:
