@@ -36,10 +36,12 @@ def restored(folder: pathlib.Path):
         sys.exit(f"{folder} has no bit_selection.json: give the workdir of a run whose search is finished.")
     flags = (folder / "run.flags").read_text()
     recipe = dataclasses.replace(Recipe.from_flagfile(flags), workdir=str(folder))
+    if recipe.searches_weights:
+        sys.exit(f"{folder} searched weight bits too: this compares activation bits alone.")
     data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
     trained_here = folder / "checkpoints" / "float.keras"
     model = load_model(trained_here) if trained_here.exists() else float_model.load_or_build(recipe, data)[0]
-    search = pipeline.search_network(recipe, model)
+    search = pipeline.search_network(recipe, model, data)
     with Workdir.opened(recipe) as workdir:
         stages.search_stage(workdir, recipe, data, search)
     return search, data, recipe

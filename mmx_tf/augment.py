@@ -3,6 +3,8 @@
 >>> search = augment(float_model, bit_widths=(8, 4, 3), weight_bits=4, target_bops=5.3e9)
 """
 
+import dataclasses
+import functools
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +15,7 @@ from absl import logging
 from layers.activation_quantizer import ActivationQuantizer
 from layers.multi_branch_quantizer import MultiBranchQuantizer
 from layers.pixel_quantizer import PixelQuantizer
-from mmx_tf import bops, canonical, carriers, graph, keras3, pixels, signs
+from mmx_tf import bops, canonical, carriers, file_budget, graph, keras3, pixels, signs
 from mmx_tf.budget import Budget
 from mmx_tf.budget_request import BudgetRequest
 from mmx_tf.integer_operators import has_integer_form
@@ -24,12 +26,14 @@ def augment(
     float_model: keras.Model,
     *,
     bit_widths: Sequence[int] = (8, 4, 3),
-    weight_bits: int = 4,
+    weight_bits: int | Sequence[int] = 4,
     target_bops: float | Sequence[float] | None = None,
     target_average_bits: float | None = None,
     average_bits_weighting: str = "operations",
     target_cost: float | None = None,
     cost_table: Mapping | str | os.PathLike | None = None,
+    target_bytes: float | None = None,
+    convert_options: Mapping | None = None,
     first_last_bits: int = 8,
     signed: Mapping[str, bool] | None = None,
     pixel_scaling: tuple[float, float] | None = None,
@@ -43,16 +47,23 @@ def augment(
       float_model: functional or built Sequential image network of tf_keras or Keras 3.
       bit_widths: candidate activation bit-widths, distinct integers in 2..8.
       weight_bits: bits of the weights in weight training and in the BOPs; they are full precision in the
-        search.
+        search. Two or more distinct ones are candidates: each searched layer has a weight quantizer for each
+        of them on its one kernel, and the search chooses weight bits too.
       target_bops: budget in bit operations on one image; a list has one search for each of its budgets, on
         one meta-state.
-      target_average_bits: budget as average activation bits of the searched layers.
+      target_average_bits: budget as average activation bits of the searched layers; not with several weight
+        candidates, which it leaves without a cost.
       average_bits_weighting: what the bits of a layer are weighted by in that average: "operations" (which
         makes it a budget in BOPs), "elements" of its input, or "plain" for equal weights.
-      target_cost: budget in the unit of `cost_table`. At most one of the three targets; with none the search
-        has no budget.
+      target_cost: budget in the unit of `cost_table`.
       cost_table: what each searched layer costs at each candidate, such as measured latencies: a dict or the
-        path of a JSON file (see `mmx_tf.cost_table`).
+        path of a JSON file (see `mmx_tf.cost_table`); of activation bits, so not with several weight
+        candidates.
+      target_bytes: budget in bytes of the .tflite, for several weight candidates and packed storage. It
+        leaves activation bits without a cost. At most one of the four targets; with none the search has no
+        budget.
+      convert_options: with `target_bytes`, the arguments of `mmx_tf.convert` that the file will be made with,
+        such as {"weight_storage": "int4_xnnpack", "labels": labels}.
       first_last_bits: weight and activation bits of first and last layers, which are not searched.
       signed: overrides, layer name -> whether that layer's input is quantized with symmetric codes (True) or
         unsigned ones. By default this is inferred from what produces the input: unsigned after ReLU, ReLU6
@@ -70,7 +81,8 @@ def augment(
       ValueError: for bits that are no integers in 2..8, budgets or weights of the search that are no numbers,
         a list of budgets that is empty or has one of them twice, budgets of two kinds, a weighting that is
         unknown, network weights that are not finite, a `signed` key that names no layer, or a
-        `pixel_scaling` that is no pair of numbers or has 0 for no pixel.
+        `pixel_scaling` that is no pair of numbers or has 0 for no pixel; for `target_bytes` where the file's
+        size does not depend on weight bits, and `convert_options` that `convert` refuses.
       CostTableError: a ValueError, for a cost table that does not fit the network.
       UnsupportedLayerError: for a layer that cannot be handled.
       UnreachableBudgetError: if no choice of bits meets the budget.
@@ -88,26 +100,33 @@ def augment(
         average_bits_weighting=average_bits_weighting,
         target_cost=target_cost,
         cost_table=cost_table,
+        target_bytes=target_bytes,
         first_last_bits=first_last_bits,
     )
+    if target_bytes is None and convert_options:
+        raise ValueError(f"convert_options={convert_options!r}: they are for target_bytes alone.")
     _warn_of_what_cannot_be_exported(network)
-    return SearchModel(
+    search = functools.partial(
+        SearchModel,
         network=_with_quantizers(
             network, budgets[0], dict(signed or {}), _pixel_quantizer(network, budgets[0], pixel_scaling)
         ),
-        budget=budgets,
         regularizer_weight=regularizer_weight,
         meta_epochs=meta_epochs,
         **ablations,
         name=f"{network.name}_search",
     )
+    if target_bytes is not None:
+        costs = file_budget.costs_in_bytes(search(budget=budgets), convert_options or {})
+        budgets = (dataclasses.replace(budgets[0], own=costs, target_cost=float(target_bytes)),)
+    return search(budget=budgets)
 
 
 def plan(
     float_model: keras.Model,
     *,
     bit_widths: Sequence[int],
-    weight_bits: int,
+    weight_bits: int | Sequence[int],
     first_last_bits: int,
     **budget,
 ) -> tuple[keras.Model, tuple[Budget, ...]]:
@@ -123,8 +142,8 @@ def plan(
     Raises:
       ValueError, UnsupportedLayerError, UnreachableBudgetError: as `augment`.
     """
-    bit_widths = _checked_bit_widths(bit_widths)
-    weight_bits = _checked_bits("weight_bits", weight_bits)
+    bit_widths = _checked_bit_widths("bit_widths", bit_widths)
+    weight_bits = _checked_weight_bits(weight_bits)
     first_last_bits = _checked_bits("first_last_bits", first_last_bits)
     request = BudgetRequest(**budget)
     network = canonical.canonicalize(keras3.as_tf_keras(float_model))
@@ -174,13 +193,21 @@ def _check_finite(network) -> None:
         )
 
 
-def _checked_bit_widths(bit_widths) -> tuple[int, ...]:
+def _checked_bit_widths(name: str, bit_widths) -> tuple[int, ...]:
     widths = tuple(bit_widths) if isinstance(bit_widths, Iterable) else ()
     if not widths or any(width not in range(2, 9) for width in widths) or len(set(widths)) != len(widths):
         raise ValueError(
-            f"bit_widths={bit_widths!r}: candidates are distinct integers in 2..8, for example (8, 4, 3)."
+            f"{name}={bit_widths!r}: candidates are distinct integers in 2..8, for example (8, 4, 3)."
         )
     return tuple(int(width) for width in widths)
+
+
+def _checked_weight_bits(weight_bits) -> int | tuple[int, ...]:
+    """The weight bits, or the candidates for them, as a tuple, where they are several."""
+    if isinstance(weight_bits, str) or not isinstance(weight_bits, Iterable):
+        return _checked_bits("weight_bits", weight_bits)
+    candidates = _checked_bit_widths("weight_bits", weight_bits)
+    return candidates if len(candidates) > 1 else candidates[0]
 
 
 def _checked_bits(name: str, bits) -> int:

@@ -1,4 +1,4 @@
-"""The outcome of the search: one activation bit-width per layer, frozen, with a JSON form.
+"""The outcome of the search: activation and weight bits of every layer, frozen, with a JSON form.
 
 >>> selection = BitSelection.load("bit_selection.json")
 >>> selection.bops, selection.average_bits["by_ops"]
@@ -66,12 +66,14 @@ class BitSelection:
       layers: all weighted layers in graph order.
       target_bops: the budget, or None.
       cost: what the selection costs where the budget was not in BOPs, or None.
+      weight_bit_widths: the weight candidates that were searched; empty where weight bits were given.
     """
 
     bit_widths: tuple[int, ...]
     layers: tuple[LayerSelection, ...]
     target_bops: int | None = None
     cost: SelectedCost | None = None
+    weight_bit_widths: tuple[int, ...] = ()
 
     @property
     def bops(self) -> int:
@@ -102,6 +104,7 @@ class BitSelection:
         return {
             "schema": SCHEMA,
             "bit_widths": list(self.bit_widths),
+            **({"weight_bit_widths": list(self.weight_bit_widths)} if self.weight_bit_widths else {}),
             "layers": [dataclasses.asdict(layer) for layer in self.layers],
             "bops": self.bops,
             "target_bops": self.target_bops,
@@ -126,6 +129,7 @@ class BitSelection:
                 layers=layers,
                 target_bops=document["target_bops"],
                 cost=None if document.get("cost") is None else SelectedCost(**document["cost"]),
+                weight_bit_widths=tuple(int(bits) for bits in document.get("weight_bit_widths", ())),
             )
             recorded = document["bops"]
             _check_document(document)
@@ -170,29 +174,36 @@ class BitSelection:
         problems = [f"{name}: not in the network" for name in ours if name not in theirs]
         problems += [f"{name}: missing from the selection" for name in theirs if name not in ours]
         for name in ours.keys() & theirs.keys():
-            problems += _differences(ours[name], theirs[name], reference.bit_widths)
+            problems += _differences(ours[name], theirs[name], reference)
         if problems:
             raise SelectionMismatchError(
                 "the bit selection does not fit the network: " + "; ".join(sorted(problems))
             )
 
 
-def _differences(ours: LayerSelection, theirs: LayerSelection, bit_widths) -> list[str]:
+def _differences(ours: LayerSelection, theirs: LayerSelection, reference: BitSelection) -> list[str]:
     problems = [
         f"{ours.name}: {field} is {getattr(ours, field)!r}, the network has {getattr(theirs, field)!r}"
         for field in ("kind", "macs", "signed", "input_elements", "searched")
         if getattr(ours, field) != getattr(theirs, field)
     ]
-    allowed = bit_widths if theirs.searched else (theirs.activation_bits,)
-    if ours.activation_bits not in allowed:
-        problems.append(f"{ours.name}: activation_bits {ours.activation_bits} is not among {tuple(allowed)}")
+    allowed = {"activation_bits": reference.bit_widths, "weight_bits": reference.weight_bit_widths}
+    if not theirs.searched:
+        allowed = {"activation_bits": (theirs.activation_bits,)}
+    for field, bits in allowed.items():
+        # Weight bits that were given are the fine-tuning's to choose.
+        if bits and getattr(ours, field) not in bits:
+            problems.append(f"{ours.name}: {field} {getattr(ours, field)} is not among {tuple(bits)}")
     return problems
 
 
 def _check_document(document: dict) -> None:
-    bits, target = document["bit_widths"], document["target_bops"]
-    if not bits or len(set(bits)) < len(bits) or not all(type(b) is int and b in BIT_WIDTHS for b in bits):
-        raise ValueError(f"bit_widths={bits} are not distinct integers in 2..8")
+    target = document["target_bops"]
+    for name in ("bit_widths", "weight_bit_widths"):
+        bits = document.get(name, [2])
+        known = all(type(b) is int and b in BIT_WIDTHS for b in bits)
+        if not bits or len(set(bits)) < len(bits) or not known:
+            raise ValueError(f"{name}={bits} are not distinct integers in 2..8")
     if target is not None and type(target) is not int:
         raise ValueError(f"target_bops={target!r} is not of type int")
     names = [layer["name"] for layer in document["layers"]]

@@ -100,19 +100,28 @@ def selected_bops(alphas: list, *, macs, weight_bits, bit_widths, fixed_bops: in
     return selected_cost(alphas, table=table, fixed=fixed_bops)
 
 
-def selected_cost(alphas, *, table, fixed: float) -> tf.Tensor:
+def selected_cost(alphas, *, table, fixed: float, weight_alphas=None) -> tf.Tensor:
     """Differentiable cost of the branches with the largest alpha, for any cost of a layer and candidate.
+
+    Where weight bits are searched too, a layer's cost is sum_w sum_a hs(weight alpha)_w hs(alpha)_a cost_wa:
+    for BOPs, operations times the expected weight bits times the expected activation bits, each expectation
+    hard forward and of the softmax backward (paper eq. 4 and 5).
 
     Args:
       alphas: L tensors of shape (B,), or one of shape (L, B).
-      table: L rows of B costs.
+      table: L rows of B costs; with W weight candidates, of W * B costs, activations varying fastest.
       fixed: cost of everything else.
+      weight_alphas: L tensors of shape (W,), or one of shape (L, W); None where weight bits are given.
 
     Returns:
       Scalar float64.
     """
-    choices = tf.cast(straight_through_one_hot(tf.stack(alphas)), tf.float64)
-    return tf.reduce_sum(choices * tf.constant(table, tf.float64)) + fixed
+    choices = straight_through_one_hot(tf.stack(alphas))
+    if weight_alphas is not None:
+        of_weights = straight_through_one_hot(tf.stack(weight_alphas))
+        pairs = of_weights[:, :, tf.newaxis] * choices[:, tf.newaxis, :]
+        choices = tf.reshape(pairs, [len(table), -1])
+    return tf.reduce_sum(tf.cast(choices, tf.float64) * tf.constant(table, tf.float64)) + fixed
 
 
 def _cost(node, *, end) -> LayerCost:

@@ -1,10 +1,14 @@
 """The budget of a search: what each choice costs, what is reachable, and the repair that meets the target.
 
 A budget counts one cost per searched layer and candidate (`CandidateCosts`): BOPs, average bits under some
-weighting, or a table of the user's own. Regularizer and repair know nothing else of it.
+weighting, bytes of the file, or a table of the user's own. Regularizer and repair know nothing else of it.
+
+A layer's candidate is an activation bit-width, or, where weight bits are searched too, a pair of both: with W
+weight and B activation candidates the pair (w, a) has the index w * B + a (`Budget.pairs`).
 """
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,22 +24,26 @@ class UnreachableBudgetError(ValueError):
 class Flip:
     """One change that the repair made: layer `name` went from one bit-width to a cheaper one.
 
-    `margin` is the alpha that was given up: alpha of the old branch minus alpha of the new one.
+    `margin` is the alpha that was given up: alpha of the old branch minus alpha of the new one. `of_weights`
+    says whether the bits are the weights' or the activations'.
     """
 
     name: str
     from_bits: int
     to_bits: int
     margin: float
+    of_weights: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class CandidateCosts:
-    """What the searched layers cost at each candidate bit-width.
+    """What the searched layers cost at each candidate.
 
     Attributes:
       unit: what is counted, such as "BOPs" or "us".
-      table: L rows, one per searched layer in graph order, of B costs, one per candidate.
+      table: L rows, one per searched layer in graph order, of a cost per candidate: B, or W * B where weight
+        bits are searched, which then must not rise when one of the two bit-widths falls (or the repair could
+        end above what is reachable).
       fixed: cost of everything else.
     """
 
@@ -44,7 +52,7 @@ class CandidateCosts:
     fixed: float = 0.0
 
     def of(self, choice: Sequence[int]) -> float:
-        """Cost of a choice: the branch index of every searched layer."""
+        """Cost of a choice: the candidate's index for every searched layer."""
         return self.fixed + sum(row[branch] for row, branch in zip(self.table, choice, strict=True))
 
     @property
@@ -86,7 +94,7 @@ class Budget:
     Attributes:
       costs: all weighted layers in graph order.
       bit_widths: B candidate activation bit-widths, in the order of the branches.
-      weight_bits: weight bits of the searched layers.
+      weight_bits: weight bits of the searched layers; a tuple of W candidates where they are searched.
       first_last_bits: weight and activation bits of first and last layers.
       target_bops: budget in bit operations on one image, or None.
       own: costs in place of BOPs, or None.
@@ -95,7 +103,7 @@ class Budget:
 
     costs: tuple[LayerCost, ...]
     bit_widths: tuple[int, ...]
-    weight_bits: int
+    weight_bits: int | tuple[int, ...]
     first_last_bits: int
     target_bops: int | None = None
     own: CandidateCosts | None = None
@@ -110,16 +118,19 @@ class Budget:
         if self.own is not None:
             low, high = self.own.reachable
             if self.target_cost is not None and not low <= self.target_cost <= high:
+                weights = f" and {self.weight_bits} for weights" if self.searches_weights else ""
+                target, low, high = (_exactly(cost) for cost in (self.target_cost, low, high))
                 raise UnreachableBudgetError(
-                    f"the target of {self.target_cost:g} {self.own.unit} is out of reach: with candidates "
-                    f"{self.bit_widths} this network takes {low:g} to {high:g} {self.own.unit}."
+                    f"the target of {target} {self.own.unit} is out of reach: with candidates "
+                    f"{self.bit_widths}{weights} this network takes {low} to {high} {self.own.unit}."
                 )
             return
         low, high = self.reachable
+        weights = ", ".join(map(str, self.weight_bit_widths))
         if self.target_bops is not None and not low <= self.target_bops <= high:
             raise UnreachableBudgetError(
                 f"target_bops={self.target_bops} ({self.target_bops / 1e9:.4g} GBOPs) is out of reach: "
-                f"with candidates {self.bit_widths} and {self.weight_bits}-bit weights this network "
+                f"with candidates {self.bit_widths} and {weights}-bit weights this network "
                 f"takes {low} to {high} BOPs ({low / 1e9:.4g} to {high / 1e9:.4g} GBOPs), on average "
                 f"{min(self.bit_widths)} to {max(self.bit_widths)} bits."
             )
@@ -130,13 +141,30 @@ class Budget:
         own = config.get("own")
         if own is not None:
             own = CandidateCosts(own["unit"], tuple(map(tuple, own["table"])), own["fixed"])
-        costs = tuple(LayerCost(**cost) for cost in config["costs"])
-        return cls(**{**config, "costs": costs, "bit_widths": tuple(config["bit_widths"]), "own": own})
+        read = {"own": own, "costs": tuple(LayerCost(**cost) for cost in config["costs"])}
+        for name in ("bit_widths", "weight_bits"):
+            read[name] = tuple(config[name]) if isinstance(config[name], list | tuple) else config[name]
+        return cls(**{**config, **read})
 
     @property
     def searched(self) -> list[LayerCost]:
         """The layers whose bits are searched."""
         return [cost for cost in self.costs if not cost.end]
+
+    @property
+    def searches_weights(self) -> bool:
+        """Whether there are several weight candidates."""
+        return isinstance(self.weight_bits, tuple)
+
+    @property
+    def weight_bit_widths(self) -> tuple[int, ...]:
+        """The W weight candidates in the order of their branches; one where weight bits are given."""
+        return self.weight_bits if self.searches_weights else (self.weight_bits,)
+
+    @property
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """(weight bits, activation bits) of a layer's W * B candidates, in the order of their indices."""
+        return tuple(itertools.product(self.weight_bit_widths, self.bit_widths))
 
     @property
     def fixed_bops(self) -> int:
@@ -146,7 +174,7 @@ class Budget:
     @property
     def reachable(self) -> tuple[int, int]:
         """Smallest and largest BOPs of any choice of bits."""
-        return self.bops_at(min(self.bit_widths)), self.bops_at(max(self.bit_widths))
+        return self.bops_costs.reachable
 
     @property
     def candidate_costs(self) -> CandidateCosts:
@@ -156,9 +184,7 @@ class Budget:
     @property
     def bops_costs(self) -> CandidateCosts:
         """BOPs of every searched layer at each candidate; `fixed` are those of first and last layers."""
-        table = tuple(
-            tuple(cost.macs * self.weight_bits * bits for bits in self.bit_widths) for cost in self.searched
-        )
+        table = tuple(tuple(cost.macs * w * a for w, a in self.pairs) for cost in self.searched)
         return CandidateCosts("BOPs", table, self.fixed_bops)
 
     @property
@@ -167,36 +193,58 @@ class Budget:
         return self.target_bops if self.own is None else self.target_cost
 
     def bops_at(self, average_bits: float) -> int:
-        """BOPs at the given activation bits, averaged over the searched layers weighted by operations."""
+        """BOPs at the given activation bits, averaged over the searched layers weighted by operations.
+
+        Raises:
+          ValueError: if weight bits are searched, on which the BOPs then depend.
+        """
+        if self.searches_weights:
+            raise ValueError(f"average bits are no number of BOPs with weight candidates {self.weight_bits}.")
         macs = sum(cost.macs for cost in self.searched)
         return self.fixed_bops + round(macs * self.weight_bits * average_bits)
 
     def bops_of(self, choice: Sequence[int]) -> int:
-        """BOPs of a choice: the branch index of every searched layer."""
+        """BOPs of a choice: the candidate's index for every searched layer."""
         return self.bops_costs.of(choice)
 
-    def repair(self, alphas: np.ndarray, choice: Sequence[int]) -> tuple[list[int], list[Flip]]:
+    def repair(
+        self, alphas: np.ndarray, choice: Sequence[int], weight_alphas: np.ndarray | None = None
+    ) -> tuple[list[int], list[Flip]]:
         """Makes a choice meet the target by flipping the layers with the smallest alpha margin first.
 
-        Every flip takes a layer to a cheaper branch; among all such flips the one that gives up least alpha
-        goes first, until the target is met.
+        Every flip takes a layer's activations or its weights to a cheaper branch; among all such flips the
+        one that gives up least alpha goes first, until the target is met.
 
         Args:
           alphas: (L, B) architectural parameters of the searched layers.
-          choice: L branch indices.
+          choice: L candidates' indices.
+          weight_alphas: (L, W), where weight bits are searched.
 
         Returns:
           The repaired choice and the flips in order, none if the choice met the target already.
         """
-        choice, flips, costs = list(choice), [], self.candidate_costs
+        choice, flips, costs, pairs = list(choice), [], self.candidate_costs, self.pairs
+        scores = alphas
+        if weight_alphas is not None:
+            # In float64, so that what a pair has in common with another drops out.
+            both = np.float64(weight_alphas)[:, :, np.newaxis] + np.float64(alphas)[:, np.newaxis, :]
+            scores = both.reshape(len(choice), -1)
         while self.target is not None and costs.of(choice) > self.target:
             margin, layer, branch = min(
-                (float(alphas[layer, current] - alphas[layer, branch]), layer, branch)
+                (float(scores[layer, current] - scores[layer, branch]), layer, branch)
                 for layer, current in enumerate(choice)
-                for branch in range(len(self.bit_widths))
+                for branch, pair in enumerate(pairs)
                 if costs.table[layer][branch] < costs.table[layer][current]
+                and sum(a == b for a, b in zip(pair, pairs[current], strict=True)) == 1
             )
-            name, old = self.searched[layer].name, self.bit_widths[choice[layer]]
-            flips.append(Flip(name, old, self.bit_widths[branch], margin))
+            old, new = pairs[choice[layer]], pairs[branch]
+            of_weights = old[0] != new[0]
+            bits = (old[0], new[0]) if of_weights else (old[1], new[1])
+            flips.append(Flip(self.searched[layer].name, *bits, margin, of_weights))
             choice[layer] = branch
         return choice, flips
+
+
+def _exactly(cost: float) -> str:
+    """A cost with every digit that matters when it is given as a target."""
+    return str(int(cost)) if float(cost).is_integer() else f"{cost:g}"

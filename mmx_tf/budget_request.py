@@ -1,4 +1,4 @@
-"""The budget that a user asks for, in one of three ways, and the budgets of a network that it amounts to."""
+"""The budget that a user asks for, in one of four ways, and the budgets of a network that it amounts to."""
 
 import dataclasses
 import math
@@ -26,10 +26,11 @@ class BudgetRequest:
     average_bits_weighting: str
     target_cost: float | None
     cost_table: Mapping | str | os.PathLike | None
+    target_bytes: float | None = None
 
     def __post_init__(self):
         """Checks the arguments."""
-        names = ("target_bops", "target_average_bits", "target_cost")
+        names = ("target_bops", "target_average_bits", "target_cost", "target_bytes")
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         if len(given) > 1:
             raise ValueError(
@@ -52,10 +53,15 @@ class BudgetRequest:
     def budgets(self, free: Budget) -> tuple[Budget, ...]:
         """The budgets of a network, one for each target; `free` is its budget without a target.
 
+        For `target_bytes` it is `free` itself: what a file takes is measured later (`mmx_tf.file_budget`).
+
         Raises:
+          ValueError: for a budget that leaves weight bits without a cost although they are searched, or one
+            in bytes, which nothing but weight bits changes, where they are not.
           UnreachableBudgetError: if no choice of bits meets a target.
           CostTableError: if the cost table does not fit the network.
         """
+        self._check_weights_count(free)
         if self.cost_table is not None:
             names = [cost.name for cost in free.searched]
             own = cost_table.read(self.cost_table, layers=names, bit_widths=free.bit_widths)
@@ -71,3 +77,18 @@ class BudgetRequest:
         else:
             targets = (None if self.target_bops is None else int(self.target_bops),)
         return tuple(dataclasses.replace(free, target_bops=target) for target in targets)
+
+    def _check_weights_count(self, free: Budget) -> None:
+        """Refuses weight candidates under a budget that counts activation bits alone."""
+        if self.target_bytes is not None and not free.searches_weights:
+            raise ValueError(
+                f"target_bytes={self.target_bytes!r} with weight_bits={free.weight_bits}: activation bits do "
+                "not change the size of the file. Give several candidates, such as weight_bits=(8, 4, 2)."
+            )
+        for name in ("target_average_bits", "target_cost"):
+            if free.searches_weights and getattr(self, name) is not None:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} with weight_bits={free.weight_bits}: it counts "
+                    "activation bits alone, so that every layer would take the most weight bits. Give "
+                    "target_bops or target_bytes, or one number as weight_bits."
+                )

@@ -51,9 +51,10 @@ class Watch:
         self._batches, self._steps_per_epoch, self._early = batches, steps_per_epoch, early
         self._alphas = getattr(fitted, "named_alphas", [])
         self._weights = [v for v in network.weights if v.dtype.is_floating]
-        # Those of further targets stand beside the network.
+        # Those of further targets, and the quantizers of weights, stand beside the network.
         known = {id(variable) for variable in self._weights}
-        self._weights += [alpha for _, alpha in self._alphas if id(alpha) not in known]
+        beside = [alpha for _, alpha in self._alphas] + list(getattr(fitted, "step_sizes", []))
+        self._weights += [variable for variable in beside if id(variable) not in known]
         # A layer that sees nothing from the beginning was not broken by training.
         self._collapsed = collapsed_quantizers(network)
         self._values: list[tf.Tensor] = []
@@ -113,10 +114,11 @@ class Watch:
 
     def _saturated(self) -> list[str]:
         said = []
-        for name, alpha in self._alphas:
+        candidates = self._fitted.alpha_bit_widths
+        for (name, alpha), bit_widths in zip(self._alphas, candidates, strict=True):
             probabilities = tf.nn.softmax(alpha).numpy()
             if probabilities.max() > SATURATED_FROM:
-                bits = self._fitted.budget.bit_widths[probabilities.argmax()]
+                bits = bit_widths[probabilities.argmax()]
                 said.append(f"{name} has {bits} bits with probability {probabilities.max():.4f}")
         return said
 
@@ -133,7 +135,7 @@ class Watch:
         images, labels = next(iter(self._batches(epoch, step).take(1)))
         multi = _multi_branch(self._network)
         for branch in [*range(len(multi[0].bit_widths)), MIXED] if multi else [None]:
-            probe = _Probe(self._network, branch)
+            probe = _Probe(self._network, self._fitted.layer_call(branch) if multi else _plain_call)
             with tf.GradientTape() as tape:
                 outputs = probe(images, training=True)
                 loss = self._fitted.compute_loss(images, labels, outputs)
@@ -158,21 +160,23 @@ class Watch:
 class _Probe(keras.Model):
     """A network that remembers which layers gave numbers that are not finite, in the order of the calls."""
 
-    def __init__(self, network: keras.Model, branch):
+    def __init__(self, network: keras.Model, layer_call: Callable):
         super().__init__()
-        self._network, self._branch = network, branch
+        self._network, self._layer_call = network, layer_call
         self.broken: list[str] = []
 
     def call(self, inputs, training=None):
         def call(layer, args, kwargs):
-            if isinstance(layer, MultiBranchQuantizer):
-                kwargs = {**kwargs, "branch": self._branch}
-            output = layer(*args, **kwargs)
+            output = self._layer_call(layer, args, kwargs)
             if not all(np.isfinite(part.numpy()).all() for part in tf.nest.flatten(output)):
                 self.broken.append(layer.name)
             return output
 
         return graph.replay(self._network, inputs, call)
+
+
+def _plain_call(layer, args, kwargs):
+    return layer(*args, **kwargs)
 
 
 def collapsed_quantizers(network: keras.Model) -> list[str]:

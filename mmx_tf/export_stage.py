@@ -43,14 +43,8 @@ def export_and_verify(
     """
     with workdir.timed("convert"):
         folded = fold(fixed, weight_storage=recipe.weight_storage)
-        content = convert(
-            folded,
-            weight_storage=recipe.weight_storage,
-            input_type=recipe.input_type,
-            output_type=recipe.output_type,
-            labels=class_names,
-            target_bops=selection.target_bops,
-        )
+        options = convert_options(recipe, class_names)
+        content = convert(folded, target_bops=selection.target_bops, **options)
         write_atomically(workdir.path("model.tflite"), content)
     with workdir.timed("verify"):
         trace = Trace(folded)
@@ -87,6 +81,16 @@ def export_and_verify(
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide what a run computes."""
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in VERSIONED}
+
+
+def convert_options(recipe: Recipe, class_names) -> dict:
+    """The arguments of `convert` that a recipe's file is made with, but for its budget."""
+    return {
+        "weight_storage": recipe.weight_storage,
+        "input_type": recipe.input_type,
+        "output_type": recipe.output_type,
+        "labels": class_names,
+    }
 
 
 def _certificate(recipe: Recipe, folded, content, evaluation, trace) -> Certificate:

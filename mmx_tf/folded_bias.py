@@ -96,10 +96,15 @@ def affine_bias(factor, bias, input_scale) -> FoldedBias:
 
 def container(wrapper: QuantizeWrapper, weight_storage: str) -> str:
     """The container of a quantized layer's weights (see `layers.weight_storage`)."""
-    layer, config = wrapper.layer, wrapper.quantize_config
+    config = wrapper.quantize_config
+    return layer_container(wrapper.layer, config.kernel.shape, config.bits, weight_storage)
+
+
+def layer_container(layer: keras.layers.Layer, kernel_shape, bits: int, weight_storage: str) -> str:
+    """The container of a Conv2D's, DepthwiseConv2D's or Dense's weights at a bit-width."""
     depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
-    row = row_length(config.kernel.shape, strides=getattr(layer, "strides", (1, 1)), depthwise=depthwise)
-    return container_of(weight_storage, bits=config.bits, row=row)
+    row = row_length(kernel_shape, strides=getattr(layer, "strides", (1, 1)), depthwise=depthwise)
+    return container_of(weight_storage, bits=bits, row=row)
 
 
 def _folded_bias(factor, bias, scales, input_scale, finer) -> FoldedBias:

@@ -36,28 +36,35 @@ def random_choice(budget: Budget, seed: int) -> list[int]:
     """Random bits that spend the budget: of `DRAWS` draws within the target the one with the most BOPs.
 
     All layers draw from one distribution, that of the largest entropy with the target's average bits as its
-    mean. Where no draw meets the target, the first is repaired as after a search, with random alphas.
+    mean; where weight bits are searched, of pairs by the product of their bits. Where no draw meets the
+    target, the first is repaired as after a search, with random alphas.
 
     Args:
       budget: costs, candidates and target; without a target all candidates are equally likely.
       seed: what the choice depends on alone, beside the budget.
 
     Returns:
-      The branch index of every searched layer, in graph order.
+      The candidate's index for every searched layer, in graph order.
     """
     generator = np.random.default_rng(seed)
-    target, layers, branches = budget.target_bops, len(budget.searched), len(budget.bit_widths)
+    target, layers, branches = budget.target_bops, len(budget.searched), len(budget.pairs)
     if target is None:
         return generator.integers(branches, size=layers).tolist()
     low, high = budget.reachable
-    span = max(budget.bit_widths) - min(budget.bit_widths)
-    average = min(budget.bit_widths) + span * (target - low) / max(1, high - low)
-    probabilities = bit_probabilities(budget.bit_widths, average)
+    largest = max(budget.weight_bit_widths)
+    # Where weight bits are given, the activation bits themselves.
+    sizes = [weights * activations / largest for weights, activations in budget.pairs]
+    average = min(sizes) + (max(sizes) - min(sizes)) * (target - low) / max(1, high - low)
+    probabilities = bit_probabilities(sizes, average)
     draws = generator.choice(branches, size=(DRAWS, layers), p=probabilities).tolist()
     within = [draw for draw in draws if budget.bops_of(draw) <= target]
     if within:
         return max(within, key=budget.bops_of)
-    return budget.repair(generator.uniform(size=(layers, branches)), draws[0])[0]
+    alphas = generator.uniform(size=(layers, len(budget.bit_widths)))
+    weight_alphas = None
+    if budget.searches_weights:
+        weight_alphas = generator.uniform(size=(layers, len(budget.weight_bits)))
+    return budget.repair(alphas, draws[0], weight_alphas)[0]
 
 
 def bit_probabilities(bit_widths, average: float) -> np.ndarray:
@@ -82,19 +89,25 @@ def bit_probabilities(bit_widths, average: float) -> np.ndarray:
 
 
 def _from_file(recipe: Recipe, search: SearchModel) -> BitSelection:
-    """The activation bits of a file; weight bits and budget are the recipe's."""
+    """The activation bits of a file; budget and weight bits are the recipe's, several of them the file's."""
     budget, name = search.budget, f"--bit_selection={recipe.bit_selection}"
     try:
         found = BitSelection.load(recipe.bit_selection)
         found.check_fits(search.selection_of([0] * len(budget.searched)))
     except (OSError, SelectionMismatchError) as error:
         raise RecipeError(f"{name} cannot be used: {error}") from error
-    bits = {layer.name: layer.activation_bits for layer in found.layers}
-    selection = search.selection_of([budget.bit_widths.index(bits[cost.name]) for cost in budget.searched])
+    layers = {layer.name: layer for layer in found.layers}
+
+    def index(layer):
+        weight_bits = layer.weight_bits if budget.searches_weights else budget.weight_bits
+        return budget.pairs.index((weight_bits, layer.activation_bits))
+
+    selection = search.selection_of([index(layers[cost.name]) for cost in budget.searched])
     if budget.target_bops is not None and selection.bops > budget.target_bops:
+        weight_bits = ",".join(map(str, budget.weight_bit_widths))
         raise RecipeError(
-            f"{name} takes {selection.bops} BOPs with --weight_bits={budget.weight_bits}, more than the "
-            f"budget of {budget.target_bops}. Give --target_bops={selection.bops} --target_average_bits=0, "
-            "or another selection."
+            f"{name} takes {selection.bops} BOPs with --weight_bits={weight_bits}, more than the budget of "
+            f"{budget.target_bops}. Give --target_bops={selection.bops} --target_average_bits=0, or another "
+            "selection."
         )
     return selection

@@ -16,6 +16,7 @@ from mmx_tf import data as datasets
 from mmx_tf.augment import augment, plan
 from mmx_tf.budget import UnreachableBudgetError
 from mmx_tf.canonical import UnsupportedLayerError, canonicalize
+from mmx_tf.export_stage import convert_options
 from mmx_tf.fold import FoldError, check_foldable, fold
 from mmx_tf.given_selection import given_selection
 from mmx_tf.rebuild import rebuild
@@ -52,8 +53,8 @@ def run(recipe: Recipe, *, command: str = "") -> dict:
     model, trained = float_model.load_or_build(recipe, data)
     _check_float_input(recipe, model)
     # What cannot become a search network, or a file, shows in the structure: better now than after training.
-    if trained or recipe.bit_selection:
-        search = search_network(recipe, model)
+    if trained or recipe.bit_selection or recipe.target_bytes:
+        search = search_network(recipe, model, data)
         given_selection(recipe, search)
     else:
         with _input_errors():
@@ -74,7 +75,7 @@ def _run_in(workdir: Workdir, recipe: Recipe, data, model, search, teacher, comm
             return finished
     if search is None:
         model = stages.float_stage(workdir, recipe, data, model)
-        search = search_network(recipe, model)
+        search = search_network(recipe, model, data)
     stages.earlier_selection(workdir, search)  # an edited one is refused before anything is trained
     if "float_top1" not in workdir.state:
         workdir.record(float_top1=training.top1(model, stages.evaluation(recipe, data)))
@@ -91,7 +92,7 @@ def _run_in(workdir: Workdir, recipe: Recipe, data, model, search, teacher, comm
         selection = stages.kept_selection(
             workdir, search, lambda: given or search.bit_selection(repair=recipe.repair)
         )
-        return selection, search_network(recipe, model) if recipe.from_scratch else search
+        return selection, search_network(recipe, model, data) if recipe.from_scratch else search
 
     def curves():
         return training.histories(workdir)
@@ -146,7 +147,7 @@ def _check_float_input(recipe: Recipe, model) -> None:
         )
 
 
-def search_network(recipe: Recipe, model) -> SearchModel:
+def search_network(recipe: Recipe, model, data) -> SearchModel:
     """The search network of a recipe, untrained.
 
     Raises:
@@ -164,6 +165,7 @@ def search_network(recipe: Recipe, model) -> SearchModel:
             batch_norm_update=recipe.batch_norm_update,
             # A float32 input takes the image as the network sees it, on a learnt grid.
             pixel_scaling=None if recipe.input_type == "float32" else datasets.PIXEL_SCALING,
+            convert_options=convert_options(recipe, data.class_names) if recipe.target_bytes else None,
             **_search_options(recipe),
         )
         if recipe.float_model:
@@ -182,6 +184,7 @@ def _search_options(recipe: Recipe) -> dict:
         "average_bits_weighting": recipe.average_bits_weighting,
         "target_cost": recipe.target_cost or None,
         "cost_table": recipe.cost_table or None,
+        "target_bytes": recipe.target_bytes or None,
     }
 
 

@@ -2,6 +2,7 @@
 
 The bit plot is the paper's Figure 7 with a cost panel below it: one bar per layer in graph order, coloured by
 layer kind (Okabe-Ito colours, which stay apart under every common colour-blindness), the bits over the bar.
+Where the searched layers' weights have different bits, a diamond in the bar is at those.
 
     save_bits_plot("bits.png", selection, metrics)
 
@@ -93,14 +94,20 @@ def bits_figure(facts: RunFacts, *, theme: Theme = LIGHT, title: str | None = No
     bits = [layer.activation_bits for layer in facts.layers]
     bits_axes.bar(places, bits, color=colours, width=width)
     dress(bits_axes, theme)
-    bits_axes.set_yticks(sorted({*facts.bit_widths, *bits}))
-    bits_axes.set_ylim(0, max(bits) * 1.13)
-    bits_axes.set_ylabel("activation bits", color=theme.ink, fontsize=12)
+    shown, top = {*facts.bit_widths, *bits}, max(bits)
+    if facts.mixed_weights:
+        weights = [layer.weight_bits for layer in facts.layers]
+        bits_axes.plot(places, weights, **_weight_marks(theme))
+        shown, top = shown | set(weights), max(top, *weights)
+    bits_axes.set_yticks(sorted(shown))
+    bits_axes.set_ylim(0, top * 1.13)
+    bits_axes.set_ylabel("bits" if facts.mixed_weights else "activation bits", color=theme.ink, fontsize=12)
+    above = 0.04 if facts.mixed_weights else 0.015  # a diamond may stand on the bar
     if len(bits) <= _MAX_NAMES:
         for place, value in zip(places, bits, strict=True):
             bits_axes.text(
                 place,
-                value + max(bits) * 0.015,
+                value + max(bits) * above,
                 str(value),
                 ha="center",
                 va="bottom",
@@ -130,7 +137,7 @@ def bits_figure(facts: RunFacts, *, theme: Theme = LIGHT, title: str | None = No
     figure.text(
         0.052,
         0.945,
-        title or "Activation bits of every layer",
+        title or f"Activation {'and weight ' if facts.mixed_weights else ''}bits of every layer",
         fontsize=16,
         fontweight="bold",
         color=theme.ink,
@@ -218,17 +225,25 @@ def _bits_legend(figure: Figure, facts: RunFacts, theme: Theme) -> None:
         color=theme.ink,
         label="share of MACs, for comparison",
     )
+    if facts.mixed_weights:
+        handles.append(Line2D([], [], label="weight bits", **_weight_marks(theme)))
     _literally(
         figure.legend(
             handles=[*handles, tick],
             loc="upper right",
             bbox_to_anchor=(0.996, 0.995),
-            ncols=math.ceil(len(kinds) / 2 + 0.5),
+            ncols=math.ceil((len(handles) + 1) / 2),
             frameon=False,
             fontsize=11,
             labelcolor=theme.ink,
         )
     )
+
+
+def _weight_marks(theme: Theme) -> dict:
+    """How weight bits are drawn."""
+    colours = {"markerfacecolor": theme.paper, "markeredgecolor": theme.ink}
+    return {"linestyle": "none", "marker": "D", "markersize": 6, "markeredgewidth": 1.5, **colours}
 
 
 def _literally(legend: Legend) -> None:

@@ -2,7 +2,8 @@
 
 The fixed network is the original architecture at the chosen bits: a fixed activation quantizer in front of
 every weighted layer, LSQ weights through tfmot QuantizeConfigs, and 8-bit carriers where the exported file
-has them. It starts from the meta-state's weights and the chosen branches' step sizes.
+has them. It starts from the meta-state's weights and the chosen branches' step sizes; those of weights whose
+bits were given come from the meta-state's weights by LSQ's rule.
 
     >>> fixed = rebuild(search, selection)
     >>> fixed.compile(...); fixed.fit(train_ds, epochs=...)
@@ -13,6 +14,7 @@ import tf_keras as keras
 
 from layers.activation_quantizer import ActivationQuantizer
 from layers.multi_branch_quantizer import MultiBranchQuantizer
+from layers.multi_branch_weights import MultiBranchWeightQuantizer
 from layers.pixel_quantizer import PixelQuantizer
 from layers.quantize_configs import LsqWeightConfig, quantize_weights
 from mmx_tf import carriers as carrier_plan
@@ -36,7 +38,7 @@ def rebuild(
       selection: bits of every layer.
       quantized_weights: quantize the weights to the selection's bits; False keeps full precision.
       per_channel: one weight step size per output channel of a convolution; False has one per tensor, as
-        dense layers always have.
+        dense layers always have. Step sizes that were searched per channel then start from LSQ's rule.
       carriers: put the 8-bit carriers in place; without them the network cannot be exported exactly.
 
     Raises:
@@ -55,7 +57,8 @@ def rebuild(
         elif carrier_plan.is_quantizer(layer):
             value = _fixed_quantizer(layer, bits_of_quantizer[layer.name])(args[0])
         elif layer.name in chosen:
-            value = _fixed_layer(layer, chosen[layer.name], args[0], quantized_weights, per_channel)
+            searched = search.weight_quantizers.get(layer.name)
+            value = _fixed_layer(layer, chosen[layer.name], args[0], quantized_weights, per_channel, searched)
         else:
             clone = type(layer).from_config(layer.get_config())
             value = clone(*args, **kwargs)
@@ -90,10 +93,14 @@ def _fixed_quantizer(quantizer, bits: int) -> ActivationQuantizer:
     return fixed
 
 
-def _fixed_layer(layer, chosen, value, quantized_weights: bool, per_channel: bool) -> tf.Tensor:
+def _fixed_layer(layer, chosen, value, quantized_weights, per_channel, searched) -> tf.Tensor:
     if quantized_weights:
         return with_quantized_weights(
-            layer, value, bits=chosen.weight_bits, per_channel=per_channel and chosen.kind != "dense"
+            layer,
+            value,
+            bits=chosen.weight_bits,
+            per_channel=per_channel and chosen.kind != "dense",
+            searched=searched,
         )
     clone = type(layer).from_config(layer.get_config())
     value = clone(value)
@@ -101,14 +108,23 @@ def _fixed_layer(layer, chosen, value, quantized_weights: bool, per_channel: boo
     return value
 
 
-def with_quantized_weights(layer: keras.layers.Layer, value, *, bits: int, per_channel: bool) -> tf.Tensor:
+def with_quantized_weights(
+    layer: keras.layers.Layer,
+    value,
+    *,
+    bits: int,
+    per_channel: bool,
+    searched: MultiBranchWeightQuantizer | None = None,
+) -> tf.Tensor:
     """What a clone of a weighted layer makes of `value` with its kernel, the layer's own, on an LSQ grid.
 
     Args:
       layer: Conv2D, DepthwiseConv2D or Dense; it is left untouched.
       value: symbolic input.
-      bits: bits of the kernel; its step sizes start from LSQ's rule.
+      bits: bits of the kernel.
       per_channel: one step size per output channel, else one for the kernel.
+      searched: the quantizer of the kernel in a search, whose step sizes at these bits are the first ones if
+        they are as many; otherwise they come from LSQ's rule.
     """
     clone = type(layer).from_config(layer.get_config())
     config = LsqWeightConfig(bits=bits, per_channel=per_channel)
@@ -117,6 +133,9 @@ def with_quantized_weights(layer: keras.layers.Layer, value, *, bits: int, per_c
     kernel, *bias = layer.get_weights()
     config.kernel.assign(kernel)
     config.quantizer.initialize(kernel)
+    if searched is not None and searched.step_shape == tuple(config.quantizer.step_shape):
+        branch = searched.bit_widths.index(bits)
+        config.quantizer.step_size.assign(searched.step_sizes[branch])
     if bias:
         clone.bias.assign(bias[0])
     return value

@@ -18,7 +18,15 @@ from absl import flags
 from mmx_tf import models, recipe_checks
 from mmx_tf.bops_text import format_bops, target_folder
 from mmx_tf.compute_dtype import COMPUTE_DTYPES
-from mmx_tf.recipe_checks import CHOICES, RecipeError, parse_bops, parse_candidate_bits
+from mmx_tf.recipe_checks import (
+    CHOICES,
+    TARGETS,
+    RecipeError,
+    parse_bops,
+    parse_bytes,
+    parse_candidate_bits,
+    parse_weight_bits,
+)
 from mmx_tf.recipe_options import RecipeOptions, flag
 
 FREE_FLAGS = ("workdir", "checkpoint_minutes", "keep_checkpoints", "on_divergence", "export_target")
@@ -62,7 +70,12 @@ class Recipe(RecipeOptions):
         group="bits and budget",
         text=True,
     )
-    weight_bits: int = flag(4, "Weight bit-width of all layers but the first and the last.")
+    weight_bits: int | tuple[int, ...] = flag(
+        4,
+        "Weight bit-width of all layers but the first and the last; several, separated by commas, are "
+        "candidates among which the search chooses for every layer.",
+        text=True,
+    )
     first_last_bits: int = flag(8, "Weight and activation bit-width of the first and the last layer.")
     target_bops: tuple[int, ...] = flag(
         (),
@@ -87,7 +100,13 @@ class Recipe(RecipeOptions):
     cost_table: str = flag(
         "", "JSON file of one's own costs of layers and bits, such as latencies, for --target_cost."
     )
-    target_cost: float = flag(0.0, "Budget in the unit of --cost_table, in place of the other two.")
+    target_cost: float = flag(0.0, "Budget in the unit of --cost_table, in place of the others.")
+    target_bytes: int = flag(
+        0,
+        "Budget in bytes of the .tflite, such as 2.9M, for several --weight_bits and packed "
+        "--weight_storage; activation bits have no cost in it.",
+        text=True,
+    )
     repair: bool = flag(True, "Let an explicit repair bring a selection over budget under it.")
 
     select_epochs: int = flag(
@@ -176,16 +195,25 @@ class Recipe(RecipeOptions):
         """Take the parsed flags of `define_flags`; call `validate` on the result before work starts.
 
         Raises:
-            RecipeError: --candidate_bits, --target_bops or --export_target cannot be read.
+            RecipeError: a flag whose text is parsed (bits, targets in BOPs or bytes) cannot be read.
         """
         values = {field.name: flag_values[field.name].value for field in dataclasses.fields(cls)}
         values["candidate_bits"] = parse_candidate_bits(values["candidate_bits"])
+        values["weight_bits"] = parse_weight_bits(values["weight_bits"])
         targets, exported = values["target_bops"].strip(), values["export_target"].strip()
         values["target_bops"] = tuple(map(parse_bops, targets.split(","))) if targets else ()
         values["export_target"] = parse_bops(exported, flag="export_target") if exported else 0
-        if not any(values[name] for name in ("target_bops", "target_average_bits", "target_cost")):
+        size = values["target_bytes"].strip()
+        values["target_bytes"] = parse_bytes(size) if size else 0
+        # Average bits are no budget where weight bits are searched too.
+        if not (isinstance(values["weight_bits"], tuple) or any(values[name] for name in TARGETS)):
             values["target_average_bits"] = 4.0
         return cls(**values)
+
+    @property
+    def searches_weights(self) -> bool:
+        """Whether there are several candidates for the weight bits."""
+        return isinstance(self.weight_bits, tuple)
 
     @classmethod
     def from_flagfile(cls, text: str) -> "Recipe":

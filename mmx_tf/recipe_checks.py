@@ -24,8 +24,9 @@ if typing.TYPE_CHECKING:
 CANDIDATE_BITS = tuple(range(2, 9))
 IMAGENET_WEIGHTS = "imagenet"
 FLOAT_TEACHER = "float"
+TARGETS = ("target_bops", "target_average_bits", "target_cost", "target_bytes")
+WEIGHT_BITS = (8, 4, 3, 2)
 CHOICES = {
-    "weight_bits": (8, 4, 3, 2),
     "first_last_bits": (8, 4, 3, 2),
     "optimizer": OPTIMIZERS,
     "selection": ("search", "random", "uniform"),
@@ -83,12 +84,25 @@ def parse_bops(text: str, *, flag: str = "target_bops") -> int:
     Raises:
         RecipeError: `text` is not such a number, or is not above zero.
     """
+    return _parse_number(text, flag, "bit operations", "5.3G, 800M, 5.3e9 or 5300000000")
+
+
+def parse_bytes(text: str) -> int:
+    """Read --target_bytes: '2.9M', '500k' (thousands) or '2900000'.
+
+    Raises:
+        RecipeError: `text` is not such a number, or is not above zero.
+    """
+    return _parse_number(text, "target_bytes", "bytes", "2.9M, 500k, 2.9e6 or 2900000")
+
+
+def _parse_number(text: str, flag: str, what: str, examples: str) -> int:
     match = re.fullmatch(r"\s*(\d+\.?\d*(?:e[+-]?\d{1,2})?)\s*([KMGT]?)\s*", text, re.IGNORECASE)
     value = int(Decimal(match[1]) * UNITS[match[2].upper()]) if match else 0
     if value <= 0:
         raise RecipeError(
-            f"--{flag}={text} is not a number of bit operations; write a number above 0, alone or with "
-            "K, M, G or T behind it, such as 5.3G, 800M, 5.3e9 or 5300000000."
+            f"--{flag}={text} is not a number of {what}; write a number above 0, alone or with "
+            f"K, M, G or T behind it, such as {examples}."
         )
     return value
 
@@ -110,6 +124,27 @@ def parse_candidate_bits(text: str) -> tuple[int, ...]:
             "8,4,3."
         )
     return bits
+
+
+def parse_weight_bits(text: str) -> int | tuple[int, ...]:
+    """Read weight bits: '4' -> 4, and candidates '8,4,2' -> (8, 4, 2), in the given order.
+
+    Raises:
+        RecipeError: neither one of `WEIGHT_BITS` nor several distinct integers in 2..8.
+    """
+    try:
+        bits = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        bits = ()
+    one = len(bits) == 1 and bits[0] in WEIGHT_BITS
+    if not one and (len(bits) < 2 or len(set(bits)) < len(bits) or not set(bits) <= set(CANDIDATE_BITS)):
+        _refuse(
+            "weight_bits",
+            text,
+            f"{', '.join(map(str, WEIGHT_BITS))}, or, to let the search choose, two or more distinct ones of "
+            f"{', '.join(map(str, CANDIDATE_BITS))}, separated by commas, such as 8,4,2",
+        )
+    return bits[0] if one else bits
 
 
 def check(recipe: "Recipe") -> None:
@@ -167,20 +202,40 @@ def _check_budget(recipe: "Recipe") -> None:
     bits, average = recipe.candidate_bits, recipe.target_average_bits
     targets, exported = recipe.target_bops, recipe.export_target
     parse_candidate_bits(",".join(map(str, bits)))
-    if recipe.selection != "uniform" and len(bits) == 1:
+    if len(bits) == 1 and recipe.selection != "uniform" and not recipe.searches_weights:
         raise RecipeError(
             f"--candidate_bits={bits[0]} leaves nothing to choose: give two or more, such "
             "as 8,4,3, or --selection=uniform with the same --uniform_bits to train at one bit-width."
         )
+    weight_bits = recipe.weight_bits if recipe.searches_weights else (recipe.weight_bits,)
+    parse_weight_bits(",".join(map(str, weight_bits)))
     given = {"target_bops": ",".join(map(str, targets)), "target_average_bits": average}
-    given["target_cost"] = recipe.target_cost
+    given |= {"target_cost": recipe.target_cost, "target_bytes": recipe.target_bytes}
+    if recipe.searches_weights and not any(given.values()):
+        raise RecipeError(
+            f"--weight_bits={','.join(map(str, weight_bits))} are candidates for a search, which needs a "
+            "budget that weights count in: give --target_bops or --target_bytes."
+        )
     if sum(map(bool, given.values())) != 1:
         texts = [f"--{name}={value}" for name, value in given.items() if value]
         raise RecipeError(
             f"A run has one kind of budget, but here are {' and '.join(texts) or 'none'}. Clear what you do "
-            "not mean with --target_bops=, --target_average_bits=0 or --target_cost=0 (also when it comes "
-            "from a flagfile)."
+            "not mean with --target_bops=, --target_average_bits=0, --target_cost=0 or --target_bytes= (also "
+            "when it comes from a flagfile)."
         )
+    for name in ("target_average_bits", "target_cost"):
+        if recipe.searches_weights and given[name]:
+            raise RecipeError(
+                f"--{name}={given[name]:g} counts activation bits alone: with --weight_bits="
+                f"{','.join(map(str, weight_bits))} every layer would take the most weight bits. Give "
+                "--target_bops or --target_bytes, or one number as --weight_bits."
+            )
+    if recipe.target_bytes and not recipe.searches_weights:
+        _refuse("weight_bits", recipe.weight_bits, "several, such as 8,4,2, with --target_bytes")
+    if recipe.target_bytes and recipe.weight_storage == "int8":
+        allowed = f"{', '.join(storage for storage in STORAGES if storage != 'int8')} with --target_bytes"
+        advice = " In int8 storage weights of all bit-widths take one byte."
+        _refuse("weight_storage", recipe.weight_storage, allowed, advice)
     if not 0 <= recipe.target_cost < float("inf"):
         _refuse("target_cost", recipe.target_cost, "any finite number above 0, in the unit of --cost_table")
     if bool(recipe.cost_table) != bool(recipe.target_cost):
@@ -241,6 +296,9 @@ def _check_teacher(recipe: "Recipe") -> None:
 
 def _check_ablations(recipe: "Recipe") -> None:
     bits, path = recipe.uniform_bits, recipe.bit_selection
+    if recipe.selection == "uniform" and recipe.searches_weights:
+        candidates = ",".join(map(str, recipe.weight_bits))
+        _refuse("weight_bits", candidates, "one number with --selection=uniform")
     if recipe.selection == "uniform" and bits not in recipe.candidate_bits:
         allowed = f"{', '.join(map(str, recipe.candidate_bits))}, the --candidate_bits"
         _refuse("uniform_bits", bits, allowed, " They are trained together, whichever is then taken.")
@@ -257,9 +315,14 @@ def _check_ablations(recipe: "Recipe") -> None:
         _refuse("meta_training", "false", "true", why)
     if not recipe.searches and recipe.train_weights_in_search:
         _refuse("train_weights_in_search", "true", "false", why)
-    if len(recipe.target_bops) > 1 or recipe.target_cost:
-        budget = "several --target_bops" if len(recipe.target_bops) > 1 else "--target_cost"
-        _check_plain_search(recipe, budget)
+    budgets = {
+        "several --target_bops": len(recipe.target_bops) > 1,
+        "--target_cost": recipe.target_cost,
+        "--target_bytes": recipe.target_bytes,
+    }
+    for budget, given in budgets.items():
+        if given:
+            _check_plain_search(recipe, budget)
     if not recipe.meta_training and recipe.batch_norm_update != "mean":
         _refuse("batch_norm_update", recipe.batch_norm_update, "mean without --meta_training")
 

@@ -48,7 +48,9 @@ class RecipeOptions:
     )
     uniform_bits: int = flag(0, "Activation bits of all searched layers with --selection=uniform.")
     bit_selection: str = flag(
-        "", "A bit_selection.json of this network whose activation bits are taken instead of a search's."
+        "",
+        "A bit_selection.json of this network whose activation bits are taken instead of a search's; with "
+        "several --weight_bits its weight bits too.",
     )
     from_scratch: bool = flag(
         False,

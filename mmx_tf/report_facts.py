@@ -82,6 +82,11 @@ class RunFacts:
         return self.layers[1:-1]
 
     @property
+    def mixed_weights(self) -> bool:
+        """Whether the weights of the searched layers have different bits."""
+        return len({layer.weight_bits for layer in self.searched}) > 1
+
+    @property
     def top1(self) -> tuple[tuple[str, float], ...]:
         """(form of the network, top-1 accuracy), in the order in which the run makes them."""
         forms = (
@@ -158,8 +163,10 @@ def run_facts(selection: Mapping, metrics: Mapping) -> RunFacts:
 
 def own_cost(cost: Mapping) -> str:
     """A cost that is not in BOPs, and its budget, in words: '12.5 us (budget 13 us)'."""
-    text = f"{cost['value']:.4g} {cost['unit']}"
-    return text if cost["target"] is None else f"{text} (budget {cost['target']:.4g})"
+    # Bytes are told as the size of the file is.
+    form = ",.0f" if cost["unit"] == "bytes" else ".4g"
+    text = f"{cost['value']:{form}} {cost['unit']}"
+    return text if cost["target"] is None else f"{text} (budget {cost['target']:{form}})"
 
 
 def si(value: float) -> str:

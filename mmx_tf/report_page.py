@@ -6,6 +6,7 @@ other file.
 """
 
 import base64
+import collections
 import html
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -34,7 +35,6 @@ def summary(facts: RunFacts, settings: Mapping) -> str:
     network = html.escape(str(settings.get("model") or "The network"))
     data = f" on {html.escape(str(settings['dataset']))}" if settings.get("dataset") else ""
     counts = [f"{bits} bits for {facts.layers_at(bits)}" for bits in sorted(facts.bit_widths, reverse=True)]
-    weight_bits = sorted({layer.weight_bits for layer in facts.searched})
     text = (
         f"<strong>{network}</strong>{data} has {len(facts.layers)} quantized layers and "
         f"{facts.macs / 1e6:,.1f} million multiply-accumulates an image. "
@@ -43,7 +43,7 @@ def summary(facts: RunFacts, settings: Mapping) -> str:
         text += (
             f"The first and the last layer keep {_and(_ends(facts))} bits; for the "
             f"{len(facts.searched)} between them MetaMix chose the width of the activations: "
-            f"{_and(counts)}. Their weights have {_and(map(str, weight_bits))} bits. "
+            f"{_and(counts)}. {_weights(facts)} "
         )
     text += f"One image then costs <strong>{si(facts.bops)}BOPs</strong>"
     if facts.target_bops:
@@ -111,11 +111,15 @@ def bits_section(facts: RunFacts) -> str:
         bits = [layer.activation_bits for layer in facts.searched if layer.kind == kind]
         if bits:
             per_kind.append(f"{kind} {sum(bits) / len(bits):.2f} ({len(bits)})")
+    chosen = "activation and weight bits" if facts.mixed_weights else "activation bits"
     alt = (
-        f"Bar chart of the activation bits of {len(facts.layers)} layers, coloured by kind, above their "
+        f"Bar chart of the {chosen} of {len(facts.layers)} layers, coloured by kind, above their "
         f"shares of BOPs and MACs. The same figures are in the table of layers."
     )
     words = f"Mean bits (number) of the searched layers by kind: {'; '.join(per_kind)}." if per_kind else ""
+    if facts.mixed_weights:
+        of_weights = [layer.weight_bits for layer in facts.searched]
+        words += f" Their weights have {sum(of_weights) / len(of_weights):.2f} bits in the mean."
     rows = "".join(
         f'<tr><td class="text">{html.escape(_AVERAGES.get(key, key))}</td><td>{value:.2f}</td></tr>'
         for key, value in facts.average_bits.items()
@@ -222,6 +226,14 @@ def run_section(
             )
             parts.append(f"<table><caption>{caption}</caption><tbody>{rows}</tbody></table>")
     return f"<h2>The run</h2>{''.join(parts)}" if parts else ""
+
+
+def _weights(facts: RunFacts) -> str:
+    counts = collections.Counter(layer.weight_bits for layer in facts.searched)
+    if not facts.mixed_weights:
+        return f"Their weights have {_and(map(str, counts))} bits."
+    words = [f"{bits} bits for {counts[bits]}" for bits in sorted(counts, reverse=True)]
+    return f"It also chose the width of their weights: {_and(words)}."
 
 
 def _exactness(facts: RunFacts) -> str:

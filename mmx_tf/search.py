@@ -7,6 +7,10 @@
 
 Several targets can be searched on one meta-state: `augment(..., target_bops=[4.5e9, 5e9])`. The bit-meta
 step, which costs the most, is then paid once for all of them; `bit_selections()` has a selection for each.
+
+Weight bits can be searched too (the paper's footnote 5): `augment(..., weight_bits=(8, 4, 2))`. A searched
+layer then computes with its kernel on the grid of one weight branch in a bit-meta pass, and with the mix of
+all in a bit-search pass.
 """
 
 import dataclasses
@@ -20,6 +24,7 @@ from absl import logging
 
 from layers.activation_quantizer import ActivationQuantizer
 from layers.multi_branch_quantizer import JOINT, MIXED, MultiBranchQuantizer
+from layers.multi_branch_weights import MultiBranchWeightQuantizer, computing_with, kernel_of
 from mmx_tf import graph, target_search
 from mmx_tf.bit_selection import BitSelection
 from mmx_tf.bops_text import target_folder
@@ -34,15 +39,17 @@ BATCH_NORM_UPDATES = ("mean", "sequential", "none")
 class SearchModel(keras.Model):
     """A network with B activation quantizer branches in front of every searched layer.
 
+    With several weight candidates every searched layer also has W weight quantizer branches on its kernel.
     Calling it, `evaluate` and `predict` use the branch with the largest alpha in every layer, those of the
     first target where there are several.
 
     Attributes:
-      network: functional network with the quantizers in place; weights are full precision.
+      network: functional network with the activation quantizers in place; weights are full precision.
       budget: costs, candidates and (first) target.
       targets: a `TargetSearch` per target. The alphas of the first are the quantizers' own; those of
         further ones stand beside the network.
       quantizers: searched layer name -> MultiBranchQuantizer, in graph order.
+      weight_quantizers: searched layer name -> MultiBranchWeightQuantizer; empty where weight bits are given.
       end_quantizers: first and last layer name -> ActivationQuantizer, or the image's PixelQuantizer.
       meta_epochs: epochs of bit-meta steps alone, before bit-search steps join in.
       finished_epochs: epochs that have been trained, over all calls of `fit`.
@@ -85,22 +92,25 @@ class SearchModel(keras.Model):
         quantizer_of = {cost.name: by_name[quantizer_name(cost.name)] for cost in budget.costs}
         self.quantizers = {c.name: quantizer_of[c.name] for c in budget.costs if not c.end}
         self.end_quantizers = {c.name: quantizer_of[c.name] for c in budget.costs if c.end}
-        self.finished_epochs = 0
-        self.searching = tf.Variable(False, trainable=False, name="searching")
-        self.further_alphas = [
-            [
-                tf.Variable(
-                    tf.zeros(len(budget.bit_widths)),
-                    name=f"alpha_{index}_{name}",
-                    aggregation=tf.VariableAggregation.MEAN,
+        self.weight_quantizers = {}
+        if budget.searches_weights:
+            self.weight_quantizers = {
+                name: MultiBranchWeightQuantizer.of_layer(
+                    by_name[name], bit_widths=budget.weight_bits, name=f"{name}_weight_quantizer"
                 )
                 for name in self.quantizers
-            ]
-            for index in range(1, len(budgets))
+            }
+        self.finished_epochs = 0
+        self.searching = tf.Variable(False, trainable=False, name="searching")
+        further = range(1, len(budgets))
+        self.further_alphas = [_alphas(f"alpha_{index}", self.quantizers) for index in further]
+        self.further_weight_alphas = [
+            _alphas(f"weight_alpha_{index}", self.weight_quantizers) for index in further
         ]
         alphas = [[quantizer.alpha for quantizer in self.quantizers.values()], *self.further_alphas]
         prefixes = [f"{target_folder(b.target_bops)}/" for b in budgets] if len(budgets) > 1 else [""]
-        self.targets = tuple(map(TargetSearch, budgets, alphas, prefixes))
+        of_weights = [[q.alpha for q in self.weight_quantizers.values()], *self.further_weight_alphas]
+        self.targets = tuple(map(TargetSearch, budgets, alphas, prefixes, of_weights))
         self._search_loss_trackers = [
             keras.metrics.Mean(name=f"{target.prefix}search_loss") for target in self.targets
         ]
@@ -111,24 +121,35 @@ class SearchModel(keras.Model):
 
     @property
     def alphas(self) -> list[tf.Variable]:
-        """Architectural parameters: target by target, one (B,) variable per searched layer in graph order."""
-        return [alpha for target in self.targets for alpha in target.alphas]
+        """Architectural parameters: target by target, one (B,) variable per searched layer in graph order.
+
+        Where weight bits are searched, those of each target are followed by a (W,) variable per layer.
+        """
+        return [alpha for target in self.targets for alpha in target.variables]
 
     @property
     def named_alphas(self) -> list[tuple[str, tf.Variable]]:
         """`alphas`, each with the name of its quantizer, behind the target's where there are several."""
-        names = [quantizer.name for quantizer in self.quantizers.values()]
         return [
-            (target.prefix + name, alpha)
+            (target.prefix + quantizer.name, alpha)
             for target in self.targets
-            for name, alpha in zip(names, target.alphas, strict=True)
+            for quantizer, alpha in zip(self._searched_quantizers, target.variables, strict=True)
         ]
 
     @property
+    def alpha_bit_widths(self) -> list[tuple[int, ...]]:
+        """The candidates that the entries of each of the `alphas` stand for."""
+        return [quantizer.bit_widths for _ in self.targets for quantizer in self._searched_quantizers]
+
+    @property
+    def _searched_quantizers(self) -> list:
+        return [*self.quantizers.values(), *self.weight_quantizers.values()]
+
+    @property
     def step_sizes(self) -> list[tf.Variable]:
-        """Step sizes of all activation quantizers."""
+        """Step sizes of all activation quantizers, and of the weight branches."""
         ends = [q.step_size for q in self.end_quantizers.values() if isinstance(q, ActivationQuantizer)]
-        return ends + [quantizer.step_sizes for quantizer in self.quantizers.values()]
+        return ends + [quantizer.step_sizes for quantizer in self._searched_quantizers]
 
     @property
     def meta_weights(self) -> list[tf.Variable]:
@@ -170,7 +191,7 @@ class SearchModel(keras.Model):
         """Shape of the network's output."""
         return self.network.output_shape
 
-    def call(self, inputs, training=None, branch=None, alphas=None):
+    def call(self, inputs, training=None, branch=None, alphas=None, weight_branch=None):
         """Runs the network.
 
         Args:
@@ -178,18 +199,35 @@ class SearchModel(keras.Model):
           training: whether batch norm uses batch statistics and dropout is active.
           branch: branch index for all searched layers (B-META-FWD), `MIXED` or `JOINT` (B-SEARCH-FWD), or
             None for the branch with the largest alpha in each.
-          alphas: (L, B) tensor, or L of shape (B,): what to use as the alphas of the searched layers; by
-            default those of the first target.
+          alphas: what to use as the alphas of the searched layers, a tensor as `TargetSearch.stacked` gives;
+            by default those of the first target.
+          weight_branch: branch index of all weight quantizers, or None for the one with the largest alpha in
+            each. `MIXED` and `JOINT` of `branch` are theirs too.
         """
-        own = self.targets[0].alphas if alphas is None else tf.unstack(tf.stack(alphas))
-        alpha_of = {q.name: alpha for q, alpha in zip(self.quantizers.values(), own, strict=True)}
+        return graph.replay(self.network, inputs, self.layer_call(branch, alphas, weight_branch))
+
+    def layer_call(self, branch=None, alphas=None, weight_branch=None):
+        """The `call` of a `graph.replay` over the network in a pass; arguments as `call`'s."""
+        if alphas is None:
+            own = self.targets[0].variables
+        else:
+            own = target_search.by_variable(alphas, self.budget)
+        quantizers = self._searched_quantizers
+        alpha_of = {q.name: alpha for q, alpha in zip(quantizers, own, strict=True)}
+        weight_branch = branch if isinstance(branch, str) else weight_branch
 
         def call(layer, args, kwargs):
             if isinstance(layer, MultiBranchQuantizer):
                 kwargs = {**kwargs, "branch": branch, "alpha": alpha_of[layer.name]}
-            return layer(*args, **kwargs)
+            of_weights = self.weight_quantizers.get(layer.name)
+            if of_weights is None:
+                return layer(*args, **kwargs)
+            alpha = alpha_of[of_weights.name]
+            kernel = of_weights(kernel_of(layer), branch=weight_branch, alpha=alpha)
+            with computing_with(kernel, layer):
+                return layer(*args, **kwargs)
 
-        return graph.replay(self.network, inputs, call)
+        return call
 
     def train_step(self, data):
         """One iteration of Algorithm 1 on a minibatch: bit-meta step, then bit-search step once searching."""
@@ -216,6 +254,11 @@ class SearchModel(keras.Model):
         accumulated pass by pass. Each pass starts from the same running statistics, whose new value is the
         mean of what the B passes make of them, so that no branch is privileged; with `batch_norm_update`
         "sequential" they are what the passes make of them one after the other, with "none" they stay.
+
+        With W weight candidates pass i of step t runs activation branch i with weight branch (i + t) mod W:
+        the cost stays that of B passes, each step has every activation branch, and in any W steps every pair
+        of branches comes once, so that their mean gradient is that of eq. 1 over all B * W networks. t is the
+        optimizer's number of steps, which checkpoints hold.
         """
         branches = len(self.budget.bit_widths)
         variables = self.meta_weights + self.step_sizes
@@ -225,7 +268,7 @@ class SearchModel(keras.Model):
             if self.batch_norm_update != "sequential":
                 _assign(self._batch_norm_statistics, statistics)
             with tf.GradientTape() as tape:
-                outputs = self(images, training=True, branch=i)
+                outputs = self(images, training=True, branch=i, weight_branch=self._weight_branch(i))
                 loss = self.compute_loss(images, labels, outputs, sample_weight)
             self.compute_metrics(images, labels, outputs, sample_weight)
             gradients = _accumulate(gradients, tape.gradient(loss, variables))
@@ -247,11 +290,18 @@ class SearchModel(keras.Model):
         self.optimizer.apply_gradients(zip(gradients[:weights], self.meta_weights, strict=True))
         self.step_optimizer.apply_gradients(zip(gradients[weights:], self.step_sizes, strict=True))
 
+    def _weight_branch(self, i):
+        """The weight branch of pass i of the coming step; None where weight bits are given."""
+        if not self.budget.searches_weights:
+            return None
+        return (i + tf.cast(self.optimizer.iterations, tf.int32)) % len(self.budget.weight_bits)
+
     @tf.autograph.experimental.do_not_convert
     def bit_search_step(self, images, labels, sample_weight=None) -> tf.Tensor:
         """Updates alpha by task loss + lambda_r * r(alpha) on the fixed meta-state (paper eq. 2-5).
 
-        The tape watches alpha alone, so no weight gradient is computed. Running statistics are put back.
+        The tape watches alpha alone, so no weight gradient is computed (with several weight candidates those
+        of the mixed kernels are, since the weights' alphas depend on them). Running statistics are put back.
         With several targets there is one forward and backward pass for each. With `train_weights_in_search`,
         for one target, weights and step sizes move too, and running statistics with them.
 
@@ -266,14 +316,18 @@ class SearchModel(keras.Model):
             self.targets, functools.partial(self._search_pass, batch)
         )
         _assign(self._batch_norm_statistics, statistics)
-        gradients = [gradient for of_target in tf.unstack(gradients) for gradient in tf.unstack(of_target)]
+        gradients = [
+            gradient
+            for of_target in tf.unstack(gradients)
+            for gradient in target_search.by_variable(of_target, self.budget)
+        ]
         self.alpha_optimizer.apply_gradients(zip(gradients, self.alphas, strict=True))
         for tracker, loss in zip(self._search_loss_trackers, tf.unstack(losses), strict=True):
             tracker.update_state(loss)
         return tf.reduce_mean(losses)
 
     def _search_pass(self, batch, alphas, target) -> tuple[tf.Tensor, tf.Tensor]:
-        """(gradient of the search loss by the alphas, (L, B); task loss) of one target."""
+        """(gradient of the search loss by the `stacked` alphas; task loss) of one target."""
         images, labels, sample_weight = batch
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(alphas)
@@ -302,11 +356,11 @@ class SearchModel(keras.Model):
 
     def selected_bops(self) -> tf.Tensor:
         """BOPs of the (first target's) branches with the largest alpha: scalar float64, differentiable."""
-        return target_search.selected_cost(self.targets[0].alphas, self.budget.bops_costs)
+        return target_search.selected_cost(self.targets[0].stacked(), self.budget.bops_costs, self.budget)
 
     def regularizer(self) -> tf.Tensor:
         """r(alpha) / (first) target; see `target_search.regularizer`."""
-        return target_search.regularizer(self.budget, self.targets[0].alphas)
+        return target_search.regularizer(self.budget, self.targets[0].stacked())
 
     def bit_selection(self, *, repair: bool = True) -> BitSelection:
         """The branch with the largest alpha in every layer, repaired to meet the budget.
@@ -339,10 +393,11 @@ class SearchModel(keras.Model):
         ]
 
     def selection_of(self, choice, *, target: int = 0) -> BitSelection:
-        """The BitSelection of a choice: the branch index of every searched layer, in graph order.
+        """The BitSelection of a choice: the candidate's index for every searched layer, in graph order.
 
         Args:
-          choice: L branch indices.
+          choice: L indices: of the activation branch, or, with several weight candidates, of the pair
+            `weight branch * B + activation branch` (`Budget.pairs`).
           target: index of the target that the selection records.
         """
         signed = {name: q.signed for name, q in {**self.quantizers, **self.end_quantizers}.items()}
@@ -393,6 +448,18 @@ class StartSearch(keras.callbacks.Callback):
 def quantizer_name(layer_name: str) -> str:
     """Name of the activation quantizer in front of a layer."""
     return f"{layer_name}_input_quantizer"
+
+
+def _alphas(prefix: str, quantizers: dict) -> list[tf.Variable]:
+    """Alphas beside those of the quantizers, zeros like theirs."""
+    return [
+        tf.Variable(
+            tf.zeros(len(quantizer.bit_widths)),
+            name=f"{prefix}_{name}",
+            aggregation=tf.VariableAggregation.MEAN,
+        )
+        for name, quantizer in quantizers.items()
+    ]
 
 
 def _assign(variables, values):

@@ -4,6 +4,7 @@ What a stage starts from is the same when it follows the stage before and when i
 set anew, and networks are read from their files.
 """
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -20,6 +21,7 @@ from mmx_tf.fold import FoldError
 from mmx_tf.phase import epoch_seed
 from mmx_tf.rebuild import rebuild
 from mmx_tf.recipe import Recipe, RecipeError
+from mmx_tf.report_facts import own_cost
 from mmx_tf.saving import load_model
 from mmx_tf.search import SearchModel
 from mmx_tf.workdir import Workdir
@@ -88,10 +90,8 @@ def kept_selection(workdir: Workdir, search: SearchModel, choose: Callable[[], B
     if selection.cost is None:
         logging.info("bit selection: %d BOPs, target %d", selection.bops, selection.target_bops)
     else:
-        cost = selection.cost
-        logging.info(
-            "bit selection: %d BOPs; %g %s, target %g", selection.bops, cost.value, cost.unit, cost.target
-        )
+        cost = own_cost(dataclasses.asdict(selection.cost))
+        logging.info("bit selection: %d BOPs; %s", selection.bops, cost)
     return selection
 
 

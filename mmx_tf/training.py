@@ -167,7 +167,11 @@ def _step_logs(search: SearchModel) -> tuple[str, ...]:
         dict.fromkeys(
             name if name == "loss" else target.prefix + name
             for target in search.targets
-            for name in (*SEARCH_STEP_LOGS, *(["cost"] if target.budget.own else []))
+            for name in (
+                *SEARCH_STEP_LOGS,
+                *(["weight_alpha_entropy"] if target.weight_alphas else []),
+                *(["cost"] if target.budget.own else []),
+            )
         )
     )
 

@@ -1,5 +1,7 @@
 """What a budget allows, and the repair that makes a choice meet it."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -82,6 +84,42 @@ def test_repair_flips_the_smallest_margin_first_and_stops_when_the_target_is_met
     assert CHOICE == [0, 0, 1]
 
 
+def test_pairs_and_their_sums_by_hand():
+    free = Budget(costs(10, 20), (8, 3), weight_bits=(4, 2), first_last_bits=8)
+    assert free.pairs == ((4, 8), (4, 3), (2, 8), (2, 3))
+    assert free.bops_costs.table == ((320, 120, 160, 60), (640, 240, 320, 120))
+    assert free.reachable == (192 + 180, 192 + 960)
+    assert free.bops_of([1, 2]) == 192 + 120 + 320
+    assert budget().pairs == ((4, 8), (4, 4), (4, 3)) and not budget().searches_weights
+
+
+A8_TO_3, A4_TO_2, B8_TO_3, B4_TO_2 = (
+    Flip("a", 8, 3, 0.3), Flip("a", 4, 2, 0.2, True), Flip("b", 8, 3, 0.1), Flip("b", 4, 2, 0.4, True)
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("target", "choice", "flips"),
+    [
+        # 192 + 4 * 8 * (10 + 20) = 1152.
+        (1152, [0, 0], []),
+        # b's activations 8 -> 3 save 4 * 5 * 20 = 400.
+        (752, [0, 1], [B8_TO_3]),
+        # a's weights 4 -> 2 save 2 * 8 * 10 = 160.
+        (592, [2, 1], [B8_TO_3, A4_TO_2]),
+        # a's activations then save 2 * 5 * 10 = 100, b's weights 2 * 3 * 20 = 120: 372, the least there is.
+        (492, [3, 1], [B8_TO_3, A4_TO_2, A8_TO_3]),
+        (372, [3, 3], [B8_TO_3, A4_TO_2, A8_TO_3, B4_TO_2]),
+    ],
+)
+def test_repair_flips_weights_or_activations_smallest_margin_first(target, choice, flips):
+    limit = Budget(costs(10, 20), (8, 3), (4, 2), 8, target)
+    alphas, weight_alphas = np.array([[0.5, 0.2], [0.1, 0.0]]), np.array([[0.3, 0.1], [0.5, 0.1]])
+    repaired, made = limit.repair(alphas, [0, 0], weight_alphas)
+    assert repaired == choice
+    assert made == [dataclasses.replace(flip, margin=pytest.approx(flip.margin)) for flip in flips]
+
+
 def test_repair_may_skip_a_branch():
     # 8 -> 3 gives up less than 8 -> 4.
     repaired, flips = budget(1300).repair(np.array([[1, 0.2, 0.6], [9, 0, 0], [9, 0, 0.0]]), [0, 0, 0])
@@ -130,3 +168,23 @@ def test_every_repaired_choice_meets_its_target(problem):
     assert list(bits.values()) == [limit.bit_widths[branch] for branch in repaired]
     # A repaired choice is left alone.
     assert limit.repair(alphas, repaired) == (repaired, [])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_every_repaired_pair_meets_its_target(data):
+    macs = data.draw(st.lists(st.integers(1, 10**9), min_size=1, max_size=5))
+    bits, weights = (
+        tuple(data.draw(st.lists(st.integers(2, 8), min_size=2, max_size=4, unique=True))) for _ in range(2)
+    )
+    free = Budget(costs(*macs), bits, weights, 8)
+    limit = Budget(costs(*macs), bits, weights, 8, data.draw(st.integers(*free.reachable)))
+    alphas, weight_alphas = (
+        np.reshape(data.draw(st.lists(st.floats(-3, 3), min_size=size, max_size=size)), (len(macs), -1))
+        for size in (len(macs) * len(bits), len(macs) * len(weights))
+    )
+    choice = data.draw(st.lists(st.integers(0, len(free.pairs) - 1), min_size=len(macs), max_size=len(macs)))
+    repaired, flips = limit.repair(alphas, choice, weight_alphas)
+    assert limit.bops_of(repaired) <= limit.target_bops
+    assert limit.repair(alphas, repaired, weight_alphas) == (repaired, [])
+    assert bool(flips) == (limit.bops_of(choice) > limit.target_bops)

@@ -89,12 +89,20 @@ def test_quantized_training_in_bfloat16_follows_float32():
     np.testing.assert_array_equal(two(images), one(images))  # in float32 again
 
 
-@pytest.mark.parametrize("searching", [False, True])
-def test_a_compiled_search_step_gives_the_same_numbers(searching):
+@pytest.mark.parametrize(
+    ("searching", "options"),
+    [
+        (False, {"target_average_bits": 4.0}),
+        (True, {"target_average_bits": 4.0}),
+        (True, {"weight_bits": (8, 4, 2), "target_bops": 400_000}),
+    ],
+    ids=["meta", "search", "search of weight bits"],
+)
+def test_a_compiled_search_step_gives_the_same_numbers(searching, options):
     results = []
     for jit_compile in (False, True):
         keras.utils.set_random_seed(0)
-        search = mmx_tf.augment(networks.small_network(), target_average_bits=4.0)
+        search = mmx_tf.augment(networks.small_network(), **options)
         images, _ = digits(32)
         search(images, branch=0)  # sets the step sizes
         search.searching.assign(searching)

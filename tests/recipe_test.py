@@ -172,6 +172,53 @@ def test_differences_name_both_values_and_leave_the_workdir_out():
     ]
 
 
+def test_weight_bits_are_one_or_several():
+    assert recipe("--weight_bits=3").weight_bits == 3
+    several = recipe("--weight_bits=8, 5,2", "--target_bops=1G")
+    several.validate()
+    assert several.weight_bits == (8, 5, 2) and several.target_average_bits == 0
+    assert Recipe.from_flagfile(several.to_flagfile()) == several
+    assert "--weight_bits is 8,5,2 here and 4 there" in several.differences(recipe("--target_bops=1G"))
+
+
+def test_bytes_are_read_as_decimal_numbers():
+    storage = ("--weight_bits=8,4", "--weight_storage=int4_xnnpack")
+    for text, size in (("2.9M", 2_900_000), ("500k", 500_000), ("123456", 123_456)):
+        made = recipe(*storage, f"--target_bytes={text}")
+        made.validate()
+        assert made.target_bytes == size
+        assert Recipe.from_flagfile(made.to_flagfile()) == made
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--weight_bits=8,4"], ["--weight_bits=8,4", "--target_bops or --target_bytes"]),
+        (
+            ["--weight_bits=8,4", "--target_average_bits=4"],
+            ["--target_average_bits=4", "bits alone"],
+        ),
+        (["--target_bytes=1M"], ["--weight_bits=4", "several, such as 8,4,2, with --target_bytes"]),
+        (["--weight_bits=8,4", "--target_bytes=1M"], ["--weight_storage=int8", "int4, int4_xnnpack"]),
+        (
+            ["--weight_bits=8,4", "--target_bytes=1M", "--target_bops=1G", "--weight_storage=int4"],
+            ["--target_bops=1000000000 and --target_bytes=1000000"],
+        ),
+        (
+            ["--weight_bits=8,4", "--target_bytes=1M", "--weight_storage=int4", "--selection=random"],
+            ["--selection=random", "search with --target_bytes"],
+        ),
+        (
+            ["--weight_bits=8,4", "--target_bops=1G", "--selection=uniform", "--uniform_bits=4"],
+            ["--weight_bits=8,4", "one number with --selection=uniform"],
+        ),
+    ],
+)
+def test_budgets_that_do_not_fit_weight_candidates_are_refused(arguments, parts):
+    message = refusal(*arguments)
+    assert all(part in message for part in parts)
+
+
 @pytest.mark.parametrize("bits", ["8,8", "9,4", "1,4", "8;4", "8,4,x", "", "8,4,4.5"])
 def test_candidate_bits_must_be_distinct_integers_from_2_to_8(bits):
     message = refusal(f"--candidate_bits={bits}")
@@ -182,6 +229,12 @@ def test_candidate_bits_must_be_distinct_integers_from_2_to_8(bits):
     ("argument", "allowed"),
     [
         ("--weight_bits=5", "8, 4, 3, 2"),
+        ("--weight_bits=4,4", "two or more distinct ones of 2, 3, 4, 5, 6, 7, 8"),
+        ("--weight_bits=8,1", "two or more distinct ones of 2, 3, 4, 5, 6, 7, 8"),
+        ("--weight_bits=four", "8, 4, 3, 2"),
+        ("--weight_bits=", "8, 4, 3, 2"),
+        ("--target_bytes=2.9X", "a number above 0, alone or with K, M, G or T behind it, such as 2.9M"),
+        ("--target_bytes=0", "a number above 0"),
         ("--first_last_bits=16", "8, 4, 3, 2"),
         ("--strategy=mirrored", "none"),
         ("--compute_dtype=float16", "float32, bfloat16"),

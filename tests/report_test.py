@@ -342,3 +342,30 @@ def test_parity_is_shown_by_kernels_and_by_operator(tmp_path, selection, metrics
     assert "0 of 1,200" in text and "50 of 1,200" in text and "2 of 2" in text and "1 of 2" in text
     assert "stem<1>" in text and "25.00%" in text and "75.00%" in text
     assert "Parity of the file" not in _write(tmp_path, selection, metrics).text
+
+
+def test_weight_bits_that_were_searched_are_shown(selection, metrics, tmp_path):
+    for layer, bits in zip(selection["layers"], (8, 2, 4, 8), strict=True):
+        layer["weight_bits"] = bits
+    selection["bops"] = 1000 * 64 + 300 * 8 + 500 * 12 + 100 * 64
+    facts = run_facts(selection, metrics)
+    assert facts.mixed_weights
+    axes, _ = plots.bits_figure(facts).axes
+    (marks,) = axes.get_lines()
+    assert list(marks.get_ydata()) == [8, 2, 4, 8] and list(axes.get_yticks()) == [2, 3, 4, 8]
+    write_report(tmp_path / "report.html", selection=selection, metrics=metrics)
+    page = (tmp_path / "report.html").read_text()
+    assert "It also chose the width of their weights: 4 bits for 1 and 2 bits for 1. " in page
+    assert "Their weights have 3.00 bits in the mean." in page and "activation and weight bits" in page
+
+
+def test_weight_bits_that_are_the_same_everywhere_are_not(selection, metrics):
+    facts = run_facts(selection, metrics)
+    assert not facts.mixed_weights and not plots.bits_figure(facts).axes[0].get_lines()
+
+
+def test_a_budget_in_bytes_is_told_to_the_byte(selection, metrics, tmp_path):
+    selection["target_bops"] = None
+    metrics["cost"] = {"unit": "bytes", "value": 2_893_111, "target": 2_900_000.0}
+    write_report(tmp_path / "report.html", selection=selection, metrics=metrics)
+    assert "2,893,111 bytes (budget 2,900,000)" in (tmp_path / "report.html").read_text()
