@@ -13,6 +13,7 @@ command from its last checkpoint. Exit codes:
     4    training has diverged (--on_divergence)
     5    the workdir can no longer be written, as on a full disk
     6    images that were found unusable while they were read
+    7    another process of the job (--strategy=multi_worker) has ended, or was told to
     130  interrupted (SIGINT), 143 terminated (SIGTERM); during training a checkpoint is written first
 """
 
@@ -27,6 +28,7 @@ from mmx_tf import recipe as recipes
 from mmx_tf.damaged_images import DamagedDataError
 from mmx_tf.data import DataError
 from mmx_tf.divergence import DivergenceError
+from mmx_tf.job import PeerError, leave
 from mmx_tf.models.errors import ModelError
 from mmx_tf.pipeline import run
 from mmx_tf.recipe import Recipe, RecipeError
@@ -37,6 +39,7 @@ DISAGREEMENT_EXIT_CODE = 3
 DIVERGENCE_EXIT_CODE = 4
 UNWRITABLE_EXIT_CODE = 5
 DAMAGED_DATA_EXIT_CODE = 6
+PEER_EXIT_CODE = 7
 INTERRUPTED_EXIT_CODE = 130
 TERMINATED_EXIT_CODE = 143
 
@@ -74,6 +77,11 @@ def main(argv: list[str], flag_values: flags.FlagValues = FLAGS) -> None:
     except DivergenceError as error:
         print(error, file=sys.stderr)
         sys.exit(DIVERGENCE_EXIT_CODE)
+    except PeerError as error:
+        print(f"{error} Start all processes again: they continue from the last checkpoint.", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        leave(PEER_EXIT_CODE)
     except OSError as error:
         # What is wrong with input is an error of its own class.
         print(
