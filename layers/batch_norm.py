@@ -63,8 +63,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
         if replicas.count() > 1:
             if self.fused and not possible:
                 raise ValueError(
-                    f"batch norm {self.name!r} of {inputs.dtype.name} {inputs.shape}, axis {list(self.axis)}: "
-                    "on several replicas it needs float32 images of a known size, channels last."
+                    f"batch norm {self.name!r} of {inputs.dtype.name} {inputs.shape}, axis "
+                    f"{list(self.axis)}: on several replicas it needs float32 images of a known size, "
+                    "channels last."
                 )
             return bool(self.fused)
         return (

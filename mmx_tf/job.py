@@ -17,8 +17,8 @@ import tensorflow as tf
 import tf_keras as keras
 
 GONE = (
-    tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError,
-    tf.errors.FailedPreconditionError, tf.errors.InternalError,
+    tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError, tf.errors.FailedPreconditionError, tf.errors.InternalError,
 )  # fmt: skip
 """What TensorFlow raises in a process when another one of its job is gone."""
 
@@ -88,7 +88,9 @@ class Job:
         """For each flag whether it is true in any process; all must ask at the same place."""
         if self.workers == 1:
             return [bool(flag) for flag in flags]
-        return [value > 0 for value in self._summed(tf.constant([float(flag) for flag in flags])).numpy()]
+        return [
+            value > 0 for value in self._summed(tf.constant([float(bool(flag)) for flag in flags])).numpy()
+        ]
 
     def all_equal(self, number: int) -> bool:
         """Whether all processes have the same number; all must ask at the same place."""

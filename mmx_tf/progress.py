@@ -85,8 +85,8 @@ class Progress:
         found = self._checkpoints.restore()
         if not self.job.all_equal(-1 if found is None else found[0]):
             raise RecipeError(
-                f"{self._checkpoints.folder}: the processes of this job find different checkpoints there. All "
-                "need the same --workdir, on a file system that they share."
+                f"{self._checkpoints.folder}: the processes of this job find different checkpoints there. "
+                "All need the same --workdir, on a file system that they share."
             )
         if found is None:
             return False

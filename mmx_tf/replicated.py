@@ -33,7 +33,7 @@ def replicated(job: Job, network: keras.Model) -> Iterator[keras.Model]:
 
 
 def copy_in(job: Job, network: keras.Model) -> keras.Model:
-    """A copy of a network in the job's scope, batch norms of Keras replaced by ours, which are synchronized."""
+    """A copy of a network in the job's scope, in which batch norms of Keras are ours: synchronized."""
     with job.scope(), keras.saving.custom_object_scope({"QuantizeWrapperV2": QuantizeWrapper}):
         if any(type(layer) is keras.layers.BatchNormalization for layer in network.layers):
             twin = keras.models.clone_model(network, clone_function=_copied)
@@ -46,6 +46,5 @@ def copy_in(job: Job, network: keras.Model) -> keras.Model:
 
 def _copied(layer):
     kind = type(layer)
-    return (BatchNormalization if kind is keras.layers.BatchNormalization else kind).from_config(
-        layer.get_config()
-    )
+    kind = BatchNormalization if kind is keras.layers.BatchNormalization else kind
+    return kind.from_config(layer.get_config())

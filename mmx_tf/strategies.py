@@ -50,16 +50,15 @@ def start(recipe: "Recipe") -> Job:
     With multi_worker it waits until all processes are there.
 
     Raises:
-      RecipeError: for a TF_CONFIG that is none, a TPU that cannot be found, a batch that cannot be shared out.
+      RecipeError: for a TF_CONFIG that is none, a TPU that is not found, a batch that cannot be shared out.
     """
     if recipe.strategy == "none":
         return ALONE
     if recipe.strategy == "mirrored":
-        devices = [
-            d.name for d in tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-        ]
+        found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        devices = [device.name.removeprefix("/device:") for device in found]
         job = Job(tf.distribute.MirroredStrategy(devices))
-        said = ", ".join(device.removeprefix("/device:") for device in devices)
+        said = ", ".join(devices)
     elif recipe.strategy == "multi_worker":
         task = task_of(os.environ)
         others = [a for index, a in enumerate(task.addresses) if index != task.index]
@@ -74,7 +73,8 @@ def start(recipe: "Recipe") -> Job:
         job = Job(_tpu(recipe.tpu))
         said = "a TPU"
     logging.info(
-        "--strategy=%s: %d replica%s on %s%s", recipe.strategy, job.replicas, "s" if job.replicas > 1 else "", said,
+        "--strategy=%s: %d replica%s on %s%s", recipe.strategy, job.replicas,
+        "s" if job.replicas > 1 else "", said,
         "; one is what --strategy=none uses too" if job.replicas == 1 else "",
     )  # fmt: skip
     check_batch(recipe, recipe.batch_size, job)
@@ -90,8 +90,8 @@ def check_batch(recipe: "Recipe", batch_size: int, job: Job) -> None:
     if batch_size % job.replicas:
         few = "" if batch_size == recipe.batch_size else " (the data set has no more)"
         raise RecipeError(
-            f"--batch_size={recipe.batch_size}: {batch_size} images{few} cannot be shared out equally among the "
-            f"{job.replicas} replicas of --strategy={recipe.strategy}. Give a multiple of {job.replicas}."
+            f"--batch_size={recipe.batch_size}: {batch_size} images{few} cannot be shared out equally among "
+            f"the {job.replicas} replicas of --strategy={recipe.strategy}. Give a multiple of {job.replicas}."
         )
 
 

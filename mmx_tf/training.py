@@ -158,8 +158,7 @@ def _train_fixed(phase: Phase, fixed: keras.Model, teacher: keras.Model | None, 
 
     fit(fixed, recipe.train_epochs - recipe.folded_epochs, prepare=prepare)
     if recipe.folded_epochs:
-        with job.scope():
-            on_folded_graph = fold_for_training(fixed, weight_storage=recipe.weight_storage)
+        on_folded_graph = fold_for_training(fixed, weight_storage=recipe.weight_storage, scope=job.scope())
         fit(on_folded_graph, recipe.train_epochs, told=" on the folded graph")
     if averages:
         averages.put_in_place()

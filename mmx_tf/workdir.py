@@ -45,8 +45,8 @@ class Workdir:
             if not job.is_chief:
                 if not self.state:
                     raise RecipeError(
-                        f"--workdir={self.root}: what the chief has written there is not to be seen here. All "
-                        "processes need the same folder, on a file system that they share."
+                        f"--workdir={self.root}: what the chief has written there is not to be seen here. "
+                        "All processes need the same folder, on a file system that they share."
                     )
                 return
             self.root.mkdir(parents=True, exist_ok=True)
