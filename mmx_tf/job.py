@@ -10,7 +10,8 @@ the workdir) is decided together.
 """
 
 import contextlib
-import os
+import re
+import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
@@ -115,10 +116,28 @@ class Job:
             if self.is_chief:
                 result, done = function(), True
         finally:
-            failed = self.any_of(not done)[0] if self.workers > 1 else False
+            failed = self._wait(not done) if self.workers > 1 else False
         if failed:
             raise PeerError("the chief has ended with an error, which its own output tells.")
         return result
+
+    def _wait(self, flag: bool) -> bool:
+        """`any_of` one flag, open to signals, which Python does not see while TensorFlow waits for others."""
+        found: list[bool | Exception] = []
+
+        def ask():
+            try:
+                found.append(self.any_of(flag)[0])
+            except tf.errors.OpError as error:
+                found.append(error)
+
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(0.1)
+        if isinstance(found[0], Exception):
+            raise found[0]
+        return found[0]
 
     def take_the_chiefs(self, variables: Sequence[tf.Variable]) -> None:
         """Gives float variables the values that they have in the chief."""
@@ -133,15 +152,16 @@ class Job:
         """Says in words that another process is gone when TensorFlow finds so in the block.
 
         Raises:
-          PeerError: names the address, where TensorFlow does.
+          PeerError: names the process, where TensorFlow does.
         """
         try:
             yield
         except GONE as error:
             if self.workers == 1:
                 raise
-            reason = " ".join(str(error.message).split())[:200]
-            raise PeerError(f"another process of the job is gone ({reason}).") from error
+            task = re.search(r"/job:\w+(?:/replica:\d+)?/task:\d+", str(error.message))
+            which = f" (TensorFlow names {task[0]})" if task else ""
+            raise PeerError(f"another process of the job is gone{which}.") from error
 
     @tf.function(autograph=False, reduce_retracing=True)
     def _summed(self, values):
@@ -169,8 +189,3 @@ class Job:
 
 ALONE = Job()
 """One process on one device, without a strategy."""
-
-
-def leave(code: int) -> None:
-    """Ends a process whose peers are gone at once: TensorFlow's own end would wait for them."""
-    os._exit(code)

@@ -108,8 +108,9 @@ def _validated(fitted: keras.Model, data, signals: Received | None, job: Job) ->
         # Of several processes none can leave before the others, and Keras adds up what each has of the logs.
         options = tf.data.Options()
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-        fitted.evaluate(data.with_options(options), verbose=0)
-        return {f"val_{metric.name}": float(metric.result()) for metric in fitted.metrics}
+        names = fitted.evaluate(data.with_options(options), verbose=0, return_dict=True)
+        results = {metric.name: metric.result() for metric in fitted.metrics if metric.name in names}
+        return {f"val_{name}": float(value) for name, value in results.items()}
     try:
         logs = fitted.evaluate(data, verbose=0, return_dict=True, callbacks=[_EndAtSignal(signals)])
     except _EndedError:
