@@ -25,6 +25,10 @@ FLAGS = """\
 --ema_decay=0.5
 --teacher=float
 --label_smoothing=0.1
+--candidate_bits=8,7,6
+--weight_bits=8
+--target_average_bits=6.5
+--regularizer_weight=10
 --eval_images=100
 --checkpoint_minutes=0
 """
@@ -57,7 +61,13 @@ def main(cpus: int, float_network: str, flags: list[str]) -> None:
         stages.seed(recipe, "float")
         training.train_float(workdir, recipe, digits, network)
         keep("float", network)
-        search = mmx_tf.augment(network, bit_widths=(8, 4, 3), target_average_bits=4)
+        search = mmx_tf.augment(
+            network,
+            bit_widths=recipe.candidate_bits,
+            weight_bits=recipe.weight_bits,
+            target_average_bits=recipe.target_average_bits,
+            regularizer_weight=recipe.regularizer_weight,
+        )
         training.train_search(workdir, recipe, digits, search)
         keep("select", search)
         selection = search.bit_selection()
