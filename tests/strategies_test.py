@@ -27,7 +27,7 @@ PHASES = {"float": 1e-5, "select": 1e-2, "train": 1e-2}
 """Phase -> largest difference, relative to the largest number of a variable. Float training differs by the
 order of sums. Behind it that order decides codes of values at a border; oneDNN's kernels against others, on
 one device, differ by more. Alphas differ most, since Adam divides gradients by their size."""
-ALPHAS = 0.1
+ALPHAS = 2e-2
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -121,8 +121,9 @@ def test_two_processes_do_what_one_does_and_one_of_them_writes(root, single):
     for code, said in ends(start_two(words)):
         assert code == 0, said
     check_equal(workdir, single)
-    # Files of two writers would stand beside these, as TensorBoard's do.
-    assert len(list((workdir / "logs" / "train").rglob("events.out.*"))) == 2  # training and validation
+    # TensorBoard's files have their writer's process id: events.out.tfevents.<time>.<host>.<id>.<number>.v2
+    writers = {path.name.split(".")[-3] for path in (workdir / "logs").rglob("events.out.*")}
+    assert len(writers) == 1
 
 
 COMMAND = """
