@@ -183,7 +183,7 @@ def test_candidate_bits_must_be_distinct_integers_from_2_to_8(bits):
     [
         ("--weight_bits=5", "8, 4, 3, 2"),
         ("--first_last_bits=16", "8, 4, 3, 2"),
-        ("--strategy=mirrored", "none"),
+        ("--strategy=horovod", "none, mirrored, multi_worker, tpu"),
         ("--compute_dtype=float16", "float32, bfloat16"),
         ("--weight_storage=int3", "int8, int4, int4_xnnpack"),
         ("--input_type=bool", "uint8, int8, float32"),
