@@ -13,7 +13,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from layers import batch_norm_arithmetic as arithmetic
-from layers import sources
+from layers import replicas, sources
 
 FAST_FROM_ELEMENTS = 2048
 """Elements of one example from which on the compiled loops repay their compilation."""
@@ -24,21 +24,53 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """keras.layers.BatchNormalization, the same but for its speed in training on a CPU.
 
     Small tensors, inference, accelerators, other axes and types, and all options that Keras's fused form does
-    not have (synchronized statistics, renorm) are left to Keras.
+    not have (renorm) are left to Keras.
+
+    On several replicas of a `tf.distribute` strategy, statistics and gradients are always those of the whole
+    batch, on all devices.
+
+    Raises:
+      ValueError: on several replicas, for an axis, a type or an unknown shape that is left to Keras.
     """
+
+    def add_weight(self, *args, **kwargs):
+        """Keras's, but that running statistics, which are equal on all replicas, are read from the first.
+
+        Keras would average them, and on several machines every look at them would be a message to all.
+        """
+        if kwargs.get("synchronization") is tf.VariableSynchronization.ON_READ:
+            kwargs["aggregation"] = tf.VariableAggregation.ONLY_FIRST_REPLICA
+        return super().add_weight(*args, **kwargs)
 
     def call(self, inputs, mask=None, training=None):
         """Normalizes inputs (batch, height, width, channels); shape unchanged."""
-        if not (training is True and self.trainable and self._is_fast(inputs)):
+        if training is True and self.trainable and self._is_ours(inputs):
+            return self._normalize(inputs)
+        own = self.synchronized
+        try:
+            # Keras's form of vectors, which has no fused kernels, can do it by itself.
+            self.synchronized = own or replicas.count() > 1
             return super().call(inputs, mask=mask, training=training)
-        return self._normalize(inputs)
+        finally:
+            self.synchronized = own
 
-    def _is_fast(self, inputs) -> bool:
-        return (
-            bool(self.fused)
-            and list(self.axis) == [inputs.shape.rank - 1]
+    def _is_ours(self, inputs) -> bool:
+        possible = (
+            list(self.axis) == [inputs.shape.rank - 1]
             and inputs.dtype == tf.float32
             and None not in inputs.shape[1:]
+        )
+        if replicas.count() > 1:
+            if self.fused and not possible:
+                raise ValueError(
+                    f"batch norm {self.name!r} of {inputs.dtype.name} {inputs.shape}, axis "
+                    f"{list(self.axis)}: on several replicas it needs float32 images of a known size, "
+                    "channels last."
+                )
+            return bool(self.fused)
+        return (
+            bool(self.fused)
+            and possible
             and inputs.shape[1:].num_elements() >= FAST_FROM_ELEMENTS
             and not tf.config.list_logical_devices("GPU")
             and not tf.config.list_logical_devices("TPU")
@@ -49,7 +81,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         channels = inputs.shape[-1]
         gamma = tf.convert_to_tensor(self.gamma) if self.scale else tf.ones([channels])
         beta = tf.convert_to_tensor(self.beta) if self.center else tf.zeros([channels])
-        output, mean, variance = normalize(inputs, gamma, beta, epsilon=self.epsilon)
+        shift = tf.convert_to_tensor(self.moving_mean)
+        output, mean, variance = normalize(inputs, gamma, beta, epsilon=self.epsilon, shift=shift)
         samples = arithmetic.samples_of(inputs)
         # TensorFlow's kernels, too, keep the variance of the population, not of the sample.
         population = variance * samples / tf.maximum(samples - 1.0, 1.0)
@@ -58,18 +91,19 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return output
 
 
-def normalize(x, gamma, beta, *, epsilon: float):
+def normalize(x, gamma, beta, *, epsilon: float, shift=0.0):
     """Batch norm in training, with its gradients for x, gamma and beta.
 
     Args:
       x: float32 (batch, ..., channels); only the batch may be unknown.
       gamma, beta: (channels,).
       epsilon: added to the variance.
+      shift: (channels,), as for `arithmetic.over_replicas`.
 
     Returns:
       (y of x's shape, mean (channels,), biased variance (channels,)). No gradient flows through the last two.
     """
-    mean, variance = arithmetic.statistics(tf.stop_gradient(x))
+    mean, variance = arithmetic.over_replicas(*arithmetic.statistics(tf.stop_gradient(x)), shift=shift)
     norm = sources.Normalized(x, gamma, beta, mean, tf.math.rsqrt(variance + epsilon))
 
     @tf.custom_gradient

@@ -19,7 +19,7 @@ import math
 
 import tensorflow as tf
 
-from layers import fused_quantizers
+from layers import fused_quantizers, replicas
 from layers import quantizer_formulas as formulas
 from layers.sources import Source
 
@@ -118,18 +118,24 @@ def fake_quantize(x, step_size, *, low, high, gradient_scale, fused: bool = Fals
     return source.padded(quantize(source.x, step_size))
 
 
-@tf.custom_gradient
-def limit_shrinking(step_size: tf.Tensor):
+def limit_shrinking(step_size: tf.Tensor) -> tf.Tensor:
     """The step size itself, with its gradient clipped to at most the step size.
 
     LSQ's gradient scale keeps the relative update of a step size near that of the weights, far below this
     limit. Where it does not (the first steps after a change of bits, a large learning rate), an unlimited
     update can take a step size to zero in one go, and a layer that has lost its grid does not come back.
-    Growing is not limited.
+    Growing is not limited. On several replicas the limit holds for the sum of their gradients, of which each
+    gives the optimizer an equal share.
     """
+    # A variable of several replicas is no argument that TensorFlow would take for a tensor.
+    return _limit_shrinking(tf.convert_to_tensor(step_size))
 
+
+@tf.custom_gradient
+def _limit_shrinking(step_size):
     def gradient(upstream):
-        return tf.minimum(upstream, step_size)
+        limited = tf.minimum(replicas.summed(upstream), step_size)
+        return limited / parts if (parts := replicas.count()) > 1 else limited
 
     return tf.identity(step_size), gradient
 

@@ -20,6 +20,7 @@ import os
 import pathlib
 import re
 import shutil
+import tempfile
 
 import tensorflow as tf
 from absl import logging
@@ -43,11 +44,12 @@ class Checkpoints:
       folder: made when it is first needed; one process at a time may use it.
       objects: name -> trackable object, in the same form whenever the folder is used.
       keep: how many checkpoints are left after a new one was written, 1 or more.
+      writes: False in the processes of a job that are no chief; they restore alone.
     """
 
-    def __init__(self, folder: pathlib.Path, objects: dict, *, keep: int = 2):
+    def __init__(self, folder: pathlib.Path, objects: dict, *, keep: int = 2, writes: bool = True):
         self.folder = pathlib.Path(folder)
-        self.keep = keep
+        self.keep, self._writes = keep, writes
         self._checkpoint = tf.train.Checkpoint(**objects)
 
     def save(self, number: int, facts: dict) -> bool:
@@ -63,6 +65,11 @@ class Checkpoints:
           TypeError: if the facts are not JSON.
         """
         text = json.dumps(facts)
+        if not self._writes:
+            # Running metrics are sums over all processes, in whose reading each has to take part.
+            with tempfile.TemporaryDirectory() as unread:
+                self._checkpoint.write(os.path.join(unread, _VARIABLES))
+            return True
         partial = self.folder / _PARTIAL
         try:
             shutil.rmtree(partial, ignore_errors=True)

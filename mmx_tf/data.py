@@ -113,7 +113,13 @@ class ImageData:
         return self.source.evaluation.count
 
     def train(
-        self, *, batch_size: int, seed: int, augment: bool = True, skip_batches: int = 0
+        self,
+        *,
+        batch_size: int,
+        seed: int,
+        augment: bool = True,
+        skip_batches: int = 0,
+        part: tuple[int, int] = images.WHOLE,
     ) -> tf.data.Dataset:
         """One epoch of (float32 [B, H, W, C] in [-1, 1], int32 [B]), shuffled.
 
@@ -121,12 +127,18 @@ class ImageData:
         last incomplete batch is dropped, except when it is the only one. The first `skip_batches` batches of
         an iteration are left out, undecoded; the others are what they are without that. An image that cannot
         be decoded is replaced by another of its batch (see `mmx_tf.damaged_images`); `damaged` counts them.
+
+        With part = (index, count) only the index-th of `count` equal parts of every batch is decoded and
+        given, as it is in the whole batch; a damaged image is replaced within its part.
         """
         split, batch = self.source.train, min(batch_size, self.source.train.count)
+        own = batch // part[1]
+        begin = part[0] * own
         if self._in_memory:
             pixels, labels = self._train_pixels
             rows = tf.data.Dataset.range(split.count).shuffle(split.count, seed=seed)
             dataset = rows.batch(batch, drop_remainder=True).skip(skip_batches)
+            dataset = dataset.map(lambda rows: rows[begin : begin + own]) if own < batch else dataset
             dataset = dataset.map(
                 lambda rows: (tf.gather(pixels, rows), tf.gather(labels, rows)),
                 num_parallel_calls=tf.data.AUTOTUNE,
@@ -135,16 +147,17 @@ class ImageData:
 
             def examples():
                 numbers = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
-                return tf.data.Dataset.zip(split.stream(seed), numbers)
+                found = tf.data.Dataset.zip(split.stream(seed), numbers)
+                return _rows_of_batches(found, batch, begin, own) if own < batch else found
 
             fit = self._fit_for_training(augment)
             count = split.count // batch - skip_batches
-            dataset = self.damaged.batches(examples, fit, batch=batch, first=skip_batches, count=count)
+            dataset = self.damaged.batches(examples, fit, batch=own, first=skip_batches, count=count)
         # Two random integers for each batch, new ones in each epoch.
         pairs = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(2)
         dataset = tf.data.Dataset.zip(dataset, pairs.skip(skip_batches)).map(
             lambda batch, pair: (
-                self._augmented(batch[0], pair) if augment else images.normalise(batch[0]),
+                self._augmented(batch[0], pair, part) if augment else images.normalise(batch[0]),
                 batch[1],
             ),
             num_parallel_calls=tf.data.AUTOTUNE,
@@ -274,13 +287,19 @@ class ImageData:
             stored, tf.stack([number, 0]), size=self.image_size, channels=self.source.channels
         )
 
-    def _augmented(self, pixels: tf.Tensor, pair: tf.Tensor) -> tf.Tensor:
+    def _augmented(self, pixels: tf.Tensor, pair: tf.Tensor, part: tuple[int, int]) -> tf.Tensor:
         """A batch of training images, the small ones shifted, flipped: uint8 to float32 [B, H, W, C]."""
         if self._small:
-            pixels = images.shift(pixels, pair, by=max(1, int(MAX_SHIFT * self.image_size)))
+            pixels = images.shift(pixels, pair, by=max(1, int(MAX_SHIFT * self.image_size)), part=part)
         if self.source.mirrored:
-            return images.flip_and_normalise(pixels, pair + 1)
+            return images.flip_and_normalise(pixels, pair + 1, part=part)
         return images.normalise(pixels)
+
+
+def _rows_of_batches(examples: tf.data.Dataset, batch: int, begin: int, count: int) -> tf.data.Dataset:
+    """Of every `batch` examples the `count` from the index `begin` on, none of them decoded yet."""
+    rows = examples.enumerate().filter(lambda row, _: (row % batch >= begin) & (row % batch < begin + count))
+    return rows.map(lambda _, example: example)
 
 
 def _options() -> tf.data.Options:

@@ -56,20 +56,42 @@ def centre_square(image: tf.Tensor, *, size: int, margin: float = 1.0) -> tf.Ten
     return tf.ensure_shape(square, [size, size, image.shape[-1]])
 
 
-def shift(images: tf.Tensor, seed: tf.Tensor, *, by: int) -> tf.Tensor:
-    """Move each image of uint8 [B, H, W, C] by up to `by` pixels on both axes; black comes in behind it."""
-    batch, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
-    offsets = tf.random.stateless_uniform([2, batch, 1], seed, 0, 2 * by + 1, tf.int32)
+WHOLE = (0, 1)
+"""(index, count) of the part of a batch that is all of it."""
+
+
+def shift(images: tf.Tensor, seed: tf.Tensor, *, by: int, part: tuple[int, int] = WHOLE) -> tf.Tensor:
+    """Move each image of uint8 [B, H, W, C] by up to `by` pixels on both axes; black comes in behind it.
+
+    With part = (index, count) the images are one of the `count` equal parts of a batch, and move as in it.
+    """
+    height, width = images.shape[1], images.shape[2]
+    offsets = _of_part(
+        lambda batch: tf.random.stateless_uniform([2, batch, 1], seed, 0, 2 * by + 1, tf.int32),
+        images, part, axis=1,
+    )  # fmt: skip
     padded = tf.pad(images, [(0, 0), (by, by), (by, by), (0, 0)])
     rows = tf.gather(padded, offsets[0] + tf.range(height), axis=1, batch_dims=1)
     return tf.gather(rows, offsets[1] + tf.range(width), axis=2, batch_dims=1)
 
 
-def flip_and_normalise(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Mirror each image of uint8 [B, H, W, C] left to right with probability one half; float32 in [-1, 1]."""
-    mirrored = tf.random.stateless_uniform([tf.shape(images)[0], 1, 1, 1], seed) < 0.5
+def flip_and_normalise(images: tf.Tensor, seed: tf.Tensor, *, part: tuple[int, int] = WHOLE) -> tf.Tensor:
+    """Mirror each image of uint8 [B, H, W, C] left to right with probability one half; float32 in [-1, 1].
+
+    `part` is as for `shift`.
+    """
+    mirrored = _of_part(lambda batch: tf.random.stateless_uniform([batch, 1, 1, 1], seed), images, part) < 0.5
     # As a constant of the compiled function XLA would multiply by its inverse, which rounds otherwise.
     return _mirror_and_normalise(images, mirrored, tf.constant(127.5))
+
+
+def _of_part(numbers_of, images, part, axis=0):
+    """numbers_of(batch), random numbers of the whole batch along an axis, for the images of a part of it."""
+    index, count = part
+    own = tf.shape(images)[0]
+    if count == 1:
+        return numbers_of(own)
+    return tf.gather(numbers_of(own * count), index * own + tf.range(own), axis=axis)
 
 
 @tf.function(jit_compile=True, autograph=False)

@@ -10,6 +10,7 @@
 import tensorflow as tf
 import tf_keras as keras
 
+from layers import replicas
 from mmx_tf.float_model import gives_probabilities
 from mmx_tf.losses import as_logits, distillation_loss
 
@@ -50,7 +51,8 @@ class DistilledModel(keras.Model):
             task = self.compute_loss(images, labels, outputs, sample_weight)
             logits = as_logits(outputs, from_logits=self._from_logits)
             taught = distillation_loss(teaching, logits, self._temperature)
-            loss = (1.0 - self._weight) * task + self._weight * taught
+            # Keras has divided the labels' share already.
+            loss = (1.0 - self._weight) * task + self._weight * taught / replicas.count()
         self.optimizer.minimize(loss, self.trainable_variables, tape=tape)
         self._tracker.update_state(taught)
         return self.compute_metrics(images, labels, outputs, sample_weight)

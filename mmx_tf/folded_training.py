@@ -13,6 +13,8 @@ the fixed network: training the one trains the other.
     >>> fixed.save("fixed.keras"); folded = fold(fixed)
 """
 
+import contextlib
+
 import tensorflow as tf
 import tf_keras as keras
 
@@ -23,12 +25,13 @@ from mmx_tf.fold import check_foldable
 from mmx_tf.folded_bias import affine_bias, batch_norm_affine, weighted_bias
 
 
-def fold_for_training(fixed: keras.Model, *, weight_storage: str = "int8") -> keras.Model:
+def fold_for_training(fixed: keras.Model, *, weight_storage: str = "int8", scope=None) -> keras.Model:
     """The folded graph of a fixed network in float arithmetic, an ordinary model to compile and fit.
 
     Args:
       fixed: a network made by `rebuild`. Its batch-norm statistics are frozen in the new network only.
       weight_storage: "int8", "int4_xnnpack" or "int4", as `fold` will be given it: the bias grids differ.
+      scope: of the `tf.distribute` strategy in which `fixed` was made, if in any.
 
     Returns:
       A functional tf_keras model with the input, the outputs and the variables of `fixed`. In inference its
@@ -73,8 +76,9 @@ def fold_for_training(fixed: keras.Model, *, weight_storage: str = "int8") -> ke
 
         return BiasRounding(folded_bias, name=_name(wrapper.layer))(value)
 
-    inputs = keras.Input(fixed.input_shape[1:], name=fixed.inputs[0].node.layer.name)
-    return keras.Model(inputs, graph.replay(fixed, inputs, call), name=f"{fixed.name}_on_folded_graph")
+    with scope or contextlib.nullcontext():
+        inputs = keras.Input(fixed.input_shape[1:], name=fixed.inputs[0].node.layer.name)
+        return keras.Model(inputs, graph.replay(fixed, inputs, call), name=f"{fixed.name}_on_folded_graph")
 
 
 class BiasRounding(keras.layers.Layer):

@@ -46,7 +46,9 @@ class Phase:
         self.steps = max(1, data.train_images // recipe.batch_size)
         if recipe.steps_per_epoch:
             self.steps = min(self.steps, recipe.steps_per_epoch)
-        self.rate_scale = tf.Variable(1.0, trainable=False, name="rate_scale")
+        self.job = workdir.job
+        with self.job.scope():
+            self.rate_scale = tf.Variable(1.0, trainable=False, name="rate_scale")
 
     def rate(self, learning_rate) -> ScaledRate:
         """A learning rate or schedule that a recovery can lower."""
@@ -57,6 +59,15 @@ class Phase:
         seed = epoch_seed(self.recipe.seed, self.name, epoch)
         dataset = self._data.train(batch_size=self.recipe.batch_size, seed=seed, skip_batches=first_step)
         return dataset.take(self.steps - first_step)
+
+    def own_batches(self, epoch: int, first_step: int = 0):
+        """`batches`, of each only what this process's replicas train on."""
+        if self.job.strategy is None:
+            return self.batches(epoch, first_step)
+        seed, size = epoch_seed(self.recipe.seed, self.name, epoch), self.recipe.batch_size
+        dataset = self._data.train(batch_size=size, seed=seed, skip_batches=first_step, part=self.job.part)
+        size = min(size, self._data.train_images)
+        return self.job.distribute(dataset.take(self.steps - first_step), batch_size=size)
 
     def fit(
         self,
@@ -101,17 +112,22 @@ class Phase:
             minutes=self.recipe.checkpoint_minutes,
             rate_scale=self.rate_scale,
             averages=averages.statistics if averages else (),
+            job=self.job,
         )
         resumed = progress.restore()
         if progress.epoch >= epochs:
             return
-        build_before_tracing(fitted, self.batches(progress.epoch))
+        with self.job.scope():
+            build_before_tracing(fitted, self.batches(progress.epoch))
         if prepare:
             prepare()
+        # Equal already, but for what different processors make of the first batch.
+        self.job.take_the_chiefs([v for v in model.variables if v.dtype.is_floating])
         if not resumed:
             # What a recovery goes back to before there is another one.
             progress.save(fitted)
-        board = keras.callbacks.TensorBoard(self.workdir.path("logs", self.name), write_graph=False)
+        logs = self.workdir.path("logs", self.name)
+        board = [keras.callbacks.TensorBoard(logs, write_graph=False)] if self.job.is_chief else []
         damage = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: self._data.damaged.report())
         with convolutions_in(self.recipe.compute_dtype, fitted):
             for recoveries in range(MAX_RECOVERIES + 1):
@@ -124,7 +140,7 @@ class Phase:
                         fitted,
                         progress,
                         epochs=epochs,
-                        batches=self.batches,
+                        batches=self.own_batches,
                         watch=Watch(
                             self.name,
                             fitted,
@@ -133,7 +149,7 @@ class Phase:
                             steps_per_epoch=self.steps,
                             early=early,
                         ),
-                        callbacks=[*callbacks, *([averages] if averages else []), board, damage],
+                        callbacks=[*callbacks, *([averages] if averages else []), *board, damage],
                         validation_data=validation_data,
                         evaluating=averages.in_place if averages else contextlib.nullcontext,
                     )

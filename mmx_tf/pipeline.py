@@ -11,7 +11,7 @@ import tensorflow as tf
 from absl import logging
 
 from export.atomic import write_atomically
-from mmx_tf import carriers, float_model, stages, targets, training
+from mmx_tf import carriers, float_model, stages, strategies, targets, training
 from mmx_tf import data as datasets
 from mmx_tf.augment import augment, plan
 from mmx_tf.budget import UnreachableBudgetError
@@ -19,6 +19,7 @@ from mmx_tf.canonical import UnsupportedLayerError, canonicalize
 from mmx_tf.export_stage import convert_options
 from mmx_tf.fold import FoldError, check_foldable, fold
 from mmx_tf.given_selection import given_selection
+from mmx_tf.job import Job
 from mmx_tf.rebuild import rebuild
 from mmx_tf.recipe import Recipe, RecipeError
 from mmx_tf.recipe_checks import FLOAT_TEACHER
@@ -31,6 +32,8 @@ from mmx_tf.workdir_lock import check_free
 def run(recipe: Recipe, *, command: str = "") -> dict:
     """Runs a validated recipe in its workdir, or what is left of it.
 
+    The processes of --strategy=multi_worker each call it; one that is no chief gets {}.
+
     Returns:
       The metrics; with several targets, the contents of front.json.
 
@@ -39,15 +42,24 @@ def run(recipe: Recipe, *, command: str = "") -> dict:
         anything is written; WorkdirInUseError, a RecipeError, if another process works in the workdir.
       DivergenceError: if training has diverged and the recipe does not let it recover.
       DisagreementError: if the file differs from the folded network by more than the recipe allows.
+      PeerError: if another process of the job has ended.
     """
     if recipe.deterministic:
         tf.config.experimental.enable_op_determinism()
-    check_free(pathlib.Path(recipe.workdir))
-    if len(recipe.target_bops) > 1:
-        for bops in recipe.exported_targets:
-            check_free(pathlib.Path(recipe.for_target(bops).workdir))
+    if strategies.is_chief(recipe):
+        check_free(pathlib.Path(recipe.workdir))
+        if len(recipe.target_bops) > 1:
+            for bops in recipe.exported_targets:
+                check_free(pathlib.Path(recipe.for_target(bops).workdir))
+    job = strategies.start(recipe)
+    with job.peer_errors():
+        return _run(recipe, job, command)
+
+
+def _run(recipe: Recipe, job: Job, command: str) -> dict:
     data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
     recipe.check_classes(num_classes=data.num_classes, dataset=data.name)
+    strategies.check_batch(recipe, min(recipe.batch_size, data.train_images), job)
     teacher = float_model.load_teacher(recipe, data)
     stages.seed(recipe, "float")
     model, trained = float_model.load_or_build(recipe, data)
@@ -61,13 +73,14 @@ def run(recipe: Recipe, *, command: str = "") -> dict:
             plan(model, **_search_options(recipe))
     if not trained:
         search = None
-    with Workdir.opened(recipe) as workdir, data.reading_errors():
+    with Workdir.opened(recipe, job) as workdir, data.reading_errors():
         return _run_in(workdir, recipe, data, model, search, teacher, command)
 
 
 def _run_in(workdir: Workdir, recipe: Recipe, data, model, search, teacher, command: str) -> dict:
     """The run from its float network on; without a search network, that has to be trained first."""
-    _keep_cost_table(workdir, recipe)
+    job = workdir.job
+    job.on_chief(lambda: _keep_cost_table(workdir, recipe))
     several = len(recipe.target_bops) > 1
     if not several:
         finished = stages.finished_metrics(workdir, search)
@@ -77,9 +90,13 @@ def _run_in(workdir: Workdir, recipe: Recipe, data, model, search, teacher, comm
         model = stages.float_stage(workdir, recipe, data, model)
         search = search_network(recipe, model, data)
     stages.earlier_selection(workdir, search)  # an edited one is refused before anything is trained
-    if "float_top1" not in workdir.state:
-        workdir.record(float_top1=training.top1(model, stages.evaluation(recipe, data)))
-    logging.info("float network: top-1 %.2f%%", 100 * workdir.state["float_top1"])
+
+    def judge():
+        if "float_top1" not in workdir.state:
+            workdir.record(float_top1=training.top1(model, stages.evaluation(recipe, data)))
+        logging.info("float network: top-1 %.2f%%", 100 * workdir.state["float_top1"])
+
+    job.on_chief(judge)
     if recipe.teacher == FLOAT_TEACHER:
         teacher = model
     if several:

@@ -14,6 +14,8 @@ import tensorflow as tf
 import tf_keras as keras
 
 from mmx_tf.checkpoints import Checkpoints
+from mmx_tf.job import ALONE, Job
+from mmx_tf.recipe_checks import RecipeError
 
 OPTIMIZERS = ("optimizer", "step_optimizer", "alpha_optimizer")
 
@@ -30,6 +32,7 @@ class Progress:
       minutes: time after which a step's end is followed by a checkpoint; 0 for ends of epochs alone.
       rate_scale: variable that multiplies the learning rates, kept with the optimizers.
       averages: variables that are kept beside the model's, such as `WeightAverages.statistics`.
+      job: whose processes go through the phase together; its chief alone writes.
 
     Attributes:
       epoch, step: finished epochs, and steps that are done of the next.
@@ -49,7 +52,9 @@ class Progress:
         minutes: float = 0.0,
         rate_scale: tf.Variable | None = None,
         averages: Sequence[tf.Variable] = (),
+        job: Job = ALONE,
     ):
+        self.job = job
         self.steps_per_epoch = steps_per_epoch
         self.epoch = self.step = 0
         self.logs: dict[str, float] = {}
@@ -64,7 +69,7 @@ class Progress:
             objects["rate_scale"] = rate_scale
         if averages:
             objects["averages"] = tf.train.Checkpoint(statistics=list(averages))
-        self._checkpoints = Checkpoints(folder, objects, keep=keep)
+        self._checkpoints = Checkpoints(folder, objects, keep=keep, writes=job.is_chief)
 
     @property
     def total_steps(self) -> int:
@@ -75,9 +80,14 @@ class Progress:
         """Takes up the newest whole checkpoint; whether there is one.
 
         Raises:
-          RecipeError: if it is of another network.
+          RecipeError: if it is of another network, or not the same in all processes.
         """
         found = self._checkpoints.restore()
+        if not self.job.all_equal(-1 if found is None else found[0]):
+            raise RecipeError(
+                f"{self._checkpoints.folder}: the processes of this job find different checkpoints there. "
+                "All need the same --workdir, on a file system that they share."
+            )
         if found is None:
             return False
         facts = found[1]

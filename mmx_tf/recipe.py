@@ -29,7 +29,7 @@ from mmx_tf.recipe_checks import (
 )
 from mmx_tf.recipe_options import RecipeOptions, flag
 
-FREE_FLAGS = ("workdir", "checkpoint_minutes", "keep_checkpoints", "on_divergence", "export_target")
+FREE_FLAGS = ("workdir", "checkpoint_minutes", "keep_checkpoints", "on_divergence", "export_target", "tpu")
 """Flags that may change when a run is resumed: they say where and how it is kept, and which of its results
 are made, not what it computes."""
 
@@ -165,7 +165,12 @@ class Recipe(RecipeOptions):
     jit_compile: bool = flag(
         False, "Compile whole training steps with XLA: for accelerators; slower on a CPU."
     )
-    strategy: str = flag("none", f"Distribution strategy: {', '.join(CHOICES['strategy'])}.")
+    strategy: str = flag(
+        "none",
+        f"What training is spread over: {', '.join(CHOICES['strategy'])}. mirrored takes all GPUs of this "
+        "machine, multi_worker those of the machines in TF_CONFIG. --batch_size is that of all together.",
+    )
+    tpu: str = flag("", "With --strategy=tpu: the TPU's name or address, or 'local' on its own machine.")
     seed: int = flag(0, "Seed of initial weights, shuffling and augmentation.")
     deterministic: bool = flag(
         False,

@@ -32,7 +32,7 @@ CHOICES = {
     "selection": ("search", "random", "uniform"),
     "batch_norm_update": BATCH_NORM_UPDATES,
     "compute_dtype": COMPUTE_DTYPES,
-    "strategy": ("none",),
+    "strategy": ("none", "mirrored", "multi_worker", "tpu"),
     "average_bits_weighting": WEIGHTINGS,
     "on_divergence": ("stop", "recover"),
     "weight_storage": STORAGES,
@@ -177,6 +177,10 @@ def check(recipe: "Recipe") -> None:
     _check_float_model(recipe)
     _check_teacher(recipe)
     _check_ablations(recipe)
+    if recipe.strategy in ("mirrored", "multi_worker") and recipe.jit_compile:
+        _refuse("jit_compile", "true", f"false with --strategy={recipe.strategy}")
+    if recipe.tpu and recipe.strategy != "tpu":
+        _refuse("tpu", recipe.tpu, f"empty with --strategy={recipe.strategy}")
     if not recipe.workdir:
         _refuse("workdir", "", "any folder, new or of the same run", " An example: --workdir=runs/first.")
 

@@ -22,6 +22,7 @@ import tensorflow as tf
 import tf_keras as keras
 from absl import logging
 
+from layers import replicas
 from layers.activation_quantizer import ActivationQuantizer
 from layers.multi_branch_quantizer import JOINT, MIXED, MultiBranchQuantizer
 from layers.multi_branch_weights import MultiBranchWeightQuantizer, computing_with, kernel_of
@@ -234,17 +235,26 @@ class SearchModel(keras.Model):
         images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         if self.meta_training:
             self.bit_meta_step(images, labels, sample_weight)
-            tf.cond(
-                self.searching,
-                lambda: self.bit_search_step(images, labels, sample_weight),
-                lambda: tf.constant(0.0),
-            )
+            if replicas.count() == 1:
+                tf.cond(
+                    self.searching,
+                    lambda: self.bit_search_step(images, labels, sample_weight),
+                    lambda: tf.constant(0.0),
+                )
+            elif self.is_searching():
+                self.bit_search_step(images, labels, sample_weight)
         else:
             self.bit_search_step(images, labels, sample_weight)
         logs = {metric.name: metric.result() for metric in self.metrics}
         for target in self.targets:
-            logs |= target.logs()
+            logs |= replicas.of_first(target.logs())
         return logs
+
+    @tf.autograph.experimental.do_not_convert
+    def is_searching(self) -> bool:
+        """Whether bit-search steps have joined in; while a graph is traced, at that moment."""
+        with tf.init_scope():
+            return bool(self.searching.numpy())
 
     @tf.autograph.experimental.do_not_convert
     def bit_meta_step(self, images, labels, sample_weight=None) -> None:
@@ -275,11 +285,10 @@ class SearchModel(keras.Model):
             return i + 1, gradients, _accumulate(new_statistics, self._batch_norm_statistics)
 
         # A loop, since one pass is traced in a third of the time of three.
-        _, gradients, new_statistics = tf.while_loop(
-            lambda i, *_: i < branches,
+        gradients, new_statistics = replicas.in_turn(
+            branches,
             single_precision_pass,
-            (0, [tf.zeros_like(v) for v in variables], [tf.zeros_like(v) for v in statistics]),
-            parallel_iterations=1,
+            ([tf.zeros_like(v) for v in variables], [tf.zeros_like(v) for v in statistics]),
         )
         if self.batch_norm_update == "mean":
             _assign(self._batch_norm_statistics, [value / branches for value in new_statistics])
@@ -334,7 +343,7 @@ class SearchModel(keras.Model):
             outputs = self(images, training=True, branch=MIXED, alphas=alphas)
             task_loss = self._search_loss(labels, outputs, sample_weight)
             regularizer = target_search.regularizer(self.budget, alphas, target)
-            loss = task_loss + self.regularizer_weight * regularizer
+            loss = (task_loss + self.regularizer_weight * regularizer) / replicas.count()
         return tape.gradient(loss, alphas), task_loss
 
     def _joint_step(self, images, labels, sample_weight) -> tf.Tensor:
@@ -342,7 +351,7 @@ class SearchModel(keras.Model):
         with tf.GradientTape() as tape:
             outputs = self(images, training=True, branch=JOINT)
             task_loss = self._search_loss(labels, outputs, sample_weight)
-            loss = task_loss + self.regularizer_weight * self.regularizer()
+            loss = (task_loss + self.regularizer_weight * self.regularizer()) / replicas.count()
         gradients = tape.gradient(loss, groups)
         optimizers = (self.optimizer, self.step_optimizer, self.alpha_optimizer)
         for optimizer, group, values in zip(optimizers, groups, gradients, strict=True):
@@ -438,7 +447,11 @@ class StartSearch(keras.callbacks.Callback):
         """Decides whether the epoch has bit-search steps."""
         # A resumed fit starts at a later epoch than this object has seen.
         self.model.finished_epochs = max(epoch, self.model.finished_epochs)
+        before = self.model.is_searching()
         self.model.searching.assign(self.model.finished_epochs >= self.model.meta_epochs)
+        if self.model.distribute_strategy.num_replicas_in_sync > 1 and self.model.is_searching() != before:
+            # On several replicas a traced step has bit-search steps or not.
+            self.model.make_train_function(force=True)
 
     def on_epoch_end(self, epoch, logs=None):
         """Counts the epoch."""

@@ -41,12 +41,12 @@ def float_stage(workdir: Workdir, recipe: Recipe, data, model: keras.Model) -> k
     """The trained float network of a run that has to train one."""
     path = workdir.path("checkpoints", "float.keras")
     finished = _finished(path)
-    if finished is not None:
-        return finished
-    with workdir.timed("float"):
-        training.train_float(workdir, recipe, data, model)
-    _save_atomically(model, path)
-    return load_model(path)
+    if not workdir.job.chief_says(finished is not None):
+        with workdir.timed("float"):
+            training.train_float(workdir, recipe, data, model)
+        workdir.job.on_chief(lambda: _save_atomically(model, path))
+        finished = None
+    return finished or load_model(path)
 
 
 def search_stage(workdir: Workdir, recipe: Recipe, data, search: SearchModel) -> None:
@@ -86,7 +86,8 @@ def kept_selection(workdir: Workdir, search: SearchModel, choose: Callable[[], B
     selection = earlier_selection(workdir, search)
     if selection is None:
         selection = choose()
-        selection.save(workdir.path("bit_selection.json"))
+        if workdir.job.is_chief:
+            selection.save(workdir.path("bit_selection.json"))
     if selection.cost is None:
         logging.info("bit selection: %d BOPs, target %d", selection.bops, selection.target_bops)
     else:
@@ -98,12 +99,16 @@ def kept_selection(workdir: Workdir, search: SearchModel, choose: Callable[[], B
 def finished_metrics(workdir: Workdir, search: SearchModel | None) -> dict | None:
     """The metrics of a finished workdir, whose summary is printed; None if there is something left to do.
 
+    {} in a process that is no chief.
+
     Raises:
       RecipeError: if they are damaged, or its bit selection is.
     """
     path = workdir.path("metrics.json")
-    if not path.exists():
+    if not workdir.job.chief_says(path.exists()):
         return None
+    if not workdir.job.is_chief:
+        return {}
     logging.info("%s is finished; nothing is done again.", workdir.root)
     selection = earlier_selection(workdir, search)
     try:
@@ -138,7 +143,7 @@ def finish(
       command: command line of the run, for the report.
 
     Returns:
-      The metrics.
+      The metrics; {} in a process that is no chief, which waits for it.
 
     Raises:
       RecipeError: if the trained network cannot be folded.
@@ -146,9 +151,17 @@ def finish(
     """
     fixed = _finished(workdir.path("fixed_model.keras"))
     selection = earlier_selection(workdir, None)
-    if fixed is None or selection is None:
+    if not workdir.job.chief_says(fixed is not None and selection is not None):
         selection, search = select()
         fixed = _weight_stage(workdir, recipe, data, search, selection, teacher)
+    metrics = workdir.job.on_chief(
+        lambda: _exported(workdir, recipe, data, fixed, selection, curves=curves, command=command)
+    )
+    return metrics or {}
+
+
+def _exported(workdir: Workdir, recipe: Recipe, data, fixed, selection, *, curves, command: str) -> dict:
+    """The file, its comparison with the network, report and metrics, which are returned."""
     try:
         metrics = export_and_verify(
             workdir, recipe, fixed, selection, data.class_names, evaluation(recipe, data)
@@ -184,7 +197,7 @@ def _weight_stage(workdir, recipe, data, search, selection, teacher):
     with workdir.timed("train"):
         training.train_fixed(workdir, recipe, data, fixed, teacher=teacher)
     path = workdir.path("fixed_model.keras")
-    _save_atomically(fixed, path)
+    workdir.job.on_chief(lambda: _save_atomically(fixed, path))
     return load_model(path)
 
 

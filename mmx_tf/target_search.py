@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from layers import replicas
 from mmx_tf import bops
 from mmx_tf.bit_selection import BitSelection, LayerSelection, SelectedCost
 from mmx_tf.budget import Budget, CandidateCosts
@@ -143,12 +144,8 @@ def over_targets(targets: Sequence[TargetSearch], one_pass: Callable) -> tuple[t
         return i + 1, gradients.write(i, gradient), losses.write(i, loss)
 
     # A loop, as in the bit-meta step: one pass is traced, and one pass's activations are alive.
-    _, gradients, losses = tf.while_loop(
-        lambda i, *_: i < count,
-        one,
-        (0, tf.TensorArray(tf.float32, count), tf.TensorArray(tf.float32, count)),
-        parallel_iterations=1,
-    )
+    empty = (tf.TensorArray(tf.float32, count), tf.TensorArray(tf.float32, count))
+    gradients, losses = replicas.in_turn(count, one, empty)
     return gradients.stack(), losses.stack()
 
 

@@ -32,11 +32,13 @@ def run_targets(
         return dict(zip(recipe.target_bops, search.bit_selections(repair=recipe.repair), strict=True))
 
     for bops in recipe.exported_targets:
-        with Workdir.opened(recipe.for_target(bops)) as target:
+        with Workdir.opened(recipe.for_target(bops), workdir.job) as target:
             if stages.finished_metrics(target, search) is None:
                 _finish_target(workdir, target, recipe, data, search, bops, selections, teacher, command)
         # After each: a run that is killed has a front of what was finished.
-        document = _write_front(workdir, recipe, command)
+        document = workdir.job.on_chief(lambda: _write_front(workdir, recipe, command))
+    if document is None:
+        return {}
     report.print_front(document)
     return document
 
@@ -50,7 +52,7 @@ def _finish_target(workdir, target, recipe, data, search, bops, selections, teac
         target.record(seconds=shared | own)
         return stages.kept_selection(target, search, lambda: chosen), search
 
-    target.record(float_top1=workdir.state["float_top1"])
+    target.job.on_chief(lambda: target.record(float_top1=workdir.state["float_top1"]))
     stages.finish(
         target,
         recipe.for_target(bops),

@@ -13,9 +13,11 @@ command from its last checkpoint. Exit codes:
     4    training has diverged (--on_divergence)
     5    the workdir can no longer be written, as on a full disk
     6    images that were found unusable while they were read
+    7    another process of the job (--strategy=multi_worker) has ended, or was told to
     130  interrupted (SIGINT), 143 terminated (SIGTERM); during training a checkpoint is written first
 """
 
+import os
 import signal
 import sys
 
@@ -27,6 +29,7 @@ from mmx_tf import recipe as recipes
 from mmx_tf.damaged_images import DamagedDataError
 from mmx_tf.data import DataError
 from mmx_tf.divergence import DivergenceError
+from mmx_tf.job import PeerError
 from mmx_tf.models.errors import ModelError
 from mmx_tf.pipeline import run
 from mmx_tf.recipe import Recipe, RecipeError
@@ -37,6 +40,7 @@ DISAGREEMENT_EXIT_CODE = 3
 DIVERGENCE_EXIT_CODE = 4
 UNWRITABLE_EXIT_CODE = 5
 DAMAGED_DATA_EXIT_CODE = 6
+PEER_EXIT_CODE = 7
 INTERRUPTED_EXIT_CODE = 130
 TERMINATED_EXIT_CODE = 143
 
@@ -54,6 +58,18 @@ def parse_flags(argv: list[str], flag_values: flags.FlagValues = FLAGS) -> list[
 
 def main(argv: list[str], flag_values: flags.FlagValues = FLAGS) -> None:
     """Runs the recipe that the flags describe; `argv` is what is left when they have been parsed."""
+    try:
+        _main(argv, flag_values)
+    except SystemExit as end:
+        if flag_values["strategy"].value == "multi_worker" and end.code:
+            # TensorFlow's own end would wait for processes that are gone, or need not end.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(end.code)
+        raise
+
+
+def _main(argv: list[str], flag_values: flags.FlagValues) -> None:
     if argv[1:]:
         _refuse(f"{argv[1]!r} is no flag; everything is given as --name=value.")
     quiet.set_up_logging()
@@ -74,6 +90,9 @@ def main(argv: list[str], flag_values: flags.FlagValues = FLAGS) -> None:
     except DivergenceError as error:
         print(error, file=sys.stderr)
         sys.exit(DIVERGENCE_EXIT_CODE)
+    except PeerError as error:
+        print(f"{error} Start all processes again: they continue from the last checkpoint.", file=sys.stderr)
+        sys.exit(PEER_EXIT_CODE)
     except OSError as error:
         # What is wrong with input is an error of its own class.
         print(

@@ -13,6 +13,7 @@ from mmx_tf.folded_training import fold_for_training
 from mmx_tf.losses import classification_loss
 from mmx_tf.phase import PHASES, Phase
 from mmx_tf.recipe import Recipe
+from mmx_tf.replicated import copy_in, replicated
 from mmx_tf.search import SearchModel, StartSearch
 from mmx_tf.tracing import initialize_before_tracing
 from mmx_tf.weight_training import cosine_schedule, sgd, weight_optimizer
@@ -32,32 +33,43 @@ def train_float(workdir: Workdir, recipe: Recipe, data: ImageData, model: keras.
     schedule = cosine_schedule(
         recipe.float_learning_rate, steps=total, warmup_steps=min(5 * phase.steps, total // 5)
     )
-    _compile(recipe, model, _sgd(recipe, model, phase.rate(schedule)))
-    phase.fit(model, epochs=recipe.float_epochs)
+    with replicated(phase.job, model) as model:
+        with phase.job.scope():
+            _compile(recipe, model, _sgd(recipe, model, phase.rate(schedule)))
+        phase.fit(model, epochs=recipe.float_epochs)
 
 
 def train_search(workdir: Workdir, recipe: Recipe, data: ImageData, search: SearchModel) -> None:
     """Runs the bit selection phase: --select_epochs epochs, the first ones of bit-meta steps alone."""
     phase = Phase(workdir, recipe, data, "select")
+    with replicated(phase.job, search) as search:
+        _train_search(phase, search)
+
+
+def _train_search(phase: Phase, search: SearchModel) -> None:
+    recipe = phase.recipe
     # Where the bits are given there are none; the schedule needs one all the same.
     search_steps = max(1, phase.steps * (recipe.select_epochs - search.meta_epochs))
-    search.compile(
-        optimizer=sgd(
-            search.meta_weights,
-            phase.rate(recipe.select_learning_rate),
-            momentum=recipe.momentum,
-            nesterov=recipe.nesterov,
-            weight_decay=recipe.weight_decay,
-        ),
-        step_optimizer=keras.optimizers.SGD(phase.rate(recipe.step_learning_rate), momentum=recipe.momentum),
-        # Hard BOPs oscillate round the target; a decaying rate lets the selection settle.
-        alpha_optimizer=keras.optimizers.Adam(
-            phase.rate(cosine_schedule(recipe.alpha_learning_rate, steps=search_steps))
-        ),
-        loss=_loss(search.network),
-        metrics=["accuracy"],
-        jit_compile=recipe.jit_compile,
-    )
+    with phase.job.scope():
+        search.compile(
+            optimizer=sgd(
+                search.meta_weights,
+                phase.rate(recipe.select_learning_rate),
+                momentum=recipe.momentum,
+                nesterov=recipe.nesterov,
+                weight_decay=recipe.weight_decay,
+            ),
+            step_optimizer=keras.optimizers.SGD(
+                phase.rate(recipe.step_learning_rate), momentum=recipe.momentum
+            ),
+            # Hard BOPs oscillate round the target; a decaying rate lets the selection settle.
+            alpha_optimizer=keras.optimizers.Adam(
+                phase.rate(cosine_schedule(recipe.alpha_learning_rate, steps=search_steps))
+            ),
+            loss=_loss(search.network),
+            metrics=["accuracy"],
+            jit_compile=recipe.jit_compile,
+        )
 
     def prepare():
         initialize_before_tracing(search, search.network, phase.batches(0), branch=0)
@@ -92,6 +104,20 @@ def train_fixed(
       teacher: network that the recipe's --teacher names.
     """
     phase = Phase(workdir, recipe, data, "train")
+    if teacher is not None and phase.job.strategy is not None:
+        teacher = copy_in(phase.job, teacher)
+    with replicated(phase.job, fixed) as fixed:
+        _train_fixed(phase, fixed, teacher, data)
+    for name in collapsed_quantizers(fixed):
+        logging.warning(
+            "the step size of %s has collapsed to its floor, so that layer sees next to nothing; train again "
+            "with a lower --learning_rate.",
+            name,
+        )
+
+
+def _train_fixed(phase: Phase, fixed: keras.Model, teacher: keras.Model | None, data: ImageData) -> None:
+    recipe, job = phase.recipe, phase.job
     schedule = cosine_schedule(
         recipe.learning_rate,
         steps=phase.steps * recipe.train_epochs,
@@ -104,11 +130,12 @@ def train_fixed(
 
     if recipe.ema_decay:
         prepare()  # The averages begin at the first step sizes.
-    optimizer = weight_optimizer(
-        recipe.optimizer, fixed.trainable_variables, phase.rate(schedule), ema_decay=recipe.ema_decay,
-        momentum=recipe.momentum, nesterov=recipe.nesterov, weight_decay=recipe.weight_decay,
-    )  # fmt: skip
-    _compile(recipe, fixed, optimizer, label_smoothing=recipe.label_smoothing)
+    with job.scope():
+        optimizer = weight_optimizer(
+            recipe.optimizer, fixed.trainable_variables, phase.rate(schedule), ema_decay=recipe.ema_decay,
+            momentum=recipe.momentum, nesterov=recipe.nesterov, weight_decay=recipe.weight_decay,
+        )  # fmt: skip
+        _compile(recipe, fixed, optimizer, label_smoothing=recipe.label_smoothing)
     averages = WeightAverages(fixed) if recipe.ema_decay else None
     left = recipe.ema_decay ** (phase.steps * recipe.train_epochs)
     if left > LARGEST_START_SHARE:
@@ -120,26 +147,21 @@ def train_fixed(
     def fit(graph, epochs, **options):
         """Trains the variables of `fixed` in a graph of them, with the teacher if there is one."""
         trained = graph
-        if teacher is not None:
-            weight, temperature = recipe.distillation_weight, recipe.distillation_temperature
-            trained = DistilledModel(graph, teacher=teacher, weight=weight, temperature=temperature)
-        if trained is not fixed:
-            _compile(recipe, trained, optimizer, label_smoothing=recipe.label_smoothing)
-            options["trained_as"] = trained
+        with job.scope():
+            if teacher is not None:
+                weight, temperature = recipe.distillation_weight, recipe.distillation_temperature
+                trained = DistilledModel(graph, teacher=teacher, weight=weight, temperature=temperature)
+            if trained is not fixed:
+                _compile(recipe, trained, optimizer, label_smoothing=recipe.label_smoothing)
+                options["trained_as"] = trained
         phase.fit(fixed, epochs=epochs, averages=averages, validation_data=evaluation, **options)
 
     fit(fixed, recipe.train_epochs - recipe.folded_epochs, prepare=prepare)
     if recipe.folded_epochs:
-        on_folded_graph = fold_for_training(fixed, weight_storage=recipe.weight_storage)
+        on_folded_graph = fold_for_training(fixed, weight_storage=recipe.weight_storage, scope=job.scope())
         fit(on_folded_graph, recipe.train_epochs, told=" on the folded graph")
     if averages:
         averages.put_in_place()
-    for name in collapsed_quantizers(fixed):
-        logging.warning(
-            "the step size of %s has collapsed to its floor, so that layer sees next to nothing; train again "
-            "with a lower --learning_rate.",
-            name,
-        )
 
 
 def top1(model: keras.Model, evaluation) -> float:

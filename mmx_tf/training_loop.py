@@ -12,6 +12,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from mmx_tf.divergence import Watch
+from mmx_tf.job import Job, PeerError
 from mmx_tf.progress import Progress
 from mmx_tf.signals import Received, held_back
 
@@ -34,9 +35,10 @@ def train(
 
     Args:
       fitted: compiled model that is trained.
-      progress: position and checkpoints.
+      progress: position and checkpoints, and the job that goes through them together.
       epochs: epochs of the phase, those before included.
-      batches: (epoch, first step) -> the epoch's batches from that step on; at least as many as are left.
+      batches: (epoch, first step) -> the epoch's batches from that step on, as the job distributes them; at
+        least as many as are left.
       watch: looks at every step.
       callbacks: Keras callbacks.
       validation_data: evaluated after each epoch.
@@ -44,17 +46,18 @@ def train(
 
     Raises:
       DivergenceError: by `watch`. The step is not counted, and no checkpoint has it.
+      PeerError: when another process of the job was told to end; the checkpoint has been written.
     """
+    job = progress.job
     shown = keras.callbacks.CallbackList(
         list(callbacks),
-        add_progbar=True,
+        add_progbar=job.is_chief,
         model=fitted,
         # A progress bar on a terminal, a line per epoch in a log file.
         verbose=1 if sys.stdout.isatty() else 2,
         epochs=epochs,
         steps=progress.steps_per_epoch,
     )
-    step_function = fitted.make_train_function()
     signals = None
     with contextlib.ExitStack() as stack:
         shown.on_train_begin()
@@ -63,6 +66,7 @@ def train(
             epoch = progress.epoch
             progress.begin_epoch(fitted)
             shown.on_epoch_begin(epoch)
+            step_function = job.step_function(fitted)
             iterator = None
             while progress.step < progress.steps_per_epoch:
                 iterator = iterator or iter(batches(epoch, progress.step))
@@ -73,12 +77,13 @@ def train(
                 shown.on_train_batch_end(progress.step, logs)
                 progress.end_step(logs)
                 signals = signals or stack.enter_context(held_back())
-                if signals.received or progress.is_due():
+                ended, due = job.any_of(signals.received, progress.is_due())
+                if ended or due:
                     progress.save(fitted)
-                if signals.received:
-                    return
+                if ended:
+                    return _end(signals)
             with evaluating():
-                validation = _validated(fitted, validation_data, signals)
+                validation = _validated(fitted, validation_data, signals, job)
             if validation is None:
                 progress.save(fitted)
                 return
@@ -86,14 +91,26 @@ def train(
             progress.end_epoch(logs)
             shown.on_epoch_end(epoch, logs)
             progress.save(fitted)
-            if signals and signals.received:
-                return
+            if job.any_of(signals and signals.received)[0]:
+                return _end(signals)
 
 
-def _validated(fitted: keras.Model, data, signals: Received | None) -> dict[str, float] | None:
+def _end(signals: Received | None) -> None:
+    if not (signals and signals.received):
+        raise PeerError("another process of the job was told to end; a checkpoint was written before.")
+
+
+def _validated(fitted: keras.Model, data, signals: Received | None, job: Job) -> dict[str, float] | None:
     """The logs of an evaluation; None if a signal ended it."""
     if data is None:
         return {}
+    if job.strategy is not None:
+        # Of several processes none can leave before the others, and Keras adds up what each has of the logs.
+        options = tf.data.Options()
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+        names = fitted.evaluate(data.with_options(options), verbose=0, return_dict=True)
+        results = {metric.name: metric.result() for metric in fitted.metrics if metric.name in names}
+        return {f"val_{name}": float(value) for name, value in results.items()}
     try:
         logs = fitted.evaluate(data, verbose=0, return_dict=True, callbacks=[_EndAtSignal(signals)])
     except _EndedError:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from export.atomic import write_atomically
 from mmx_tf import workdir_lock
+from mmx_tf.job import ALONE, Job
 from mmx_tf.recipe import Recipe, RecipeError
 from mmx_tf.version import VERSION
 
@@ -25,19 +26,29 @@ class Workdir:
       state: facts that finished phases recorded, saved in checkpoints/state.json; `state["seconds"]` maps
         phases to the time they took, restarts included; `state["format"]` is `WORKDIR_FORMAT`, and
         `state["mmx_tf"]` the version that began the run.
+      job: whose chief alone writes here.
     """
 
-    def __init__(self, recipe: Recipe):
+    def __init__(self, recipe: Recipe, job: Job = ALONE):
         """Opens or makes the folder; call only when the recipe has been validated. A run uses `opened`.
+
+        In a process that is no chief it must have been made, and is only read.
 
         Raises:
           RecipeError: if the folder holds a run with other flags or of another format, or files that no run
             of ours wrote, or cannot be written.
         """
-        self.root = pathlib.Path(recipe.workdir)
+        self.root, self.job = pathlib.Path(recipe.workdir), job
         with _errors(self.root):
             _check(self.root, recipe)
             self.state = _earlier_state(self.root)
+            if not job.is_chief:
+                if not self.state:
+                    raise RecipeError(
+                        f"--workdir={self.root}: what the chief has written there is not to be seen here. "
+                        "All processes need the same folder, on a file system that they share."
+                    )
+                return
             self.root.mkdir(parents=True, exist_ok=True)
             # First of all files but the lock: a folder without it is refused.
             write_atomically(self.path("run.flags"), recipe.to_flagfile())
@@ -48,8 +59,10 @@ class Workdir:
 
     @classmethod
     @contextmanager
-    def opened(cls, recipe: Recipe) -> Iterator["Workdir"]:
+    def opened(cls, recipe: Recipe, job: Job = ALONE) -> Iterator["Workdir"]:
         """The workdir of a recipe, which no other run can open during the block.
+
+        The processes of a job open it together; the chief holds the lock.
 
         Raises:
           WorkdirInUseError: if another run holds it; nothing in it is changed.
@@ -57,12 +70,17 @@ class Workdir:
         """
         root = pathlib.Path(recipe.workdir)
         with contextlib.ExitStack() as lock:
-            with _errors(root):
-                # Before the lock, which makes a file in the folder.
-                _check(root, recipe)
-                root.mkdir(parents=True, exist_ok=True)
-                lock.enter_context(workdir_lock.held(root))
-            yield cls(recipe)
+
+            def made():
+                with _errors(root):
+                    # Before the lock, which makes a file in the folder.
+                    _check(root, recipe)
+                    root.mkdir(parents=True, exist_ok=True)
+                    lock.enter_context(workdir_lock.held(root))
+                return cls(recipe, job)
+
+            workdir = job.on_chief(made)
+            yield workdir or cls(recipe, job)
 
     def path(self, *parts: str) -> pathlib.Path:
         """A path inside the folder."""
@@ -71,6 +89,8 @@ class Workdir:
     def record(self, **facts) -> None:
         """Remembers facts across restarts."""
         self.state.update(facts)
+        if not self.job.is_chief:
+            return
         write_atomically(self.path(_STATE_FILE), json.dumps(self.state, indent=1) + "\n")
 
     @contextmanager

@@ -236,7 +236,7 @@ def test_candidate_bits_must_be_distinct_integers_from_2_to_8(bits):
         ("--target_bytes=2.9X", "a number above 0, alone or with K, M, G or T behind it, such as 2.9M"),
         ("--target_bytes=0", "a number above 0"),
         ("--first_last_bits=16", "8, 4, 3, 2"),
-        ("--strategy=mirrored", "none"),
+        ("--strategy=horovod", "none, mirrored, multi_worker, tpu"),
         ("--compute_dtype=float16", "float32, bfloat16"),
         ("--weight_storage=int3", "int8, int4, int4_xnnpack"),
         ("--input_type=bool", "uint8, int8, float32"),
