@@ -14,7 +14,6 @@ all in a bit-search pass.
 """
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,9 +23,9 @@ from absl import logging
 
 from layers import replicas
 from layers.activation_quantizer import ActivationQuantizer
-from layers.multi_branch_quantizer import JOINT, MIXED, MultiBranchQuantizer
+from layers.multi_branch_quantizer import MultiBranchQuantizer
 from layers.multi_branch_weights import MultiBranchWeightQuantizer, computing_with, kernel_of
-from mmx_tf import graph, target_search
+from mmx_tf import graph, search_steps, target_search
 from mmx_tf.bit_selection import BitSelection
 from mmx_tf.bops_text import target_folder
 from mmx_tf.budget import Budget
@@ -59,6 +58,8 @@ class SearchModel(keras.Model):
         the mix of all branches, as in DNAS and EdMIPS.
       train_weights_in_search: bit-search steps train weights and step sizes too (paper Figure 7a).
       batch_norm_update: what bit-meta steps do to running statistics, one of `BATCH_NORM_UPDATES`.
+      batch_norm_statistics: running statistics of all batch norms.
+      search_loss_trackers: a running mean of the task loss for each target.
     """
 
     def __init__(
@@ -112,10 +113,10 @@ class SearchModel(keras.Model):
         prefixes = [f"{target_folder(b.target_bops)}/" for b in budgets] if len(budgets) > 1 else [""]
         of_weights = [[q.alpha for q in self.weight_quantizers.values()], *self.further_weight_alphas]
         self.targets = tuple(map(TargetSearch, budgets, alphas, prefixes, of_weights))
-        self._search_loss_trackers = [
+        self.search_loss_trackers = [
             keras.metrics.Mean(name=f"{target.prefix}search_loss") for target in self.targets
         ]
-        self._batch_norm_statistics = graph.running_statistics(network)
+        self.batch_norm_statistics = graph.running_statistics(network)
 
     # Variable groups: each has its own optimizer, since optimizers with momentum move variables even at
     # zero gradient.
@@ -175,7 +176,7 @@ class SearchModel(keras.Model):
             step_optimizer or keras.optimizers.SGD(0.004, momentum=0.9)
         )
         self.alpha_optimizer = keras.optimizers.get(alpha_optimizer or keras.optimizers.Adam(0.02))
-        self._search_loss = keras.losses.get(loss)
+        self.task_loss = keras.losses.get(loss)
         # Slot variables must exist before train_step is traced: tf.cond may not create any.
         self.optimizer.build(self.meta_weights)
         self.step_optimizer.build(self.step_sizes)
@@ -258,110 +259,18 @@ class SearchModel(keras.Model):
 
     @tf.autograph.experimental.do_not_convert
     def bit_meta_step(self, images, labels, sample_weight=None) -> None:
-        """Updates weights, batch norm and step sizes by the mean loss over the B single-bit-width networks.
-
-        Paper eq. 1. Alpha is not touched. One pass's activations are alive at a time: gradients are
-        accumulated pass by pass. Each pass starts from the same running statistics, whose new value is the
-        mean of what the B passes make of them, so that no branch is privileged; with `batch_norm_update`
-        "sequential" they are what the passes make of them one after the other, with "none" they stay.
-
-        With W weight candidates pass i of step t runs activation branch i with weight branch (i + t) mod W:
-        the cost stays that of B passes, each step has every activation branch, and in any W steps every pair
-        of branches comes once, so that their mean gradient is that of eq. 1 over all B * W networks. t is the
-        optimizer's number of steps, which checkpoints hold.
-        """
-        branches = len(self.budget.bit_widths)
-        variables = self.meta_weights + self.step_sizes
-        statistics = [tf.identity(variable) for variable in self._batch_norm_statistics]
-
-        def single_precision_pass(i, gradients, new_statistics):
-            if self.batch_norm_update != "sequential":
-                _assign(self._batch_norm_statistics, statistics)
-            with tf.GradientTape() as tape:
-                outputs = self(images, training=True, branch=i, weight_branch=self._weight_branch(i))
-                loss = self.compute_loss(images, labels, outputs, sample_weight)
-            self.compute_metrics(images, labels, outputs, sample_weight)
-            gradients = _accumulate(gradients, tape.gradient(loss, variables))
-            return i + 1, gradients, _accumulate(new_statistics, self._batch_norm_statistics)
-
-        # A loop, since one pass is traced in a third of the time of three.
-        gradients, new_statistics = replicas.in_turn(
-            branches,
-            single_precision_pass,
-            ([tf.zeros_like(v) for v in variables], [tf.zeros_like(v) for v in statistics]),
-        )
-        if self.batch_norm_update == "mean":
-            _assign(self._batch_norm_statistics, [value / branches for value in new_statistics])
-        elif self.batch_norm_update == "none":
-            _assign(self._batch_norm_statistics, statistics)
-        gradients = [gradient / branches for gradient in gradients]
-        weights = len(self.meta_weights)
-        self.optimizer.apply_gradients(zip(gradients[:weights], self.meta_weights, strict=True))
-        self.step_optimizer.apply_gradients(zip(gradients[weights:], self.step_sizes, strict=True))
-
-    def _weight_branch(self, i):
-        """The weight branch of pass i of the coming step; None where weight bits are given."""
-        if not self.budget.searches_weights:
-            return None
-        return (i + tf.cast(self.optimizer.iterations, tf.int32)) % len(self.budget.weight_bits)
+        """Updates weights, batch norm and step sizes; see `search_steps.bit_meta_step`."""
+        search_steps.bit_meta_step(self, (images, labels, sample_weight))
 
     @tf.autograph.experimental.do_not_convert
     def bit_search_step(self, images, labels, sample_weight=None) -> tf.Tensor:
-        """Updates alpha by task loss + lambda_r * r(alpha) on the fixed meta-state (paper eq. 2-5).
+        """Updates alpha on the fixed meta-state; returns the task loss. See `search_steps.bit_search_step`.
 
-        The tape watches alpha alone, so no weight gradient is computed (with several weight candidates those
-        of the mixed kernels are, since the weights' alphas depend on them). Running statistics are put back.
-        With several targets there is one forward and backward pass for each. With `train_weights_in_search`,
-        for one target, weights and step sizes move too, and running statistics with them.
-
-        Returns:
-          The task loss, a scalar; its mean over the targets.
+        With `train_weights_in_search` weights, step sizes and running statistics move too
+        (`search_steps.joint_step`).
         """
-        if self.train_weights_in_search:
-            return self._joint_step(images, labels, sample_weight)
-        statistics = [tf.identity(variable) for variable in self._batch_norm_statistics]
-        batch = (images, labels, sample_weight)
-        gradients, losses = target_search.over_targets(
-            self.targets, functools.partial(self._search_pass, batch)
-        )
-        _assign(self._batch_norm_statistics, statistics)
-        gradients = [
-            gradient
-            for of_target in tf.unstack(gradients)
-            for gradient in target_search.by_variable(of_target, self.budget)
-        ]
-        self.alpha_optimizer.apply_gradients(zip(gradients, self.alphas, strict=True))
-        for tracker, loss in zip(self._search_loss_trackers, tf.unstack(losses), strict=True):
-            tracker.update_state(loss)
-        return tf.reduce_mean(losses)
-
-    def _search_pass(self, batch, alphas, target) -> tuple[tf.Tensor, tf.Tensor]:
-        """(gradient of the search loss by the `stacked` alphas; task loss) of one target."""
-        images, labels, sample_weight = batch
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(alphas)
-            outputs = self(images, training=True, branch=MIXED, alphas=alphas)
-            task_loss = self._search_loss(labels, outputs, sample_weight)
-            regularizer = target_search.regularizer(self.budget, alphas, target)
-            loss = (task_loss + self.regularizer_weight * regularizer) / replicas.count()
-        return tape.gradient(loss, alphas), task_loss
-
-    def _joint_step(self, images, labels, sample_weight) -> tf.Tensor:
-        groups = (self.meta_weights, self.step_sizes, self.alphas)
-        with tf.GradientTape() as tape:
-            outputs = self(images, training=True, branch=JOINT)
-            task_loss = self._search_loss(labels, outputs, sample_weight)
-            loss = (task_loss + self.regularizer_weight * self.regularizer()) / replicas.count()
-        gradients = tape.gradient(loss, groups)
-        optimizers = (self.optimizer, self.step_optimizer, self.alpha_optimizer)
-        for optimizer, group, values in zip(optimizers, groups, gradients, strict=True):
-            optimizer.apply_gradients(zip(values, group, strict=True))
-        if not self.meta_training:
-            # The logs of loss and metrics, which are otherwise the bit-meta step's.
-            self.compute_loss(images, labels, outputs, sample_weight)
-            self.compute_metrics(images, labels, outputs, sample_weight)
-        self._search_loss_trackers[0].update_state(task_loss)
-        return task_loss
+        step = search_steps.joint_step if self.train_weights_in_search else search_steps.bit_search_step
+        return step(self, (images, labels, sample_weight))
 
     def selected_bops(self) -> tf.Tensor:
         """BOPs of the (first target's) branches with the largest alpha: scalar float64, differentiable."""
@@ -437,7 +346,7 @@ class SearchModel(keras.Model):
     @property
     def metrics(self):
         """Keras metrics plus the running mean of each target's search loss."""
-        return [*super().metrics, *self._search_loss_trackers]
+        return [*super().metrics, *self.search_loss_trackers]
 
 
 class StartSearch(keras.callbacks.Callback):
@@ -472,16 +381,4 @@ def _alphas(prefix: str, quantizers: dict) -> list[tf.Variable]:
             aggregation=tf.VariableAggregation.MEAN,
         )
         for name, quantizer in quantizers.items()
-    ]
-
-
-def _assign(variables, values):
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
-
-
-def _accumulate(totals, values):
-    return [
-        total if value is None else total + tf.convert_to_tensor(value)
-        for total, value in zip(totals, values, strict=True)
     ]

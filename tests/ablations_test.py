@@ -185,7 +185,7 @@ def test_the_joint_mix_has_the_search_steps_values_and_gradients_of_step_sizes_t
 def test_search_steps_may_train_weights_and_step_sizes(batch):
     search = compiled(train_weights_in_search=True)
     search.bit_meta_step(*batch)
-    groups = [search.meta_weights, search.step_sizes, search.alphas, search._batch_norm_statistics]
+    groups = [search.meta_weights, search.step_sizes, search.alphas, search.batch_norm_statistics]
     before = [values(group) for group in groups]
     search.bit_search_step(*batch)
     for old, group in zip(before, groups, strict=True):
@@ -209,15 +209,15 @@ def test_running_statistics_of_the_passes(batch):
     for update in ("sequential", "none"):
         search = compiled(batch_norm_update=update)
         search(batch[0], branch=0)
-        start = values(search._batch_norm_statistics)
+        start = values(search.batch_norm_statistics)
         search.bit_meta_step(*batch)
-        found[update] = values(search._batch_norm_statistics)
+        found[update] = values(search.batch_norm_statistics)
     assert all(np.array_equal(a, b) for a, b in zip(found["none"], start, strict=True))
     search = compiled()
     search(batch[0], branch=0)
     for branch in range(3):
         search(batch[0], training=True, branch=branch)
-    for value, expected in zip(found["sequential"], search._batch_norm_statistics, strict=True):
+    for value, expected in zip(found["sequential"], search.batch_norm_statistics, strict=True):
         np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-7)
 
 

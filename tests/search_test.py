@@ -114,17 +114,17 @@ def test_meta_gradient_is_the_mean_over_the_single_bit_width_networks(batch):
 def test_running_statistics_are_the_mean_over_the_branches(search, batch):
     images, _ = batch
     search(images, branch=0)
-    start = values(search._batch_norm_statistics)
+    start = values(search.batch_norm_statistics)
     single = []
     for branch in range(len(BITS)):
-        for variable, value in zip(search._batch_norm_statistics, start, strict=True):
+        for variable, value in zip(search.batch_norm_statistics, start, strict=True):
             variable.assign(value)
         search(images, training=True, branch=branch)
-        single.append(values(search._batch_norm_statistics))
-    for variable, value in zip(search._batch_norm_statistics, start, strict=True):
+        single.append(values(search.batch_norm_statistics))
+    for variable, value in zip(search.batch_norm_statistics, start, strict=True):
         variable.assign(value)
     search.bit_meta_step(*batch)
-    for i, variable in enumerate(search._batch_norm_statistics):
+    for i, variable in enumerate(search.batch_norm_statistics):
         mean = np.mean([statistics[i] for statistics in single], axis=0)
         np.testing.assert_allclose(variable.numpy(), mean, rtol=1e-5, atol=1e-7)
 
@@ -224,11 +224,11 @@ def test_saves_and_loads_as_keras_and_searches_on(search, batch, tmp_path):
 
 
 def test_step_sizes_are_set_before_a_step_is_traced_and_nothing_else_moves(search, batch):
-    statistics = values(search._batch_norm_statistics)
+    statistics = values(search.batch_norm_statistics)
     weights = values(search.meta_weights)
     initialize_before_tracing(search, search.network, tf.data.Dataset.from_tensors(batch), branch=0)
     assert all(bool(tf.reduce_all(q.initialized)) for q in search.quantizers.values())
-    assert not any(moved(statistics, search._batch_norm_statistics) + moved(weights, search.meta_weights))
+    assert not any(moved(statistics, search.batch_norm_statistics) + moved(weights, search.meta_weights))
     steps = values(search.step_sizes)
     initialize_before_tracing(search, search.network, 9 * batch[0], branch=0)
     assert not any(moved(steps, search.step_sizes))

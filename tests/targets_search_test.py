@@ -75,7 +75,7 @@ def test_the_meta_state_is_that_of_one_search(joint, alone):
         for ours, theirs in (
             (search.meta_weights, single.meta_weights),
             (search.step_sizes, single.step_sizes),
-            (search._batch_norm_statistics, single._batch_norm_statistics),
+            (search.batch_norm_statistics, single.batch_norm_statistics),
         ):
             for one, other in zip(values(ours), values(theirs), strict=True):
                 np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
