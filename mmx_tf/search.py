@@ -59,7 +59,6 @@ class SearchModel(keras.Model):
       train_weights_in_search: bit-search steps train weights and step sizes too (paper Figure 7a).
       batch_norm_update: what bit-meta steps do to running statistics, one of `BATCH_NORM_UPDATES`.
       batch_norm_statistics: running statistics of all batch norms.
-      search_loss_trackers: a running mean of the task loss for each target.
     """
 
     def __init__(
@@ -113,7 +112,8 @@ class SearchModel(keras.Model):
         prefixes = [f"{target_folder(b.target_bops)}/" for b in budgets] if len(budgets) > 1 else [""]
         of_weights = [[q.alpha for q in self.weight_quantizers.values()], *self.further_weight_alphas]
         self.targets = tuple(map(TargetSearch, budgets, alphas, prefixes, of_weights))
-        self.search_loss_trackers = [
+        # Under this name checkpoints have them.
+        self._search_loss_trackers = [
             keras.metrics.Mean(name=f"{target.prefix}search_loss") for target in self.targets
         ]
         self.batch_norm_statistics = graph.running_statistics(network)
@@ -344,9 +344,14 @@ class SearchModel(keras.Model):
         return cls(**{**config, "network": network, "budget": budgets})
 
     @property
+    def search_loss_trackers(self) -> list[keras.metrics.Mean]:
+        """A running mean of the task loss for each target."""
+        return self._search_loss_trackers
+
+    @property
     def metrics(self):
         """Keras metrics plus the running mean of each target's search loss."""
-        return [*super().metrics, *self.search_loss_trackers]
+        return [*super().metrics, *self._search_loss_trackers]
 
 
 class StartSearch(keras.callbacks.Callback):
