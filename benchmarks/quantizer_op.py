@@ -19,7 +19,8 @@ import tf_keras as keras
 from benchmarks import command_line, measuring
 from layers import lsq
 from layers.activation_quantizer import ActivationQuantizer
-from layers.multi_branch_quantizer import MIXED, MultiBranchQuantizer
+from layers.branches import MIXED
+from layers.multi_branch_quantizer import MultiBranchQuantizer
 from mmx_tf import quiet
 
 MODULE = "benchmarks.quantizer_op"

@@ -12,7 +12,7 @@ it is (paper Figure 4). A call runs one of four ways:
 import tensorflow as tf
 import tf_keras as keras
 
-from layers import lsq
+from layers import branches, lsq
 from layers.activation_codes import ActivationCodes
 from layers.activation_quantizer import (
     FUSED_FROM_ELEMENTS,
@@ -21,11 +21,6 @@ from layers.activation_quantizer import (
     initialize_once,
 )
 from layers.sources import source_of
-
-MIXED = "mixed"
-"""Value of `branch` that asks for the softmax(alpha)-weighted mix of all branches."""
-JOINT = "joint"
-"""The same mix for searches that train weights and step sizes on it, which MetaMix does not; slower."""
 
 
 @keras.saving.register_keras_serializable(package="mmx_tf")
@@ -57,13 +52,13 @@ class MultiBranchQuantizer(keras.layers.Layer):
 
     def build(self, input_shape):
         """Creates step sizes, alpha and the initialised flags."""
-        branches = (len(self.bit_widths),)
-        self.step_sizes = add_step_sizes(self, branches, "step_sizes")
+        shape = (len(self.bit_widths),)
+        self.step_sizes = add_step_sizes(self, shape, "step_sizes")
         self.alpha = self.add_weight(
-            "alpha", shape=branches, initializer="zeros", aggregation=tf.VariableAggregation.MEAN
+            "alpha", shape=shape, initializer="zeros", aggregation=tf.VariableAggregation.MEAN
         )
         self.initialized = self.add_weight(
-            "initialized", shape=branches, dtype=tf.bool, initializer="zeros", trainable=False
+            "initialized", shape=shape, dtype=tf.bool, initializer="zeros", trainable=False
         )
         super().build(input_shape)
 
@@ -83,28 +78,16 @@ class MultiBranchQuantizer(keras.layers.Layer):
         initialize_once(self.initialized, self._initialize, x)
         elements = elements_of_one_example(x)
         source, fused = source_of(x), elements >= FUSED_FROM_ELEMENTS
-        if isinstance(branch, str) and branch == MIXED:
-            ranges = self._ranges()
-            return lsq.mix_branches(source, self.step_sizes, alpha, ranges=ranges, fused=fused)
+        ranges = self._ranges()
         scales = [lsq.gradient_scale(elements, codes.highest) for codes in self.codes]
-        settings = [(*pair, scale) for pair, scale in zip(self._ranges(), scales, strict=True)]
-        if isinstance(branch, str) and branch == JOINT:
-            probabilities = tf.unstack(tf.nn.softmax(alpha))
-            return tf.add_n(
-                [
-                    probability * self._single(source, index, values, fused)
-                    for index, (probability, values) in enumerate(zip(probabilities, settings, strict=True))
-                ]
-            )
-        if branch is None:
-            branch = tf.argmax(alpha)
-        if tf.is_tensor(branch):
-            values = tf.unstack(tf.gather(tf.convert_to_tensor(settings, tf.float32), branch))
-        elif branch in range(len(settings)):
-            values = settings[branch]
-        else:
-            self._refuse(branch)
-        return self._single(source, branch, values, fused)
+        settings = [(*pair, scale) for pair, scale in zip(ranges, scales, strict=True)]
+        return branches.run(
+            branch,
+            alpha,
+            settings,
+            single=lambda index, values: self._single(source, index, values, fused),
+            mixed=lambda: lsq.mix_branches(source, self.step_sizes, alpha, ranges=ranges, fused=fused),
+        )
 
     def _single(self, source, branch, values, fused):
         low, high, scale = values
@@ -116,12 +99,6 @@ class MultiBranchQuantizer(keras.layers.Layer):
             return [codes.range_at(None) for codes in self.codes]
         steps = tf.unstack(self.step_sizes)
         return [codes.range_at(step) for codes, step in zip(self.codes, steps, strict=True)]
-
-    def _refuse(self, branch):
-        raise ValueError(
-            f"branch={branch!r}: give an index in 0..{len(self.bit_widths) - 1}, {MIXED!r}, {JOINT!r}, or "
-            "None."
-        )
 
     def get_config(self):
         """Returns the constructor's arguments."""

@@ -19,9 +19,8 @@ from contextlib import contextmanager
 import tensorflow as tf
 import tf_keras as keras
 
-from layers import lsq
+from layers import branches, lsq
 from layers.activation_quantizer import add_step_sizes
-from layers.multi_branch_quantizer import JOINT, MIXED
 from layers.quantize_configs import kernel_attribute, step_size_shape
 
 
@@ -59,10 +58,10 @@ class MultiBranchWeightQuantizer(keras.layers.Layer):
 
     def build(self, kernel_shape):
         """Creates step sizes and alpha."""
-        branches = len(self.bit_widths)
-        self.step_sizes = add_step_sizes(self, (branches, *self.step_shape), "step_sizes")
+        count = len(self.bit_widths)
+        self.step_sizes = add_step_sizes(self, (count, *self.step_shape), "step_sizes")
         self.alpha = self.add_weight(
-            "alpha", shape=(branches,), initializer="zeros", aggregation=tf.VariableAggregation.MEAN
+            "alpha", shape=(count,), initializer="zeros", aggregation=tf.VariableAggregation.MEAN
         )
         super().build(kernel_shape)
 
@@ -77,32 +76,23 @@ class MultiBranchWeightQuantizer(keras.layers.Layer):
 
         Args:
           kernel: full-precision kernel.
-          branch: index of a branch (integer or scalar integer tensor), `MIXED`, `JOINT`, or None for the
-            branch with the largest alpha.
+          branch: index of a branch (integer or scalar integer tensor), `MIXED`, `JOINT` (see
+            `layers.branches`), or None for the branch with the largest alpha.
           alpha: (W,) tensor to use in place of the layer's own.
         """
         return self._quantize(kernel, branch, self.alpha if alpha is None else alpha)
 
     @tf.autograph.experimental.do_not_convert
     def _quantize(self, kernel, branch, alpha):
-        if isinstance(branch, str) and branch == MIXED:
-            return lsq.mix_branches(kernel, self.step_sizes, alpha, ranges=self._ranges)
         elements = kernel.shape.num_elements()
         settings = [(*pair, lsq.gradient_scale(elements, pair[1])) for pair in self._ranges]
-        if isinstance(branch, str) and branch == JOINT:
-            branches = enumerate(zip(tf.unstack(tf.nn.softmax(alpha)), settings, strict=True))
-            return tf.add_n([p * self._single(kernel, index, values) for index, (p, values) in branches])
-        if branch is None:
-            branch = tf.argmax(alpha)
-        if tf.is_tensor(branch):
-            values = tf.unstack(tf.gather(tf.constant(settings, tf.float32), branch))
-        elif branch in range(len(settings)):
-            values = settings[branch]
-        else:
-            raise ValueError(
-                f"branch={branch!r}: give an index in 0..{len(settings) - 1}, {MIXED!r}, {JOINT!r}, or None."
-            )
-        return self._single(kernel, branch, values)
+        return branches.run(
+            branch,
+            alpha,
+            settings,
+            single=lambda index, values: self._single(kernel, index, values),
+            mixed=lambda: lsq.mix_branches(kernel, self.step_sizes, alpha, ranges=self._ranges),
+        )
 
     def _single(self, kernel, branch, settings):
         low, high, scale = settings

@@ -12,8 +12,9 @@ import tensorflow as tf
 import tf_keras as keras
 
 from layers.activation_quantizer import ActivationQuantizer
+from layers.branches import MIXED
 from layers.lsq import STEP_SIZE_FLOOR
-from layers.multi_branch_quantizer import MIXED, MultiBranchQuantizer
+from layers.multi_branch_quantizer import MultiBranchQuantizer
 from mmx_tf import graph
 
 COLLAPSED_BELOW = 10 * STEP_SIZE_FLOOR

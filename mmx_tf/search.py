@@ -204,7 +204,7 @@ class SearchModel(keras.Model):
           alphas: what to use as the alphas of the searched layers, a tensor as `TargetSearch.stacked` gives;
             by default those of the first target.
           weight_branch: branch index of all weight quantizers, or None for the one with the largest alpha in
-            each. `MIXED` and `JOINT` of `branch` are theirs too.
+            each. `MIXED` and `JOINT` (`layers.branches`) of `branch` are theirs too.
         """
         return graph.replay(self.network, inputs, self.layer_call(branch, alphas, weight_branch))
 

@@ -12,7 +12,7 @@ import typing
 import tensorflow as tf
 
 from layers import replicas
-from layers.multi_branch_quantizer import JOINT, MIXED
+from layers.branches import JOINT, MIXED
 from mmx_tf import target_search
 
 if typing.TYPE_CHECKING:

@@ -10,10 +10,11 @@ import tf_keras as keras
 from budget_test import budget, problems
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import pretrained, small_network
+from networks import small_network
 
 import mmx_tf
-from layers.multi_branch_quantizer import JOINT, MIXED, MultiBranchQuantizer
+from layers.branches import JOINT, MIXED
+from layers.multi_branch_quantizer import MultiBranchQuantizer
 from mmx_tf import checkpoints
 from mmx_tf.bops import layer_costs
 from mmx_tf.budget import Budget
@@ -24,13 +25,6 @@ from mmx_tf.recipe import Recipe, RecipeError
 
 ENDS, SEARCHED = 3536 * 64, 8832 * 4
 """Of tests/networks.py's network: BOPs of first and last layers; MACs times weight bits of the others."""
-
-
-@pytest.fixture(scope="module")
-def float_file(digits, tmp_path_factory):
-    path = tmp_path_factory.mktemp("float") / "float.keras"
-    pretrained(digits).save(path)
-    return path
 
 
 @pytest.fixture(scope="module")

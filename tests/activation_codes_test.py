@@ -8,7 +8,8 @@ import tensorflow as tf
 from layers import lsq
 from layers.activation_codes import ActivationCodes
 from layers.activation_quantizer import FUSED_FROM_ELEMENTS, ActivationQuantizer
-from layers.multi_branch_quantizer import MIXED, MultiBranchQuantizer
+from layers.branches import MIXED
+from layers.multi_branch_quantizer import MultiBranchQuantizer
 
 FLOOR = -0.375
 SMALL, LARGE = (4, 4, 3), (32, 32, 4)

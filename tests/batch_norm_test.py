@@ -9,7 +9,8 @@ import mmx_tf
 from layers import sources
 from layers.activation_quantizer import ActivationQuantizer
 from layers.batch_norm import BatchNormalization
-from layers.multi_branch_quantizer import MIXED, MultiBranchQuantizer
+from layers.branches import MIXED
+from layers.multi_branch_quantizer import MultiBranchQuantizer
 from layers.unrolled_sums import SLICES, partial_sums, slices_of, totals
 
 SHAPES = [(3, 16, 16, 12), (2, 7, 7, 45), (4, 1, 1, 2048), (5, 9, 11, 24)]

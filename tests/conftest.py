@@ -32,3 +32,21 @@ def good(tmp_path_factory):
     path = tmp_path_factory.mktemp("float") / "good.keras"
     small_network().save(path)
     return path
+
+
+@pytest.fixture(scope="module")
+def float_file(digits, tmp_path_factory):
+    """A small network that is trained a little on digits, as a .keras file."""
+    from networks import pretrained
+
+    path = tmp_path_factory.mktemp("float") / "float.keras"
+    pretrained(digits).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def without_onednn():
+    """For programs that a module starts: oneDNN's sums differ from process to process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+        yield

@@ -9,7 +9,8 @@ from layer_contract import LayerContract, one_layer_model
 
 from layers import lsq
 from layers.activation_quantizer import ActivationQuantizer
-from layers.multi_branch_quantizer import MIXED, MultiBranchQuantizer
+from layers.branches import MIXED
+from layers.multi_branch_quantizer import MultiBranchQuantizer
 
 BITS = (8, 4, 3)
 # As in lsq_test: 8 bits give (0, .25, 2.5, 63.75, 10), 4 bits (0, .5, 2.5, 7.5, 7.5), 3 bits (0, 0, 3, 7, 7).

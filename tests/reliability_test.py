@@ -16,13 +16,8 @@ from mmx_tf import checkpoints
 ROOT = Path(__file__).parents[1]
 PATIENCE = 300
 
-
-@pytest.fixture(scope="module", autouse=True)
-def without_a_second_start():
-    """--deterministic starts the program anew where oneDNN is on; here it is off from the beginning."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
-        yield
+# Where oneDNN is on, --deterministic starts the program anew.
+pytestmark = pytest.mark.usefixtures("without_onednn")
 
 
 @pytest.fixture(scope="module")

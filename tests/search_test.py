@@ -7,7 +7,7 @@ import tf_keras as keras
 from networks import small_network
 
 import mmx_tf
-from layers.multi_branch_quantizer import MIXED
+from layers.branches import MIXED
 from mmx_tf.tracing import initialize_before_tracing
 
 BITS = (8, 4, 3)

@@ -29,13 +29,7 @@ order of sums. Behind it that order decides codes of values at a border; oneDNN'
 one device, differ by more. Alphas differ most, since Adam divides gradients by their size."""
 ALPHAS = 2e-2
 
-
-@pytest.fixture(scope="module", autouse=True)
-def without_onednn():
-    """Its sums differ from process to process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
-        yield
+pytestmark = pytest.mark.usefixtures("without_onednn")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 from ablations_test import recipe_of
-from networks import pretrained
 
 import mmx_tf
 from mmx_tf import checkpoints
@@ -24,13 +23,6 @@ STORAGE = "int4_xnnpack"
 WEIGHTS = (8, 4, 2)
 # MACs: ends 3536 at 8x8 bits, searched 8832.
 ENDS, SEARCHED = 3536 * 64, 8832
-
-
-@pytest.fixture(scope="module")
-def float_file(digits, tmp_path_factory):
-    path = tmp_path_factory.mktemp("float") / "float.keras"
-    pretrained(digits).save(path)
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from networks import small_network
 
 import mmx_tf
 from export import inspect
-from layers.multi_branch_quantizer import JOINT
+from layers.branches import JOINT
 from layers.multi_branch_weights import kernel_of
 from mmx_tf import bops, target_search
 from mmx_tf.bit_selection import BitSelection, SelectionMismatchError
