@@ -43,7 +43,7 @@ class Checkpoints:
     Args:
       folder: made when it is first needed; one process at a time may use it.
       objects: name -> trackable object, in the same form whenever the folder is used.
-      keep: how many checkpoints are left after a new one was written, 1 or more.
+      keep: how many checkpoints are left after a new one was written, 1 or more, beside the best.
       writes: False in the processes of a job that are no chief; they restore alone.
     """
 
@@ -52,10 +52,15 @@ class Checkpoints:
         self.keep, self._writes = keep, writes
         self._checkpoint = tf.train.Checkpoint(**objects)
 
-    def save(self, number: int, facts: dict) -> bool:
+    def save(self, number: int, facts: dict, *, best: int | None = None) -> bool:
         """Writes checkpoint `number`; then drops those before the last `keep`, and any of a later number.
 
         A later number can only be that of a checkpoint that was passed over.
+
+        Args:
+          number: training steps that were done.
+          facts: what is kept beside the variables, as JSON.
+          best: number of a checkpoint that is not dropped.
 
         Returns:
           Whether it was written. A disk that is full is a warning, since the checkpoints before are as good
@@ -92,7 +97,7 @@ class Checkpoints:
             )  # fmt: skip
             return False
         kept = [n for n in numbers(self.folder) if n <= number][-self.keep :]
-        for other in set(numbers(self.folder)) - set(kept):
+        for other in set(numbers(self.folder)) - {*kept, best}:
             shutil.rmtree(self._path(other), ignore_errors=True)
         return True
 

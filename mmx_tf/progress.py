@@ -28,7 +28,7 @@ class Progress:
       model: compiled model whose variables and optimizers are kept.
       steps_per_epoch: steps of every epoch.
       step_logs: names of the logs that are kept for every step.
-      keep: checkpoints that are left.
+      keep: checkpoints that are left, beside that of the best epoch.
       minutes: time after which a step's end is followed by a checkpoint; 0 for ends of epochs alone.
       rate_scale: variable that multiplies the learning rates, kept with the optimizers.
       averages: variables that are kept beside the model's, such as `WeightAverages.statistics`.
@@ -108,7 +108,13 @@ class Progress:
             "metrics": [[v.numpy().tolist() for v in metric.variables] for metric in fitted.metrics],
         }
         self._saved_at = time.monotonic()
-        return self._checkpoints.save(self.total_steps, facts)
+        return self._checkpoints.save(self.total_steps, facts, best=self.best)
+
+    @property
+    def best(self) -> int | None:
+        """Steps after the epoch of the best accuracy on evaluation images; None where there is no such."""
+        found = self.history.get("val_accuracy")
+        return (found.index(max(found)) + 1) * self.steps_per_epoch if found else None
 
     def is_due(self) -> bool:
         """Whether the last checkpoint is older than the minutes between two."""

@@ -181,7 +181,9 @@ class Recipe(RecipeOptions):
         10.0,
         "Minutes between checkpoints within an epoch; 0 for none (at an epoch's end there always is one).",
     )
-    keep_checkpoints: int = flag(2, "Checkpoints that are kept of each phase.")
+    keep_checkpoints: int = flag(
+        2, "Checkpoints that are kept of each phase, beside that of weight training's best epoch."
+    )
     on_divergence: str = flag(
         "stop",
         "What a loss or weight that is no finite number, a step size at its floor, or an alpha that is "

@@ -52,6 +52,15 @@ def test_the_newest_is_restored_and_the_last_ones_are_kept(tmp_path):
     assert checkpoints.newest_facts(tmp_path) == {"number": 200}
 
 
+def test_the_best_is_kept_beside_the_last(tmp_path):
+    found = of(tmp_path, compiled(), keep=1)
+    kept = []
+    for number, best in ((1, 1), (2, 2), (3, 2), (4, 2), (5, None)):
+        found.save(number, {}, best=best)
+        kept.append(checkpoints.numbers(tmp_path))
+    assert kept == [[1], [2], [2, 3], [2, 4], [5]]
+
+
 def test_without_checkpoints_nothing_is_restored(tmp_path):
     assert of(tmp_path / "none", compiled()).restore() is None
     assert checkpoints.newest_facts(tmp_path / "none") is None

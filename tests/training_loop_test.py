@@ -102,6 +102,18 @@ def test_a_phase_has_its_epochs_and_curves(undisturbed):
     assert len(progress.steps["loss"]) == 15
 
 
+def test_the_checkpoint_of_the_best_epoch_is_kept(tmp_path):
+    model = network()
+    progress = Progress(tmp_path, model, steps_per_epoch=STEPS, keep=1)
+    assert progress.best is None
+    for accuracy in (0.5, 0.75, 0.75, 0.25):
+        progress.step = STEPS
+        progress.end_epoch({"val_accuracy": accuracy})
+        progress.save(model)
+    assert progress.best == 2 * STEPS  # the first of the two
+    assert checkpoints.numbers(tmp_path) == [2 * STEPS, 4 * STEPS]
+
+
 @pytest.mark.parametrize("number", [1, 4, 5, 8, 14])
 def test_any_step_can_be_gone_on_from(tmp_path, undisturbed, number):
     phase(tmp_path, minutes=1e-9)
