@@ -124,7 +124,7 @@ def task_of(environment: Mapping[str, str]) -> Task:
             if not isinstance(address, str) or not re.fullmatch(r"\S+:\d{1,5}", address):
                 _refuse(f"has the address {address!r}; one is host:port")
     kind, index = task.get("type"), task.get("index")
-    if kind not in cluster:
+    if not isinstance(kind, str) or kind not in cluster:
         _refuse(f"has the task type {kind!r}, which its cluster ({', '.join(cluster)}) does not have")
     if type(index) is not int or not 0 <= index < len(cluster[kind]):
         _refuse(f"has the task index {index!r}, but its cluster has {kind} 0 to {len(cluster[kind]) - 1}")

@@ -174,6 +174,9 @@ BAD = {
     "no list": (json.dumps({"cluster": {"worker": "h:1"}, "task": {}}), "'h:1' as worker"),
     "no port": (json.dumps({"cluster": {"worker": ["host0"]}, "task": {}}), "'host0'"),
     "another type": (json.dumps({"cluster": WORKERS, "task": {"type": "chief", "index": 0}}), "'chief'"),
+    "no name of a type": (
+        json.dumps({"cluster": WORKERS, "task": {"type": ["worker"], "index": 0}}), "type ['worker']",
+    ),
     "too large an index": (
         json.dumps({"cluster": WORKERS, "task": {"type": "worker", "index": 2}}), "worker 0 to 1",
     ),
