@@ -189,6 +189,7 @@ def test_figure_5_draws_a_line_for_each_way_to_choose_bits(tmp_path):
     [
         (["--train_weights_in_search"], "search that trains weights, 4-bit weights"),
         (["--nometa_training", "--weight_bits=3"], "search without bit-meta training, 3-bit weights"),
+        (["--weight_bits=8,4,2", "--target_bops=5G"], "MetaMix, 8/4/2-bit weights"),
         (["--selection=random", "--from_scratch"], "random bits, 4-bit weights, from the float network"),
         (["--bit_selection=x.json", "--teacher=float"], "given bits, 4-bit weights, distilled"),
     ],
