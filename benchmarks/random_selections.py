@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from benchmarks import command_line, measuring
 from mmx_tf import data as datasets
 from mmx_tf import float_model, pipeline, quiet, stages
-from mmx_tf.bit_selection import BitSelection
+from mmx_tf.bit_selection import BitSelection, SelectionMismatchError
 from mmx_tf.given_selection import random_choice
 from mmx_tf.recipe import Recipe
 from mmx_tf.saving import load_model
@@ -32,16 +32,22 @@ MODULE = "benchmarks.random_selections"
 
 def restored(folder: pathlib.Path):
     """(search network at the end of its training, data, recipe) of a workdir whose search is finished."""
-    if not (folder / "bit_selection.json").exists():
-        sys.exit(f"{folder} has no bit_selection.json: give the workdir of a run whose search is finished.")
     flags = (folder / "run.flags").read_text()
     recipe = dataclasses.replace(Recipe.from_flagfile(flags), workdir=str(folder))
     if recipe.searches_weights:
         sys.exit(f"{folder} searched weight bits too: this compares activation bits alone.")
+    # Without a meta-state the search would be trained here, in a workdir that is finished.
+    if not any((folder / "checkpoints" / "select").glob("*")):
+        sys.exit(
+            f"{folder} has no checkpoints of bit selection, as a run with given bits and --from_scratch, or "
+            "one target of several: give the workdir of a search of its own."
+        )
     data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
     trained_here = folder / "checkpoints" / "float.keras"
     model = load_model(trained_here) if trained_here.exists() else float_model.load_or_build(recipe, data)[0]
     search = pipeline.search_network(recipe, model, data)
+    if search.budget.target_bops is None:
+        sys.exit(f"{folder} has no budget in BOPs, in which random selections are drawn.")
     with Workdir.opened(recipe) as workdir:
         stages.search_stage(workdir, recipe, data, search)
     return search, data, recipe
@@ -110,16 +116,34 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def _check(folders: list[pathlib.Path]) -> None:
+    """Ends the program where a folder has no selection, or two have one name, which tells results apart."""
+    for folder in folders:
+        if not (folder / "bit_selection.json").exists():
+            sys.exit(
+                f"{folder} has no bit_selection.json: give the workdir of a run whose search is finished."
+            )
+    names = [folder.name for folder in folders]
+    if len(set(names)) < len(names):
+        sys.exit(f"two workdirs have one name ({', '.join(names)}), by which results are told: rename one.")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Evaluates, prints and writes; returns the exit code."""
     options = parsed(argv)
+    folders = [options.workdir, *options.also]
+    _check(folders)
     quiet.set_up_logging()
     search, data, recipe = restored(options.workdir)
     batches = data.evaluation(batch_size=recipe.batch_size, limit=options.eval_images)
     evaluate, named = Evaluation(search, batches), {}
-    for folder in [options.workdir, *options.also]:
+    for folder in folders:
         selection = BitSelection.load(folder / "bit_selection.json")
-        row = evaluate(choice_of(selection, search)) | {"bops": selection.bops}
+        try:
+            choice = choice_of(selection, search)
+        except SelectionMismatchError as error:
+            sys.exit(f"{folder}: {error}")
+        row = evaluate(choice) | {"bops": selection.bops}
         named[folder.name] = row
         print(f"{folder.name}: loss {row['loss']:.4f}, top-1 {100 * row['top1']:.2f}%", flush=True)
     random = []

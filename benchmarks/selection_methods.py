@@ -214,7 +214,14 @@ def parsed(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--jobs", type=command_line.positive, default=1, help="runs at a time; default: 1")
     parser.add_argument("--minutes", type=float, help="stop all runs after so long; the command continues")
     parser.add_argument("--png", type=pathlib.Path, metavar="OUT", help="where the plot is written")
-    return parser.parse_args(words[:cut]), words[cut + 1 :]
+    options = parser.parse_args(words[:cut])
+    if not planned(options.methods, options.average_bits, options.seeds):
+        parser.error(
+            f"--methods={','.join(options.methods)} with --average_bits="
+            f"{','.join(f'{bits:g}' for bits in options.average_bits)}: one bit-width everywhere needs a "
+            "whole number of bits."
+        )
+    return options, words[cut + 1 :]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -265,11 +272,13 @@ def _command(options: argparse.Namespace, flags: list[str]) -> str:
     """The command line, with paths of this machine left out."""
     names = ("methods", "average_bits", "seeds", "jobs")
     shown = argparse.Namespace(**{name: getattr(options, name) for name in names})
-    words = []
+    words, before = [], ""
     for flag in flags:
-        name, _, value = flag.partition("=")
-        kept = {"--data_dir": "DIR"}.get(name, pathlib.PurePath(value).name)
-        words.append(f"{name}={kept}" if value else name)
+        # Without a dash it is the value of the flag in front of it.
+        name, _, value = flag.partition("=") if flag.startswith("-") else ("", "", flag)
+        kept = "DIR" if value and (name or before) == "--data_dir" else pathlib.PurePath(value).name
+        words.append("=".join(filter(None, (name, kept))))
+        before = name
     return " ".join([command_line.command(MODULE, shown), "--workdir=W", "--", *words])
 
 

@@ -11,6 +11,14 @@ import numpy as np
 from mmx_tf import cost_table
 from mmx_tf.budget import WEIGHTINGS, Budget, average_bits_costs
 
+# The kinds of budget, each with a value that it may have.
+EXAMPLES = {
+    "target_bops": "5.3e9",
+    "target_average_bits": "4",
+    "target_cost": "900",
+    "target_bytes": "2.9e6",
+}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BudgetRequest:
@@ -30,8 +38,7 @@ class BudgetRequest:
 
     def __post_init__(self):
         """Checks the arguments."""
-        names = ("target_bops", "target_average_bits", "target_cost", "target_bytes")
-        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        given = {name: getattr(self, name) for name in EXAMPLES if getattr(self, name) is not None}
         if len(given) > 1:
             raise ValueError(
                 " and ".join(f"{name}={value!r}" for name, value in given.items()) + ": give one budget."
@@ -46,7 +53,7 @@ class BudgetRequest:
             listed = name == "target_bops" and isinstance(value, list | tuple | np.ndarray)
             for one in value if listed else (value,):
                 if not (isinstance(one, numbers.Real) and 0 < one < math.inf):
-                    raise ValueError(f"{name}={one!r}: a number above 0, for example target_bops=5.3e9.")
+                    raise ValueError(f"{name}={one!r}: a number above 0, for example {EXAMPLES[name]}.")
             if listed and not 0 < len(value) == len({int(one) for one in value}):
                 raise ValueError(f"{name}={value!r}: a number, or a list of different ones.")
 

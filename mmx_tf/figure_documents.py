@@ -33,7 +33,10 @@ def label(recipe: Recipe) -> str:
         parts = ["search that trains weights"]
     else:
         parts = ["MetaMix"]
-    parts.append(f"{recipe.weight_bits}-bit weights")
+    weight_bits = recipe.weight_bits if recipe.searches_weights else (recipe.weight_bits,)
+    parts.append(f"{'/'.join(map(str, weight_bits))}-bit weights")
+    if recipe.target_bytes or recipe.cost_table:
+        parts.append("budget in bytes" if recipe.target_bytes else "budget of own costs")
     if recipe.from_scratch:
         parts.append("from the float network")
     if recipe.teacher:

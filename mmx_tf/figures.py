@@ -92,6 +92,12 @@ def make(options: FigureOptions, recipe: Recipe, *, command: str = "") -> dict[s
         makers["5"] = lambda: accuracies
     if set(options.which) & set(OF_FLOAT_NETWORK):
         recipe.validate()
+        trained = [which for which in options.which if which in TRAINED]
+        if trained and len(recipe.candidate_bits) < 2:
+            raise RecipeError(
+                f"--candidate_bits={recipe.candidate_bits[0]} is not allowed for --which="
+                f"{','.join(trained)}; allowed: two or more, such as 8,4,3, which are compared."
+            )
         data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
         recipe.check_classes(num_classes=data.num_classes, dataset=data.name)
         network = _float_network(recipe, data)

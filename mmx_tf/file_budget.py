@@ -37,10 +37,16 @@ def costs_in_bytes(search: SearchModel, convert_options: Mapping) -> CandidateCo
         of all, and what else is in the file, such as `labels`.
 
     Raises:
-      ValueError: for a storage that is none of `PACKED`, where weights of all widths take one byte, or that
-        `convert` refuses, as it does other options.
+      ValueError: for options that are no mapping, a storage that is none of `PACKED`, without which weights
+        of all widths take one byte, and values that `convert` refuses.
+      TypeError: for an option that `convert` does not have.
       FoldError: for a network that cannot be exported.
     """
+    if not isinstance(convert_options, Mapping):
+        raise ValueError(
+            f"convert_options={convert_options!r}: a dict of convert's arguments, such as "
+            "{'weight_storage': 'int4_xnnpack'}."
+        )
     storage = convert_options.get("weight_storage", "int8")
     check_storage(storage)
     if storage not in PACKED:

@@ -259,11 +259,15 @@ def _check_budget(recipe: "Recipe") -> None:
             f"empty (each target), or one of {', '.join(map(short_bops, targets))}" if targets else "empty"
         )
         _refuse("export_target", short_bops(exported), allowed, " It is one of the --target_bops.")
-    if recipe.selection != "uniform" and average and not min(bits) <= average <= max(bits):
+    uniform = recipe.selection == "uniform"
+    # With one bit-width everywhere its own BOPs are the budget.
+    limits = CANDIDATE_BITS if uniform else bits
+    if average and not min(limits) <= average <= max(limits):
         _refuse(
             "target_average_bits",
             f"{average:g}",
-            f"{min(bits)} to {max(bits)}, the smallest and the largest of --candidate_bits",
+            f"{min(limits)} to {max(limits)}"
+            + ("" if uniform else ", the smallest and the largest of --candidate_bits"),
         )
 
 

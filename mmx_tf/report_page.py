@@ -8,11 +8,13 @@ other file.
 import base64
 import collections
 import html
+import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from matplotlib.figure import Figure
 
 from mmx_tf import plots
+from mmx_tf.recipe_checks import IMAGENET_WEIGHTS
 from mmx_tf.report_facts import KINDS, RunFacts, duration, own_cost, percent, prefix_of, si
 
 _AVERAGES = {
@@ -26,13 +28,19 @@ _SCORES = ("acc", "top1", "top5")
 
 def title(settings: Mapping) -> str:
     """Plain text: which network, on which data, as far as the settings say."""
-    network, data = settings.get("model"), settings.get("dataset")
+    network, data = _network(settings), settings.get("dataset")
     return f"MetaMix report: {network or 'a network'}" + (f" on {data}" if data else "")
+
+
+def _network(settings: Mapping) -> str:
+    """The name of the float network: its file's, for which --model is ignored, or the built-in one's."""
+    file = str(settings.get("float_model") or "")
+    return settings.get("model") or "" if file in ("", IMAGENET_WEIGHTS) else pathlib.PurePath(file).stem
 
 
 def summary(facts: RunFacts, settings: Mapping) -> str:
     """The run in one paragraph that needs no other knowledge."""
-    network = html.escape(str(settings.get("model") or "The network"))
+    network = html.escape(str(_network(settings) or "The network"))
     data = f" on {html.escape(str(settings['dataset']))}" if settings.get("dataset") else ""
     counts = [f"{bits} bits for {facts.layers_at(bits)}" for bits in sorted(facts.bit_widths, reverse=True)]
     text = (
@@ -42,7 +50,7 @@ def summary(facts: RunFacts, settings: Mapping) -> str:
     if facts.searched:
         text += (
             f"The first and the last layer keep {_and(_ends(facts))} bits; for the "
-            f"{len(facts.searched)} between them MetaMix chose the width of the activations: "
+            f"{len(facts.searched)} between them {_chooser(settings)} the width of the activations: "
             f"{_and(counts)}. {_weights(facts)} "
         )
     text += f"One image then costs <strong>{si(facts.bops)}BOPs</strong>"
@@ -50,7 +58,8 @@ def summary(facts: RunFacts, settings: Mapping) -> str:
         text += ", " + _against(facts.bops, facts.target_bops, f"the budget of {si(facts.target_bops)}BOPs")
     if facts.searched:
         everywhere = facts.uniform_bops(8)
-        text += " and " + _against(facts.bops, everywhere, "what 8-bit activations everywhere would cost")
+        text += " and " if facts.target_bops else ", "
+        text += _against(facts.bops, everywhere, "what 8-bit activations everywhere would cost")
     text += (
         f". On {facts.eval_images:,} evaluation images the exported file is right on "
         f"<strong>{percent(facts.tflite_top1)}</strong>"
@@ -58,6 +67,15 @@ def summary(facts: RunFacts, settings: Mapping) -> str:
     if facts.float_top1 is not None:
         text += f"; the float network that it started from is right on {percent(facts.float_top1)}"
     return f"<p>{text}. {_exactness(facts)}</p>"
+
+
+def _chooser(settings: Mapping) -> str:
+    """What chose the bits: not always a search."""
+    if settings.get("bit_selection"):
+        return "a given selection has set"
+    return {"random": "a random draw chose", "uniform": "--selection=uniform has set"}.get(
+        settings.get("selection"), "MetaMix chose"
+    )
 
 
 def tiles(facts: RunFacts) -> str:

@@ -47,17 +47,19 @@ def is_chief(recipe: "Recipe") -> bool:
 def start(recipe: "Recipe") -> Job:
     """Connects the processes and devices of a recipe's --strategy; before any other use of TensorFlow.
 
-    With multi_worker it waits until all processes are there.
+    With multi_worker it waits until all processes are there. One device alone needs no strategy, and gets
+    none: the loops of a step on one replica leave a strategy no place to synchronize its metrics.
 
     Raises:
-      RecipeError: for a TF_CONFIG that is none, a TPU that is not found, a batch that cannot be shared out.
+      RecipeError: for a TF_CONFIG that is none, processes that cannot be connected, a TPU that is not found,
+        a batch that cannot be shared out.
     """
     if recipe.strategy == "none":
         return ALONE
     if recipe.strategy == "mirrored":
         found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         devices = [device.name.removeprefix("/device:") for device in found]
-        job = Job(tf.distribute.MirroredStrategy(devices))
+        job = Job(tf.distribute.MirroredStrategy(devices)) if len(devices) > 1 else ALONE
         said = ", ".join(devices)
     elif recipe.strategy == "multi_worker":
         task = task_of(os.environ)
@@ -66,8 +68,10 @@ def start(recipe: "Recipe") -> Job:
             "process %d of %d, %s; waiting for %s", task.index, len(task.addresses),
             "the chief" if task.index == 0 else "no chief", ", ".join(others) or "none",
         )  # fmt: skip
-        strategy = tf.distribute.MultiWorkerMirroredStrategy()
-        job = Job(strategy, index=task.index, workers=len(task.addresses))
+        if len(task.addresses) > 1 or len(tf.config.list_physical_devices("GPU")) > 1:
+            job = Job(_connected(), index=task.index, workers=len(task.addresses))
+        else:
+            job = ALONE
         said = f"{job.workers} process{'es' if job.workers > 1 else ''}"
     else:
         job = Job(_tpu(recipe.tpu))
@@ -121,10 +125,11 @@ def task_of(environment: Mapping[str, str]) -> Task:
         if not isinstance(addresses, list) or not addresses or (kind == "chief" and len(addresses) > 1):
             _refuse(f"has {addresses!r} as {kind}: a list of addresses, of a chief one")
         for address in addresses:
-            if not isinstance(address, str) or not re.fullmatch(r"\S+:\d{1,5}", address):
-                _refuse(f"has the address {address!r}; one is host:port")
+            port = isinstance(address, str) and re.fullmatch(r"[^\s,/]+:(\d{1,5})", address)
+            if not port or not 1 <= int(port[1]) <= 65535:
+                _refuse(f"has the address {address!r}; one is host:port, with a port of 1 to 65535")
     kind, index = task.get("type"), task.get("index")
-    if kind not in cluster:
+    if not isinstance(kind, str) or kind not in cluster:
         _refuse(f"has the task type {kind!r}, which its cluster ({', '.join(cluster)}) does not have")
     if type(index) is not int or not 0 <= index < len(cluster[kind]):
         _refuse(f"has the task index {index!r}, but its cluster has {kind} 0 to {len(cluster[kind]) - 1}")
@@ -139,6 +144,18 @@ def _refuse(what: str) -> typing.NoReturn:
         f"--strategy=multi_worker: the environment variable {TF_CONFIG} {what}. Every process gets the same "
         f"cluster and a task of its own, such as {TF_CONFIG}='{EXAMPLE}'; the chief is worker 0."
     )
+
+
+def _connected() -> tf.distribute.Strategy:
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except tf.errors.OpError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise RecipeError(
+            f"--strategy=multi_worker: the processes that {TF_CONFIG} names cannot be connected: "
+            f"{reason.rstrip('.')}. Its addresses are those of machines that see each other, its own port is "
+            "free."
+        ) from error
 
 
 def _tpu(name: str) -> tf.distribute.Strategy:

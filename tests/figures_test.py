@@ -189,6 +189,9 @@ def test_figure_5_draws_a_line_for_each_way_to_choose_bits(tmp_path):
     [
         (["--train_weights_in_search"], "search that trains weights, 4-bit weights"),
         (["--nometa_training", "--weight_bits=3"], "search without bit-meta training, 3-bit weights"),
+        (["--weight_bits=8,4,2", "--target_bops=5G"], "MetaMix, 8/4/2-bit weights"),
+        (["--weight_bits=8,4", "--target_bytes=3M"], "MetaMix, 8/4-bit weights, budget in bytes"),
+        (["--cost_table=x.json", "--target_cost=3"], "MetaMix, 4-bit weights, budget of own costs"),
         (["--selection=random", "--from_scratch"], "random bits, 4-bit weights, from the float network"),
         (["--bit_selection=x.json", "--teacher=float"], "given bits, 4-bit weights, distilled"),
     ],
@@ -278,6 +281,17 @@ def test_the_recipe_is_the_runs_with_the_flags_that_are_given(tmp_path):
         (["--which=1"], "--workdir= is not allowed"),
         (["--which=1", "--workdir=x", "--float_epochs=1", "more"], "'more' is no flag"),
         (["--which=1", "--workdir=x"], "no float network to start from"),
+        (
+            [
+                "--which=6,2",
+                "--workdir=x",
+                "--float_epochs=1",
+                "--candidate_bits=4",
+                "--selection=uniform",
+                "--uniform_bits=4",
+            ],
+            "--candidate_bits=4 is not allowed for --which=6,2; allowed: two or more",
+        ),
     ],
 )
 def test_the_command_refuses_in_one_paragraph(capsys, tmp_path, monkeypatch, arguments, message):

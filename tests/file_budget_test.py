@@ -108,7 +108,8 @@ def test_a_selection_meets_the_budget():
         ({"target_bytes": 4000}, "'int8', in which weights of all bit-widths take one byte.*'int4_xnnpack'"),
         ({"target_bytes": 4000, "convert_options": {"weight_storage": "int3"}}, "weight_storage is 'int3'"),
         ({"target_bytes": 4000, "convert_options": {"weight_storage": "int4", "labels": ["a"]}}, "1 labels"),
-        ({"target_bytes": 0}, "target_bytes=0: a number above 0"),
+        ({"target_bytes": 0}, "target_bytes=0: a number above 0, for example 2.9e6"),
+        ({"target_bytes": 4000, "convert_options": "int4"}, "convert_options='int4': a dict of convert's"),
         ({"target_bytes": 4000, "target_bops": 4e5}, "target_bops=400000.0 and target_bytes=4000: give one"),
         ({"convert_options": {"weight_storage": "int4"}}, "they are for target_bytes alone"),
         (

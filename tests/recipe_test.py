@@ -294,6 +294,10 @@ def test_a_value_outside_its_range_is_named_with_what_is_allowed(argument, allow
     [
         (["--selection=uniform"], ["--uniform_bits=0", "8, 4, 3, the --candidate_bits"]),
         (["--selection=uniform", "--uniform_bits=5"], ["--uniform_bits=5", "8, 4, 3"]),
+        (
+            ["--selection=uniform", "--uniform_bits=4", "--target_average_bits=nan"],
+            ["--target_average_bits=nan", "allowed: 2 to 8."],
+        ),
         (["--candidate_bits=8"], ["--candidate_bits=8 leaves nothing to choose", "--selection=uniform"]),
         (["--selection=random", "--nometa_training"], ["--meta_training=false", "nothing is searched"]),
         (["--selection=random", "--train_weights_in_search"], ["--train_weights_in_search=true"]),

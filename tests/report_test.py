@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib import colors, image, pyplot
 
-from mmx_tf import plots
+from mmx_tf import plots, report_page
 from mmx_tf.report import print_summary, save_bits_plot, write_report
 from mmx_tf.report_facts import duration, percent, run_facts, si
 
@@ -368,4 +368,21 @@ def test_a_budget_in_bytes_is_told_to_the_byte(selection, metrics, tmp_path):
     selection["target_bops"] = None
     metrics["cost"] = {"unit": "bytes", "value": 2_893_111, "target": 2_900_000.0}
     write_report(tmp_path / "report.html", selection=selection, metrics=metrics)
-    assert "2,893,111 bytes (budget 2,900,000)" in (tmp_path / "report.html").read_text()
+    page = (tmp_path / "report.html").read_text()
+    assert "2,893,111 bytes (budget 2,900,000)" in page
+    assert "BOPs</strong>, 15.42% below what 8-bit activations everywhere would cost" in page
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"model": "resnet18", "selection": "search"}, ("resnet18</strong>", "MetaMix chose the width")),
+        ({"model": "resnet18", "float_model": "imagenet"}, ("resnet18</strong>", "MetaMix chose the width")),
+        ({"float_model": "a/own.keras", "selection": "random"}, ("own</strong>", "a random draw chose")),
+        ({"model": "resnet18", "selection": "uniform"}, ("resnet18</strong>", "--selection=uniform has set")),
+        ({"bit_selection": "b.json", "selection": "search"}, ("The network", "a given selection has set")),
+    ],
+)
+def test_the_page_names_the_network_and_what_chose_its_bits(settings, words, selection, metrics):
+    said = report_page.summary(run_facts(selection, metrics), settings)
+    assert all(word in said for word in words), said

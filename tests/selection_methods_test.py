@@ -59,6 +59,22 @@ def test_methods_are_compared_seed_by_seed():
     assert "random bits, from a meta-state    25.00    0.00 .. 50.00  +25.00 +25.00" in table
 
 
+@pytest.mark.parametrize("joined", [True, False])
+def test_the_command_has_no_path_of_this_machine(joined):
+    flags = ["--data_dir=/a/data", "--nesterov", "--flagfile=/a/quick.flags", "--seed=3"]
+    words = flags if joined else [part for flag in flags for part in flag.split("=")]
+    options, words = selection_methods.parsed(["--workdir=/a/w", "--", *words])
+    shown = "--data_dir=DIR --nesterov --flagfile=quick.flags --seed=3"
+    command = selection_methods._command(options, words)
+    assert command.endswith(" --workdir=W -- " + (shown if joined else shown.replace("=", " ")))
+
+
+def test_nothing_to_run_is_told(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        selection_methods.parsed(["--workdir=w", "--methods=single,meta_single", "--average_bits=3.5"])
+    assert "--average_bits=3.5: one bit-width everywhere needs a whole number" in capsys.readouterr().err
+
+
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
     """What the command wrote for MetaMix and one bit-width on digits, and its folder."""
@@ -130,3 +146,23 @@ def test_losses_are_those_of_keras(compared):
 def test_a_workdir_without_a_search_is_refused(tmp_path):
     with pytest.raises(SystemExit, match=r"has no bit_selection.json"):
         random_selections.main([f"--workdir={tmp_path}"])
+
+
+def test_workdirs_of_one_name_are_refused(compared, tmp_path):
+    run = compared[0] / "runs" / "metamix_4_seed3"
+    other = tmp_path / run.name
+    other.mkdir()
+    (other / "bit_selection.json").write_bytes((run / "bit_selection.json").read_bytes())
+    with pytest.raises(SystemExit, match="two workdirs have one name"):
+        random_selections.main([f"--workdir={run}", "--also", str(other)])
+    with pytest.raises(SystemExit, match="has no bit_selection.json"):
+        random_selections.main([f"--workdir={run}", "--also", str(tmp_path)])
+
+
+def test_a_workdir_without_a_meta_state_is_refused_and_left_alone(compared, tmp_path):
+    run = compared[0] / "runs" / "metamix_4_seed3"
+    for name in ("bit_selection.json", "run.flags"):
+        (tmp_path / name).write_bytes((run / name).read_bytes())
+    with pytest.raises(SystemExit, match="no checkpoints of bit selection"):
+        random_selections.main([f"--workdir={tmp_path}"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bit_selection.json", "run.flags"]

@@ -109,6 +109,28 @@ def test_two_devices_do_what_one_does(root, single):
     check_equal(workdir, single)
 
 
+@pytest.mark.parametrize("strategy", ["mirrored", "multi_worker"])
+def test_one_device_does_what_it_does_without_a_strategy(root, single, strategy):
+    workdir = root / f"{strategy}_alone"
+    words = [PROGRAM, 1, root / "float.keras", f"--workdir={workdir}", f"--strategy={strategy}"]
+    cluster = {"worker": [f"127.0.0.1:{free_ports(1)[0]}"]}
+    ((code, said),) = ends([start(words, {"cluster": cluster, "task": {"type": "worker", "index": 0}})])
+    assert code == 0, said
+    check_equal(workdir, single)
+
+
+def test_processes_that_cannot_be_connected_are_told():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        cluster = {"worker": [f"127.0.0.1:{taken.getsockname()[1]}", f"127.0.0.1:{free_ports(1)[0]}"]}
+        words = ["-m", "mmx_tf.train", "--float_epochs=1", "--workdir=nowhere", "--strategy=multi_worker"]
+        ((code, said),) = ends([start(words, {"cluster": cluster, "task": {"type": "worker", "index": 0}})])
+    assert code == 2, said
+    assert "--strategy=multi_worker: the processes that TF_CONFIG names cannot be connected" in said
+    assert "Traceback" not in said
+
+
 def test_two_processes_do_what_one_does_and_one_of_them_writes(root, single):
     workdir = root / "multi_worker"
     words = [PROGRAM, 1, root / "float.keras", f"--workdir={workdir}", "--strategy=multi_worker"]
@@ -167,7 +189,12 @@ BAD = {
     ),
     "no list": (json.dumps({"cluster": {"worker": "h:1"}, "task": {}}), "'h:1' as worker"),
     "no port": (json.dumps({"cluster": {"worker": ["host0"]}, "task": {}}), "'host0'"),
+    "a URL": (json.dumps({"cluster": {"worker": ["http://host0:1"]}, "task": {}}), "'http://host0:1'"),
+    "no such port": (json.dumps({"cluster": {"worker": ["host0:65536"]}, "task": {}}), "1 to 65535"),
     "another type": (json.dumps({"cluster": WORKERS, "task": {"type": "chief", "index": 0}}), "'chief'"),
+    "no name of a type": (
+        json.dumps({"cluster": WORKERS, "task": {"type": ["worker"], "index": 0}}), "type ['worker']",
+    ),
     "too large an index": (
         json.dumps({"cluster": WORKERS, "task": {"type": "worker", "index": 2}}), "worker 0 to 1",
     ),
