@@ -113,7 +113,10 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
         "--also", type=pathlib.Path, nargs="*", default=[], metavar="WORKDIR", help="more runs' selections"
     )
     parser.add_argument("--png", type=pathlib.Path, metavar="OUT", help="where the plot is written")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if options.eval_images < 0:
+        parser.error(f"--eval_images={options.eval_images}: a number of images, or 0 for all.")
+    return options
 
 
 def _check(folders: list[pathlib.Path]) -> None:

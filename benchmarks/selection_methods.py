@@ -83,8 +83,8 @@ def planned(methods: list[str], average_bits: list[float], seeds: list[int]) -> 
     """All runs, seed by seed; those of one bit-width where the budget is a whole number."""
     return [
         Run(method, bits, seed)
-        for seed in seeds
-        for bits in average_bits
+        for seed in dict.fromkeys(seeds)
+        for bits in dict.fromkeys(average_bits)
         for method in methods
         if bits == int(bits) or "single" not in method
     ]

@@ -11,7 +11,7 @@ from mmx_tf.bit_selection import BitSelection
 
 
 def test_one_bit_width_is_planned_where_the_budget_is_one():
-    runs = selection_methods.planned(["metamix", "single", "meta_single"], [4.0, 3.5], [0, 1])
+    runs = selection_methods.planned(["metamix", "single", "meta_single"], [4.0, 3.5, 4.0], [0, 1, 0])
     assert [run.folder for run in runs] == [
         "metamix_4_seed0", "single_4_seed0", "meta_single_4_seed0", "metamix_3.5_seed0",
         "metamix_4_seed1", "single_4_seed1", "meta_single_4_seed1", "metamix_3.5_seed1",
