@@ -131,6 +131,13 @@ def _check(folders: list[pathlib.Path]) -> None:
         sys.exit(f"two workdirs have one name ({', '.join(names)}), by which results are told: rename one.")
 
 
+def _command(options: argparse.Namespace) -> str:
+    """The command line, with paths of this machine left out."""
+    shown = argparse.Namespace(draws=options.draws, eval_images=options.eval_images)
+    words = [command_line.command(MODULE, shown), f"--workdir={options.workdir.name}"]
+    return " ".join([*words, *(["--also"] if options.also else []), *(path.name for path in options.also)])
+
+
 def main(argv: list[str] | None = None) -> int:
     """Evaluates, prints and writes; returns the exit code."""
     options = parsed(argv)
@@ -161,12 +168,10 @@ def main(argv: list[str] | None = None) -> int:
     for name, row in named.items():
         print(f"{name} is better than {row['better_than']:.0%} of them")
     if options.json:
-        shown = {"workdir": options.workdir.name, "also": " ".join(folder.name for folder in options.also)}
-        shown |= {"png": ""}
         measuring.write_json(
             options.json,
             measuring.document(
-                command_line.command(MODULE, options, **shown),
+                _command(options),
                 target_bops=search.budget.target_bops,
                 selections=named,
                 random=random,

@@ -124,6 +124,7 @@ def test_a_selection_stands_among_random_ones(compared, tmp_path):
     words = [f"--workdir={run}", "--draws=5", "--eval_images=64", f"--json={tmp_path / 'out.json'}"]
     assert random_selections.main([*words, f"--png={tmp_path / 'out.png'}"]) == 0
     written = json.loads((tmp_path / "out.json").read_text())
+    assert written["command"].endswith("--draws=5 --eval_images=64 --workdir=metamix_4_seed3")
     row = written["selections"]["metamix_4_seed3"]
     losses = [draw["loss"] for draw in written["random"]]
     assert row["better_than"] == np.mean(np.array(losses) > row["loss"])
