@@ -25,7 +25,7 @@ import tempfile
 import tensorflow as tf
 from absl import logging
 
-from mmx_tf.recipe_checks import RecipeError
+from mmx_tf.recipe_texts import RecipeError
 
 _VARIABLES = "variables"
 _FACTS = "facts.json"

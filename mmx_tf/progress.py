@@ -15,7 +15,7 @@ import tf_keras as keras
 
 from mmx_tf.checkpoints import Checkpoints
 from mmx_tf.job import ALONE, Job
-from mmx_tf.recipe_checks import RecipeError
+from mmx_tf.recipe_texts import RecipeError
 
 OPTIMIZERS = ("optimizer", "step_optimizer", "alpha_optimizer")
 

@@ -18,16 +18,9 @@ from absl import flags
 from mmx_tf import models, recipe_checks
 from mmx_tf.bops_text import format_bops, target_folder
 from mmx_tf.compute_dtype import COMPUTE_DTYPES
-from mmx_tf.recipe_checks import (
-    CHOICES,
-    TARGETS,
-    RecipeError,
-    parse_bops,
-    parse_bytes,
-    parse_candidate_bits,
-    parse_weight_bits,
-)
+from mmx_tf.recipe_checks import CHOICES, TARGETS
 from mmx_tf.recipe_options import RecipeOptions, flag
+from mmx_tf.recipe_texts import RecipeError, parse_bops, parse_bytes, parse_candidate_bits, parse_weight_bits
 
 FREE_FLAGS = ("workdir", "checkpoint_minutes", "keep_checkpoints", "on_divergence", "export_target", "tpu")
 """Flags that may change when a run is resumed: they say where and how it is kept, and which of its results

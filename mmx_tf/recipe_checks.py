@@ -1,31 +1,34 @@
-"""What a recipe's flags may be: the allowed sets, the texts that are parsed, and the rules between flags.
+"""What a recipe's flags may be: the allowed sets, and the rules between flags.
 
 Every refusal is a `RecipeError` of one paragraph that names the flag, the value, what is allowed and what to
 do.
 """
 
 import os
-import re
 import typing
-from decimal import Decimal
 
 from export.borders import INPUT_TYPES, OUTPUT_TYPES
 from layers.weight_storage import STORAGES
 from mmx_tf import models
-from mmx_tf.bops_text import UNITS, short_bops
+from mmx_tf.bops_text import short_bops
 from mmx_tf.budget import WEIGHTINGS
 from mmx_tf.compute_dtype import COMPUTE_DTYPES
+from mmx_tf.recipe_texts import (
+    CANDIDATE_BITS,
+    RecipeError,
+    parse_candidate_bits,
+    parse_weight_bits,
+    refuse,
+)
 from mmx_tf.search import BATCH_NORM_UPDATES
 from mmx_tf.weight_training import OPTIMIZERS
 
 if typing.TYPE_CHECKING:
     from mmx_tf.recipe import Recipe
 
-CANDIDATE_BITS = tuple(range(2, 9))
 IMAGENET_WEIGHTS = "imagenet"
 FLOAT_TEACHER = "float"
 TARGETS = ("target_bops", "target_average_bits", "target_cost", "target_bytes")
-WEIGHT_BITS = (8, 4, 3, 2)
 CHOICES = {
     "first_last_bits": (8, 4, 3, 2),
     "optimizer": OPTIMIZERS,
@@ -74,79 +77,6 @@ _WHY = {
 }
 
 
-class RecipeError(ValueError):
-    """Flags that do not make a run; the message is one paragraph: the value, what is allowed, what to do."""
-
-
-def parse_bops(text: str, *, flag: str = "target_bops") -> int:
-    """Read a number of bit operations: '5.3G', '800M', '5.3e9' or '5300000000'; `flag` is for the error.
-
-    Raises:
-        RecipeError: `text` is not such a number, or is not above zero.
-    """
-    return _parse_number(text, flag, "bit operations", "5.3G, 800M, 5.3e9 or 5300000000")
-
-
-def parse_bytes(text: str) -> int:
-    """Read --target_bytes: '2.9M', '500k' (thousands) or '2900000'.
-
-    Raises:
-        RecipeError: `text` is not such a number, or is not above zero.
-    """
-    return _parse_number(text, "target_bytes", "bytes", "2.9M, 500k, 2.9e6 or 2900000")
-
-
-def _parse_number(text: str, flag: str, what: str, examples: str) -> int:
-    match = re.fullmatch(r"\s*(\d+\.?\d*(?:e[+-]?\d{1,2})?)\s*([KMGT]?)\s*", text, re.IGNORECASE)
-    value = int(Decimal(match[1]) * UNITS[match[2].upper()]) if match else 0
-    if value <= 0:
-        raise RecipeError(
-            f"--{flag}={text} is not a number of {what}; write a number above 0, alone or with "
-            f"K, M, G or T behind it, such as {examples}."
-        )
-    return value
-
-
-def parse_candidate_bits(text: str) -> tuple[int, ...]:
-    """Read candidate bit-widths: '8,4,3' -> (8, 4, 3), in the given order.
-
-    Raises:
-        RecipeError: no distinct integers in 2..8.
-    """
-    try:
-        bits = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        bits = ()
-    if not bits or len(set(bits)) < len(bits) or not set(bits) <= set(CANDIDATE_BITS):
-        raise RecipeError(
-            f"--candidate_bits={text} is not a set of candidate activation bit-widths; give "
-            f"distinct integers out of {', '.join(map(str, CANDIDATE_BITS))}, separated by commas, such as "
-            "8,4,3."
-        )
-    return bits
-
-
-def parse_weight_bits(text: str) -> int | tuple[int, ...]:
-    """Read weight bits: '4' -> 4, and candidates '8,4,2' -> (8, 4, 2), in the given order.
-
-    Raises:
-        RecipeError: neither one of `WEIGHT_BITS` nor several distinct integers in 2..8.
-    """
-    try:
-        bits = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        bits = ()
-    one = len(bits) == 1 and bits[0] in WEIGHT_BITS
-    if not one and (len(bits) < 2 or len(set(bits)) < len(bits) or not set(bits) <= set(CANDIDATE_BITS)):
-        _refuse(
-            "weight_bits",
-            text,
-            f"{', '.join(map(str, WEIGHT_BITS))}, or, to let the search choose, two or more distinct ones of "
-            f"{', '.join(map(str, CANDIDATE_BITS))}, separated by commas, such as 8,4,2",
-        )
-    return bits[0] if one else bits
-
-
 def check(recipe: "Recipe") -> None:
     """Check every field of `recipe` against its allowed set, then the fields against each other and the disk.
 
@@ -154,35 +84,35 @@ def check(recipe: "Recipe") -> None:
         RecipeError: the first rule that is broken.
     """
     if recipe.model not in models.NAMES:
-        _refuse("model", recipe.model, ", ".join(models.NAMES), " Your own network goes into --float_model.")
+        refuse("model", recipe.model, ", ".join(models.NAMES), " Your own network goes into --float_model.")
     for name, allowed in CHOICES.items():
         if getattr(recipe, name) not in allowed:
-            _refuse(name, getattr(recipe, name), ", ".join(map(str, allowed)))
+            refuse(name, getattr(recipe, name), ", ".join(map(str, allowed)))
     for name, (low, high, zero) in RANGES.items():
         value = getattr(recipe, name)
         fits = low <= value <= high if high is not None else low <= value < float("inf")
         if not (value == 0 and zero) and not fits:
             limits = f"{low} or more" if high is None else f"{low} to {high}"
-            _refuse(name, value, f"0, or {limits}" if zero and low > 0 else limits, _WHY.get(name, ""))
+            refuse(name, value, f"0, or {limits}" if zero and low > 0 else limits, _WHY.get(name, ""))
     for name in ABOVE_ZERO:
         if not 0 < getattr(recipe, name) < float("inf"):
-            _refuse(name, getattr(recipe, name), "any finite number above 0")
+            refuse(name, getattr(recipe, name), "any finite number above 0")
     if not 0 <= recipe.folded_epochs <= recipe.train_epochs:
         allowed = f"0 to {recipe.train_epochs}, the number of --train_epochs"
-        _refuse("folded_epochs", recipe.folded_epochs, allowed, " They are the last of these epochs.")
+        refuse("folded_epochs", recipe.folded_epochs, allowed, " They are the last of these epochs.")
     for name in BELOW_ONE:
         if not 0 <= getattr(recipe, name) < 1:
-            _refuse(name, getattr(recipe, name), "0 or more, below 1")
+            refuse(name, getattr(recipe, name), "0 or more, below 1")
     _check_budget(recipe)
     _check_float_model(recipe)
     _check_teacher(recipe)
     _check_ablations(recipe)
     if recipe.strategy in ("mirrored", "multi_worker") and recipe.jit_compile:
-        _refuse("jit_compile", "true", f"false with --strategy={recipe.strategy}")
+        refuse("jit_compile", "true", f"false with --strategy={recipe.strategy}")
     if recipe.tpu and recipe.strategy != "tpu":
-        _refuse("tpu", recipe.tpu, f"empty with --strategy={recipe.strategy}")
+        refuse("tpu", recipe.tpu, f"empty with --strategy={recipe.strategy}")
     if not recipe.workdir:
-        _refuse("workdir", "", "any folder, new or of the same run", " An example: --workdir=runs/first.")
+        refuse("workdir", "", "any folder, new or of the same run", " An example: --workdir=runs/first.")
 
 
 def check_classes(recipe: "Recipe", *, num_classes: int, dataset: str) -> None:
@@ -196,10 +126,6 @@ def check_classes(recipe: "Recipe", *, num_classes: int, dataset: str) -> None:
             f"--num_classes={recipe.num_classes}, but the dataset {dataset} has {num_classes} classes. Leave "
             f"--num_classes out (0 takes the dataset's) or name the dataset that you mean with --dataset."
         )
-
-
-def _refuse(name: str, value, allowed: str, advice: str = "") -> typing.NoReturn:
-    raise RecipeError(f"--{name}={value} is not allowed; allowed: {allowed}.{advice}")
 
 
 def _check_budget(recipe: "Recipe") -> None:
@@ -235,35 +161,35 @@ def _check_budget(recipe: "Recipe") -> None:
                 "--target_bops or --target_bytes, or one number as --weight_bits."
             )
     if recipe.target_bytes and not recipe.searches_weights:
-        _refuse("weight_bits", recipe.weight_bits, "several, such as 8,4,2, with --target_bytes")
+        refuse("weight_bits", recipe.weight_bits, "several, such as 8,4,2, with --target_bytes")
     if recipe.target_bytes and recipe.weight_storage == "int8":
         allowed = f"{', '.join(storage for storage in STORAGES if storage != 'int8')} with --target_bytes"
         advice = " In int8 storage weights of all bit-widths take one byte."
-        _refuse("weight_storage", recipe.weight_storage, allowed, advice)
+        refuse("weight_storage", recipe.weight_storage, allowed, advice)
     if not 0 <= recipe.target_cost < float("inf"):
-        _refuse("target_cost", recipe.target_cost, "any finite number above 0, in the unit of --cost_table")
+        refuse("target_cost", recipe.target_cost, "any finite number above 0, in the unit of --cost_table")
     if bool(recipe.cost_table) != bool(recipe.target_cost):
         raise RecipeError(
             f"--cost_table={recipe.cost_table} and --target_cost={recipe.target_cost:g} belong together: the "
             "file has the costs of layers and bits, the target is in its unit. Give both or neither."
         )
     if recipe.cost_table and not os.path.isfile(recipe.cost_table):
-        _refuse("cost_table", recipe.cost_table, "the path of a JSON file")
+        refuse("cost_table", recipe.cost_table, "the path of a JSON file")
     if recipe.average_bits_weighting != "operations" and not average:
         advice = " It is for --target_average_bits."
-        _refuse("average_bits_weighting", recipe.average_bits_weighting, "operations", advice)
+        refuse("average_bits_weighting", recipe.average_bits_weighting, "operations", advice)
     if len(set(targets)) < len(targets) or any(target <= 0 for target in targets):
-        _refuse("target_bops", ",".join(map(str, targets)), "different numbers above 0")
+        refuse("target_bops", ",".join(map(str, targets)), "different numbers above 0")
     if exported and exported not in targets:
         allowed = (
             f"empty (each target), or one of {', '.join(map(short_bops, targets))}" if targets else "empty"
         )
-        _refuse("export_target", short_bops(exported), allowed, " It is one of the --target_bops.")
+        refuse("export_target", short_bops(exported), allowed, " It is one of the --target_bops.")
     uniform = recipe.selection == "uniform"
     # With one bit-width everywhere its own BOPs are the budget.
     limits = CANDIDATE_BITS if uniform else bits
     if average and not min(limits) <= average <= max(limits):
-        _refuse(
+        refuse(
             "target_average_bits",
             f"{average:g}",
             f"{min(limits)} to {max(limits)}"
@@ -306,23 +232,23 @@ def _check_ablations(recipe: "Recipe") -> None:
     bits, path = recipe.uniform_bits, recipe.bit_selection
     if recipe.selection == "uniform" and recipe.searches_weights:
         candidates = ",".join(map(str, recipe.weight_bits))
-        _refuse("weight_bits", candidates, "one number with --selection=uniform")
+        refuse("weight_bits", candidates, "one number with --selection=uniform")
     if recipe.selection == "uniform" and bits not in recipe.candidate_bits:
         allowed = f"{', '.join(map(str, recipe.candidate_bits))}, the --candidate_bits"
-        _refuse("uniform_bits", bits, allowed, " They are trained together, whichever is then taken.")
+        refuse("uniform_bits", bits, allowed, " They are trained together, whichever is then taken.")
     if recipe.selection != "uniform" and bits:
-        _refuse("uniform_bits", bits, "0 without --selection=uniform")
+        refuse("uniform_bits", bits, "0 without --selection=uniform")
     if path and recipe.selection != "search":
-        _refuse("selection", recipe.selection, "search with --bit_selection, which is a selection already")
+        refuse("selection", recipe.selection, "search with --bit_selection, which is a selection already")
     if path and not os.path.isfile(path):
         raise RecipeError(f"--bit_selection={path} is not a file; give the bit_selection.json of a run.")
     why = (
         f" Here {'a file' if path else '--selection=' + recipe.selection} has the bits: nothing is searched."
     )
     if not recipe.searches and not recipe.meta_training:
-        _refuse("meta_training", "false", "true", why)
+        refuse("meta_training", "false", "true", why)
     if not recipe.searches and recipe.train_weights_in_search:
-        _refuse("train_weights_in_search", "true", "false", why)
+        refuse("train_weights_in_search", "true", "false", why)
     budgets = {
         "several --target_bops": len(recipe.target_bops) > 1,
         "--target_cost": recipe.target_cost,
@@ -332,7 +258,7 @@ def _check_ablations(recipe: "Recipe") -> None:
         if given:
             _check_plain_search(recipe, budget)
     if not recipe.meta_training and recipe.batch_norm_update != "mean":
-        _refuse("batch_norm_update", recipe.batch_norm_update, "mean without --meta_training")
+        refuse("batch_norm_update", recipe.batch_norm_update, "mean without --meta_training")
 
 
 def _check_plain_search(recipe: "Recipe", budget: str) -> None:
@@ -345,4 +271,4 @@ def _check_plain_search(recipe: "Recipe", budget: str) -> None:
     ):
         value = getattr(recipe, name)
         if value != allowed:
-            _refuse(name, str(value).lower(), f"{str(allowed).lower() or 'no file'} with {budget}")
+            refuse(name, str(value).lower(), f"{str(allowed).lower() or 'no file'} with {budget}")

@@ -18,7 +18,7 @@ import tensorflow as tf
 from absl import logging
 
 from mmx_tf.job import ALONE, Job
-from mmx_tf.recipe_checks import RecipeError
+from mmx_tf.recipe_texts import RecipeError
 
 if typing.TYPE_CHECKING:
     from mmx_tf.recipe import Recipe
