@@ -46,7 +46,7 @@ def bit_meta_step(search: "SearchModel", batch) -> None:
         if search.batch_norm_update != "sequential":
             _assign(running, statistics)
         with tf.GradientTape() as tape:
-            outputs = search(images, training=True, branch=i, weight_branch=_weight_branch(search, i))
+            outputs = search(images, training=True, branch=i, weight_branch=weight_branch(search, i))
             loss = search.compute_loss(images, labels, outputs, sample_weight)
         search.compute_metrics(images, labels, outputs, sample_weight)
         gradients = _accumulate(gradients, tape.gradient(loss, variables))
@@ -83,7 +83,7 @@ def bit_search_step(search: "SearchModel", batch) -> tf.Tensor:
     """
     statistics = [tf.identity(variable) for variable in search.batch_norm_statistics]
     gradients, losses = target_search.over_targets(
-        search.targets, functools.partial(_search_pass, search, batch)
+        search.targets, functools.partial(search_pass, search, batch)
     )
     _assign(search.batch_norm_statistics, statistics)
     gradients = [
@@ -126,8 +126,17 @@ def joint_step(search: "SearchModel", batch) -> tf.Tensor:
     return task_loss
 
 
-def _search_pass(search, batch, alphas, target) -> tuple[tf.Tensor, tf.Tensor]:
-    """(gradient of the search loss by the `stacked` alphas; task loss) of one target."""
+def search_pass(search: "SearchModel", batch, alphas, target) -> tuple[tf.Tensor, tf.Tensor]:
+    """Forward and backward pass of a bit-search step for one target.
+
+    Args:
+      search, batch: as for `bit_meta_step`.
+      alphas: `TargetSearch.stacked` of the target.
+      target: scalar float64 in place of the budget's, or None.
+
+    Returns:
+      (gradient of the search loss by the alphas, task loss).
+    """
     images, labels, sample_weight = batch
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(alphas)
@@ -138,8 +147,8 @@ def _search_pass(search, batch, alphas, target) -> tuple[tf.Tensor, tf.Tensor]:
     return tape.gradient(loss, alphas), task_loss
 
 
-def _weight_branch(search, i):
-    """The weight branch of pass i of the coming step; None where weight bits are given."""
+def weight_branch(search: "SearchModel", i) -> tf.Tensor | None:
+    """The weight branch of pass i of the coming bit-meta step; None where weight bits are given."""
     if not search.budget.searches_weights:
         return None
     return (i + tf.cast(search.optimizer.iterations, tf.int32)) % len(search.budget.weight_bits)

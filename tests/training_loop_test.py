@@ -19,6 +19,14 @@ STEPS = 5
 EVALUATION = tf.data.Dataset.from_tensors((tf.ones((2, 4)), tf.range(2))).repeat(3)
 
 
+@pytest.fixture(autouse=True)
+def interruptible():
+    """A shell starts what is put in the background with SIGINT ignored, and so this process would be."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def batches(epoch, first_step):
     """Batches that are a function of epoch and step."""
     return tf.data.Dataset.range(first_step, STEPS).map(

@@ -11,7 +11,7 @@ import mmx_tf
 from export import inspect
 from layers.branches import JOINT
 from layers.multi_branch_weights import kernel_of
-from mmx_tf import bops, target_search
+from mmx_tf import bops, search_steps, target_search
 from mmx_tf.bit_selection import BitSelection, SelectionMismatchError
 from mmx_tf.budget import Budget
 from mmx_tf.divergence import DivergenceError, Watch
@@ -123,7 +123,7 @@ def test_meta_steps_cover_every_pair_at_the_cost_of_b_passes():
         pairs = []
         for step in range(len(weights)):
             search.optimizer.iterations.assign(7 + step)
-            pairs += [(i, int(search._weight_branch(i))) for i in range(len(bits))]
+            pairs += [(i, int(search_steps.weight_branch(search, i))) for i in range(len(bits))]
         assert sorted(pairs) == [(i, k) for i in range(len(bits)) for k in range(len(weights))]
 
 
@@ -142,7 +142,7 @@ def test_meta_gradient_is_the_mean_over_the_networks_of_the_step(batch, step):
     for branch in range(3):
         with tf.GradientTape() as tape:
             outputs = search(images, training=True, branch=branch, weight_branch=(branch + step) % 3)
-            value = search._search_loss(labels, outputs)
+            value = search.task_loss(labels, outputs)
         gradients = tape.gradient(value, variables, unconnected_gradients="zero")
         expected = [e + tf.convert_to_tensor(g).numpy() / 3 for e, g in zip(expected, gradients, strict=True)]
     before = values(variables)
@@ -177,9 +177,11 @@ def test_search_gradient_is_that_of_the_mix_of_all_branches(search, batch):
     search(images, branch=0)
     for alpha, own in zip(search.alphas, np.random.default_rng(0).normal(0, 1, (6, 3)), strict=True):
         alpha.assign(own)
-    gradient, loss = search._search_pass((images, labels, None), search.targets[0].stacked(), None)
+    gradient, loss = search_steps.search_pass(
+        search, (images, labels, None), search.targets[0].stacked(), None
+    )
     with tf.GradientTape() as tape:
-        expected = search._search_loss(labels, search(images, training=True, branch=JOINT))
+        expected = search.task_loss(labels, search(images, training=True, branch=JOINT))
         total = expected + search.regularizer()
     assert float(loss) == pytest.approx(float(expected), rel=1e-4)
     found = target_search.by_variable(gradient, search.budget)
