@@ -24,7 +24,6 @@ from mmx_tf import float_model, pipeline, quiet, stages
 from mmx_tf.bit_selection import BitSelection, SelectionMismatchError
 from mmx_tf.given_selection import random_choice
 from mmx_tf.recipe import Recipe
-from mmx_tf.saving import load_model
 from mmx_tf.workdir import Workdir
 
 MODULE = "benchmarks.random_selections"
@@ -43,9 +42,7 @@ def restored(folder: pathlib.Path):
             "one target of several: give the workdir of a search of its own."
         )
     data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
-    trained_here = folder / "checkpoints" / "float.keras"
-    model = load_model(trained_here) if trained_here.exists() else float_model.load_or_build(recipe, data)[0]
-    search = pipeline.search_network(recipe, model, data)
+    search = pipeline.search_network(recipe, float_model.load_trained(recipe, data), data)
     if search.budget.target_bops is None:
         sys.exit(f"{folder} has no budget in BOPs, in which random selections are drawn.")
     with Workdir.opened(recipe) as workdir:

@@ -25,7 +25,6 @@ import sys
 import time
 
 import tensorflow as tf
-import tf_keras as keras
 from absl import app, flags, logging
 from matplotlib.figure import Figure
 
@@ -48,7 +47,6 @@ from mmx_tf.figure_options import OF_FLOAT_NETWORK, TRAINED, FigureOptions
 from mmx_tf.instability import Instability
 from mmx_tf.models.errors import ModelError
 from mmx_tf.recipe import Recipe, RecipeError
-from mmx_tf.saving import load_model
 
 EXIT_CODES = (
     (DamagedDataError, 6), (RecipeError, 2), (datasets.DataError, 2), (ModelError, 2), (DivergenceError, 4),
@@ -100,7 +98,7 @@ def make(options: FigureOptions, recipe: Recipe, *, command: str = "") -> dict[s
             )
         data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
         recipe.check_classes(num_classes=data.num_classes, dataset=data.name)
-        network = _float_network(recipe, data)
+        network = float_model.load_trained(recipe, data)
         start_of_all = {"float_weights": figure_comparison.checksum(network)}
         makers |= _bit_makers(options, recipe, data, network, compare)
         makers |= _training_makers(options, recipe, data, network)
@@ -126,21 +124,6 @@ def make(options: FigureOptions, recipe: Recipe, *, command: str = "") -> dict[s
             )
             documents[which] = _written(out, which, json.loads(json.dumps(document)))
     return documents
-
-
-def _float_network(recipe: Recipe, data) -> keras.Model:
-    """The trained float network: the recipe's, or the one that the workdir's run has trained."""
-    model, trained = float_model.load_or_build(recipe, data)
-    if trained:
-        return model
-    path = pathlib.Path(recipe.workdir, "checkpoints", "float.keras")
-    if not path.exists():
-        raise RecipeError(
-            f"--workdir={recipe.workdir} has no trained float network: {path.name} is not in its "
-            "checkpoints. Give one with --float_model=FILE.keras, or let a run of `python -m mmx_tf.train` "
-            "train it."
-        )
-    return load_model(path)
 
 
 def _training_makers(options: FigureOptions, recipe: Recipe, data, network) -> dict:

@@ -1,5 +1,7 @@
 """The float network a run starts from (a file, Keras's ImageNet weights, or one trained here); a teacher."""
 
+import pathlib
+
 import tf_keras as keras
 
 from mmx_tf import canonical, graph, models
@@ -36,6 +38,25 @@ def load_or_build(recipe: Recipe, data: ImageData) -> tuple[keras.Model, bool]:
         models.load_imagenet_weights(recipe.model, model)
         return model, True
     return model, False
+
+
+def load_trained(recipe: Recipe, data: ImageData) -> keras.Model:
+    """The trained float network: the recipe's, or the one that the workdir's run has trained.
+
+    Raises:
+      RecipeError: as `load_or_build`, and if there is none.
+    """
+    model, trained = load_or_build(recipe, data)
+    if trained:
+        return model
+    path = pathlib.Path(recipe.workdir, "checkpoints", "float.keras")
+    if not path.exists():
+        raise RecipeError(
+            f"--workdir={recipe.workdir} has no trained float network: {path.name} is not in its "
+            "checkpoints. Give one with --float_model=FILE.keras, or let a run of `python -m mmx_tf.train` "
+            "train it."
+        )
+    return load_model(path)
 
 
 def load_teacher(recipe: Recipe, data: ImageData) -> keras.Model | None:

@@ -42,13 +42,6 @@ def edited(path, source, change):
     return path
 
 
-@pytest.fixture(scope="module")
-def honest(tmp_path_factory):
-    path = tmp_path_factory.mktemp("honest") / "honest.keras"
-    small_network().save(path)
-    return path
-
-
 def layer_named(layers, name):
     return next(layer for layer in layers if layer["config"]["name"] == name)
 
@@ -102,7 +95,7 @@ HOSTILE_OBJECTS = {
 
 
 @pytest.mark.parametrize("case", HOSTILE_OBJECTS)
-def test_an_object_that_is_not_on_the_lists_is_not_looked_for(tmp_path, monkeypatch, honest, case):
+def test_an_object_that_is_not_on_the_lists_is_not_looked_for(tmp_path, monkeypatch, good, case):
     # A module that Keras would import, if it were asked to.
     code = f"open({str(tmp_path / 'mark')!r}, 'w').close()\nLayer = object\n"
     (tmp_path / "evil_module.py").write_text(code)
@@ -112,27 +105,27 @@ def test_an_object_that_is_not_on_the_lists_is_not_looked_for(tmp_path, monkeypa
     def change(layers):
         layer_named(layers, "project")["config"]["activation"] = HOSTILE_OBJECTS[case]
 
-    path = edited(tmp_path / "evil.keras", honest, change)
+    path = edited(tmp_path / "evil.keras", good, change)
     with pytest.raises(ValueError, match="never run from a file|it is not looked for"):
         load_model(path)
     assert not (tmp_path / "mark").exists()
 
 
 @pytest.mark.parametrize("function", ["io.write_file", "raw_ops.WriteFile", "py_function", "io.read_file"])
-def test_an_operator_that_does_more_than_compute_is_not_called(tmp_path, honest, function):
+def test_an_operator_that_does_more_than_compute_is_not_called(tmp_path, good, function):
     def change(layers):
         layer = layer_named(layers, "add")
         layer.update(as_class("tf_keras.src.layers.core.tf_op_layer", "TFOpLambda", registered="TFOpLambda"))
         layer["config"] = {"name": "add", "trainable": True, "dtype": "float32", "function": function}
 
-    path = edited(tmp_path / "evil.keras", honest, change)
+    path = edited(tmp_path / "evil.keras", good, change)
     with pytest.raises(ValueError, match=f"layer 'add' calls TensorFlow's operator '{function}'"):
         load_model(path)
 
 
-def test_a_pickle_beside_the_weights_is_refused(tmp_path, honest):
+def test_a_pickle_beside_the_weights_is_refused(tmp_path, good):
     path = tmp_path / "evil.keras"
-    shutil.copy(honest, path)
+    shutil.copy(good, path)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("model.weights.npz", b"\x80\x04.")
     with pytest.raises(ValueError, match="holds 'model.weights.npz'"):
