@@ -14,7 +14,7 @@ def write_atomically(path, data):
     """
     path = Path(path)
     data = data.encode() if isinstance(data, str) else bytes(data)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path.name))
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
@@ -26,6 +26,15 @@ def write_atomically(path, data):
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def is_left_over(path, name):
+    """Whether `path` is the temporary file that a killed write to a file called `name` leaves."""
+    return Path(path).name.startswith(_prefix(name))
+
+
+def _prefix(name):
+    return f".{name}."
 
 
 def _umask():

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from export.atomic import write_atomically
+from export.atomic import is_left_over, write_atomically
 from mmx_tf import workdir_lock
 from mmx_tf.job import ALONE, Job
 from mmx_tf.recipe import Recipe, RecipeError
@@ -16,6 +16,7 @@ from mmx_tf.version import VERSION
 WORKDIR_FORMAT = 1
 """Number of what a workdir holds and how; one more whenever a run can no longer go on from what was left."""
 _STATE_FILE = pathlib.Path("checkpoints", "state.json")
+_FLAG_FILE = "run.flags"
 
 
 class Workdir:
@@ -51,7 +52,7 @@ class Workdir:
                 return
             self.root.mkdir(parents=True, exist_ok=True)
             # First of all files but the lock: a folder without it is refused.
-            write_atomically(self.path("run.flags"), recipe.to_flagfile())
+            write_atomically(self.path(_FLAG_FILE), recipe.to_flagfile())
             self.path("checkpoints").mkdir(exist_ok=True)
             if not self.state:
                 self.state = {"format": WORKDIR_FORMAT, "mmx_tf": VERSION, "seconds": {}}
@@ -149,11 +150,16 @@ def _errors(root: pathlib.Path) -> Iterator[None]:
         ) from error
 
 
+def _left_by_a_beginning(path: pathlib.Path) -> bool:
+    """Whether a file is what a run that was killed before it had its run.flags leaves behind."""
+    return path.name == workdir_lock.LOCK_FILE or is_left_over(path, _FLAG_FILE)
+
+
 def _check(root: pathlib.Path, recipe: Recipe) -> None:
     """Refuses a folder that is no workdir of this run; changes nothing."""
-    flagfile = root / "run.flags"
+    flagfile = root / _FLAG_FILE
     if not flagfile.exists():
-        if root.exists() and any(path.name != workdir_lock.LOCK_FILE for path in root.iterdir()):
+        if root.exists() and not all(_left_by_a_beginning(path) for path in root.iterdir()):
             raise RecipeError(
                 f"--workdir={root} holds files but no run.flags, so it is no workdir of a run. Give a new or "
                 "empty folder."
@@ -161,7 +167,9 @@ def _check(root: pathlib.Path, recipe: Recipe) -> None:
         return
     # Before the flags: those of another version need not be readable.
     state = _earlier_state(root)
-    begun = state or any((root / "checkpoints").glob("*"))
+    begun = state or not all(
+        is_left_over(path, _STATE_FILE.name) for path in (root / "checkpoints").glob("*")
+    )
     if begun and state.get("format") != WORKDIR_FORMAT:
         raise RecipeError(_other_format(root, state))
     try:

@@ -26,6 +26,37 @@ with workdir_lock.held(pathlib.Path(sys.argv[1])):
     sys.stdin.read()
 """
 
+# Opens a new workdir again and again, in children that kill themselves in front of the first, second, ...
+# look at the file system inside it, until one comes through. Prints what each left, and opens it.
+KILLED_OPENINGS = """
+import os, pathlib, signal, sys
+from mmx_tf.recipe import Recipe
+from mmx_tf.workdir import Workdir
+
+for last in range(1000):
+    workdir = f"{sys.argv[1]}/{last}"
+    recipe = Recipe.from_flagfile(f"--float_epochs=1\\n--workdir={workdir}\\n")
+    child = os.fork()
+    if child == 0:
+        seen = 0
+        def watch(event, arguments):
+            global seen
+            if any(isinstance(a, (str, os.PathLike)) and os.fspath(a).startswith(workdir) for a in arguments):
+                seen += 1
+                if seen > last:
+                    os.kill(os.getpid(), signal.SIGKILL)
+        sys.addaudithook(watch)
+        with Workdir.opened(recipe):
+            os._exit(0)
+    killed = os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    left = sorted(str(path.relative_to(workdir)) for path in pathlib.Path(workdir).rglob("*"))
+    with Workdir.opened(recipe) as again:
+        assert again.path("run.flags").exists() and again.state["seconds"] == {}
+    print("killed" if killed else "opened", *left, flush=True)
+    if not killed:
+        break
+"""
+
 
 @pytest.fixture
 def holder(tmp_path):
@@ -97,6 +128,21 @@ def test_a_folder_that_holds_a_lock_alone_can_become_a_workdir(tmp_path):
     (tmp_path / "run.lock").touch()  # as left by a run that was killed before its first file
     with Workdir.opened(Recipe.from_flagfile(f"--float_epochs=1\n--workdir={tmp_path}\n")) as workdir:
         assert workdir.state["seconds"] == {}
+
+
+def test_an_opening_that_is_killed_at_any_moment_can_be_repeated(tmp_path):
+    process = subprocess.run(
+        [sys.executable, "-c", KILLED_OPENINGS, str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert process.returncode == 0, process.stderr
+    *killed, opened = [line.split() for line in process.stdout.splitlines()]
+    assert opened == ["opened", "checkpoints", "checkpoints/state.json", "run.flags", "run.lock"]
+    assert {line[0] for line in killed} == {"killed"}
+    # Among the moments: nothing is there, the lock alone, and either file written but not renamed.
+    left = [" ".join(line[1:]) for line in killed]
+    assert "" in left and "run.lock" in left
+    assert any(names.startswith(".run.flags.") for names in left)
+    assert any("checkpoints/.state.json." in names for names in left)
 
 
 def test_a_damaged_note_does_not_hide_that_the_workdir_is_in_use(tmp_path):
