@@ -5,85 +5,22 @@
 W is the workdir of a finished search. Its meta-state, with full-precision weights and before any weight
 training, is evaluated at the bits that the search chose and at bits drawn at random within the budget. So the
 noise of weight training is left out, and many draws say more than one: what is told is the share of random
-selections with a larger loss. Selections of other runs of the same network can be added with --also.
+selections with a larger loss. Selections of other runs of the same network can be added with --also. Batch
+norm normalizes by the batch, as it does in bit-search steps; --statistics=running takes the meta-state's own.
 """
 
 import argparse
-import dataclasses
 import pathlib
 import sys
 
 import numpy as np
-import tensorflow as tf
-import tf_keras as keras
 from matplotlib.figure import Figure
 
-from benchmarks import command_line, measuring
-from mmx_tf import data as datasets
-from mmx_tf import float_model, pipeline, quiet, stages
-from mmx_tf.bit_selection import BitSelection, SelectionMismatchError
+from benchmarks import command_line, measuring, meta_state
+from mmx_tf import quiet
 from mmx_tf.given_selection import random_choice
-from mmx_tf.recipe import Recipe
-from mmx_tf.workdir import Workdir
 
 MODULE = "benchmarks.random_selections"
-
-
-def restored(folder: pathlib.Path):
-    """(search network at the end of its training, data, recipe) of a workdir whose search is finished."""
-    flags = (folder / "run.flags").read_text()
-    recipe = dataclasses.replace(Recipe.from_flagfile(flags), workdir=str(folder))
-    if recipe.searches_weights:
-        sys.exit(f"{folder} searched weight bits too: this compares activation bits alone.")
-    # Without a meta-state the search would be trained here, in a workdir that is finished.
-    if not any((folder / "checkpoints" / "select").glob("*")):
-        sys.exit(
-            f"{folder} has no checkpoints of bit selection, as a run with given bits and --from_scratch, or "
-            "one target of several: give the workdir of a search of its own."
-        )
-    data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
-    search = pipeline.search_network(recipe, float_model.load_trained(recipe, data), data)
-    if search.budget.target_bops is None:
-        sys.exit(f"{folder} has no budget in BOPs, in which random selections are drawn.")
-    with Workdir.opened(recipe) as workdir:
-        stages.search_stage(workdir, recipe, data, search)
-    return search, data, recipe
-
-
-class Evaluation:
-    """Loss and top-1 of a search network at given bits, on the same images each time."""
-
-    def __init__(self, search, batches):
-        self._batches = list(batches)
-        loss_of = keras.losses.SparseCategoricalCrossentropy(
-            from_logits=not float_model.gives_probabilities(search.network), reduction="sum"
-        )
-
-        @tf.function
-        def of_batch(images, labels, alphas):
-            outputs = search(images, training=False, alphas=alphas)
-            right = tf.equal(tf.argmax(outputs, axis=-1), tf.cast(labels, tf.int64))
-            return loss_of(labels, outputs), tf.reduce_sum(tf.cast(right, tf.float32))
-
-        self._of_batch, self._branches = of_batch, len(search.budget.bit_widths)
-
-    def __call__(self, choice) -> dict[str, float]:
-        """Mean cross-entropy `loss` and `top1` at a choice, the branch index of every searched layer."""
-        alphas = tf.one_hot(choice, self._branches)
-        sums = sum(np.array(self._of_batch(images, labels, alphas)) for images, labels in self._batches)
-        loss, top1 = sums / sum(len(labels) for _, labels in self._batches)
-        return {"loss": float(loss), "top1": float(top1)}
-
-
-def choice_of(selection: BitSelection, search) -> list[int]:
-    """The branch indices of a selection.
-
-    Raises:
-      SelectionMismatchError: if it is of another network.
-    """
-    selection.check_fits(search.selection_of([0] * len(search.quantizers)))
-    bits = {layer.name: layer.activation_bits for layer in selection.layers}
-    return [search.budget.bit_widths.index(bits[cost.name]) for cost in search.budget.searched]
 
 
 def figure(random: list[dict], named: dict[str, dict], title: str) -> Figure:
@@ -109,6 +46,9 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--also", type=pathlib.Path, nargs="*", default=[], metavar="WORKDIR", help="more runs' selections"
     )
+    parser.add_argument(
+        "--statistics", choices=meta_state.STATISTICS, default="batch", help="default: %(default)s"
+    )
     parser.add_argument("--png", type=pathlib.Path, metavar="OUT", help="where the plot is written")
     options = parser.parse_args(argv)
     if options.eval_images < 0:
@@ -116,21 +56,11 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def _check(folders: list[pathlib.Path]) -> None:
-    """Ends the program where a folder has no selection, or two have one name, which tells results apart."""
-    for folder in folders:
-        if not (folder / "bit_selection.json").exists():
-            sys.exit(
-                f"{folder} has no bit_selection.json: give the workdir of a run whose search is finished."
-            )
-    names = [folder.name for folder in folders]
-    if len(set(names)) < len(names):
-        sys.exit(f"two workdirs have one name ({', '.join(names)}), by which results are told: rename one.")
-
-
 def _command(options: argparse.Namespace) -> str:
     """The command line, with paths of this machine left out."""
-    shown = argparse.Namespace(draws=options.draws, eval_images=options.eval_images)
+    shown = argparse.Namespace(
+        draws=options.draws, eval_images=options.eval_images, statistics=options.statistics
+    )
     words = [command_line.command(MODULE, shown), f"--workdir={options.workdir.name}"]
     return " ".join([*words, *(["--also"] if options.also else []), *(path.name for path in options.also)])
 
@@ -139,20 +69,14 @@ def main(argv: list[str] | None = None) -> int:
     """Evaluates, prints and writes; returns the exit code."""
     options = parsed(argv)
     folders = [options.workdir, *options.also]
-    _check(folders)
+    meta_state.check_workdirs(folders)
     quiet.set_up_logging()
-    search, data, recipe = restored(options.workdir)
+    search, data, recipe = meta_state.restored(options.workdir)
     batches = data.evaluation(batch_size=recipe.batch_size, limit=options.eval_images)
-    evaluate, named = Evaluation(search, batches), {}
-    for folder in folders:
-        selection = BitSelection.load(folder / "bit_selection.json")
-        try:
-            choice = choice_of(selection, search)
-        except SelectionMismatchError as error:
-            sys.exit(f"{folder}: {error}")
-        row = evaluate(choice) | {"bops": selection.bops}
-        named[folder.name] = row
-        print(f"{folder.name}: loss {row['loss']:.4f}, top-1 {100 * row['top1']:.2f}%", flush=True)
+    evaluate, named = meta_state.Evaluation(search, batches, statistics=options.statistics), {}
+    for name, choice in meta_state.selections_of(folders, search).items():
+        row = named[name] = evaluate(choice) | {"bops": search.budget.bops_of(choice)}
+        print(f"{name}: loss {row['loss']:.4f}, top-1 {100 * row['top1']:.2f}%", flush=True)
     random = []
     for seed in range(options.draws):
         choice = random_choice(search.budget, seed)

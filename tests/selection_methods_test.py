@@ -4,8 +4,9 @@ import json
 
 import numpy as np
 import pytest
+import tf_keras as keras
 
-from benchmarks import random_selections, reliability, selection_methods
+from benchmarks import meta_state, random_selections, reliability, search_length, selection_methods
 from benchmarks.selection_methods import Run
 from mmx_tf.bit_selection import BitSelection
 
@@ -124,7 +125,9 @@ def test_a_selection_stands_among_random_ones(compared, tmp_path):
     words = [f"--workdir={run}", "--draws=5", "--eval_images=64", f"--json={tmp_path / 'out.json'}"]
     assert random_selections.main([*words, f"--png={tmp_path / 'out.png'}"]) == 0
     written = json.loads((tmp_path / "out.json").read_text())
-    assert written["command"].endswith("--draws=5 --eval_images=64 --workdir=metamix_4_seed3")
+    assert written["command"].endswith(
+        "--draws=5 --eval_images=64 --statistics=batch --workdir=metamix_4_seed3"
+    )
     row = written["selections"]["metamix_4_seed3"]
     losses = [draw["loss"] for draw in written["random"]]
     assert row["better_than"] == np.mean(np.array(losses) > row["loss"])
@@ -134,14 +137,74 @@ def test_a_selection_stands_among_random_ones(compared, tmp_path):
 
 
 def test_losses_are_those_of_keras(compared):
-    search, data, recipe = random_selections.restored(compared[0] / "runs" / "metamix_4_seed3")
+    search, data, recipe = meta_state.restored(compared[0] / "runs" / "metamix_4_seed3")
     batches = data.evaluation(batch_size=recipe.batch_size, limit=64)
     choice = [1] * len(search.quantizers)
-    found = random_selections.Evaluation(search, batches)(choice)
+    before = [variable.numpy() for variable in search.variables]
+    found = meta_state.Evaluation(search, batches, statistics="running")(choice)
+    by_batch = meta_state.Evaluation(search, batches)(choice)
+    np.testing.assert_equal([variable.numpy() for variable in search.variables], before)
     for quantizer in search.quantizers.values():
         quantizer.alpha.assign([0.0, 1.0, 0.0])
     loss, top1 = search.evaluate(batches, verbose=0)[:2]
     np.testing.assert_allclose([found["loss"], found["top1"]], [loss, top1], rtol=1e-5)
+    # A running statistic is the batch's where momentum is 0.
+    for norm in search.network.layers:
+        if isinstance(norm, keras.layers.BatchNormalization):
+            norm.momentum = 0.0
+    losses = []
+    for images, labels in batches:
+        search(images, training=True, branch=1)  # Dropout stands behind all batch norms
+        losses.append(keras.losses.sparse_categorical_crossentropy(labels, search(images), from_logits=True))
+    np.testing.assert_allclose(by_batch["loss"], np.mean(np.concatenate(losses)), rtol=1e-3)
+
+
+def test_searches_of_several_lengths_on_one_meta_state(compared, tmp_path):
+    run = compared[0] / "runs" / "metamix_4_seed3"
+    words = [
+        f"--workdir={run}", "--steps=4,2", "--alpha_learning_rates=0.1,0.5", "--draws=3", "--eval_images=64",
+        f"--json={tmp_path / 'out.json'}", f"--png={tmp_path / 'out.png'}",
+    ]  # fmt: skip
+    assert search_length.main(words) == 0
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert written["command"] == (
+        "python -m benchmarks.search_length --workdir=metamix_4_seed3 --steps=2,4 "
+        "--alpha_learning_rates=0.1,0.5 --draws=3 --eval_images=64"
+    )
+    rows = written["searches"]
+    settings = [(row["alpha_learning_rate"], row["steps"]) for row in rows]
+    assert settings == [(0.1, 2), (0.1, 4), (0.5, 2), (0.5, 4)]
+    losses = np.array([draw["loss"] for draw in written["random"]])
+    for row in rows:
+        assert row["bops"] <= written["target_bops"]
+        assert row["better_than"] == np.mean(losses > row["loss"])
+        assert 0 < row["alpha_entropy"] < np.log(3)
+    assert rows[3]["alpha_entropy"] < rows[0]["alpha_entropy"]
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_search_anew_leaves_the_meta_state_alone_and_begins_at_equal_alphas(compared):
+    search, data, recipe = meta_state.restored(compared[0] / "runs" / "metamix_4_seed3")
+    search.network.get_layer("dropout").rate = 0.0  # its noise goes on where the search before ended
+    alphas = {id(alpha) for alpha in search.alphas}
+    others = [variable for variable in search.network.variables if id(variable) not in alphas]
+    before = [variable.numpy() for variable in others]
+    first = search_length.searched(search, data, recipe, steps=3, rate=0.5, regularizer_weight=1.0)
+    found = [alpha.numpy() for alpha in search.alphas]
+    second = search_length.searched(search, data, recipe, steps=3, rate=0.5, regularizer_weight=1.0)
+    assert second["choice"] == first["choice"]
+    np.testing.assert_allclose([alpha.numpy() for alpha in search.alphas], found, atol=1e-5)
+    np.testing.assert_equal([variable.numpy() for variable in others], before)
+    # One step of Adam moves by the learning rate, whatever the gradient.
+    search_length.searched(search, data, recipe, steps=1, rate=0.5, regularizer_weight=1.0)
+    moved = np.abs(np.stack([alpha.numpy() for alpha in search.alphas]))
+    np.testing.assert_allclose(moved.max(axis=1), 0.5, rtol=0.01)
+
+
+def test_steps_below_one_are_refused(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        search_length.parsed(["--workdir=w", "--steps=10,0"])
+    assert "--steps=10,0: numbers of 1 or more" in capsys.readouterr().err
 
 
 def test_a_workdir_without_a_search_is_refused(tmp_path):
