@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks import command_line, measuring, meta_state
-from mmx_tf import quiet
+from mmx_tf import plots, quiet
 from mmx_tf.given_selection import random_choice
 
 MODULE = "benchmarks.random_selections"
@@ -27,8 +27,10 @@ def figure(random: list[dict], named: dict[str, dict], title: str) -> Figure:
     """Histogram of the random selections' losses, with a line for each of the others."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    axes.hist([row["loss"] for row in random], bins=20, color="#8c8c8c", label=f"{len(random)} random")
-    colours = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
+    axes.hist(
+        [row["loss"] for row in random], bins=20, color=plots.LIGHT.muted, label=f"{len(random)} random"
+    )
+    colours = plots.LIGHT.lines
     for i, (name, row) in enumerate(named.items()):
         colour, style = colours[i % len(colours)], ("-", "--")[i // len(colours) % 2]
         axes.axvline(row["loss"], color=colour, linestyle=style, label=f"{name}: {100 * row['top1']:.2f}%")

@@ -29,21 +29,10 @@ import threading
 import time
 from dataclasses import dataclass
 
-import numpy as np
-from matplotlib.figure import Figure
-
 from benchmarks import command_line, measuring
+from benchmarks.selection_summary import METHODS, figure, summarized, table
 
 MODULE = "benchmarks.selection_methods"
-METHODS = {
-    "metamix": "MetaMix",
-    "single": "one bit-width",
-    "meta_single": "one bit-width, from a meta-state",
-    "random": "random bits, from a meta-state",
-    "joint": "joint search",
-    "trained_weights": "MetaMix with trained weights",
-}
-"""Method -> how plots and tables call it."""
 REPORTED = ("fixed_top1", "folded_top1", "tflite_top1", "top1_agreement", "bops", "target_bops")
 _ROOT = pathlib.Path(__file__).parents[1]
 
@@ -109,61 +98,6 @@ def row_of(run: Run, workdir: pathlib.Path) -> dict | None:
     row |= {"average_bits": metrics["average_bits"], "seconds": metrics["seconds"]}
     bits = {layer["name"]: layer["activation_bits"] for layer in selection["layers"]}
     return {**row, "float_top1": metrics["float_top1"], "bits": bits}
-
-
-def summarized(rows: list[dict]) -> list[dict]:
-    """Mean, smallest and largest fixed top-1 of each method at each budget, and how MetaMix compares.
-
-    `ahead` has, for each seed that both have, MetaMix's fixed top-1 less the method's.
-    """
-    top1 = {(r["target_average_bits"], r["method"], r["seed"]): r["fixed_top1"] for r in rows}
-    summary = []
-    for bits, method in sorted({key[:2] for key in top1}, key=lambda key: (-key[0], key[1])):
-        found = {seed: value for (b, m, seed), value in sorted(top1.items()) if (b, m) == (bits, method)}
-        ours = {seed: top1.get((bits, "metamix", seed)) for seed in found}
-        summary.append(
-            {
-                "target_average_bits": bits,
-                "method": method,
-                "mean": float(np.mean(list(found.values()))),
-                "smallest": min(found.values()),
-                "largest": max(found.values()),
-                "ahead": [ours[seed] - found[seed] for seed in found if ours[seed] is not None],
-            }
-        )
-    return summary
-
-
-def table(summary: list[dict]) -> str:
-    """A summary as text, in percent."""
-    lines = [f"{'budget':>6}  {'method':<32} {'top-1':>6} {'seeds from .. to':>16}  MetaMix ahead by"]
-    for row in summary:
-        ahead = " ".join(f"{100 * value:+.2f}" for value in row["ahead"])
-        lines.append(
-            f"{row['target_average_bits']:>6g}  {METHODS[row['method']]:<32} {100 * row['mean']:>6.2f} "
-            f"{100 * row['smallest']:>7.2f} .. {100 * row['largest']:5.2f}  "
-            + ("" if row["method"] == "metamix" else ahead)
-        )
-    return "\n".join(lines)
-
-
-def figure(rows: list[dict], title: str) -> Figure:
-    """Fixed top-1 over BOPs, a point for each run."""
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
-    markers = dict(zip(METHODS, "osDv^P", strict=True))
-    for method, label in METHODS.items():
-        points = [(r["bops"] / 1e9, 100 * r["fixed_top1"]) for r in rows if r["method"] == method]
-        if points:
-            axes.plot(*zip(*points, strict=True), markers[method], label=label, alpha=0.8)
-    for target in sorted({row["target_bops"] for row in rows}):
-        axes.axvline(target / 1e9, color="#999999", linewidth=0.8, linestyle=":")
-    axes.set(
-        title=title, xlabel="GBOPs of an image (dotted: budgets)", ylabel="top-1 of the fixed network, %"
-    )
-    axes.legend()
-    axes.grid(alpha=0.3)
-    return figure
 
 
 class _Jobs:

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
-from benchmarks import meta_state, random_selections, reliability, search_length, selection_methods
+from benchmarks import (
+    meta_state,
+    random_selections,
+    reliability,
+    search_length,
+    selection_methods,
+    selection_summary,
+)
 from benchmarks.selection_methods import Run
 from mmx_tf.bit_selection import BitSelection
 
@@ -50,13 +57,13 @@ def test_methods_are_compared_seed_by_seed():
         row("metamix", 4.0, 0, 0.75), row("metamix", 4.0, 1, 0.5), row("random", 4.0, 0, 0.5),
         row("random", 4.0, 1, 0.25), row("random", 4.0, 2, 0.0), row("joint", 3.5, 0, 0.5),
     ]  # fmt: skip
-    summary = {(r["method"], r["target_average_bits"]): r for r in selection_methods.summarized(rows)}
+    summary = {(r["method"], r["target_average_bits"]): r for r in selection_summary.summarized(rows)}
     assert summary["metamix", 4.0]["mean"] == 0.625
     random = summary["random", 4.0]
     assert (random["mean"], random["smallest"], random["largest"]) == (0.25, 0.0, 0.5)
     assert random["ahead"] == [0.25, 0.25]  # seed 2 has no run of MetaMix
     assert summary["joint", 3.5]["ahead"] == []
-    table = selection_methods.table(list(summary.values()))
+    table = selection_summary.table(list(summary.values()))
     assert "random bits, from a meta-state    25.00    0.00 .. 50.00  +25.00 +25.00" in table
 
 
