@@ -31,6 +31,7 @@ from matplotlib.figure import Figure
 from export.atomic import write_atomically
 from mmx_tf import data as datasets
 from mmx_tf import (
+    exit_codes,
     export_stage,
     figure_comparison,
     figure_documents,
@@ -41,17 +42,10 @@ from mmx_tf import (
     quiet,
     tensorflow_settings,
 )
-from mmx_tf.damaged_images import DamagedDataError
-from mmx_tf.divergence import DivergenceError
 from mmx_tf.figure_options import OF_FLOAT_NETWORK, TRAINED, FigureOptions
 from mmx_tf.instability import Instability
-from mmx_tf.models.errors import ModelError
 from mmx_tf.recipe import Recipe, RecipeError
 
-EXIT_CODES = (
-    (DamagedDataError, 6), (RecipeError, 2), (datasets.DataError, 2), (ModelError, 2), (DivergenceError, 4),
-    (OSError, 5),
-)  # fmt: skip
 RECORDED = (
     "dataset", "image_size", "model", "width", "candidate_bits", "first_last_bits", "batch_size",
     "select_learning_rate", "step_learning_rate", "momentum", "nesterov", "weight_decay", "seed",
@@ -196,28 +190,23 @@ def _drawn(which: str, document: dict) -> Figure:
     }[which](document)
 
 
+parse_flags = functools.partial(exit_codes.parse_flags, program="mmx_tf.figures")
+
+
 def main(argv: list[str], flag_values: flags.FlagValues = flags.FLAGS) -> None:
-    """Makes the figures that the flags ask for."""
+    """Makes the figures that the flags ask for; `argv` is what is left when they have been parsed."""
     quiet.set_up_logging()
     try:
-        if argv[1:]:
-            raise RecipeError(f"{argv[1]!r} is no flag; everything is given as --name=value.")
         options, recipe = figure_options.from_flags(flag_values)
         if recipe.deterministic:
             tensorflow_settings.make_deterministic()
         make(options, recipe, command=" ".join(["python -m mmx_tf.figures", *sys.argv[1:]]))
-    except tuple(kind for kind, _ in EXIT_CODES) as error:
-        print(error, file=sys.stderr)
-        sys.exit(next(code for kind, code in EXIT_CODES if isinstance(error, kind)))
-
-
-def parse_flags(argv: list[str], flag_values: flags.FlagValues = flags.FLAGS) -> list[str]:
-    """Parses the command line; an unknown flag or a bad value ends the program with exit code 2."""
-    try:
-        return flag_values(argv)
-    except flags.Error as error:
-        print(f"{error}. `python -m mmx_tf.figures --helpfull` lists the flags.", file=sys.stderr)
-        sys.exit(2)
+    except exit_codes.ERRORS as error:
+        exit_codes.end(exit_codes.of(error), str(error))
+    except KeyboardInterrupt:
+        exit_codes.end(
+            exit_codes.ExitCode.INTERRUPTED, "interrupted; figures that were finished are written."
+        )
 
 
 if __name__ == "__main__":

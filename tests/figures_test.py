@@ -274,6 +274,13 @@ def test_the_recipe_is_the_runs_with_the_flags_that_are_given(tmp_path):
     assert recipe.workdir == str(root)
 
 
+def test_a_flagfile_that_is_no_text_is_refused(tmp_path, capsys):
+    (tmp_path / "bytes.flags").write_bytes(b"\xff\xfe")
+    with pytest.raises(SystemExit, match="2"):
+        parsed("--which=1", f"--flagfile={tmp_path / 'bytes.flags'}")
+    assert "bytes.flags is no text" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

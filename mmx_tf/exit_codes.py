@@ -1,0 +1,81 @@
+"""How the command lines end: which error has which exit code, and how flags are parsed.
+
+parse = functools.partial(exit_codes.parse_flags, program="mmx_tf.train")
+try:
+    run(recipe)
+except exit_codes.ERRORS as error:
+    exit_codes.end(exit_codes.of(error), str(error))
+"""
+
+import enum
+import sys
+import typing
+
+from absl import flags
+
+from export.parity import DisagreementError
+from mmx_tf.damaged_images import DamagedDataError
+from mmx_tf.data import DataError
+from mmx_tf.divergence import DivergenceError
+from mmx_tf.job import PeerError
+from mmx_tf.models.errors import ModelError
+from mmx_tf.recipe import RecipeError
+
+
+class ExitCode(enum.IntEnum):
+    """Exit codes other than 0; `python -m mmx_tf.train` describes them."""
+
+    USAGE = 2
+    DISAGREEMENT = 3
+    DIVERGENCE = 4
+    UNWRITABLE = 5
+    DAMAGED_DATA = 6
+    PEER = 7
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+# The first that fits: some are subclasses of others.
+_CODES = {
+    DamagedDataError: ExitCode.DAMAGED_DATA,
+    RecipeError: ExitCode.USAGE,
+    DataError: ExitCode.USAGE,
+    ModelError: ExitCode.USAGE,
+    DisagreementError: ExitCode.DISAGREEMENT,
+    DivergenceError: ExitCode.DIVERGENCE,
+    PeerError: ExitCode.PEER,
+    # What is wrong with input is an error of its own class.
+    OSError: ExitCode.UNWRITABLE,
+}
+ERRORS = tuple(_CODES)
+"""The errors that end a program with an exit code and a message; all others are defects."""
+
+
+def of(error: BaseException) -> ExitCode:
+    """The exit code of one of the `ERRORS`."""
+    return next(code for kind, code in _CODES.items() if isinstance(error, kind))
+
+
+def end(code: ExitCode, message: str) -> typing.NoReturn:
+    """Ends the program, with the message on stderr."""
+    print(message, file=sys.stderr)
+    sys.exit(int(code))
+
+
+def parse_flags(argv: list[str], flag_values: flags.FlagValues = flags.FLAGS, *, program: str) -> list[str]:
+    """Parses the command line of `python -m program`.
+
+    Returns:
+      The program's name alone. An unknown flag, a bad value or an argument that is no flag ends the program
+      with `ExitCode.USAGE`.
+    """
+    try:
+        rest = flag_values(argv)
+    except UnicodeDecodeError as error:
+        files = " ".join(word for word in argv if "flagfile" in word)
+        end(ExitCode.USAGE, f"{files} is no text: {error}.")
+    except flags.Error as error:
+        end(ExitCode.USAGE, f"{error}. `python -m {program} --helpfull` lists the flags.")
+    if rest[1:]:
+        end(ExitCode.USAGE, f"{rest[1]!r} is no flag; everything is given as --name=value.")
+    return rest
