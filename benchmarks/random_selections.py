@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks import command_line, measuring, meta_state
-from mmx_tf import plots, quiet
+from mmx_tf import quiet, themes
 from mmx_tf.given_selection import random_choice
 
 MODULE = "benchmarks.random_selections"
@@ -28,9 +28,9 @@ def figure(random: list[dict], named: dict[str, dict], title: str) -> Figure:
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     axes.hist(
-        [row["loss"] for row in random], bins=20, color=plots.LIGHT.muted, label=f"{len(random)} random"
+        [row["loss"] for row in random], bins=20, color=themes.LIGHT.muted, label=f"{len(random)} random"
     )
-    colours = plots.LIGHT.lines
+    colours = themes.LIGHT.lines
     for i, (name, row) in enumerate(named.items()):
         colour, style = colours[i % len(colours)], ("-", "--")[i // len(colours) % 2]
         axes.axvline(row["loss"], color=colour, linestyle=style, label=f"{name}: {100 * row['top1']:.2f}%")

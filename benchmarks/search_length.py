@@ -21,7 +21,7 @@ import tf_keras as keras
 from matplotlib.figure import Figure
 
 from benchmarks import command_line, measuring, meta_state
-from mmx_tf import plots, quiet, search_steps, stages
+from mmx_tf import quiet, search_steps, stages, themes
 from mmx_tf.given_selection import random_choice
 from mmx_tf.weight_training import cosine_schedule
 
@@ -69,17 +69,17 @@ def figure(document: dict, title: str) -> Figure:
     """The selections' losses over bit-search steps, a line for each rate and lambda."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    colours, kind = itertools.cycle(plots.LIGHT.lines), None
+    colours, kind = itertools.cycle(themes.LIGHT.lines), None
     for kind, rows in itertools.groupby(document["searches"], key=_setting):
         rows = list(rows)
         axes.plot(
             [r["steps"] for r in rows], [r["loss"] for r in rows], "o-", label=kind, color=next(colours)
         )
     losses = [row["loss"] for row in document["random"]]
-    axes.axhspan(min(losses), max(losses), color=plots.LIGHT.grid, label=f"{len(losses)} random, all")
+    axes.axhspan(min(losses), max(losses), color=themes.LIGHT.grid, label=f"{len(losses)} random, all")
     styles = itertools.cycle(("-", "--", ":", "-."))
     for name, row in document["selections"].items():
-        axes.axhline(row["loss"], color=plots.LIGHT.muted, linestyle=next(styles), linewidth=1, label=name)
+        axes.axhline(row["loss"], color=themes.LIGHT.muted, linestyle=next(styles), linewidth=1, label=name)
     axes.set(title=title, xlabel="bit-search steps", ylabel="cross-entropy of the meta-state")
     axes.legend(fontsize="small")
     axes.grid(alpha=0.3)

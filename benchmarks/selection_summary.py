@@ -6,7 +6,7 @@ A row is what one run found: its `method`, `target_average_bits`, `seed`, `fixed
 import numpy as np
 from matplotlib.figure import Figure
 
-from mmx_tf import plots
+from mmx_tf import themes
 
 METHODS = {
     "metamix": "MetaMix",
@@ -57,7 +57,7 @@ def table(summary: list[dict]) -> str:
 
 def figure(rows: list[dict], title: str) -> Figure:
     """Fixed top-1 of each method, a panel for each budget: a dot for each seed, a line at their mean."""
-    theme = plots.LIGHT
+    theme = themes.LIGHT
     budgets = sorted({row["target_average_bits"] for row in rows}, reverse=True)
     methods = [method for method in METHODS if any(row["method"] == method for row in rows)]
     figure = Figure(figsize=(1 + 4.5 * len(budgets), 4.5), facecolor=theme.paper, layout="constrained")

@@ -7,18 +7,16 @@ import dataclasses
 import functools
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import tf_keras as keras
-from absl import logging
 
 from layers.activation_quantizer import ActivationQuantizer
 from layers.multi_branch_quantizer import MultiBranchQuantizer
 from layers.pixel_quantizer import PixelQuantizer
-from mmx_tf import bops, canonical, carriers, file_budget, graph, keras3, pixels, signs
+from mmx_tf import augment_checks, bops, canonical, file_budget, graph, keras3, pixels, signs
 from mmx_tf.budget import Budget
 from mmx_tf.budget_request import BudgetRequest
-from mmx_tf.integer_operators import has_integer_form
 from mmx_tf.search import SearchModel, quantizer_name
 
 
@@ -105,7 +103,7 @@ def augment(
     )
     if target_bytes is None and convert_options:
         raise ValueError(f"convert_options={convert_options!r}: they are for target_bytes alone.")
-    _warn_of_what_cannot_be_exported(network)
+    augment_checks.warn_of_what_cannot_be_exported(network)
     search = functools.partial(
         SearchModel,
         network=_with_quantizers(
@@ -142,13 +140,13 @@ def plan(
     Raises:
       ValueError, UnsupportedLayerError, UnreachableBudgetError: as `augment`.
     """
-    bit_widths = _checked_bit_widths("bit_widths", bit_widths)
-    weight_bits = _checked_weight_bits(weight_bits)
-    first_last_bits = _checked_bits("first_last_bits", first_last_bits)
+    bit_widths = augment_checks.checked_bit_widths("bit_widths", bit_widths)
+    weight_bits = augment_checks.checked_weight_bits(weight_bits)
+    first_last_bits = augment_checks.checked_bits("first_last_bits", first_last_bits)
     request = BudgetRequest(**budget)
     network = canonical.canonicalize(keras3.as_tf_keras(float_model))
-    _check_one_output(network)
-    _check_finite(network)
+    augment_checks.check_one_output(network)
+    augment_checks.check_finite(network)
     costs = tuple(bops.layer_costs(network))
     if all(cost.end for cost in costs):
         raise ValueError(
@@ -156,64 +154,6 @@ def plan(
             "layers, which keep their bits: there is nothing to search."
         )
     return network, request.budgets(Budget(costs, bit_widths, weight_bits, first_last_bits))
-
-
-def _warn_of_what_cannot_be_exported(network) -> None:
-    last_layers = [tensor.node.layer for tensor in network.outputs]
-    without = [
-        f"{layer.name!r} ({type(layer).__name__})"
-        for layer in network.layers
-        if not has_integer_form(layer) and not (carriers.is_softmax(layer) and layer in last_layers)
-    ]
-    if without:
-        logging.warning(
-            "%s can be searched and fine-tuned, but has no integer form yet: fold will refuse it. Layers "
-            "concerned: %s.",
-            network.name,
-            ", ".join(without),
-        )
-
-
-def _check_one_output(network) -> None:
-    heads = [tensor.node.layer for tensor in network.outputs]
-    if len(heads) > 1:
-        raise canonical.UnsupportedLayerError(
-            heads[1],
-            f"is a second output of model {network.name!r} (the first is {heads[0].name!r}).",
-            "The search weighs one loss and the file is compared by one output. Give one model per head, "
-            "keras.Model(model.input, model.outputs[0]), or join the heads with a Concatenate.",
-        )
-
-
-def _check_finite(network) -> None:
-    for layer, variable, count in graph.non_finite(network):
-        raise ValueError(
-            f"layer {layer.name!r} has {count} weights that are NaN or "
-            f"infinite ({variable.name}): its training has diverged. Give finite weights."
-        )
-
-
-def _checked_bit_widths(name: str, bit_widths) -> tuple[int, ...]:
-    widths = tuple(bit_widths) if isinstance(bit_widths, Iterable) else ()
-    if not widths or any(width not in range(2, 9) for width in widths) or len(set(widths)) != len(widths):
-        raise ValueError(
-            f"{name}={bit_widths!r}: candidates are distinct integers in 2..8, for example (8, 4, 3)."
-        )
-    return tuple(int(width) for width in widths)
-
-
-def _checked_weight_bits(weight_bits) -> int | tuple[int, ...]:
-    """The weight bits, or the candidates for them, as a tuple, where they are several."""
-    if isinstance(weight_bits, str) or not isinstance(weight_bits, Iterable):
-        return _checked_bits("weight_bits", weight_bits)
-    candidates = _checked_bit_widths("weight_bits", weight_bits)
-    return candidates if len(candidates) > 1 else candidates[0]
-
-
-def _checked_bits(name: str, bits) -> int:
-    if bits not in range(2, 9):
-        raise ValueError(f"{name}={bits!r}: an integer in 2..8.")
-    return int(bits)
 
 
 def _pixel_quantizer(network, budget: Budget, scaling) -> PixelQuantizer | None:

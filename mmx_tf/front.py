@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from matplotlib.figure import Figure
 
 from export.atomic import write_atomically
-from mmx_tf import plots
+from mmx_tf import plots, themes
 from mmx_tf.report_facts import duration, percent, prefix_of, si
 
 SCHEMA = 1
@@ -45,7 +45,7 @@ def document(results: Mapping[str, Mapping], *, seconds: Mapping[str, float]) ->
     }
 
 
-def front_figure(document: Mapping, *, theme: plots.Theme = plots.LIGHT) -> Figure:
+def front_figure(document: Mapping, *, theme: themes.Theme = themes.LIGHT) -> Figure:
     """Top-1 of the files over the BOPs of one image; the front is the line, the budgets are ticks below."""
     targets = document["targets"]
     factor, prefix = prefix_of(targets[-1]["bops"])

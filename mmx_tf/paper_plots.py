@@ -9,11 +9,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from mmx_tf import plots
+from mmx_tf import plots, themes
 from mmx_tf.figure_options import weights_label
 from mmx_tf.report_facts import KINDS, prefix_of
 
-INK = plots.LIGHT
+INK = themes.LIGHT
 
 
 def _number(value: float | None) -> str:

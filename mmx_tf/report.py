@@ -20,7 +20,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TextIO
 
-from mmx_tf import front, report_page
+from mmx_tf import front, report_curves, report_page, report_parts
 from mmx_tf.plots import save_bits_plot
 from mmx_tf.report_facts import own_cost, percent, run_facts, si
 from mmx_tf.report_parity import parity_section
@@ -65,7 +65,7 @@ def write_report(
         report_page.accuracy_section(facts),
         parity_section(parity),
         report_page.cost_section(facts),
-        report_page.history_section(facts, history or {}, settings),
+        report_curves.history_section(facts, history or {}, settings),
         report_page.layers_section(facts),
         report_page.run_section(settings, seconds=facts.seconds, versions=facts.versions),
     )
@@ -83,7 +83,7 @@ def write_front_report(path: str | os.PathLike, document: Mapping, *, settings: 
     alt = "Top-1 of the files over their BOPs. The same figures are in the table below."
     sections = (
         front.summary(document),
-        report_page.picture(lambda theme: front.front_figure(document, theme=theme), alt, ""),
+        report_parts.picture(lambda theme: front.front_figure(document, theme=theme), alt, ""),
         front.table(document),
         report_page.honest_note(),
         report_page.run_section(settings, seconds=document["seconds"]),

@@ -1,21 +1,18 @@
 """The sections of the report as HTML: facts in, markup out, nothing read or written.
 
 Every text that comes from a run (layer names, flags, versions, dataset names) goes through `html.escape`;
-figures are SVG images inside data URLs, drawn once for light and once for dark screens, so a page needs no
-other file.
+figures are SVG images inside data URLs (`mmx_tf.report_parts`), so a page needs no other file.
 """
 
-import base64
 import collections
 import html
 import pathlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-
-from matplotlib.figure import Figure
+from collections.abc import Iterable, Mapping
 
 from mmx_tf import plots
 from mmx_tf.recipe_checks import IMAGENET_WEIGHTS
-from mmx_tf.report_facts import KINDS, RunFacts, duration, own_cost, percent, prefix_of, si
+from mmx_tf.report_facts import KINDS, RunFacts, duration, own_cost, percent, si
+from mmx_tf.report_parts import meters, picture
 
 _AVERAGES = {
     "plain": "plain mean over the searched layers",
@@ -23,7 +20,6 @@ _AVERAGES = {
     "by_elements": "weighted by input elements",
 }
 _SIGNED = {True: "signed", False: "unsigned", None: ""}
-_SCORES = ("acc", "top1", "top5")
 
 
 def title(settings: Mapping) -> str:
@@ -154,7 +150,7 @@ def accuracy_section(facts: RunFacts) -> str:
         (form, percent(value), value, "" if form == ".tflite file" else "plain") for form, value in facts.top1
     ]
     return (
-        f"<h2>Accuracy</h2>{_meters(f'Top-1 on the same {facts.eval_images:,} images', rows)}"
+        f"<h2>Accuracy</h2>{meters(f'Top-1 on the same {facts.eval_images:,} images', rows)}"
         f'<p class="muted">The fixed-bit network is what was trained; in its folded integer twin batch '
         f"norm is part of weights and biases and all arithmetic is exact; the file is that twin for "
         f"LiteRT, and LiteRT ran it.</p><p>{_exactness(facts)}</p>"
@@ -181,26 +177,7 @@ def cost_section(facts: RunFacts) -> str:
         )
     bars = [(name, f"{si(bops)}BOPs", bops / most, look) for name, bops, look in rows]
     caption = "BOPs of one image: MACs x weight bits x activation bits, summed over the layers"
-    return f'<h2>Cost</h2>{_meters(caption, bars)}<p class="muted">{note}</p>'
-
-
-def history_section(facts: RunFacts, history: Mapping, settings: Mapping) -> str:
-    """Curves of the search and of both trainings; empty when nothing was recorded."""
-    parts = []
-    for phase, heading in (
-        ("select", "Bit selection over time"),
-        ("train", "Weight training over time"),
-        ("float", "Training of the float network"),
-    ):
-        curves = {name: values for name, values in (history.get(phase) or {}).items() if len(values)}
-        panels = _panels(facts, curves, settings.get(f"{phase}_epochs"))
-        if panels:
-            alt = f"{heading}: {'; '.join(panel.title for panel in panels)}."
-            parts.append(
-                f"<h2>{heading}</h2>"
-                + picture(lambda theme, panels=panels: plots.curves_figure(panels, theme=theme), alt, "")
-            )
-    return "".join(parts)
+    return f'<h2>Cost</h2>{meters(caption, bars)}<p class="muted">{note}</p>'
 
 
 def layers_section(facts: RunFacts) -> str:
@@ -231,7 +208,7 @@ def run_section(
     if seconds:
         longest = max(seconds.values()) or 1
         bars = [(str(phase), duration(value), value / longest, "plain") for phase, value in seconds.items()]
-        parts.append(_meters(f"Time of each phase, {duration(sum(seconds.values()))} in all", bars))
+        parts.append(meters(f"Time of each phase, {duration(sum(seconds.values()))} in all", bars))
     if settings.get("command"):
         parts.append(f"<p>Command:</p><pre>{html.escape(str(settings['command']))}</pre>")
     flags = {name: value for name, value in settings.items() if name != "command"}
@@ -281,53 +258,3 @@ def _ends(facts: RunFacts) -> list[str]:
 def _and(parts: Iterable[str]) -> str:
     *head, last = parts
     return f"{', '.join(head)} and {last}" if head else last
-
-
-def _panels(facts: RunFacts, curves: Mapping[str, Sequence[float]], epochs: object) -> list[plots.Panel]:
-    """One panel each for BOPs, losses, accuracies, and one for every other curve."""
-    groups: dict[str, dict[str, Sequence[float]]] = {}
-    for name, values in curves.items():
-        low = name.lower()
-        group = (
-            "losses"
-            if "loss" in low
-            else "accuracy"
-            if any(score in low for score in _SCORES)
-            else name.replace("_", " ")
-        )
-        groups.setdefault(group, {})[name] = values
-    panels = []
-    for group, lines in groups.items():
-        length = max(len(values) for values in lines.values())
-        heading, level = group, None
-        if group == "bops":
-            factor, prefix = prefix_of(facts.bops)
-            heading = f"{prefix}BOPs of the most probable bits"
-            lines = {"bops": [value / factor for value in lines["bops"]]}
-            level = ("budget", facts.target_bops / factor) if facts.target_bops else None
-        x_label = "epoch" if str(length) == str(epochs) else "step"
-        panels.append(plots.Panel(heading, lines, x_label=x_label, level=level))
-    return panels
-
-
-def picture(draw: Callable[[plots.Theme], Figure], alt: str, caption: str) -> str:
-    """The figure, for light screens and print and for dark ones; on a phone it scrolls sideways."""
-    light, dark = (
-        "data:image/svg+xml;base64," + base64.b64encode(plots.render(draw(theme), "svg")).decode()
-        for theme in (plots.LIGHT, plots.DARK)
-    )
-    words = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
-    return (
-        f'<figure><div class="scroll"><picture><source media="screen and (prefers-color-scheme: dark)" '
-        f'srcset="{dark}"><img alt="{html.escape(alt)}" src="{light}"></picture></div>{words}</figure>'
-    )
-
-
-def _meters(caption: str, rows: Sequence[tuple[str, str, float, str]]) -> str:
-    """A table of (name, value as text, fraction of the longest bar, look of the bar)."""
-    body = "".join(
-        f'<tr><td class="text">{html.escape(name)}</td><td>{html.escape(value)}</td><td class="meter">'
-        f'<span class="bar {look}" style="width:{100 * min(max(part, 0), 1):.2f}%"></span></td></tr>'
-        for name, value, part, look in rows
-    )
-    return f'<table class="wide"><caption>{html.escape(caption)}</caption><tbody>{body}</tbody></table>'

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib import colors, image, pyplot
 
-from mmx_tf import plots, report_page
+from mmx_tf import plots, report_page, themes
 from mmx_tf.report import print_summary, save_bits_plot, write_report
 from mmx_tf.report_facts import duration, percent, run_facts, si
 
@@ -234,7 +234,7 @@ def test_bits_plot_shows_bits_kinds_and_shares(tmp_path, selection, metrics):
     bits_axes, cost_axes = plots.bits_figure(facts).axes
     assert [bar.get_height() for bar in bits_axes.patches] == [8, 4, 3, 8]
     assert [colors.to_hex(bar.get_facecolor()) for bar in bits_axes.patches] == [
-        plots.LIGHT.kinds[kind] for kind in ("conv", "depthwise", "conv", "dense")
+        themes.LIGHT.kinds[kind] for kind in ("conv", "depthwise", "conv", "dense")
     ]
     assert [bar.get_height() for bar in cost_axes.patches] == [
         100 * layer.bops_share for layer in facts.layers

@@ -1,0 +1,71 @@
+"""What `augment` refuses or warns of before it changes anything."""
+
+from collections.abc import Iterable
+
+from absl import logging
+
+from mmx_tf import canonical, carriers, graph
+from mmx_tf.integer_operators import has_integer_form
+
+
+def warn_of_what_cannot_be_exported(network) -> None:
+    """Warns of layers that `fold` will refuse."""
+    last_layers = [tensor.node.layer for tensor in network.outputs]
+    without = [
+        f"{layer.name!r} ({type(layer).__name__})"
+        for layer in network.layers
+        if not has_integer_form(layer) and not (carriers.is_softmax(layer) and layer in last_layers)
+    ]
+    if without:
+        logging.warning(
+            "%s can be searched and fine-tuned, but has no integer form yet: fold will refuse it. Layers "
+            "concerned: %s.",
+            network.name,
+            ", ".join(without),
+        )
+
+
+def check_one_output(network) -> None:
+    """Refuses a network with several outputs (UnsupportedLayerError)."""
+    heads = [tensor.node.layer for tensor in network.outputs]
+    if len(heads) > 1:
+        raise canonical.UnsupportedLayerError(
+            heads[1],
+            f"is a second output of model {network.name!r} (the first is {heads[0].name!r}).",
+            "The search weighs one loss and the file is compared by one output. Give one model per head, "
+            "keras.Model(model.input, model.outputs[0]), or join the heads with a Concatenate.",
+        )
+
+
+def check_finite(network) -> None:
+    """Refuses weights that are NaN or infinite (ValueError names the layer)."""
+    for layer, variable, count in graph.non_finite(network):
+        raise ValueError(
+            f"layer {layer.name!r} has {count} weights that are NaN or "
+            f"infinite ({variable.name}): its training has diverged. Give finite weights."
+        )
+
+
+def checked_bit_widths(name: str, bit_widths) -> tuple[int, ...]:
+    """Distinct candidates in 2..8, as a tuple; ValueError otherwise."""
+    widths = tuple(bit_widths) if isinstance(bit_widths, Iterable) else ()
+    if not widths or any(width not in range(2, 9) for width in widths) or len(set(widths)) != len(widths):
+        raise ValueError(
+            f"{name}={bit_widths!r}: candidates are distinct integers in 2..8, for example (8, 4, 3)."
+        )
+    return tuple(int(width) for width in widths)
+
+
+def checked_weight_bits(weight_bits) -> int | tuple[int, ...]:
+    """The weight bits, or the candidates for them, as a tuple, where they are several."""
+    if isinstance(weight_bits, str) or not isinstance(weight_bits, Iterable):
+        return checked_bits("weight_bits", weight_bits)
+    candidates = checked_bit_widths("weight_bits", weight_bits)
+    return candidates if len(candidates) > 1 else candidates[0]
+
+
+def checked_bits(name: str, bits) -> int:
+    """A bit-width in 2..8; ValueError otherwise."""
+    if bits not in range(2, 9):
+        raise ValueError(f"{name}={bits!r}: an integer in 2..8.")
+    return int(bits)
