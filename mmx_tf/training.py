@@ -1,5 +1,7 @@
 """The three training phases of a run: float network, bit selection, weight training."""
 
+import math
+
 import tf_keras as keras
 from absl import logging
 
@@ -24,6 +26,8 @@ EARLY_SHARE = 0.1
 """Share of the bit-search steps in which an alpha that saturates is an error."""
 LARGEST_START_SHARE = 0.01
 """Share of where training started that may be left in averaged weights without a warning."""
+LARGEST_STATISTICS_SHARE = 0.05
+"""The same for running statistics, which a few steps of weight training do not change as much."""
 
 
 def train_float(workdir: Workdir, recipe: Recipe, data: ImageData, model: keras.Model) -> None:
@@ -144,6 +148,8 @@ def _train_fixed(phase: Phase, fixed: keras.Model, teacher: keras.Model | None, 
             "weight training.", recipe.ema_decay, phase.steps * recipe.train_epochs, 100 * left,
         )  # fmt: skip
 
+    warn_of_slow_statistics(fixed, phase.steps * recipe.train_epochs)
+
     def fit(graph, epochs, **options):
         """Trains the variables of `fixed` in a graph of them, with the teacher if there is one."""
         trained = graph
@@ -162,6 +168,22 @@ def _train_fixed(phase: Phase, fixed: keras.Model, teacher: keras.Model | None, 
         fit(on_folded_graph, recipe.train_epochs, told=" on the folded graph")
     if averages:
         averages.put_in_place()
+
+
+def warn_of_slow_statistics(fixed: keras.Model, steps: int) -> None:
+    """Tells whoever tries a recipe for a few steps why a network that learns gives poor accuracies."""
+    norms = [layer for layer in fixed.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    momentum = max((norm.momentum for norm in norms), default=0.0)
+    if momentum**steps > LARGEST_STATISTICS_SHARE:
+        advice = "Give"
+        if momentum < 1:
+            enough = math.ceil(math.log(LARGEST_STATISTICS_SHARE) / math.log(momentum))
+            advice = f"Train for {enough:,} steps or more, or give"
+        logging.warning(
+            "batch norm's momentum of %g is slow for %d steps of weight training: %.0f%% of its running "
+            "statistics will be those from before, and evaluation and the file normalize by them. %s a "
+            "network whose batch norm has a smaller one.", momentum, steps, 100 * momentum**steps, advice,
+        )  # fmt: skip
 
 
 def top1(model: keras.Model, evaluation) -> float:
