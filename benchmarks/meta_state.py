@@ -14,7 +14,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from mmx_tf import data as datasets
-from mmx_tf import float_model, graph, pipeline, stages
+from mmx_tf import exit_codes, float_model, graph, pipeline, training
 from mmx_tf.bit_selection import BitSelection, SelectionMismatchError
 from mmx_tf.recipe import Recipe
 from mmx_tf.workdir import Workdir
@@ -39,12 +39,16 @@ def restored(folder: pathlib.Path):
             f"{folder} has no checkpoints of bit selection, as a run with given bits and --from_scratch, or "
             "one target of several: give the workdir of a search of its own."
         )
-    data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
-    search = pipeline.search_network(recipe, float_model.load_trained(recipe, data), data)
-    if search.budget.target_bops is None:
-        sys.exit(f"{folder} has no budget in BOPs, in which random selections are drawn.")
-    with Workdir.opened(recipe) as workdir:
-        stages.search_stage(workdir, recipe, data, search)
+    try:
+        data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
+        search = pipeline.search_network(recipe, float_model.load_trained(recipe, data), data)
+        if search.budget.target_bops is None:
+            sys.exit(f"{folder} has no budget in BOPs, in which random selections are drawn.")
+        with Workdir.opened(recipe) as workdir:
+            # Not as a stage, whose seconds would be added to those of the run.
+            training.train_search(workdir, recipe, data, search)
+    except exit_codes.ERRORS as error:
+        sys.exit(str(error))
     return search, data, recipe
 
 

@@ -167,7 +167,7 @@ def damage(folder: pathlib.Path, generator: np.random.Generator, way: str) -> st
     Returns:
       The file, below the folder.
     """
-    newest = folder / f"ckpt-{checkpoints.numbers(folder)[-1]}"
+    newest = checkpoints.path_of(folder, checkpoints.numbers(folder)[-1])
     path = sorted(newest.iterdir())[int(generator.integers(len(list(newest.iterdir()))))]
     content = bytearray(path.read_bytes())
     place = int(generator.integers(len(content)))

@@ -154,8 +154,8 @@ def main(argv: list[str] | None = None) -> int:
         random=[judged(f"random {i}", random_choice(budget, i)) for i in range(options.draws)],
         searches=[],
     )
-    rates = options.alpha_learning_rates or [recipe.alpha_learning_rate]
-    weights = options.regularizer_weights or [recipe.regularizer_weight]
+    rates = dict.fromkeys(options.alpha_learning_rates or [recipe.alpha_learning_rate])
+    weights = dict.fromkeys(options.regularizer_weights or [recipe.regularizer_weight])
     for weight, rate, steps in itertools.product(weights, rates, options.steps):
         found = searched(search, data, recipe, steps=steps, rate=rate, regularizer_weight=weight)
         setting = {"alpha_learning_rate": rate, "regularizer_weight": weight, "steps": steps}

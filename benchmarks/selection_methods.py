@@ -74,7 +74,7 @@ def planned(methods: list[str], average_bits: list[float], seeds: list[int]) -> 
         Run(method, bits, seed)
         for seed in dict.fromkeys(seeds)
         for bits in dict.fromkeys(average_bits)
-        for method in methods
+        for method in dict.fromkeys(methods)
         if bits == int(bits) or "single" not in method
     ]
 
@@ -193,9 +193,13 @@ def main(argv: list[str] | None = None) -> int:
         return rows
 
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        for future in concurrent.futures.as_completed([pool.submit(finished, run) for run in runs]):
-            future.result()
-            rows = write()
+        try:
+            for future in concurrent.futures.as_completed([pool.submit(finished, run) for run in runs]):
+                future.result()
+                rows = write()
+        except BaseException:  # Ctrl-C above all: no further run begins.
+            jobs.stop()
+            raise
     print(table(summarized(rows)))
     for run in failed:
         print(f"{run.folder} is not finished: see {options.workdir / run.folder}.log", file=sys.stderr)
@@ -224,4 +228,6 @@ def _title(flags: list[str]) -> str:
 
 
 if __name__ == "__main__":
+    # As Ctrl-C does, it stops the runs, each with a checkpoint.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())

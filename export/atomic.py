@@ -1,5 +1,6 @@
 """Writing a file so that a reader sees the old content or the whole new content, never a part."""
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -23,14 +24,26 @@ def write_atomically(path, data):
         # mkstemp makes private files; a result is readable like any file that its owner writes.
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
+        _flush(path.parent)
     except BaseException:
-        os.unlink(temporary)
+        # A signal's handler may raise when it has been renamed already.
+        Path(temporary).unlink(missing_ok=True)
         raise
 
 
 def is_left_over(path, name):
     """Whether `path` is the temporary file that a killed write to a file called `name` leaves."""
     return Path(path).name.startswith(_prefix(name))
+
+
+def _flush(folder):
+    """So that the new name, too, outlives a power failure, on file systems that can promise it."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _prefix(name):

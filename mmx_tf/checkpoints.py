@@ -5,8 +5,9 @@
         facts.json                                         what is no variable, as JSON
         sha256.json                                        the files above, with their checksums
 
-A checkpoint is written under another name, flushed to the disk and then renamed. One whose checksums do not
-hold is told of and passed over, and the one before it is taken.
+A checkpoint is written under another name, flushed to the disk and then renamed. One of the same number is
+renamed to .replaced-1200 before, and counts as long as there is no ckpt-1200. One whose checksums do not hold
+is told of and passed over, and the one before it is taken.
 
     >>> checkpoints = Checkpoints(folder, {"model": model, "optimizer": model.optimizer}, keep=2)
     >>> checkpoints.save(1200, {"epoch": 3})
@@ -14,6 +15,7 @@ hold is told of and passed over, and the one before it is taken.
     (1200, {'epoch': 3})
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -31,6 +33,13 @@ _VARIABLES = "variables"
 _FACTS = "facts.json"
 _CHECKSUMS = "sha256.json"
 _PARTIAL = ".partial"
+_NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+_NAMES = ("ckpt-{}", ".replaced-{}")
+# What TensorFlow raises for files that are not what it wrote; anything else may be well the next time.
+_DAMAGE = (
+    tf.errors.DataLossError, tf.errors.OutOfRangeError, tf.errors.NotFoundError,
+    tf.errors.InvalidArgumentError, IndexError, RuntimeError,
+)  # fmt: skip
 
 
 class DamagedCheckpointError(ValueError):
@@ -71,35 +80,62 @@ class Checkpoints:
         """
         text = json.dumps(facts)
         if not self._writes:
-            # Running metrics are sums over all processes, in whose reading each has to take part.
-            with tempfile.TemporaryDirectory() as unread:
-                self._checkpoint.write(os.path.join(unread, _VARIABLES))
+            self._take_part()
             return True
         partial = self.folder / _PARTIAL
         try:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
+        except OSError as error:
+            self._take_part()
+            self._tell_unwritten(number, error)
+            return False
+        try:
             self._checkpoint.write(str(partial / _VARIABLES))
             (partial / _FACTS).write_text(text)
             checksums = {path.name: _checksum(path) for path in sorted(partial.iterdir())}
             (partial / _CHECKSUMS).write_text(json.dumps(checksums, indent=1) + "\n")
             for path in (*partial.iterdir(), partial):
                 _flush(path)
-            target = self._path(number)
-            shutil.rmtree(target, ignore_errors=True)
+            target, replaced = _paths(self.folder, number)
+            if target.exists():
+                shutil.rmtree(replaced, ignore_errors=True)
+                target.rename(replaced)
             partial.rename(target)
             _flush(self.folder)
         except (OSError, tf.errors.OpError) as error:
             shutil.rmtree(partial, ignore_errors=True)
-            logging.warning(
-                "%s could not be written: %s The run goes on; %s.",
-                self._path(number), " ".join(str(error).split()), self._newest_in_words(),
-            )  # fmt: skip
+            self._tell_unwritten(number, error)
             return False
-        kept = [n for n in numbers(self.folder) if n <= number][-self.keep :]
-        for other in set(numbers(self.folder)) - {*kept, best}:
-            shutil.rmtree(self._path(other), ignore_errors=True)
+        self._tidy(number, best)
         return True
+
+    def _tidy(self, number: int, best: int | None) -> None:
+        found = numbers(self.folder)
+        kept = {*[n for n in found if n <= number][-self.keep :], best}
+        for other in found:
+            target, replaced = _paths(self.folder, other)
+            if other not in kept:
+                shutil.rmtree(target, ignore_errors=True)
+            elif not target.exists():
+                with contextlib.suppress(OSError):
+                    replaced.rename(target)
+                continue
+            shutil.rmtree(replaced, ignore_errors=True)
+
+    def _take_part(self) -> None:
+        """Running metrics are sums over all processes, in whose reading each has to take part."""
+        with contextlib.suppress(OSError, tf.errors.OpError), tempfile.TemporaryDirectory() as unread:
+            self._checkpoint.write(os.path.join(unread, _VARIABLES))
+
+    def _tell_unwritten(self, number: int, error: Exception) -> None:
+        found, newest = numbers(self.folder), "there is no checkpoint yet"
+        if found:
+            newest = f"the newest checkpoint is {path_of(self.folder, found[-1])}"
+        logging.warning(
+            "%s could not be written: %s The run goes on; %s.",
+            _paths(self.folder, number)[0], " ".join(str(error).split()), newest,
+        )  # fmt: skip
 
     def restore(self) -> tuple[int, dict] | None:
         """Restores the newest checkpoint that is whole.
@@ -109,9 +145,10 @@ class Checkpoints:
 
         Raises:
           RecipeError: if it is of another network.
+          OSError: if one cannot be read, which does not say that it is damaged.
         """
         for number in reversed(numbers(self.folder)):
-            path = self._path(number)
+            path = path_of(self.folder, number)
             try:
                 facts = facts_of(path)
                 self._restore(path)
@@ -130,28 +167,36 @@ class Checkpoints:
                 f"checkpoint {path} is of another network, as one that another version of mmx_tf built would "
                 f"be: {reason} Start the run in a new --workdir."
             ) from error
-        except (tf.errors.OpError, IndexError, RuntimeError) as error:  # what its reader raises
+        except _DAMAGE as error:
             raise DamagedCheckpointError(" ".join(str(error).split())[:400]) from error
-
-    def _path(self, number: int) -> pathlib.Path:
-        return self.folder / f"ckpt-{number}"
-
-    def _newest_in_words(self) -> str:
-        found = numbers(self.folder)
-        return f"the newest checkpoint is {self._path(found[-1])}" if found else "there is no checkpoint yet"
+        except tf.errors.OpError as error:
+            raise OSError(f"{path}: {' '.join(str(error).split())[:400]}") from error
 
 
 def numbers(folder: pathlib.Path) -> list[int]:
     """The numbers of a folder's checkpoints, in ascending order."""
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"ckpt-(\d+)", name)))
+    found = (re.fullmatch(r"(?:ckpt|\.replaced)-(\d+)", name) for name in names)
+    return sorted({int(match[1]) for match in found if match})
+
+
+def path_of(folder: pathlib.Path, number: int) -> pathlib.Path:
+    """The folder of checkpoint `number`."""
+    target, replaced = _paths(folder, number)
+    return target if target.exists() or not replaced.exists() else replaced
+
+
+def _paths(folder: pathlib.Path, number: int) -> tuple[pathlib.Path, pathlib.Path]:
+    """Where checkpoint `number` is, and where a kill between two renamings leaves it."""
+    target, replaced = (folder / name.format(number) for name in _NAMES)
+    return target, replaced
 
 
 def newest_facts(folder: pathlib.Path) -> dict | None:
     """The facts of a folder's newest whole checkpoint; None where there is none."""
     for number in reversed(numbers(folder)):
         try:
-            return facts_of(folder / f"ckpt-{number}")
+            return facts_of(path_of(folder, number))
         except DamagedCheckpointError:
             continue
     return None
@@ -162,6 +207,7 @@ def facts_of(path: pathlib.Path) -> dict:
 
     Raises:
       DamagedCheckpointError: names the file that is not what was written.
+      OSError: if a file is there but cannot be read, as for an error of the disk.
     """
     try:
         checksums = json.loads((path / _CHECKSUMS).read_text())
@@ -170,7 +216,7 @@ def facts_of(path: pathlib.Path) -> dict:
             if pathlib.PurePath(name).name != name or _checksum(path / name) != checksums.get(name):
                 raise DamagedCheckpointError(f"{name} is not what was written (its checksum differs).")
         facts = json.loads((path / _FACTS).read_text())
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (*_NO_FILE, ValueError, TypeError, AttributeError) as error:
         if isinstance(error, DamagedCheckpointError):
             raise
         raise DamagedCheckpointError(

@@ -120,7 +120,10 @@ def from_flags(flag_values: flags.FlagValues) -> tuple[FigureOptions, Recipe]:
     text = ""
     if os.path.exists(os.path.join(workdir, "run.flags")):
         with open(os.path.join(workdir, "run.flags"), encoding="utf-8") as file:
-            text = file.read()
+            try:
+                text = file.read()
+            except UnicodeDecodeError as error:
+                raise RecipeError(f"{file.name} is no text: {error}. Give another --workdir.") from error
     given = [flag_values[field.name] for field in dataclasses.fields(Recipe)]
     lines = [
         f"--{one.name}={str(one.value).lower() if one.boolean else one.value}" for one in given if one.present

@@ -17,6 +17,7 @@ import tf_keras as keras
 from mmx_tf.keras3 import as_tf_keras
 from mmx_tf.keras3_layers import ADVICE, LAYERS, Keras3Error
 from mmx_tf.keras3_operators import OPERATORS
+from mmx_tf.safe_config import NO_ARCHIVE
 
 # Tensors and arrays as Keras 3 writes them down.
 DATA = ("__keras_tensor__", "__numpy__", "__tensor__")
@@ -56,7 +57,7 @@ def _read(path, member: str) -> dict:
     try:
         with zipfile.ZipFile(path) as archive:
             content = json.loads(archive.read(member))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except NO_ARCHIVE:
         return {}
     return content if isinstance(content, dict) else {}
 

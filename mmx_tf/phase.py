@@ -5,6 +5,7 @@
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -14,6 +15,7 @@ from absl import logging
 
 from mmx_tf import training_loop
 from mmx_tf.averaging import WeightAverages
+from mmx_tf.board import Board
 from mmx_tf.compute_dtype import convolutions_in
 from mmx_tf.data import ImageData
 from mmx_tf.divergence import DivergenceError, Watch
@@ -49,6 +51,7 @@ class Phase:
         self.job = workdir.job
         with self.job.scope():
             self.rate_scale = tf.Variable(1.0, trainable=False, name="rate_scale")
+        self._reached: Progress | None = None
 
     def rate(self, learning_rate) -> ScaledRate:
         """A learning rate or schedule that a recovery can lower."""
@@ -85,8 +88,10 @@ class Phase:
     ) -> None:
         """Trains a compiled model to the end of epoch `epochs`, from the last checkpoint on.
 
+        A further call goes on from where the one before ended, also where that could not be saved.
+
         Args:
-          model: what checkpoints are of.
+          model: what checkpoints are of; the same in all calls.
           epochs: epochs of the phase, those before included.
           step_logs: names of the logs that are kept for every step.
           trained_as: a compiled model that shares the variables of `model` and is fitted in its place: its
@@ -114,7 +119,11 @@ class Phase:
             averages=averages.statistics if averages else (),
             job=self.job,
         )
-        resumed = progress.restore()
+        if self._reached:
+            progress.go_on_from(self._reached)
+        resumed = bool(self._reached) or progress.restore()
+        if resumed:
+            self._reached = progress
         if progress.epoch >= epochs:
             return
         with self.job.scope():
@@ -126,11 +135,10 @@ class Phase:
         if not resumed:
             # What a recovery goes back to before there is another one.
             progress.save(fitted)
-        logs = self.workdir.path("logs", self.name)
-        board = [keras.callbacks.TensorBoard(logs, write_graph=False)] if self.job.is_chief else []
+        board = [Board(self.workdir.path("logs", self.name))] if self.job.is_chief else []
         damage = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: self._data.damaged.report())
         with convolutions_in(self.recipe.compute_dtype, fitted):
-            for recoveries in range(MAX_RECOVERIES + 1):
+            for recoveries in range(self._recoveries, MAX_RECOVERIES + 1):
                 logging.info(
                     "%s: epochs %d to %d%s%s", self.name, progress.epoch + 1, epochs,
                     f", from step {progress.step + 1} of {self.steps}" if progress.step else "", told,
@@ -153,9 +161,15 @@ class Phase:
                         validation_data=validation_data,
                         evaluating=averages.in_place if averages else contextlib.nullcontext,
                     )
+                    self._reached = progress
                     return
                 except DivergenceError as error:
                     self._recover(progress, fitted, error, recoveries)
+
+    @property
+    def _recoveries(self) -> int:
+        """How often the phase has recovered, earlier processes included."""
+        return round(math.log(float(self.rate_scale), RECOVERY_FACTOR))
 
     def _recover(self, progress: Progress, fitted, error: DivergenceError, recoveries: int) -> None:
         """Goes back to the last checkpoint at a lower learning rate, or raises the error with what to do."""

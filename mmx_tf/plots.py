@@ -13,7 +13,6 @@ import dataclasses
 import io
 import math
 import os
-import pathlib
 from collections.abc import Mapping, Sequence
 
 import matplotlib
@@ -23,6 +22,7 @@ from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from export.atomic import write_atomically
 from mmx_tf import report_facts
 from mmx_tf.report_facts import RunFacts
 from mmx_tf.themes import LIGHT, Theme
@@ -161,11 +161,8 @@ def save_bits_plot(
     Raises:
       ValueError: `selection` or `metrics` lacks a required key.
     """
-    path = pathlib.Path(path)
     figure = bits_figure(report_facts.run_facts(selection, metrics), title=title)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(render(figure, "png"))
-    os.replace(temporary, path)
+    write_atomically(path, render(figure, "png"))
 
 
 def render(figure: Figure, form: str) -> bytes:

@@ -20,6 +20,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TextIO
 
+from export.atomic import write_atomically
 from mmx_tf import front, report_curves, report_page, report_parts
 from mmx_tf.plots import save_bits_plot
 from mmx_tf.report_facts import own_cost, percent, run_facts, si
@@ -99,10 +100,7 @@ def _write_page(path: str | os.PathLike, title: str, sections: Sequence[str]) ->
         f"<style>{style}</style></head>\n"
         f"<body><h1>{title}</h1>\n" + "\n".join(sections) + "</body></html>\n"
     )
-    path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(page, encoding="utf-8")
-    os.replace(temporary, path)
+    write_atomically(path, page)
 
 
 def print_summary(selection: Mapping, metrics: Mapping, file: TextIO | None = None) -> None:

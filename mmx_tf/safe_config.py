@@ -12,6 +12,7 @@ import json
 import os
 import re
 import zipfile
+import zlib
 
 import tf_keras as keras
 
@@ -39,6 +40,12 @@ OPERATORS = re.compile(
 OURS = "mmx_tf>"
 
 
+NO_ARCHIVE = (
+    OSError, EOFError, ValueError, KeyError, RuntimeError, zlib.error, zipfile.BadZipFile,
+)  # fmt: skip
+"""What `zipfile` and `json` raise for an archive that is damaged."""
+
+
 class UnsafeFileError(ValueError):
     """A file that is no .keras file, or names something that is not built from a file."""
 
@@ -53,7 +60,7 @@ def check(path: str | os.PathLike) -> None:
         with zipfile.ZipFile(path) as archive:
             members = archive.namelist()
             config = json.loads(archive.read("config.json"))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except NO_ARCHIVE as error:
         reason = f"{os.fspath(path)!r} is not a .keras file of a tf_keras model: {error}"
         raise UnsafeFileError(reason) from error
     if not os.fspath(path).endswith(".keras") or not isinstance(config, dict):

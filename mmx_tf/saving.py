@@ -6,7 +6,6 @@ Safe mode is on, and every class is ours or Keras's (`mmx_tf.safe_config`, `mmx_
 """
 
 import os
-import zipfile
 
 import tf_keras as keras
 
@@ -39,5 +38,7 @@ def load_model(path: str | os.PathLike) -> keras.Model:
     custom_objects = {"QuantizeWrapperV2": QuantizeWrapper}
     try:
         return keras.models.load_model(path, custom_objects=custom_objects, safe_mode=True, compile=False)
-    except (TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
+    except ValueError:
+        raise
+    except (TypeError, *safe_config.NO_ARCHIVE) as error:
         raise ValueError(f"{path!r} is not a .keras file of a tf_keras model: {error}") from error

@@ -50,5 +50,6 @@ def held_back() -> Iterator[Received]:
         yield signals
     finally:
         restore()
-    if signals.received:
-        signal.raise_signal(signals.received)
+        # Before an exception of the block, from which somebody might go on.
+        if signals.received:
+            signal.raise_signal(signals.received)

@@ -16,6 +16,7 @@ from absl import logging
 from export.atomic import write_atomically
 from mmx_tf import report, training
 from mmx_tf.bit_selection import BitSelection, SelectionMismatchError
+from mmx_tf.divergence import DivergenceError
 from mmx_tf.export_stage import export_and_verify
 from mmx_tf.fold import FoldError
 from mmx_tf.phase import epoch_seed
@@ -146,8 +147,8 @@ def finish(
       The metrics; {} in a process that is no chief, which waits for it.
 
     Raises:
-      RecipeError: if the trained network cannot be folded.
-      DivergenceError, DisagreementError: as `pipeline.run`.
+      DivergenceError: as `pipeline.run`, or if the numbers of the trained network cannot be folded.
+      DisagreementError: as `pipeline.run`.
     """
     fixed = _finished(workdir.path("fixed_model.keras"))
     selection = earlier_selection(workdir, None)
@@ -168,7 +169,7 @@ def _exported(workdir: Workdir, recipe: Recipe, data, fixed, selection, *, curve
         )
     except FoldError as error:
         # Its structure was checked before; what is wrong now are the numbers.
-        raise RecipeError(
+        raise DivergenceError(
             f"the trained network cannot be exported: {error} Train it anew with a lower --learning_rate."
         ) from error
     report.write_report(

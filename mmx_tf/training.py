@@ -132,8 +132,8 @@ def _train_fixed(phase: Phase, fixed: keras.Model, teacher: keras.Model | None, 
     def prepare():
         initialize_before_tracing(fixed, fixed, phase.batches(0))
 
-    if recipe.ema_decay:
-        prepare()  # The averages begin at the first step sizes.
+    if recipe.ema_decay or recipe.folded_epochs == recipe.train_epochs:
+        prepare()  # The averages begin at the first step sizes, and the folded graph has to have them.
     with job.scope():
         optimizer = weight_optimizer(
             recipe.optimizer, fixed.trainable_variables, phase.rate(schedule), ema_decay=recipe.ema_decay,
@@ -148,7 +148,8 @@ def _train_fixed(phase: Phase, fixed: keras.Model, teacher: keras.Model | None, 
             "weight training.", recipe.ema_decay, phase.steps * recipe.train_epochs, 100 * left,
         )  # fmt: skip
 
-    warn_of_slow_statistics(fixed, phase.steps * recipe.train_epochs)
+    # On the folded graph they do not move.
+    warn_of_slow_statistics(fixed, phase.steps * (recipe.train_epochs - recipe.folded_epochs))
 
     def fit(graph, epochs, **options):
         """Trains the variables of `fixed` in a graph of them, with the teacher if there is one."""
@@ -180,9 +181,10 @@ def warn_of_slow_statistics(fixed: keras.Model, steps: int) -> None:
             enough = math.ceil(math.log(LARGEST_STATISTICS_SHARE) / math.log(momentum))
             advice = f"Train for {enough:,} steps or more, or give"
         logging.warning(
-            "batch norm's momentum of %g is slow for %d steps of weight training: %.0f%% of its running "
-            "statistics will be those from before, and evaluation and the file normalize by them. %s a "
-            "network whose batch norm has a smaller one.", momentum, steps, 100 * momentum**steps, advice,
+            "batch norm's momentum of %g is slow for the %d steps of weight training that move running "
+            "statistics: %.0f%% of them will be those from before, and evaluation and the file normalize by "
+            "them. %s a network whose batch norm has a smaller one.",
+            momentum, steps, 100 * momentum**steps, advice,
         )  # fmt: skip
 
 

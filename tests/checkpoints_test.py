@@ -1,6 +1,8 @@
 """Checkpoints are whole or not there: damaged ones, another network's, a disk that is full."""
 
+import errno
 import json
+import pathlib
 import resource
 import shutil
 
@@ -138,6 +140,50 @@ def test_what_a_killed_writer_left_is_no_checkpoint(tmp_path):
     check_restored(tmp_path, 2, values[2])
     trained(tmp_path, numbers=(3,))
     assert checkpoints.numbers(tmp_path) == [2, 3] and not (tmp_path / ".partial").exists()
+
+
+class KilledError(BaseException):
+    """The process has ended here."""
+
+
+@pytest.mark.parametrize("moment", range(6))
+def test_a_checkpoint_of_the_same_number_is_never_missing(tmp_path, monkeypatch, moment):
+    """Killed in front of each renaming and removal, one of the two is restored, never the one before."""
+    trained(tmp_path, numbers=(1, 2))
+    model, calls = compiled(), []
+
+    def or_killed(call):
+        def counted(*arguments, **options):
+            calls.append(call)
+            if len(calls) > moment:
+                raise KilledError
+            return call(*arguments, **options)
+
+        return counted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints.shutil, "rmtree", or_killed(shutil.rmtree))
+        patch.setattr(pathlib.Path, "rename", or_killed(pathlib.Path.rename))
+        with pytest.raises(KilledError):
+            of(tmp_path, model).save(2, {"number": "new"})
+    number, facts = of(tmp_path, compiled()).restore()
+    assert number == 2 and facts["number"] in (2, "new")
+    assert checkpoints.newest_facts(tmp_path) == facts
+    # The next one leaves nothing behind.
+    of(tmp_path, model).save(3, {"number": 3})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ckpt-2", "ckpt-3"]
+
+
+def test_a_checkpoint_that_cannot_be_read_is_not_a_damaged_one(tmp_path, monkeypatch, warnings):
+    trained(tmp_path)
+
+    def unreadable(path):
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(checkpoints, "_checksum", unreadable)
+    with pytest.raises(OSError, match="Input/output error"):
+        of(tmp_path, compiled()).restore()
+    assert warnings == [] and checkpoints.numbers(tmp_path) == [1, 2]
 
 
 def test_a_disk_that_takes_no_more_leaves_the_checkpoints_before(tmp_path, warnings):

@@ -389,3 +389,36 @@ def test_the_file_can_be_certified_again_by_command(finished, tmp_path):
 def test_a_folder_that_is_no_workdir_cannot_be_opened(tmp_path):
     with pytest.raises(RecipeError, match=r"not a finished workdir: run\.flags, fixed_model\.keras"):
         open_workdir(tmp_path / "nowhere")
+
+
+def test_the_folded_epochs_go_on_where_the_others_ended_without_a_checkpoint(
+    killed_after_selection, said, monkeypatch
+):
+    """Its disk is full from the first step of weight training on: what was trained is not trained again."""
+    recipe, workdir = killed_after_selection
+    recipe = dataclasses.replace(recipe, folded_epochs=1, learning_rate=0.005)
+    (workdir / "run.flags").write_text(recipe.to_flagfile())
+    own, numbers, steps = checkpoints.Checkpoints.save, [], []
+
+    def only_the_first(self, number, facts, **options):
+        numbers.append(number)
+        steps.append(int(self._checkpoint.optimizer.iterations))
+        return own(self, number, facts, **options) if number == 0 else False
+
+    monkeypatch.setattr(checkpoints.Checkpoints, "save", only_the_first)
+    metrics = run(recipe)
+    epochs = ["train: epochs 1 to 1", "train: epochs 2 to 2 on the folded graph"]
+    assert [line for line in said if line.startswith("train: epochs")] == epochs
+    assert numbers == steps == [0, 4, 8]
+    assert metrics["code_disagreement"] == 0.0
+
+
+def test_all_epochs_can_be_on_the_folded_graph(killed_after_selection, said, warnings):
+    recipe, workdir = killed_after_selection
+    recipe = dataclasses.replace(recipe, folded_epochs=2, learning_rate=0.005)
+    (workdir / "run.flags").write_text(recipe.to_flagfile())
+    metrics = run(recipe)
+    epochs = ["train: epochs 1 to 2 on the folded graph"]
+    assert [line for line in said if line.startswith("train: epochs")] == epochs
+    assert metrics["code_disagreement"] == 0.0
+    assert any("the 0 steps of weight training that move running statistics: 100%" in w for w in warnings)

@@ -61,7 +61,7 @@ def test_a_run_that_is_killed_in_every_phase_ends_as_if_it_had_not_been(root, re
         killed.append(reliability.kill_at(point, words, workdir))
         if point.phase == "select, epoch 2" and not (workdir / "bit_selection.json").exists():
             folder = workdir / "checkpoints" / "select"
-            newest = folder / f"ckpt-{checkpoints.numbers(folder)[-1]}"
+            newest = checkpoints.path_of(folder, checkpoints.numbers(folder)[-1])
             flip_a_bit(newest / "variables.data-00000-of-00001")
         if point.phase == "convert":
             flip_a_bit(workdir / "fixed_model.keras")

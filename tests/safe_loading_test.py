@@ -13,7 +13,7 @@ import tensorflow as tf
 import tf_keras as keras
 from networks import small_network
 
-from mmx_tf import load_model
+from mmx_tf import load_model, safe_config
 from mmx_tf.bit_selection import BitSelection
 from mmx_tf.checkpoints import Checkpoints
 
@@ -130,6 +130,25 @@ def test_a_pickle_beside_the_weights_is_refused(tmp_path, good):
         archive.writestr("model.weights.npz", b"\x80\x04.")
     with pytest.raises(ValueError, match="holds 'model.weights.npz'"):
         load_model(path)
+
+
+def test_a_flipped_bit_anywhere_is_no_traceback(tmp_path, good):
+    """What zipfile raises depends on which field of its headers is hit."""
+    content, path = good.read_bytes(), tmp_path / "damaged.keras"
+    names = [b"config.json", b"PK\x01\x02", b"PK\x05\x06"]
+    # All headers of the config: its own, the directory's, the end's.
+    near = {place for name in names for place in range(content.find(name) - 40, content.find(name) + 60)}
+    refused = 0
+    for place in sorted(p for p in near if 0 <= p < len(content)):
+        for bit in range(8):
+            damaged = bytearray(content)
+            damaged[place] ^= 1 << bit
+            path.write_bytes(damaged)
+            try:
+                safe_config.check(path)
+            except safe_config.UnsafeFileError:
+                refused += 1
+    assert refused > 100
 
 
 def test_honest_networks_with_operators_are_loaded(tmp_path):

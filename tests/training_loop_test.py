@@ -189,6 +189,12 @@ def test_a_second_signal_is_not_held_back():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_a_signal_is_not_lost_to_an_error():
+    with pytest.raises(KeyboardInterrupt), held_back():
+        os.kill(os.getpid(), signal.SIGINT)
+        raise ValueError("from which somebody would go on")
+
+
 def test_seeds_of_epochs_differ_and_stay():
     seeds = [epoch_seed(0, "float", 0), epoch_seed(0, "float", 1), epoch_seed(0, "train", 0)]
     seeds += [epoch_seed(1, "float", 0), epoch_seed(2**31 - 1, "select", 10**6)]
