@@ -5,6 +5,7 @@ evaluate = Evaluation(search, data.evaluation(batch_size=recipe.batch_size, limi
 evaluate(choice_of(BitSelection.load(file), search))       # {"loss": ..., "top1": ...}
 """
 
+import argparse
 import dataclasses
 import pathlib
 import sys
@@ -13,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from benchmarks import command_line
 from mmx_tf import data as datasets
 from mmx_tf import exit_codes, float_model, graph, pipeline, training
 from mmx_tf.bit_selection import BitSelection, SelectionMismatchError
@@ -126,3 +128,11 @@ def check_workdirs(folders: list[pathlib.Path]) -> None:
     names = [folder.name for folder in folders]
     if len(set(names)) < len(names):
         sys.exit(f"two workdirs have one name ({', '.join(names)}), by which results are told: rename one.")
+
+
+def command(module: str, options: argparse.Namespace) -> str:
+    """The command line of parsed options with --workdir and --also, paths of this machine left out."""
+    hidden = ("png", "json", "also")
+    shown = {name: value for name, value in vars(options).items() if value and name not in hidden}
+    words = [command_line.command(module, argparse.Namespace(**shown), workdir=options.workdir.name)]
+    return " ".join([*words, *(["--also"] if options.also else []), *(path.name for path in options.also)])

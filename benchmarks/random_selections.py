@@ -58,15 +58,6 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def _command(options: argparse.Namespace) -> str:
-    """The command line, with paths of this machine left out."""
-    shown = argparse.Namespace(
-        draws=options.draws, eval_images=options.eval_images, statistics=options.statistics
-    )
-    words = [command_line.command(MODULE, shown), f"--workdir={options.workdir.name}"]
-    return " ".join([*words, *(["--also"] if options.also else []), *(path.name for path in options.also)])
-
-
 def main(argv: list[str] | None = None) -> int:
     """Evaluates, prints and writes; returns the exit code."""
     options = parsed(argv)
@@ -94,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
         measuring.write_json(
             options.json,
             measuring.document(
-                _command(options),
+                meta_state.command(MODULE, options),
                 target_bops=search.budget.target_bops,
                 selections=named,
                 random=random,

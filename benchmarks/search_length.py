@@ -119,13 +119,6 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def _command(options: argparse.Namespace) -> str:
-    """The command line, with paths of this machine left out."""
-    shown = {name: value for name, value in vars(options).items() if value and name not in ("png", "also")}
-    words = [command_line.command(MODULE, argparse.Namespace(**shown), workdir=options.workdir.name)]
-    return " ".join([*words, *(["--also"] if options.also else []), *(path.name for path in options.also)])
-
-
 def main(argv: list[str] | None = None) -> int:
     """Searches, prints and writes; returns the exit code."""
     options = parsed(argv)
@@ -147,7 +140,7 @@ def main(argv: list[str] | None = None) -> int:
     named = meta_state.selections_of(folders, search)
     uniform = {f"{bits} bits": [i] * len(budget.searched) for i, bits in enumerate(budget.bit_widths)}
     document = measuring.document(
-        _command(options),
+        meta_state.command(MODULE, options),
         target_bops=budget.target_bops,
         selections={name: judged(name, choice) for name, choice in named.items()},
         uniform={name: judged(name, choice) for name, choice in uniform.items()},
