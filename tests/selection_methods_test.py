@@ -133,7 +133,7 @@ def test_a_selection_stands_among_random_ones(compared, tmp_path):
     assert random_selections.main([*words, f"--png={tmp_path / 'out.png'}"]) == 0
     written = json.loads((tmp_path / "out.json").read_text())
     assert written["command"].endswith(
-        "--draws=5 --eval_images=64 --statistics=batch --workdir=metamix_4_seed3"
+        " --workdir=metamix_4_seed3 --draws=5 --eval_images=64 --statistics=batch"
     )
     row = written["selections"]["metamix_4_seed3"]
     losses = [draw["loss"] for draw in written["random"]]
