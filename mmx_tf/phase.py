@@ -169,7 +169,7 @@ class Phase:
     @property
     def _recoveries(self) -> int:
         """How often the phase has recovered, earlier processes included."""
-        return round(math.log(float(self.rate_scale), RECOVERY_FACTOR))
+        return round(math.log(float(self.rate_scale.numpy()), RECOVERY_FACTOR))
 
     def _recover(self, progress: Progress, fitted, error: DivergenceError, recoveries: int) -> None:
         """Goes back to the last checkpoint at a lower learning rate, or raises the error with what to do."""
@@ -193,7 +193,7 @@ class Phase:
         progress.save(fitted)
         logging.warning(
             "%s Going back to epoch %d, step %d, with %g times the learning rates.",
-            error, progress.epoch + 1, progress.step + 1, float(self.rate_scale),
+            error, progress.epoch + 1, progress.step + 1, float(self.rate_scale.numpy()),
         )  # fmt: skip
 
 
