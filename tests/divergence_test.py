@@ -154,5 +154,10 @@ def test_a_run_recovers_at_half_the_learning_rate(float_network, tmp_path):
 
 
 def test_a_run_that_cannot_be_recovered_stops(float_network, tmp_path):
+    hopeless = recipe(float_network, tmp_path / "run", "--learning_rate=1e30", "--on_divergence=recover")
     with pytest.raises(DivergenceError, match="So it did after 3 recoveries"):
-        run(recipe(float_network, tmp_path / "run", "--learning_rate=1e30", "--on_divergence=recover"))
+        run(hopeless)
+    # A restart does not begin to count anew.
+    with logged() as lines, pytest.raises(DivergenceError, match="So it did after 3 recoveries"):
+        run(hopeless)
+    assert not any("Going back" in line for line in lines)
