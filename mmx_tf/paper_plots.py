@@ -93,7 +93,10 @@ def switching_figure(document: Mapping) -> Figure:
 
 
 def accuracy_figure(document: Mapping) -> Figure:
-    """Figure 5: top-1 of the fixed-bit networks over BOPs; a line for each way to choose bits."""
+    """Figure 5: top-1 of the fixed-bit networks over BOPs; a line for each way to choose bits.
+
+    Where several runs have one budget, the line goes through their mean.
+    """
     runs = document["runs"]
     factor, prefix = prefix_of(max(run["bops"] for run in runs))
     figure = Figure(figsize=(10, 6), facecolor=INK.paper, layout="constrained")
@@ -102,11 +105,14 @@ def accuracy_figure(document: Mapping) -> Figure:
     labels = list(dict.fromkeys(run["label"] for run in runs))
     for index, label in enumerate(labels):
         there = [run for run in runs if run["label"] == label]
-        axes.plot(
-            [run["bops"] / factor for run in there], [100 * run["fixed_top1"] for run in there],
-            color=INK.lines[index % len(INK.lines)], marker="os^Dv"[index % 5], markersize=8, linewidth=1.8,
-            label=label,
-        )  # fmt: skip
+        style = {"color": INK.lines[index % len(INK.lines)], "marker": "os^Dv"[index % 5], "markersize": 8}
+        points = np.array([(run["bops"] / factor, 100 * run["fixed_top1"]) for run in there])
+        axes.plot(*points.T, linestyle="none", **style)
+        # Runs of one budget differ by their seeds: the line goes through their mean.
+        targets = np.array([run["target_bops"] or run["bops"] for run in there])
+        means = np.array([points[targets == target].mean(axis=0) for target in np.unique(targets)])
+        axes.plot(*means.T, color=style["color"], linewidth=1.8)
+        axes.plot([], [], linewidth=1.8, label=label, **style)
     # Other kernels decide an image in thousands otherwise.
     found = {round(run["float_top1"], 3) for run in runs if run["float_top1"] is not None}
     for i, value in enumerate(sorted(found)):

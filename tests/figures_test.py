@@ -9,7 +9,7 @@ from networks import pretrained
 from refusals import files_of
 
 import mmx_tf
-from mmx_tf import figure_comparison, figure_documents, figure_options, figures
+from mmx_tf import figure_comparison, figure_documents, figure_options, figures, paper_plots
 from mmx_tf.figure_options import FigureOptions
 from mmx_tf.recipe import Recipe, RecipeError
 
@@ -178,10 +178,25 @@ def test_figure_5_draws_a_line_for_each_way_to_choose_bits(tmp_path):
         ("MetaMix, 4-bit weights", 5_000_000, 0.9),
     ]
     assert (document["dataset"], document["eval_images"]) == ("digits", 360)
-    lines = figures._drawn("5", document).axes[0].lines
-    assert list(lines[0].get_xdata()) == [4.0, 5.0] and list(lines[0].get_ydata()) == [80.0, 90.0]
-    assert list(lines[1].get_xdata()) == [4.5]
+    # Points, the line through them, and an empty one for the legend, for each of the two.
+    points, line, _, uniform_points, *_ = figures._drawn("5", document).axes[0].lines
+    for drawn in (points, line):
+        assert list(drawn.get_xdata()) == [4.0, 5.0] and list(drawn.get_ydata()) == [80.0, 90.0]
+    assert list(uniform_points.get_xdata()) == [4.5]
     assert imread(dear / "figures" / "figure5.png").shape[:2] == (600, 1000)
+
+
+def test_figure_5_draws_a_line_through_the_mean_of_each_budget():
+    runs = [
+        {"label": "MetaMix", "bops": bops, "target_bops": target, "fixed_top1": top1, "float_top1": 0.9}
+        for bops, target, top1 in (
+            (3_000_000, 4_000_000, 0.5), (3_500_000, 4_000_000, 0.75), (6_000_000, 6_000_000, 0.875),
+            (5_000_000, None, 0.25),
+        )
+    ]  # fmt: skip
+    points, line, *_ = paper_plots.accuracy_figure({"runs": runs, "eval_images": 8}).axes[0].lines
+    assert sorted(points.get_xdata()) == [3.0, 3.5, 5.0, 6.0]
+    assert (list(line.get_xdata()), list(line.get_ydata())) == ([3.25, 5.0, 6.0], [62.5, 25.0, 87.5])
 
 
 @pytest.mark.parametrize(
