@@ -16,7 +16,7 @@ import tf_keras as keras
 
 from benchmarks import command_line
 from mmx_tf import data as datasets
-from mmx_tf import exit_codes, float_model, graph, pipeline, training
+from mmx_tf import exit_codes, float_model, graph, pipeline, quiet, training
 from mmx_tf.bit_selection import BitSelection, SelectionMismatchError
 from mmx_tf.recipe import Recipe
 from mmx_tf.workdir import Workdir
@@ -27,6 +27,27 @@ STATISTICS = ("batch", "running")
 A meta-state has one set of running statistics, a mean over its branches, which fits no selection well until
 weight training has brought it up to date.
 """
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds --workdir, --also and --png."""
+    parser.add_argument("--workdir", required=True, type=pathlib.Path, help="of a run with a finished search")
+    parser.add_argument(
+        "--also", type=pathlib.Path, nargs="*", default=[], metavar="WORKDIR", help="more runs' selections"
+    )
+    parser.add_argument("--png", type=pathlib.Path, metavar="OUT", help="where the plot is written")
+
+
+def opened(options: argparse.Namespace):
+    """(search network, data, recipe) of --workdir, and its and --also's selections as `selections_of`'s.
+
+    Ends the program, before any network is built, where a folder has no selection or two have one name.
+    """
+    folders = [options.workdir, *options.also]
+    check_workdirs(folders)
+    quiet.set_up_logging()
+    search, data, recipe = restored(options.workdir)
+    return search, data, recipe, selections_of(folders, search)
 
 
 def restored(folder: pathlib.Path):

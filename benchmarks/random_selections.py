@@ -10,14 +10,13 @@ norm normalizes by the batch, as it does in bit-search steps; --statistics=runni
 """
 
 import argparse
-import pathlib
 import sys
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks import command_line, measuring, meta_state
-from mmx_tf import quiet, themes
+from mmx_tf import themes
 from mmx_tf.given_selection import random_choice
 
 MODULE = "benchmarks.random_selections"
@@ -42,16 +41,12 @@ def figure(random: list[dict], named: dict[str, dict], title: str) -> Figure:
 def parsed(argv: list[str] | None) -> argparse.Namespace:
     """The options, checked."""
     parser = command_line.argument_parser(MODULE, __doc__)
-    parser.add_argument("--workdir", required=True, type=pathlib.Path, help="of a run with a finished search")
+    meta_state.add_options(parser)
     parser.add_argument("--draws", type=command_line.positive, default=50, help="default: %(default)s")
     parser.add_argument("--eval_images", type=int, default=0, help="0 takes all; default: %(default)s")
     parser.add_argument(
-        "--also", type=pathlib.Path, nargs="*", default=[], metavar="WORKDIR", help="more runs' selections"
-    )
-    parser.add_argument(
         "--statistics", choices=meta_state.STATISTICS, default="batch", help="default: %(default)s"
     )
-    parser.add_argument("--png", type=pathlib.Path, metavar="OUT", help="where the plot is written")
     options = parser.parse_args(argv)
     if options.eval_images < 0:
         parser.error(f"--eval_images={options.eval_images}: a number of images, or 0 for all.")
@@ -61,13 +56,10 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Evaluates, prints and writes; returns the exit code."""
     options = parsed(argv)
-    folders = [options.workdir, *options.also]
-    meta_state.check_workdirs(folders)
-    quiet.set_up_logging()
-    search, data, recipe = meta_state.restored(options.workdir)
+    search, data, recipe, selections = meta_state.opened(options)
     batches = data.evaluation(batch_size=recipe.batch_size, limit=options.eval_images)
     evaluate, named = meta_state.Evaluation(search, batches, statistics=options.statistics), {}
-    for name, choice in meta_state.selections_of(folders, search).items():
+    for name, choice in selections.items():
         row = named[name] = evaluate(choice) | {"bops": search.budget.bops_of(choice)}
         print(f"{name}: loss {row['loss']:.4f}, top-1 {100 * row['top1']:.2f}%", flush=True)
     random = []

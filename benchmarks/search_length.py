@@ -11,7 +11,6 @@ whether a search was long enough before paying for a longer one.
 
 import argparse
 import itertools
-import pathlib
 import sys
 import time
 
@@ -21,7 +20,7 @@ import tf_keras as keras
 from matplotlib.figure import Figure
 
 from benchmarks import command_line, measuring, meta_state
-from mmx_tf import quiet, search_steps, stages, themes
+from mmx_tf import search_steps, stages, themes
 from mmx_tf.given_selection import random_choice
 from mmx_tf.weight_training import cosine_schedule
 
@@ -93,7 +92,7 @@ def _setting(row: dict) -> str:
 def parsed(argv: list[str] | None) -> argparse.Namespace:
     """The options, checked."""
     parser = command_line.argument_parser(MODULE, __doc__)
-    parser.add_argument("--workdir", required=True, type=pathlib.Path, help="of a run with a finished search")
+    meta_state.add_options(parser)
     numbers = command_line.numbers
     parser.add_argument(
         "--steps",
@@ -108,10 +107,6 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--eval_images", type=command_line.positive, default=2000, help="default: %(default)s"
     )
-    parser.add_argument(
-        "--also", type=pathlib.Path, nargs="*", default=[], metavar="WORKDIR", help="more runs' selections"
-    )
-    parser.add_argument("--png", type=pathlib.Path, metavar="OUT", help="where the plot is written")
     options = parser.parse_args(argv)
     if min(options.steps) < 1:
         parser.error(f"--steps={','.join(map(str, options.steps))}: numbers of 1 or more.")
@@ -122,10 +117,7 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Searches, prints and writes; returns the exit code."""
     options = parsed(argv)
-    folders = [options.workdir, *options.also]
-    meta_state.check_workdirs(folders)
-    quiet.set_up_logging()
-    search, data, recipe = meta_state.restored(options.workdir)
+    search, data, recipe, selections = meta_state.opened(options)
     budget = search.budget
     evaluate = meta_state.Evaluation(
         search, data.evaluation(batch_size=recipe.batch_size, limit=options.eval_images)
@@ -137,23 +129,22 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{name}: loss {row['loss']:.4f}, top-1 {100 * row['top1']:.2f}%", flush=True)
         return row | {"bits": "".join(map(str, bits))}
 
-    named = meta_state.selections_of(folders, search)
     uniform = {f"{bits} bits": [i] * len(budget.searched) for i, bits in enumerate(budget.bit_widths)}
     document = measuring.document(
         meta_state.command(MODULE, options),
         target_bops=budget.target_bops,
-        selections={name: judged(name, choice) for name, choice in named.items()},
+        selections={name: judged(name, choice) for name, choice in selections.items()},
         uniform={name: judged(name, choice) for name, choice in uniform.items()},
         random=[judged(f"random {i}", random_choice(budget, i)) for i in range(options.draws)],
         searches=[],
     )
+    losses = np.array([drawn["loss"] for drawn in document["random"]])
     rates = dict.fromkeys(options.alpha_learning_rates or [recipe.alpha_learning_rate])
     weights = dict.fromkeys(options.regularizer_weights or [recipe.regularizer_weight])
     for weight, rate, steps in itertools.product(weights, rates, options.steps):
         found = searched(search, data, recipe, steps=steps, rate=rate, regularizer_weight=weight)
         setting = {"alpha_learning_rate": rate, "regularizer_weight": weight, "steps": steps}
         row = setting | judged(f"{_setting(setting)}, {steps} steps", found.pop("choice")) | found
-        losses = np.array([drawn["loss"] for drawn in document["random"]])
         document["searches"].append(row | {"better_than": float(np.mean(losses > row["loss"]))})
         # After each, since each takes minutes.
         if options.json:

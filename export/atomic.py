@@ -24,7 +24,9 @@ def write_atomically(path, data):
         # mkstemp makes private files; a result is readable like any file that its owner writes.
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-        _flush(path.parent)
+        # So that the new name, too, outlives a power failure, on file systems that can promise it.
+        with contextlib.suppress(OSError):
+            flush(path.parent)
     except BaseException:
         # A signal's handler may raise when it has been renamed already.
         Path(temporary).unlink(missing_ok=True)
@@ -36,14 +38,13 @@ def is_left_over(path, name):
     return Path(path).name.startswith(_prefix(name))
 
 
-def _flush(folder):
-    """So that the new name, too, outlives a power failure, on file systems that can promise it."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def flush(path):
+    """Waits until a file, or a folder's names, are on the disk. Raises OSError as the file system does."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _prefix(name):

@@ -27,6 +27,7 @@ import tempfile
 import tensorflow as tf
 from absl import logging
 
+from export.atomic import flush
 from mmx_tf.recipe_texts import RecipeError
 
 _VARIABLES = "variables"
@@ -96,13 +97,13 @@ class Checkpoints:
             checksums = {path.name: _checksum(path) for path in sorted(partial.iterdir())}
             (partial / _CHECKSUMS).write_text(json.dumps(checksums, indent=1) + "\n")
             for path in (*partial.iterdir(), partial):
-                _flush(path)
+                flush(path)
             target, replaced = _paths(self.folder, number)
             if target.exists():
                 shutil.rmtree(replaced, ignore_errors=True)
                 target.rename(replaced)
             partial.rename(target)
-            _flush(self.folder)
+            flush(self.folder)
         except (OSError, tf.errors.OpError) as error:
             shutil.rmtree(partial, ignore_errors=True)
             self._tell_unwritten(number, error)
@@ -230,11 +231,3 @@ def facts_of(path: pathlib.Path) -> dict:
 def _checksum(path: pathlib.Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: pathlib.Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -51,7 +51,7 @@ class Phase:
         self.job = workdir.job
         with self.job.scope():
             self.rate_scale = tf.Variable(1.0, trainable=False, name="rate_scale")
-        self._reached: Progress | None = None
+        self._progress: Progress | None = None
 
     def rate(self, learning_rate) -> ScaledRate:
         """A learning rate or schedule that a recovery can lower."""
@@ -91,7 +91,7 @@ class Phase:
         A further call goes on from where the one before ended, also where that could not be saved.
 
         Args:
-          model: what checkpoints are of; the same in all calls.
+          model: what checkpoints are of; it and its optimizer are the same in all calls.
           epochs: epochs of the phase, those before included.
           step_logs: names of the logs that are kept for every step.
           trained_as: a compiled model that shares the variables of `model` and is fitted in its place: its
@@ -108,7 +108,7 @@ class Phase:
           RecipeError: if the checkpoints are of another network.
         """
         fitted = trained_as or model
-        progress = Progress(
+        progress = self._progress = self._progress or Progress(
             self.workdir.path("checkpoints", self.name),
             model,
             steps_per_epoch=self.steps,
@@ -119,11 +119,7 @@ class Phase:
             averages=averages.statistics if averages else (),
             job=self.job,
         )
-        if self._reached:
-            progress.go_on_from(self._reached)
-        resumed = bool(self._reached) or progress.restore()
-        if resumed:
-            self._reached = progress
+        resumed = progress.total_steps > 0 or progress.restore()
         if progress.epoch >= epochs:
             return
         with self.job.scope():
@@ -161,7 +157,6 @@ class Phase:
                         validation_data=validation_data,
                         evaluating=averages.in_place if averages else contextlib.nullcontext,
                     )
-                    self._reached = progress
                     return
                 except DivergenceError as error:
                     self._recover(progress, fitted, error, recoveries)

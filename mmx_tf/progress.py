@@ -97,12 +97,6 @@ class Progress:
         self._saved_at = time.monotonic()
         return True
 
-    def go_on_from(self, other: "Progress") -> None:
-        """Takes the position and the curves of another one, with the same model and optimizers."""
-        self.epoch, self.step, self.logs = other.epoch, other.step, other.logs
-        self.history, self._metrics = other.history, other._metrics
-        self.steps |= {name: other.steps.get(name, values) for name, values in self.steps.items()}
-
     def save(self, fitted: keras.Model) -> bool:
         """Writes a checkpoint; whether it could be written. `fitted` has the running metrics."""
         facts = {

@@ -6,14 +6,13 @@ set anew, and networks are read from their files.
 
 import dataclasses
 import json
-import os
 import pathlib
 from collections.abc import Callable
 
 import tf_keras as keras
 from absl import logging
 
-from export.atomic import write_atomically
+from export.atomic import flush, write_atomically
 from mmx_tf import report, training
 from mmx_tf.bit_selection import BitSelection, SelectionMismatchError
 from mmx_tf.divergence import DivergenceError
@@ -216,6 +215,5 @@ def _finished(path: pathlib.Path) -> keras.Model | None:
 def _save_atomically(model, path: pathlib.Path) -> None:
     temporary = path.with_name(f".{path.name}.partial.keras")
     model.save(temporary)
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
+    flush(temporary)
     temporary.replace(path)
