@@ -35,7 +35,10 @@ class Trace:
         entries = [layer for layer in tensors if isinstance(layer, QuantizeInput)]
         ends = [tensor.node.layer for tensor in folded.outputs]
         if len(ends) != 1 or not isinstance(ends[0], Dequantize) or len(entries) != 1:
-            raise ValueError(f"model {folded.name!r} is not one made by mmx_tf.fold with one logits output.")
+            raise ValueError(
+                f"model {folded.name!r} was not made by mmx_tf.fold with one logits output: give "
+                "mmx_tf.fold(fixed)."
+            )
         self.final, self.final_grid = ends[0].input.node.layer.name, ends[0].input_grid
         self.entry, self.entry_grid = entries[0].name, entries[0].output_grid
         self.image_shape = tuple(folded.input_shape[1:])

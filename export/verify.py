@@ -10,6 +10,7 @@ From the command line, on a finished workdir: python -m export.verify --workdir=
 import argparse
 import dataclasses
 import json
+import os
 import pathlib
 import sys
 
@@ -75,14 +76,19 @@ class VerificationReport:
 
 
 def verify(
-    folded: keras.Model, data: bytes, eval_ds, *, traced_images: int = 128, trace: Trace | None = None
+    folded: keras.Model,
+    data: bytes | str | os.PathLike,
+    eval_ds,
+    *,
+    traced_images: int = 128,
+    trace: Trace | None = None,
 ) -> VerificationReport:
     """Compares a folded model with its file on evaluation images.
 
     Args:
       folded: model made by `mmx_tf.fold`, with one logits output.
-      data: what `convert` made of it, with any input and output type. Of a file that gives classes, these
-        and the logits' codes are compared.
+      data: what `convert` made of it, with any input and output type, or the path of a file with it. Of a
+        file that gives classes, these and the logits' codes are compared.
       eval_ds: batches of (float images, integer labels), as the network was trained on.
       traced_images: images on which every tensor is compared, not only the logits.
       trace: of `folded`, if there is one already.
@@ -91,6 +97,7 @@ def verify(
       ValueError: if there are no images or they do not fit the network, the file is damaged or not the folded
         model's, or LiteRT runs it without XNNPACK.
     """
+    data = file_contents(data)
     trace = trace or Trace(folded)
     output = FileOutput(trace, data)
     runner, exposed = litert.Runner(output.data), litert.Runner(expose(data))
@@ -121,6 +128,27 @@ def verify(
         partitions=delegation.partitions,
         left_outside=delegation.left_outside,
     )
+
+
+def file_contents(data) -> bytes:
+    """The bytes of a .tflite that is given as bytes or as a path.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      TypeError: for anything else.
+    """
+    if isinstance(data, str | os.PathLike):
+        path = pathlib.Path(data)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"there is no file {str(path)!r}: give the .tflite that convert's bytes went to."
+            )
+        return path.read_bytes()
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise TypeError(
+            f"the file is of type {type(data).__name__}: give the bytes that convert returns, or a path."
+        )
+    return bytes(data)
 
 
 def main(arguments=None) -> int:

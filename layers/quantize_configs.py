@@ -13,6 +13,8 @@ from layers import lsq
 from layers.activation_quantizer import add_step_sizes
 
 QuantizeWrapper = quantize_wrapper.QuantizeWrapperV2
+# tfmot does not register its wrapper, so that files with it would load inside of its scopes alone.
+keras.saving.get_custom_objects()["QuantizeWrapperV2"] = QuantizeWrapper
 
 KERNEL_ATTRIBUTES = {"Conv2D": "kernel", "DepthwiseConv2D": "depthwise_kernel", "Dense": "kernel"}
 """Layer classes whose weights can be quantized, and the attribute that holds them."""

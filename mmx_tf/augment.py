@@ -17,11 +17,12 @@ from layers.pixel_quantizer import PixelQuantizer
 from mmx_tf import augment_checks, bops, canonical, file_budget, graph, keras3, pixels, signs
 from mmx_tf.budget import Budget
 from mmx_tf.budget_request import BudgetRequest
+from mmx_tf.saving import loaded
 from mmx_tf.search import SearchModel, quantizer_name
 
 
 def augment(
-    float_model: keras.Model,
+    float_model: keras.Model | str | os.PathLike,
     *,
     bit_widths: Sequence[int] = (8, 4, 3),
     weight_bits: int | Sequence[int] = 4,
@@ -37,12 +38,14 @@ def augment(
     pixel_scaling: tuple[float, float] | None = None,
     regularizer_weight: float = 1.0,
     meta_epochs: int = 1,
+    allow_unexportable: bool = False,
     **ablations,
 ) -> SearchModel:
     """Builds the search network of a trained float network, which is left untouched.
 
     Args:
-      float_model: functional or built Sequential image network of tf_keras or Keras 3.
+      float_model: functional or built Sequential image network of tf_keras or Keras 3, or the path of its
+        .keras file.
       bit_widths: candidate activation bit-widths, distinct integers in 2..8.
       weight_bits: bits of the weights in weight training and in the BOPs; they are full precision in the
         search. Two or more distinct ones are candidates: each searched layer has a weight quantizer for each
@@ -73,6 +76,7 @@ def augment(
         grid is learnt, and the network's Rescaling stays in front of the file.
       regularizer_weight: lambda_r of eq. 3, for the BOPs gap relative to the target.
       meta_epochs: epochs of bit-meta steps alone.
+      allow_unexportable: take layers that can be searched and fine-tuned but that `fold` will refuse.
       **ablations: `meta_training`, `train_weights_in_search` and `batch_norm_update` of `SearchModel`.
 
     Raises:
@@ -80,7 +84,8 @@ def augment(
         a list of budgets that is empty or has one of them twice, budgets of two kinds, a weighting that is
         unknown, network weights that are not finite, a `signed` key that names no layer, or a
         `pixel_scaling` that is no pair of numbers or has 0 for no pixel; for `target_bytes` where the file's
-        size does not depend on weight bits, and `convert_options` that `convert` refuses.
+        size does not depend on weight bits, and `convert_options` that `convert` refuses; for layers that
+        cannot be exported, unless they are allowed.
       CostTableError: a ValueError, for a cost table that does not fit the network.
       UnsupportedLayerError: for a layer that cannot be handled.
       UnreachableBudgetError: if no choice of bits meets the budget.
@@ -89,6 +94,7 @@ def augment(
         raise ValueError(f"regularizer_weight={regularizer_weight!r}: a number of 0 or more.")
     if not isinstance(meta_epochs, int) or meta_epochs < 0:
         raise ValueError(f"meta_epochs={meta_epochs!r}: an integer of 0 or more.")
+    float_model = loaded(float_model)
     network, budgets = plan(
         float_model,
         bit_widths=bit_widths,
@@ -103,7 +109,9 @@ def augment(
     )
     if target_bytes is None and convert_options:
         raise ValueError(f"convert_options={convert_options!r}: they are for target_bytes alone.")
-    augment_checks.warn_of_what_cannot_be_exported(network)
+    augment_checks.check_exportable(network, allowed=allow_unexportable)
+    if budgets[0].target is None and target_bytes is None:
+        augment_checks.warn_of_no_budget(budgets[0])
     search = functools.partial(
         SearchModel,
         network=_with_quantizers(
@@ -111,6 +119,7 @@ def augment(
         ),
         regularizer_weight=regularizer_weight,
         meta_epochs=meta_epochs,
+        output_name=float_model.output_names[0],
         **ablations,
         name=f"{network.name}_search",
     )

@@ -6,23 +6,39 @@ from absl import logging
 
 from mmx_tf import canonical, carriers, graph
 from mmx_tf.integer_operators import has_integer_form
+from mmx_tf.integer_values import FOLDABLE
 
 
-def warn_of_what_cannot_be_exported(network) -> None:
-    """Warns of layers that `fold` will refuse."""
+def check_exportable(network, *, allowed: bool) -> None:
+    """Refuses (ValueError) layers that `fold` will refuse; where they are allowed it warns of them."""
     last_layers = [tensor.node.layer for tensor in network.outputs]
     without = [
         f"{layer.name!r} ({type(layer).__name__})"
         for layer in network.layers
         if not has_integer_form(layer) and not (carriers.is_softmax(layer) and layer in last_layers)
     ]
-    if without:
-        logging.warning(
-            "%s can be searched and fine-tuned, but has no integer form yet: fold will refuse it. Layers "
-            "concerned: %s.",
-            network.name,
-            ", ".join(without),
+    if not without:
+        return
+    told = (
+        f"{network.name} can be searched and fine-tuned, but has no integer form yet: fold will refuse "
+        f"{', '.join(without)}."
+    )
+    if not allowed:
+        raise ValueError(
+            f"{told} Rewrite these layers with {', '.join(FOLDABLE)}, or give allow_unexportable=True for a "
+            "search without a file."
         )
+    logging.warning("%s", told)
+
+
+def warn_of_no_budget(budget) -> None:
+    """Tells what a search without a budget does."""
+    low, high = budget.reachable
+    logging.warning(
+        "augment has no budget, so the search weighs accuracy alone and tends to the most bits. Give "
+        "target_average_bits=%g, or target_bops in %d to %d.",
+        (min(budget.bit_widths) + max(budget.bit_widths)) / 2, low, high,
+    )  # fmt: skip
 
 
 def check_one_output(network) -> None:
@@ -42,7 +58,8 @@ def check_finite(network) -> None:
     for layer, variable, count in graph.non_finite(network):
         raise ValueError(
             f"layer {layer.name!r} has {count} weights that are NaN or "
-            f"infinite ({variable.name}): its training has diverged. Give finite weights."
+            f"infinite ({variable.name}): its training has diverged. Train again with a lower learning rate, "
+            "or give the weights of before."
         )
 
 

@@ -7,6 +7,7 @@
 import dataclasses
 import json
 import os
+from collections.abc import Mapping
 
 from export.atomic import write_atomically
 
@@ -179,6 +180,25 @@ class BitSelection:
             raise SelectionMismatchError(
                 "the bit selection does not fit the network: " + "; ".join(sorted(problems))
             )
+
+
+def as_selection(given) -> BitSelection:
+    """A BitSelection, that of a JSON file whose path is given, or that of the file's contents.
+
+    Raises:
+      SelectionMismatchError: for a file or a dict that no selection was saved as.
+      TypeError: for anything else.
+    """
+    if isinstance(given, BitSelection):
+        return given
+    if isinstance(given, str | os.PathLike):
+        return BitSelection.load(given)
+    if isinstance(given, Mapping):
+        return BitSelection.from_json(dict(given))
+    raise TypeError(
+        f"the selection is of type {type(given).__name__}: give what search.bit_selection() returns, or the "
+        "path of the file that its save wrote."
+    )
 
 
 def _differences(ours: LayerSelection, theirs: LayerSelection, reference: BitSelection) -> list[str]:

@@ -14,6 +14,8 @@ from layers.integer_weighted_layers import IntegerAffine, IntegerConv2D, Integer
 from layers.quantize_configs import QuantizeWrapper
 from layers.weight_storage import STORAGES, check_storage, container_of
 from mmx_tf.fold import fold
+from mmx_tf.next_step import next_step
+from mmx_tf.saving import loaded
 from mmx_tf.version import VERSION
 
 METADATA_NAME = "mmx_tf"
@@ -35,7 +37,7 @@ def convert(
     it.
 
     Args:
-      model: a network made by `fold`, or one made by `rebuild`, which is folded first.
+      model: a network made by `fold`, or one made by `rebuild`, which is folded first; or a path of such.
       weight_storage: "int8", "int4_xnnpack" or "int4" (see `fold`). A folded model must have been folded for
         the same storage.
       input_type: "uint8", "int8" or "float32". The integer inputs hold the image's codes; scale and zero
@@ -52,13 +54,14 @@ def convert(
         model that neither `fold` nor `rebuild` made.
       FoldError: for a layer that has no integer form.
     """
+    model = loaded(model)
     if any(isinstance(layer, QuantizeWrapper) for layer in getattr(model, "layers", ())):
         model = fold(model, weight_storage=weight_storage)
     check_storage(weight_storage)
     if not any(isinstance(layer, WeightedLayer) for layer in getattr(model, "layers", ())):
         raise ValueError(
-            f"convert takes a network made by mmx_tf.fold or mmx_tf.rebuild; {type(model).__name__} "
-            f"{getattr(model, 'name', '')!r} is none."
+            f"convert got {type(model).__name__} {getattr(model, 'name', '')!r}; it takes a network made by "
+            f"mmx_tf.fold or mmx_tf.rebuild. {next_step(model)}"
         )
     _check_folded_for(model, weight_storage)
     if labels is not None and len(labels) != model.output_shape[-1]:

@@ -134,28 +134,42 @@ class Watch:
         for variable, value in zip(self._weights, self._values, strict=True):
             variable.assign(value)
         images, labels = next(iter(self._batches(epoch, step).take(1)))
-        multi = _multi_branch(self._network)
-        for branch in [*range(len(multi[0].bit_widths)), MIXED] if multi else [None]:
-            probe = _Probe(self._network, self._fitted.layer_call(branch) if multi else _plain_call)
-            with tf.GradientTape() as tape:
-                outputs = probe(images, training=True)
-                loss = self._fitted.compute_loss(images, labels, outputs)
-            if probe.broken:
-                return f"the first output that is not finite is that of layer {probe.broken[0]!r}"
-            gradients = tape.gradient(loss, self._network.trainable_variables)
-            broken = {
-                id(v) for v, g in zip(self._network.trainable_variables, gradients, strict=True)
-                if g is not None and not np.isfinite(g.numpy()).all()
-            }  # fmt: skip
-            # The gradient runs from the last layer to the first.
-            for node in reversed(graph.nodes(self._network)):
-                if any(id(variable) in broken for variable in node.layer.trainable_variables):
-                    return f"the first gradient that is not finite is that of layer {node.layer.name!r}"
+        broken = first_broken(self._fitted, self._network, images, labels)
+        if broken:
+            return broken
         return (
             f"the update of layer {updated[0]!r} went beyond all numbers"
             if updated
             else "no layer is at fault"
         )
+
+
+def first_broken(fitted: keras.Model, network: keras.Model, images, labels) -> str | None:
+    """Where a training step on a batch first meets a number that is not finite; None if it meets none.
+
+    Args:
+      fitted: compiled model that is trained.
+      network: functional network that holds its layers; `fitted` itself but for a search.
+      images, labels: the batch.
+    """
+    multi = _multi_branch(network)
+    for branch in [*range(len(multi[0].bit_widths)), MIXED] if multi else [None]:
+        probe = _Probe(network, fitted.layer_call(branch) if multi else _plain_call)
+        with tf.GradientTape() as tape:
+            outputs = probe(images, training=True)
+            loss = fitted.compute_loss(images, labels, outputs)
+        if probe.broken:
+            return f"the first output that is not finite is that of layer {probe.broken[0]!r}"
+        gradients = tape.gradient(loss, network.trainable_variables)
+        broken = {
+            id(v) for v, g in zip(network.trainable_variables, gradients, strict=True)
+            if g is not None and not np.isfinite(g.numpy()).all()
+        }  # fmt: skip
+        # The gradient runs from the last layer to the first.
+        for node in reversed(graph.nodes(network)):
+            if any(id(variable) in broken for variable in node.layer.trainable_variables):
+                return f"the first gradient that is not finite is that of layer {node.layer.name!r}"
+    return None
 
 
 class _Probe(keras.Model):

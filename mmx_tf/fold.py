@@ -16,6 +16,8 @@ from layers.weight_storage import check_storage
 from mmx_tf import graph
 from mmx_tf.integer_graph import IntegerGraph
 from mmx_tf.integer_values import Codes, FoldError, image, name_of
+from mmx_tf.next_step import next_step
+from mmx_tf.saving import loaded
 
 __all__ = ["FoldError", "check_foldable", "fold"]
 
@@ -24,8 +26,7 @@ def fold(fixed: keras.Model, *, weight_storage: str = "int8") -> keras.Model:
     """Builds the integer-exact twin of a fixed network.
 
     Args:
-      fixed: a network made by `rebuild` (or loaded from its .keras file), with carriers and quantized
-        weights.
+      fixed: a network made by `rebuild`, with carriers and quantized weights, or the path of its .keras file.
       weight_storage: "int8" stores b-bit weight codes k times finer (see `finer_codes`). "int4_xnnpack" packs
         codes of at most 4 bits, two or four per byte, where XNNPACK takes them: dense layers and pointwise
         convolutions. "int4" packs those of every layer, also where the slower kernels compute with them. Bias
@@ -36,10 +37,11 @@ def fold(fixed: keras.Model, *, weight_storage: str = "int8") -> keras.Model:
       out: its largest entry is that of the logits.
 
     Raises:
-      FoldError: for a layer that has no integer form, or a quantizer that has seen no image.
+      FoldError: for a layer that has no integer form, a quantizer that has seen no image, or weights that
+        are not finite.
       ValueError: for another weight_storage, or a model that `rebuild` did not make.
     """
-    return _folded(fixed, weight_storage, calibrated=True)
+    return _folded(loaded(fixed), weight_storage, calibrated=True)
 
 
 def check_foldable(fixed: keras.Model, *, weight_storage: str = "int8") -> None:
@@ -55,8 +57,14 @@ def check_foldable(fixed: keras.Model, *, weight_storage: str = "int8") -> None:
 def _folded(fixed, weight_storage, *, calibrated):
     if not any(isinstance(layer, QuantizeWrapper) for layer in getattr(fixed, "layers", ())):
         raise ValueError(
-            f"fold takes a network made by mmx_tf.rebuild with quantized weights; {type(fixed).__name__} "
-            f"{getattr(fixed, 'name', '')!r} is none. Call rebuild(search, search.bit_selection()) first."
+            f"fold got {type(fixed).__name__} {getattr(fixed, 'name', '')!r}; it takes a network made by "
+            f"mmx_tf.rebuild with quantized weights. {next_step(fixed)}"
+        )
+    for layer, variable, count in graph.non_finite(fixed):
+        raise FoldError(
+            layer,
+            f"{count} of its numbers ({variable.name}) are NaN or infinite: its training has diverged.",
+            advice=" Train it again with a lower learning rate, or load the weights of before.",
         )
     check_storage(weight_storage)
     last_layers = {tensor.node.layer.name for tensor in fixed.outputs}

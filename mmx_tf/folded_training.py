@@ -21,6 +21,7 @@ import tf_keras as keras
 from layers.activation_quantizer import ActivationQuantizer
 from layers.quantize_configs import QuantizeWrapper
 from mmx_tf import carriers, graph
+from mmx_tf.fixed_network import FixedNetwork
 from mmx_tf.fold import check_foldable
 from mmx_tf.folded_bias import affine_bias, batch_norm_affine, weighted_bias
 
@@ -78,7 +79,13 @@ def fold_for_training(fixed: keras.Model, *, weight_storage: str = "int8", scope
 
     with scope or contextlib.nullcontext():
         inputs = keras.Input(fixed.input_shape[1:], name=fixed.inputs[0].node.layer.name)
-        return keras.Model(inputs, graph.replay(fixed, inputs, call), name=f"{fixed.name}_on_folded_graph")
+        return FixedNetwork.of(
+            inputs,
+            graph.replay(fixed, inputs, call),
+            name=f"{fixed.name}_on_folded_graph",
+            output_name=fixed.output_names[0],
+            moves_statistics=False,
+        )
 
 
 class BiasRounding(keras.layers.Layer):

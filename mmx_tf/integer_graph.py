@@ -51,7 +51,11 @@ class IntegerGraph:
 
     def _quantize(self, quantizer, value):
         if self.calibrated and not bool(quantizer.initialized):
-            raise FoldError(quantizer, "it has seen no image yet, so its step size means nothing.")
+            raise FoldError(
+                quantizer,
+                "it has seen no image yet, so its step size means nothing.",
+                advice=" Train first: fixed.fit(train_ds), or fixed.predict(images) to try the export alone.",
+            )
         # A carrier that several tensors share is called for each.
         self._calls[quantizer.name] += 1
         count = self._calls[quantizer.name]

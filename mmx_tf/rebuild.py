@@ -9,6 +9,9 @@ bits were given come from the meta-state's weights by LSQ's rule.
     >>> fixed.compile(...); fixed.fit(train_ds, epochs=...)
 """
 
+import os
+from collections.abc import Mapping
+
 import tensorflow as tf
 import tf_keras as keras
 
@@ -17,15 +20,17 @@ from layers.multi_branch_quantizer import MultiBranchQuantizer
 from layers.multi_branch_weights import MultiBranchWeightQuantizer
 from layers.pixel_quantizer import PixelQuantizer
 from layers.quantize_configs import LsqWeightConfig, quantize_weights
+from mmx_tf import augment_checks, graph
 from mmx_tf import carriers as carrier_plan
-from mmx_tf import graph
-from mmx_tf.bit_selection import BitSelection
+from mmx_tf.bit_selection import BitSelection, as_selection
+from mmx_tf.fixed_network import FixedNetwork
+from mmx_tf.next_step import next_step
 from mmx_tf.search import SearchModel, quantizer_name
 
 
 def rebuild(
     search: SearchModel,
-    selection: BitSelection,
+    selection: BitSelection | Mapping | str | os.PathLike,
     *,
     quantized_weights: bool = True,
     per_channel: bool = True,
@@ -35,15 +40,24 @@ def rebuild(
 
     Args:
       search: the search network; it is left untouched.
-      selection: bits of every layer.
+      selection: bits of every layer: a BitSelection, the path of its JSON file, or what that holds.
       quantized_weights: quantize the weights to the selection's bits; False keeps full precision.
       per_channel: one weight step size per output channel of a convolution; False has one per tensor, as
         dense layers always have. Step sizes that were searched per channel then start from LSQ's rule.
       carriers: put the 8-bit carriers in place; without them the network cannot be exported exactly.
 
     Raises:
-      SelectionMismatchError: if the selection is not of this network.
+      SelectionMismatchError: if the selection is not of this network, or its file or dict is damaged.
+      TypeError: for something else in the place of the search network or the selection.
+      ValueError: for weights of the search that are not finite.
     """
+    if not isinstance(search, SearchModel):
+        raise TypeError(
+            f"rebuild got {type(search).__name__} {getattr(search, 'name', '')!r}; it takes a search network "
+            f"made by mmx_tf.augment, and a selection. {next_step(search)}"
+        )
+    selection = as_selection(selection)
+    augment_checks.check_finite(search.network)
     selection.check_fits(search.selection_of([0] * len(search.quantizers)))
     chosen = {layer.name: layer for layer in selection.layers}
     bits_of_quantizer = {quantizer_name(name): layer.activation_bits for name, layer in chosen.items()}
@@ -71,7 +85,9 @@ def rebuild(
     inputs = keras.Input(search.network.input_shape[1:], name=search.network.inputs[0].node.layer.name)
     carrier = tensor_carriers.get(id(search.network.inputs[0]))
     outputs = graph.replay(search.network, inputs if carrier is None else carrier(inputs), call)
-    return keras.Model(inputs, outputs, name=f"{search.network.name}_fixed")
+    return FixedNetwork.of(
+        inputs, outputs, name=f"{search.network.name}_fixed", output_name=search.output_names[0]
+    )
 
 
 def _fixed_quantizer(quantizer, bits: int) -> ActivationQuantizer:

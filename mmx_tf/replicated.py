@@ -11,7 +11,6 @@ from contextlib import contextmanager
 import tf_keras as keras
 
 from layers.batch_norm import BatchNormalization
-from layers.quantize_configs import QuantizeWrapper
 from mmx_tf.job import Job
 
 
@@ -34,7 +33,7 @@ def replicated(job: Job, network: keras.Model) -> Iterator[keras.Model]:
 
 def copy_in(job: Job, network: keras.Model) -> keras.Model:
     """A copy of a network in the job's scope, in which batch norms of Keras are ours: synchronized."""
-    with job.scope(), keras.saving.custom_object_scope({"QuantizeWrapperV2": QuantizeWrapper}):
+    with job.scope():
         if any(type(layer) is keras.layers.BatchNormalization for layer in network.layers):
             twin = keras.models.clone_model(network, clone_function=_copied)
         else:

@@ -14,9 +14,14 @@ from layers import (  # noqa: F401 (registers classes)
     integer_shape_layers,
     integer_weighted_layers,
     pixel_quantizer,
+    quantize_configs,
 )
-from layers.quantize_configs import QuantizeWrapper
 from mmx_tf import keras3_file, safe_config
+
+
+def loaded(model):
+    """The network of a .keras file whose path is given; anything else is given back as it is."""
+    return load_model(model) if isinstance(model, str | os.PathLike) else model
 
 
 def load_model(path: str | os.PathLike) -> keras.Model:
@@ -35,9 +40,8 @@ def load_model(path: str | os.PathLike) -> keras.Model:
     if keras3_file.is_keras3_file(path):
         return keras3_file.load(path)
     safe_config.check(path)
-    custom_objects = {"QuantizeWrapperV2": QuantizeWrapper}
     try:
-        return keras.models.load_model(path, custom_objects=custom_objects, safe_mode=True, compile=False)
+        return keras.models.load_model(path, safe_mode=True, compile=False)
     except ValueError:
         raise
     except (TypeError, *safe_config.NO_ARCHIVE) as error:

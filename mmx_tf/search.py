@@ -20,23 +20,25 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 from absl import logging
+from tf_keras.src.engine.compile_utils import LossesContainer
 
 from layers import replicas
 from layers.activation_quantizer import ActivationQuantizer
 from layers.multi_branch_quantizer import MultiBranchQuantizer
 from layers.multi_branch_weights import MultiBranchWeightQuantizer, computing_with, kernel_of
-from mmx_tf import graph, search_steps, target_search
+from mmx_tf import graph, guards, keras3_twins, search_steps, target_search
 from mmx_tf.bit_selection import BitSelection
 from mmx_tf.bops_text import target_folder
 from mmx_tf.budget import Budget
+from mmx_tf.fit_contract import FitContract
+from mmx_tf.fit_data import single_image
 from mmx_tf.target_search import TargetSearch
-from mmx_tf.tracing import build_before_tracing, initialize_before_tracing
 
 BATCH_NORM_UPDATES = ("mean", "sequential", "none")
 
 
 @keras.saving.register_keras_serializable(package="mmx_tf")
-class SearchModel(keras.Model):
+class SearchModel(FitContract, keras.Model):
     """A network with B activation quantizer branches in front of every searched layer.
 
     With several weight candidates every searched layer also has W weight quantizer branches on its kernel.
@@ -58,6 +60,8 @@ class SearchModel(keras.Model):
         the mix of all branches, as in DNAS and EdMIPS.
       train_weights_in_search: bit-search steps train weights and step sizes too (paper Figure 7a).
       batch_norm_update: what bit-meta steps do to running statistics, one of `BATCH_NORM_UPDATES`.
+      output_names: name of the one output, that of the float network's: the key of losses, metrics and
+        labels that are given in a dict.
       batch_norm_statistics: running statistics of all batch norms.
     """
 
@@ -71,6 +75,7 @@ class SearchModel(keras.Model):
         meta_training: bool = True,
         train_weights_in_search: bool = False,
         batch_norm_update: str = "mean",
+        output_name: str | None = None,
         **kwargs,
     ):
         """Takes one budget, or several that differ in their targets alone."""
@@ -81,6 +86,8 @@ class SearchModel(keras.Model):
         self.train_weights_in_search = bool(train_weights_in_search) or not self.meta_training
         self.batch_norm_update = batch_norm_update
         self.network = network
+        # By it Keras finds a loss, a metric or labels in a dict.
+        self.output_names = [output_name or network.output_names[0]]
         budgets = (budget,) if isinstance(budget, Budget) else tuple(budget)
         self.budget = budget = budgets[0]
         if self.train_weights_in_search and len(budgets) > 1:
@@ -159,34 +166,62 @@ class SearchModel(keras.Model):
         others = {id(variable) for variable in self.alphas + self.step_sizes}
         return [variable for variable in self.network.trainable_variables if id(variable) not in others]
 
-    def compile(self, optimizer="sgd", step_optimizer=None, alpha_optimizer=None, loss=None, **kwargs):
-        """Configures training; see keras.Model.compile for the other arguments.
+    def compile(self, *args, step_optimizer=None, alpha_optimizer=None, **kwargs):
+        """Configures training; see keras.Model.compile for the other arguments, positional ones included.
 
         Args:
-          optimizer: optimizer of the weights and batch-norm parameters.
+          *args: optimizer (of the weights and batch-norm parameters; default "sgd"), loss, metrics and so on.
           step_optimizer: optimizer of the step sizes; default SGD(0.004, momentum=0.9).
           alpha_optimizer: optimizer of the architectural parameters; default Adam(0.02). With several targets
             it takes one step on the alphas of all of them; since optimizers have a state for each element,
             this is the step of an optimizer for each target (but for a `global_clipnorm`).
-          loss: as for keras.Model.compile.
-          **kwargs: passed on to keras.Model.compile.
+          **kwargs: as for keras.Model.compile.
+
+        Raises:
+          ValueError: without a loss.
+          TypeError: for an optimizer in the loss's place, or something of Keras 3 without a twin in tf_keras.
         """
-        super().compile(optimizer=optimizer, loss=loss, **kwargs)
-        self.step_optimizer = keras.optimizers.get(
-            step_optimizer or keras.optimizers.SGD(0.004, momentum=0.9)
-        )
-        self.alpha_optimizer = keras.optimizers.get(alpha_optimizer or keras.optimizers.Adam(0.02))
-        self.task_loss = keras.losses.get(loss)
+        if not args:
+            kwargs.setdefault("optimizer", "sgd")
+        super().compile(*args, **kwargs)
+        self.step_optimizer = self._own_optimizer(step_optimizer or keras.optimizers.SGD(0.004, momentum=0.9))
+        self.alpha_optimizer = self._own_optimizer(alpha_optimizer or keras.optimizers.Adam(0.02))
+        with self.distribute_strategy.scope():
+            # Keras's own reading of the loss, without the trackers that belong to the bit-meta step.
+            self._search_loss = LossesContainer(
+                self.compiled_loss._user_losses,
+                self.compiled_loss._user_loss_weights,
+                output_names=self.output_names,
+            )
         # Slot variables must exist before train_step is traced: tf.cond may not create any.
         self.optimizer.build(self.meta_weights)
         self.step_optimizer.build(self.step_sizes)
         self.alpha_optimizer.build(self.alphas)
 
-    def fit(self, x=None, y=None, *, callbacks=None, **kwargs):
-        """keras.Model.fit; bit-search steps join in after `meta_epochs` epochs, earlier calls included."""
-        build_before_tracing(self, x, y)
-        initialize_before_tracing(self, self.network, x, branch=0)
-        return super().fit(x, y, callbacks=[StartSearch(), *(callbacks or [])], **kwargs)
+    def _own_optimizer(self, optimizer):
+        return self._get_optimizer(keras3_twins.twin(optimizer, "optimizers"))
+
+    def task_loss(self, labels, outputs, sample_weight=None) -> tf.Tensor:
+        """What `compute_loss` gives, regularization losses included; no log is changed.
+
+        On several replicas the value is this one's share, as Keras has it.
+        """
+        loss = self._search_loss(labels, outputs, sample_weight, regularization_losses=self.losses)
+        return self.guarded_loss(loss)
+
+    @property
+    def trained_network(self) -> keras.Model:
+        """The network whose weights bit-meta steps train."""
+        return self.network
+
+    @property
+    def first_call(self) -> dict:
+        """One branch is enough: all branches of a layer are set from the same tensor."""
+        return {"branch": 0}
+
+    def fit_callbacks(self) -> list[keras.callbacks.Callback]:
+        """What lets bit-search steps join in after `meta_epochs` epochs, earlier calls included."""
+        return [StartSearch()]
 
     @property
     def output_shape(self):
@@ -206,7 +241,8 @@ class SearchModel(keras.Model):
           weight_branch: branch index of all weight quantizers, or None for the one with the largest alpha in
             each. `MIXED` and `JOINT` (`layers.branches`) of `branch` are theirs too.
         """
-        return graph.replay(self.network, inputs, self.layer_call(branch, alphas, weight_branch))
+        images = guards.shaped(single_image(inputs, self.network), self.network)
+        return graph.replay(self.network, images, self.layer_call(branch, alphas, weight_branch))
 
     def layer_call(self, branch=None, alphas=None, weight_branch=None):
         """The `call` of a `graph.replay` over the network in a pass; arguments as `call`'s."""
@@ -233,7 +269,7 @@ class SearchModel(keras.Model):
 
     def train_step(self, data):
         """One iteration of Algorithm 1 on a minibatch: bit-meta step, then bit-search step once searching."""
-        images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        images, labels, sample_weight = self.guarded_batch(data)
         if self.meta_training:
             self.bit_meta_step(images, labels, sample_weight)
             if replicas.count() == 1:
@@ -333,6 +369,7 @@ class SearchModel(keras.Model):
             "meta_training": self.meta_training,
             "train_weights_in_search": self.train_weights_in_search,
             "batch_norm_update": self.batch_norm_update,
+            "output_name": self.output_names[0],
         }
 
     @classmethod

@@ -113,7 +113,7 @@ def joint_step(search: "SearchModel", batch) -> tf.Tensor:
     with tf.GradientTape() as tape:
         outputs = search(images, training=True, branch=JOINT)
         task_loss = search.task_loss(labels, outputs, sample_weight)
-        loss = (task_loss + search.regularizer_weight * search.regularizer()) / replicas.count()
+        loss = search_loss(search, task_loss, search.regularizer())
     gradients = tape.gradient(loss, groups)
     optimizers = (search.optimizer, search.step_optimizer, search.alpha_optimizer)
     for optimizer, group, values in zip(optimizers, groups, gradients, strict=True):
@@ -122,8 +122,26 @@ def joint_step(search: "SearchModel", batch) -> tf.Tensor:
         # The logs of loss and metrics, which are otherwise the bit-meta step's.
         search.compute_loss(images, labels, outputs, sample_weight)
         search.compute_metrics(images, labels, outputs, sample_weight)
-    search.search_loss_trackers[0].update_state(task_loss)
-    return task_loss
+    logged = _as_logged(task_loss)
+    search.search_loss_trackers[0].update_state(logged)
+    return logged
+
+
+def search_loss(search: "SearchModel", task_loss: tf.Tensor, regularizer: tf.Tensor) -> tf.Tensor:
+    """Task loss + lambda_r * r(alpha) (paper eq. 3), a scalar: the share of one replica.
+
+    Args:
+      search: knows lambda_r.
+      task_loss: `SearchModel.task_loss`. Keras has divided it by the number of replicas where it takes means.
+        With Keras's reduction NONE it is a vector, whose gradient is that of its sum.
+      regularizer: r(alpha), a scalar, the same on all replicas.
+    """
+    return tf.reduce_sum(task_loss) + search.regularizer_weight * regularizer / replicas.count()
+
+
+def _as_logged(task_loss: tf.Tensor) -> tf.Tensor:
+    """A replica's task loss as Keras logs losses: the mean over the replicas is that of the whole batch."""
+    return tf.reduce_mean(task_loss) * replicas.count()
 
 
 def search_pass(search: "SearchModel", batch, alphas, target) -> tuple[tf.Tensor, tf.Tensor]:
@@ -135,7 +153,7 @@ def search_pass(search: "SearchModel", batch, alphas, target) -> tuple[tf.Tensor
       target: scalar float64 in place of the budget's, or None.
 
     Returns:
-      (gradient of the search loss by the alphas, task loss).
+      (gradient of the search loss by the alphas, task loss as it is logged).
     """
     images, labels, sample_weight = batch
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -143,8 +161,8 @@ def search_pass(search: "SearchModel", batch, alphas, target) -> tuple[tf.Tensor
         outputs = search(images, training=True, branch=MIXED, alphas=alphas)
         task_loss = search.task_loss(labels, outputs, sample_weight)
         regularizer = target_search.regularizer(search.budget, alphas, target)
-        loss = (task_loss + search.regularizer_weight * regularizer) / replicas.count()
-    return tape.gradient(loss, alphas), task_loss
+        loss = search_loss(search, task_loss, regularizer)
+    return tape.gradient(loss, alphas), _as_logged(task_loss)
 
 
 def weight_branch(search: "SearchModel", i) -> tf.Tensor | None:

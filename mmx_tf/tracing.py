@@ -46,14 +46,13 @@ def initialize_before_tracing(model: keras.Model, network: keras.Model, x, **kwa
       x: a tf.data.Dataset of (images, labels) batches, or images; of anything else nothing is taken.
       **kwargs: passed on to the call.
     """
-    quantizers = [q for q in network.layers if isinstance(q, ActivationQuantizer | MultiBranchQuantizer)]
-    if all(bool(tf.reduce_all(quantizer.initialized)) for quantizer in quantizers):
+    if all_initialized(network):
         return
     if isinstance(x, tf.data.Dataset) and isinstance(x.element_spec, tuple):
         x = next(iter(x.take(1)))[0]
     if not tf.is_tensor(x) and not isinstance(x, np.ndarray):
         return
-    steps = [v for q in quantizers for v in q.weights]
+    steps = [v for q in _quantizers(network) for v in q.weights]
     kept = [v for v in network.non_trainable_variables if not any(v is step for step in steps)]
     values = [tf.identity(variable) for variable in kept]
     model(x[:INITIAL_IMAGES], training=True, **kwargs)
@@ -61,11 +60,19 @@ def initialize_before_tracing(model: keras.Model, network: keras.Model, x, **kwa
         variable.assign(value)
 
 
+def all_initialized(network: keras.Model) -> bool:
+    """Whether the step sizes of all activation quantizers have been set."""
+    return all(bool(tf.reduce_all(quantizer.initialized)) for quantizer in _quantizers(network))
+
+
+def _quantizers(network) -> list:
+    return [q for q in network.layers if isinstance(q, ActivationQuantizer | MultiBranchQuantizer)]
+
+
 def _labels_spec(x, y):
     if isinstance(x, tf.data.Dataset):
         spec = x.element_spec
         y = spec[1] if isinstance(spec, tuple) and len(spec) > 1 else None
-    labels = y if hasattr(y, "shape") and hasattr(y, "dtype") else None
-    return (
-        labels if labels is not None and labels.shape is not None and None not in labels.shape[1:] else None
-    )
+    if not (hasattr(y, "shape") and hasattr(y, "dtype")):
+        return None
+    return y if tf.TensorShape(y.shape)[1:].is_fully_defined() else None

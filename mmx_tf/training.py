@@ -1,7 +1,5 @@
 """The three training phases of a run: float network, bit selection, weight training."""
 
-import math
-
 import tf_keras as keras
 from absl import logging
 
@@ -17,6 +15,7 @@ from mmx_tf.phase import PHASES, Phase
 from mmx_tf.recipe import Recipe
 from mmx_tf.replicated import copy_in, replicated
 from mmx_tf.search import SearchModel, StartSearch
+from mmx_tf.slow_statistics import warn_of_slow_statistics
 from mmx_tf.tracing import initialize_before_tracing
 from mmx_tf.weight_training import cosine_schedule, sgd, weight_optimizer
 from mmx_tf.workdir import Workdir
@@ -26,8 +25,6 @@ EARLY_SHARE = 0.1
 """Share of the bit-search steps in which an alpha that saturates is an error."""
 LARGEST_START_SHARE = 0.01
 """Share of where training started that may be left in averaged weights without a warning."""
-LARGEST_STATISTICS_SHARE = 0.05
-"""The same for running statistics, which a few steps of weight training do not change as much."""
 
 
 def train_float(workdir: Workdir, recipe: Recipe, data: ImageData, model: keras.Model) -> None:
@@ -169,23 +166,6 @@ def _train_fixed(phase: Phase, fixed: keras.Model, teacher: keras.Model | None, 
         fit(on_folded_graph, recipe.train_epochs, told=" on the folded graph")
     if averages:
         averages.put_in_place()
-
-
-def warn_of_slow_statistics(fixed: keras.Model, steps: int) -> None:
-    """Tells whoever tries a recipe for a few steps why a network that learns gives poor accuracies."""
-    norms = [layer for layer in fixed.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    momentum = max((norm.momentum for norm in norms), default=0.0)
-    if momentum**steps > LARGEST_STATISTICS_SHARE:
-        advice = "Give"
-        if momentum < 1:
-            enough = math.ceil(math.log(LARGEST_STATISTICS_SHARE) / math.log(momentum))
-            advice = f"Train for {enough:,} steps or more, or give"
-        logging.warning(
-            "batch norm's momentum of %g is slow for the %d steps of weight training that move running "
-            "statistics: %.0f%% of them will be those from before, and evaluation and the file normalize by "
-            "them. %s a network whose batch norm has a smaller one.",
-            momentum, steps, 100 * momentum**steps, advice,
-        )  # fmt: skip
 
 
 def top1(model: keras.Model, evaluation) -> float:

@@ -1,0 +1,238 @@
+"""Keras's `compile` and `fit` for our networks: what Keras takes, with the checks that a notebook needs.
+
+The training itself is Keras's own. What is added: objects of Keras 3 are taken for their twins of tf_keras,
+the data is looked at before a step is traced, step sizes are set by then, and a step on images, labels or a
+loss that are no numbers fails with a sentence that says where, before it changes a weight.
+
+    class FixedNetwork(FitContract, keras.Model): ...
+"""
+
+import contextlib
+import inspect
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+from absl import logging
+
+from mmx_tf import fit_labels, graph, guards, keras3_twins
+from mmx_tf.divergence import DivergenceError, first_broken
+from mmx_tf.fit_data import Given, single_image
+from mmx_tf.tracing import all_initialized, build_before_tracing, initialize_before_tracing
+
+LOSS_EXAMPLE = "loss=tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)"
+
+
+class FitContract:
+    """Mixed in before keras.Model; the class says what is trained and how step sizes are first set."""
+
+    _guarding = False
+    _label_rank = None
+    _guarded_function = None
+
+    @property
+    def trained_network(self) -> keras.Model:
+        """The functional network whose layers are trained."""
+        return self
+
+    @property
+    def first_call(self) -> dict:
+        """Arguments of the call that sets the first step sizes."""
+        return {}
+
+    def fit_callbacks(self) -> list[keras.callbacks.Callback]:
+        """Callbacks of every `fit`, which run before the user's."""
+        return []
+
+    def before_fit(self, steps: int | None) -> None:
+        """Called with the number of steps that a `fit` will take, None where it is not known."""
+
+    def compile(self, *args, **kwargs):
+        """keras.Model.compile. A loss is needed; optimizers, losses and metrics of Keras 3 are taken too.
+
+        Raises:
+          ValueError: without a loss.
+          TypeError: for an optimizer in the loss's place, or something of Keras 3 without a twin in tf_keras.
+        """
+        options = inspect.signature(keras.Model.compile).bind(self, *args, **kwargs).arguments
+        del options["self"]
+        more = options.pop("kwargs", {})
+        if options.get("loss") is None:
+            raise ValueError(
+                f"{self.name}.compile: loss is missing. Give the loss of the float network, for example "
+                f"{LOSS_EXAMPLE}."
+            )
+        if isinstance(keras3_twins.twin(options["loss"], "optimizers"), keras.optimizers.Optimizer):
+            raise TypeError(
+                f"{self.name}.compile: loss is the optimizer {type(options['loss']).__name__}. The second "
+                f"argument is the loss, as in Keras, for example {LOSS_EXAMPLE}; a search takes "
+                "step_optimizer= and alpha_optimizer= by name."
+            )
+        namespaces = {"optimizer": "optimizers", "loss": "losses"}
+        namespaces |= {"metrics": "metrics", "weighted_metrics": "metrics"}
+        for name in namespaces.keys() & options.keys():
+            options[name] = keras3_twins.twin(options[name], namespaces[name])
+        super().compile(**options, **more)
+
+    def fit(self, *args, **kwargs):
+        """keras.Model.fit, with checks.
+
+        Raises:
+          RuntimeError: before `compile`.
+          ValueError: for data that does not fit, before anything is traced; for a batch whose images are no
+            finite numbers, or whose labels the loss does not take, when its turn comes.
+          DivergenceError: when the loss is NaN or infinite. No step on it has changed a weight.
+        """
+        if not getattr(self, "_is_compiled", False):
+            raise RuntimeError(
+                f"{self.name}.fit: the network is not compiled. Call {self.name}.compile(optimizer=..., "
+                "loss=...) first."
+            )
+        options = inspect.signature(keras.Model.fit).bind(self, *args, **kwargs).arguments
+        del options["self"]
+        given = Given(options.pop("x", None), options.pop("y", None), options.get("batch_size"))
+        if "validation_data" in options:
+            options["validation_data"] = keras3_twins.as_sequence(options["validation_data"])
+        self._prepare(given)
+        larger = given.larger_batch()
+        if larger:
+            logging.warning(
+                "batch_size=%d, but there are %d images: each step trains on all of them. Give a batch_size "
+                "of at most %d.", *larger, larger[1],
+            )  # fmt: skip
+        self.before_fit(given.steps(options))
+        position = _Position()
+        options["callbacks"] = [position, *self.fit_callbacks(), *_callbacks(options.get("callbacks"))]
+        with self._told(position, given), self._guarded():
+            return super().fit(given.x, given.y, **options)
+
+    def evaluate(self, x=None, y=None, **kwargs):
+        """keras.Model.evaluate; takes a PyDataset of Keras 3 too."""
+        given = Given(x, y)
+        given.check(self.trained_network, labelled=False)
+        return super().evaluate(given.x, given.y, **kwargs)
+
+    def predict(self, x, **kwargs):
+        """keras.Model.predict; takes a PyDataset of Keras 3 too."""
+        given = Given(x)
+        given.check(self.trained_network, labelled=False)
+        return super().predict(given.x, **kwargs)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None):
+        """keras.Model.compute_loss; while `fit` runs, a step whose loss is not finite fails."""
+        loss = super().compute_loss(x, y, y_pred, sample_weight)
+        return self.guarded_loss(loss)
+
+    def guarded_loss(self, loss: tf.Tensor) -> tf.Tensor:
+        """The loss, checked while `fit` runs."""
+        return guards.finite(loss) if self._guarding else loss
+
+    def guarded_batch(self, data):
+        """The data of a step, checked while `fit` runs."""
+        images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        network = self.trained_network
+        if self._guarding:
+            images = guards.checked_images(single_image(images, network), network)
+            allowed = fit_labels.allowed(self.compiled_loss, network.output_shape)
+            if self._label_rank is not None:
+                labels = tf.ensure_shape(labels, [None] * self._label_rank)
+            labels = fit_labels.checked(labels, allowed) if allowed else labels
+        return images, labels, weights
+
+    def _prepare(self, given: Given) -> None:
+        """Checks the data, and makes what a step needs before it is traced."""
+        network = self.trained_network
+        untouched = not all_initialized(network)
+        given.check(network, consume=untouched)
+        parts = given.first() if untouched else given.described(consume=False)
+        # Keras's metrics look at the rank of labels, which a generator's dataset may not tell.
+        self._label_rank = given.untold_label_rank()
+        if parts is None:
+            return
+        known = given.is_arrays or (isinstance(given.x, tf.data.Dataset) and self._label_rank is None)
+        build_before_tracing(self, *((given.x, given.y) if known else parts[:2]))
+        if untouched:
+            images = np.asarray(single_image(parts[0], network))
+            if np.isfinite(images).all():
+                initialize_before_tracing(self, network, images, **self.first_call)
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        if self.train_function is not self._guarded_function:
+            # `train_on_batch` has traced it, without checks.
+            self.train_function = None
+        self._guarding = True
+        try:
+            yield
+        finally:
+            self._guarding = False
+            self._guarded_function = self.train_function
+
+    @contextlib.contextmanager
+    def _told(self, position: "_Position", given: Given) -> Iterator[None]:
+        """What a check of a step has found, told with its place."""
+        expected = {
+            "images": "they must be finite numbers: clean them, or look at how they are scaled.",
+            "shape": f"the network takes {tuple(self.trained_network.input_shape)}: resize them.",
+            "labels": "the loss does not take them: "
+            + fit_labels.told(fit_labels.allowed(self.compiled_loss, self.trained_network.output_shape)),
+            "loss": "",
+        }
+        try:
+            with guards.told(expected):
+                yield
+        except guards.GuardedError as error:
+            where = f"{self.name}.fit, epoch {position.epoch + 1}, step {position.step + 1}"
+            if error.kind != "loss":
+                raise ValueError(f"{where}: {error}") from None
+            raise DivergenceError(f"{where}: {error}{self._origin(given)}") from None
+
+    def _origin(self, given: Given) -> str:
+        """Where the numbers went bad, and what to do."""
+        network = self.trained_network
+        lost = _lost(network)
+        if lost:
+            return lost
+        batch = given.first()
+        where = batch and first_broken(self, network, single_image(batch[0], network), batch[1])
+        where = where or "no layer is at fault on the first batch, so look at the labels"
+        return f"{where}. The step changed no weight: compile with a lower learning rate and go on."
+
+
+class _Position(keras.callbacks.Callback):
+    """Knows which step of which epoch runs; ends a training after an epoch that has lost the weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.epoch = self.step = 0
+        # Logs are only looked at between epochs.
+        self._supports_tf_logs = True
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.step = batch
+
+    def on_epoch_end(self, epoch, logs=None):
+        lost = _lost(self.model.trained_network)
+        if lost:
+            raise DivergenceError(f"{self.model.name}.fit, at the end of epoch {epoch + 1}: {lost}")
+
+
+def _lost(network: keras.Model) -> str | None:
+    """What to do where weights are no numbers any more; None where all are."""
+    for layer, variable, count in graph.non_finite(network):
+        return (
+            f"{count} weights of layer {layer.name!r} ({variable.name}) are NaN or infinite. Build the "
+            "network again and train it with a lower learning rate."
+        )
+    return None
+
+
+def _callbacks(given) -> list:
+    """The callbacks that Keras's fit takes in a list, alone, or in a CallbackList."""
+    if isinstance(given, keras.callbacks.CallbackList):
+        return list(given.callbacks)
+    return keras3_twins.twin(tf.nest.flatten(given or []), "callbacks")
