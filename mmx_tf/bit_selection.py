@@ -186,12 +186,17 @@ def as_selection(given) -> BitSelection:
     """A BitSelection, that of a JSON file whose path is given, or that of the file's contents.
 
     Raises:
+      FileNotFoundError: if there is no such file.
       SelectionMismatchError: for a file or a dict that no selection was saved as.
       TypeError: for anything else.
     """
     if isinstance(given, BitSelection):
         return given
     if isinstance(given, str | os.PathLike):
+        if not os.path.isfile(given):
+            raise FileNotFoundError(
+                f"there is no file {os.fspath(given)!r}: give the path that BitSelection.save wrote to."
+            )
         return BitSelection.load(given)
     if isinstance(given, Mapping):
         return BitSelection.from_json(dict(given))

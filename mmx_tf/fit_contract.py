@@ -111,6 +111,7 @@ class FitContract:
         """keras.Model.evaluate; takes a PyDataset of Keras 3 too."""
         given = Given(x, y)
         given.check(self.trained_network, labelled=False)
+        self._label_rank = given.untold_label_rank()
         return super().evaluate(given.x, given.y, **kwargs)
 
     def predict(self, x, **kwargs):
@@ -130,14 +131,23 @@ class FitContract:
 
     def guarded_batch(self, data):
         """The data of a step, checked while `fit` runs."""
-        images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        images, labels, weights = self._ranked(data)
         network = self.trained_network
         if self._guarding:
             images = guards.checked_images(single_image(images, network), network)
             allowed = fit_labels.allowed(self.compiled_loss, network.output_shape)
-            if self._label_rank is not None:
-                labels = tf.ensure_shape(labels, [None] * self._label_rank)
             labels = fit_labels.checked(labels, allowed) if allowed else labels
+        return images, labels, weights
+
+    def test_step(self, data):
+        """keras.Model.test_step, also for labels of unknown rank."""
+        return super().test_step(self._ranked(data))
+
+    def _ranked(self, data):
+        """Images, labels and weights of a batch; the labels with the rank of the first batch's."""
+        images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        if self._label_rank is not None and tf.is_tensor(labels):
+            labels = tf.ensure_shape(labels, [None] * self._label_rank)
         return images, labels, weights
 
     def _prepare(self, given: Given) -> None:
@@ -182,7 +192,11 @@ class FitContract:
         try:
             with guards.told(expected):
                 yield
-        except guards.GuardedError as error:
+        except ValueError as error:
+            if not isinstance(error, guards.GuardedError):
+                if not position.seen:
+                    given.first()  # Keras has no plain word for a dataset without a batch; this has.
+                raise
             where = f"{self.name}.fit, epoch {position.epoch + 1}, step {position.step + 1}"
             if error.kind != "loss":
                 raise ValueError(f"{where}: {error}") from None
@@ -205,7 +219,7 @@ class _Position(keras.callbacks.Callback):
 
     def __init__(self):
         super().__init__()
-        self.epoch = self.step = 0
+        self.epoch = self.step = self.seen = 0
         # Logs are only looked at between epochs.
         self._supports_tf_logs = True
 
@@ -214,6 +228,9 @@ class _Position(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         self.step = batch
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.seen += 1
 
     def on_epoch_end(self, epoch, logs=None):
         lost = _lost(self.model.trained_network)

@@ -103,6 +103,8 @@ class Given:
           ValueError: for data without a batch, images of another shape than the network's, a single image in
             a batch's place, or labels that are missing or are not as many as the images.
         """
+        if isinstance(self.x, tf.data.Dataset) and int(self.x.cardinality()) == 0:
+            raise self._empty()
         parts = self.described(consume=consume)
         if parts is None:
             return

@@ -38,9 +38,9 @@ def checked_images(images, network: keras.Model) -> tf.Tensor:
     checks = []
     if not images.shape[1:].is_fully_defined():
         found = tf.shape(images)
-        same = (
-            tf.reduce_all(tf.equal(found[1:], expected)) if images.shape.rank else tf.equal(tf.size(found), 4)
-        )
+        # The rank may be unknown too: what is missing counts as 0.
+        sizes = tf.concat([found, tf.zeros_like(expected)], axis=0)[1 : len(expected) + 1]
+        same = tf.reduce_all(sizes == expected) & tf.equal(tf.size(found), len(expected) + 1)
         checks.append(_check(same, "shape", found))
     if images.dtype.is_floating:
         checks.append(_check(tf.reduce_all(tf.math.is_finite(images)), "images"))
@@ -49,8 +49,8 @@ def checked_images(images, network: keras.Model) -> tf.Tensor:
 
 
 def shaped(images, network: keras.Model) -> tf.Tensor:
-    """Images whose static shape is the network's; numbers are left alone."""
-    return tf.ensure_shape(images, (None, *network.input_shape[1:]))
+    """Images as float32 whose static shape is the network's; their values are left alone."""
+    return tf.cast(tf.ensure_shape(images, (None, *network.input_shape[1:])), tf.float32)
 
 
 def checked_labels(labels, *, low: float, high: float) -> tf.Tensor:
@@ -109,7 +109,12 @@ def _sentence(kind: str, values: list[str], expected: str) -> str:
     return f"{found}; {expected}"
 
 
-def _check(condition, kind: str, *values):
-    # In a graph an operation to depend on; run eagerly, the error comes at once.
-    check = tf.debugging.Assert(condition, [f"{_MARK}{kind}", *values], summarize=8)
-    return check if check is not None else tf.no_op()
+def _check(condition, kind: str, *values) -> tf.Operation:
+    """An operation that fails where the condition is false; run eagerly, the error comes at once."""
+    if not tf.executing_eagerly():
+        return tf.debugging.Assert(condition, [f"{_MARK}{kind}", *values], summarize=8)
+    if not bool(condition):
+        shown = "".join(f" [{value.numpy()}]" for value in values)
+        # As TensorFlow words it in a graph.
+        raise tf.errors.InvalidArgumentError(None, None, f"assertion failed: [{_MARK}{kind}]{shown}")
+    return tf.no_op()

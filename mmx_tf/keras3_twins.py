@@ -21,6 +21,9 @@ NAMESPACES = {
 }
 """Where tf_keras and Keras 3 keep what there are twins of, and the class that all of it there is of."""
 
+_ATTRIBUTES = {"separator": "sep"}
+"""Constructor arguments of callbacks that have another name as attributes."""
+
 
 def twin(value, namespace: str):
     """What tf_keras takes in place of something of Keras 3; anything else is given back as it is.
@@ -124,13 +127,14 @@ def _constructed_with(callback) -> dict:
     for name, parameter in inspect.signature(type(callback).__init__).parameters.items():
         if name == "self" or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             continue
-        if not hasattr(callback, name):
+        attribute = _ATTRIBUTES.get(name, name)
+        if not hasattr(callback, attribute):
             kind = type(callback).__name__
             raise TypeError(
                 f"{kind} ({type(callback).__module__}) is of Keras 3, and its setting {name!r} cannot be "
                 f"read back: give tf_keras.callbacks.{kind}."
             )
-        settings[name] = getattr(callback, name)
+        settings[name] = getattr(callback, attribute)
     return settings
 
 

@@ -8,6 +8,7 @@ from networks import small_network
 
 import mmx_tf
 from layers.branches import MIXED
+from layers.lsq import STEP_SIZE_FLOOR
 from mmx_tf.tracing import initialize_before_tracing
 
 BITS = (8, 4, 3)
@@ -107,8 +108,42 @@ def test_meta_gradient_is_the_mean_over_the_single_bit_width_networks(batch):
         ]
     before = values(variables)
     search.bit_meta_step(images, labels)
-    for old, new, gradient in zip(before, variables, expected, strict=True):
-        np.testing.assert_allclose(new.numpy(), np.maximum(old - gradient, -np.inf), rtol=1e-4, atol=1e-6)
+    weights = len(search.meta_weights)
+    floors = [-np.inf] * weights + [STEP_SIZE_FLOOR] * len(search.step_sizes)
+    for old, new, gradient, floor in zip(before, variables, expected, floors, strict=True):
+        np.testing.assert_allclose(new.numpy(), np.maximum(old - gradient, floor), rtol=1e-4, atol=1e-6)
+
+
+def test_alphas_move_by_the_gradient_of_task_loss_and_regularizer_in_training_mode(batch):
+    """Eq. 2 to 5 with one weight bit-width: SGD at learning rate 1 moves alpha by minus the gradient."""
+    images, labels = batch
+    keras.utils.set_random_seed(4)
+    search = mmx_tf.augment(
+        small_network(), bit_widths=BITS, target_average_bits=4.0, regularizer_weight=0.25
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    search.compile("sgd", loss, alpha_optimizer=keras.optimizers.SGD(1.0))
+    search(images, branch=0)
+    start = np.float32([[0.3, 0.1, -0.2], [-0.1, 0.2, 0.0], [0.0, 0.0, 0.4]])
+    for alpha, value in zip(search.alphas, start, strict=True):
+        alpha.assign(value)
+    gradients = {}
+    for part in ("task", "regularizer"):
+        alphas = tf.constant(start)
+        with tf.GradientTape() as tape:
+            tape.watch(alphas)
+            if part == "task":
+                value = loss(labels, search(images, training=True, branch=MIXED, alphas=alphas))
+            else:
+                macs, bits = tf.constant([3456.0, 2304.0, 3072.0]), tf.constant([8.0, 4.0, 3.0])
+                expected_bits = tf.linalg.matvec(tf.nn.softmax(alphas), bits)
+                # Hard bits 8, 4 and 3 exceed the target of 4 on average, so the sign is +.
+                value = 0.25 * 4 * tf.reduce_sum(macs * expected_bits) / search.budget.target
+        gradients[part] = tape.gradient(value, alphas).numpy()
+    assert all(np.abs(gradient).max() > 1e-3 for gradient in gradients.values())
+    search.bit_search_step(images, labels)
+    found = start - np.stack(values(search.alphas))
+    np.testing.assert_allclose(found, gradients["task"] + gradients["regularizer"], rtol=1e-3, atol=1e-6)
 
 
 def test_running_statistics_are_the_mean_over_the_branches(search, batch):

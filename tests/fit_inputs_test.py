@@ -1,0 +1,194 @@
+"""Data of every form that Keras's fit takes, for search and fixed networks; objects of Keras 3."""
+
+import sys
+
+import keras as keras3
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras as keras
+from notebook_errors_test import CROSSENTROPY, tiny_network
+
+import mmx_tf
+from mmx_tf import keras3_twins
+
+
+class Batches(keras.utils.Sequence):
+    def __init__(self, images, labels):
+        self.parts = images, labels
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return tuple(part[index * 16 : index * 16 + 16] for part in self.parts)
+
+
+class Batches3(keras3.utils.PyDataset):
+    def __init__(self, images, labels):
+        super().__init__()
+        self.parts = images, labels
+
+    __len__, __getitem__ = Batches.__len__, Batches.__getitem__
+
+
+def generator(images, labels):
+    while True:
+        yield images[:16], labels[:16]
+
+
+def without_shapes(images, labels, types=(tf.float32, tf.int64)):
+    batches = [(images[:16], labels[:16].astype(np.int64)), (images[16:], labels[16:].astype(np.int64))]
+    return tf.data.Dataset.from_generator(lambda: iter(batches), output_types=types)
+
+
+def augmented(module):
+    def flow(images, labels):
+        return module.ImageDataGenerator(horizontal_flip=True).flow(images, labels, batch_size=16, seed=1)
+
+    return flow
+
+
+FORMS = {
+    "a Sequence": Batches,
+    "a PyDataset of Keras 3": Batches3,
+    "a generator": generator,
+    "a dataset without shapes": without_shapes,
+    "an ImageDataGenerator": augmented(keras.preprocessing.image),
+    "an ImageDataGenerator of Keras 3": augmented(keras3.src.legacy.preprocessing.image),
+    "named images and labels": lambda images, labels: tf.data.Dataset.from_tensors(
+        ({"image": images}, {"logits": labels})
+    ),
+    "labels (N, 1) as floats": lambda images, labels: tf.data.Dataset.from_tensors(
+        (images, labels[:, np.newaxis].astype(np.float32))
+    ),
+    "bytes": lambda images, labels: tf.data.Dataset.from_tensors(((255 * images).astype(np.uint8), labels)),
+}
+
+
+@pytest.fixture(scope="module")
+def thirty_two(digits):
+    images, labels = next(iter(digits.train(batch_size=32, seed=0)))
+    return images.numpy(), labels.numpy()
+
+
+@pytest.mark.parametrize("make", FORMS.values(), ids=FORMS)
+def test_all_data_that_keras_takes_goes_all_the_way(make, thirty_two):
+    search = mmx_tf.augment(tiny_network(), bit_widths=(8, 4), target_average_bits=6, meta_epochs=0)
+    search.compile("sgd", CROSSENTROPY, metrics=["accuracy"], run_eagerly=True)
+    search.fit(make(*thirty_two), steps_per_epoch=2 if make is generator else None, verbose=0)
+    assert any(alpha.numpy().any() for alpha in search.alphas)
+    fixed = mmx_tf.rebuild(search, search.bit_selection())
+    fixed.compile("sgd", CROSSENTROPY, metrics=["accuracy"])
+    history = fixed.fit(make(*thirty_two), steps_per_epoch=2 if make is generator else None, verbose=0)
+    assert 0 < history.history["loss"][0] < 10
+    evaluated = fixed.evaluate(make(*thirty_two), steps=1, verbose=0)
+    assert np.isfinite(evaluated).all()
+
+
+def test_a_traced_search_takes_batches_of_unknown_shape(thirty_two):
+    search = mmx_tf.augment(tiny_network(), bit_widths=(8, 4), target_average_bits=6)
+    search.compile("sgd", CROSSENTROPY, metrics=["accuracy"])
+    search.fit(without_shapes(*thirty_two), epochs=2, verbose=0)
+    images = without_shapes(*thirty_two).map(lambda images, labels: images)
+    assert search.predict(images, verbose=0).shape == (32, 10)
+    fixed = mmx_tf.rebuild(search, search.bit_selection())
+    assert fixed.predict(images, verbose=0).shape == (32, 10)
+
+
+def test_a_batch_of_another_size_in_a_dataset_that_tells_none(thirty_two):
+    images, labels = thirty_two
+    fixed = mmx_tf.rebuild(*_search_and_selection(images))
+    fixed.compile("sgd", CROSSENTROPY)
+    mixed = [(images[:16], labels[:16].astype(np.int64)), (images[16:, :12], labels[16:].astype(np.int64))]
+    data = tf.data.Dataset.from_generator(lambda: iter(mixed), output_types=(tf.float32, tf.int64))
+    with pytest.raises(ValueError, match=r"step 2: images have shape \(16, 12, 16, 1\); the network takes"):
+        fixed.fit(data, verbose=0)
+
+
+def _search_and_selection(images):
+    search = mmx_tf.augment(tiny_network(), bit_widths=(8, 4), target_average_bits=6)
+    search(images, branch=0)
+    return search, search.bit_selection()
+
+
+TWINS = [
+    ("optimizers", keras3.optimizers.SGD(0.5, momentum=0.25, nesterov=True)),
+    ("optimizers", keras3.optimizers.AdamW(keras3.optimizers.schedules.CosineDecay(0.5, 100, alpha=0.25))),
+    ("losses", keras3.losses.SparseCategoricalCrossentropy(from_logits=True)),
+    ("losses", keras3.losses.Huber(delta=0.25)),
+    ("losses", keras3.losses.BinaryCrossentropy(label_smoothing=0.25, reduction=None)),
+    ("metrics", keras3.metrics.AUC(num_thresholds=17)),
+    ("metrics", keras3.metrics.SparseTopKCategoricalAccuracy(k=2)),
+    ("metrics", keras3.metrics.MeanIoU(num_classes=3)),
+    ("callbacks", keras3.callbacks.EarlyStopping(monitor="loss", patience=3, min_delta=0.5)),
+    ("callbacks", keras3.callbacks.ReduceLROnPlateau(factor=0.25)),
+    ("callbacks", keras3.callbacks.CSVLogger("log.csv", separator=";")),
+    ("callbacks", keras3.callbacks.TerminateOnNaN()),
+]
+
+
+@pytest.mark.parametrize(("namespace", "theirs"), TWINS, ids=lambda value: type(value).__name__)
+def test_objects_of_keras_3_become_those_of_tf_keras(namespace, theirs):
+    ours = keras3_twins.twin(theirs, namespace)
+    assert type(ours) is getattr(getattr(keras, namespace), type(theirs).__name__)
+    for name in ("momentum", "nesterov", "num_thresholds", "num_classes", "patience", "factor", "sep"):
+        if hasattr(theirs, name):
+            assert getattr(ours, name) == getattr(theirs, name)
+
+
+def test_losses_of_keras_3_give_the_same_numbers():
+    labels, outputs = np.float32([[0, 1], [1, 0]]), np.float32([[0.25, 3.0], [0.5, 0.125]])
+    for loss in (keras3.losses.Huber(delta=0.25), keras3.losses.MeanSquaredError(), keras3.losses.LogCosh()):
+        ours = keras3_twins.twin(loss, "losses")
+        assert float(ours(labels, outputs)) == pytest.approx(float(loss(labels, outputs)), rel=1e-6)
+    assert keras3_twins.twin(keras3.losses.mean_squared_error, "losses") is keras.losses.mean_squared_error
+    schedule = keras3_twins.twin(TWINS[1][1], "optimizers").learning_rate
+    assert float(schedule) == 0.5
+
+
+def test_keras_3_trains_a_search(thirty_two):
+    search = mmx_tf.augment(tiny_network(), bit_widths=(8, 4), target_average_bits=6)
+    search.compile(
+        keras3.optimizers.SGD(0.1),
+        keras3.losses.SparseCategoricalCrossentropy(from_logits=True),
+        [keras3.metrics.SparseCategoricalAccuracy()],
+        step_optimizer=keras3.optimizers.SGD(0.01),
+        alpha_optimizer=keras3.optimizers.Adam(0.1),
+        run_eagerly=True,
+    )
+    stops = keras3.callbacks.EarlyStopping(monitor="loss", mode="max", patience=0)
+    history = search.fit(*thirty_two, batch_size=32, epochs=5, callbacks=stops, verbose=0).history
+    assert len(history["sparse_categorical_accuracy"]) < 5
+
+
+class Watching(keras3.callbacks.Callback):
+    pass
+
+
+def custom_loss(labels, outputs):
+    return outputs
+
+
+custom_loss.__module__ = "keras.src.losses.of_their_own"
+
+REFUSED = [
+    ("callbacks", Watching(), "derive your own from tf_keras.callbacks.Callback"),
+    ("callbacks", keras3.callbacks.LambdaCallback(), "give tf_keras.callbacks"),
+    ("optimizers", keras3.optimizers.Lamb(), "one of tf_keras.optimizers"),
+    ("losses", keras3.losses.MeanSquaredError(reduction="mean_with_sample_weight"), "reduction="),
+    ("losses", custom_loss, "one of tf_keras.losses"),
+]
+
+
+@pytest.mark.parametrize(("namespace", "theirs", "advice"), REFUSED, ids=lambda value: str(value)[:20])
+def test_what_has_no_twin_is_named_with_the_module_to_use(namespace, theirs, advice):
+    with pytest.raises(TypeError, match=f"Keras 3.*{advice}"):
+        keras3_twins.twin(theirs, namespace)
+
+
+def test_what_is_not_of_keras_3_is_left_alone():
+    for value in ("mse", {"a": "mse"}, keras.losses.mean_squared_error):
+        assert keras3_twins.twin(value, "losses") == value
+    assert keras3_twins.twin([None, "accuracy"], "metrics") == [None, "accuracy"]
+    assert "keras" in sys.modules

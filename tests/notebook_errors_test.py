@@ -1,0 +1,253 @@
+"""What people do in a notebook that cannot work: one sentence or two, before anything long."""
+
+import os
+import re
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras as keras
+from listening import logged
+
+import mmx_tf
+from mmx_tf.divergence import DivergenceError
+
+CROSSENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def tiny_network(activation="relu"):
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((16, 16, 1), name="image")
+    x = keras.layers.Conv2D(4, 3, strides=4, activation="relu")(inputs)
+    x = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 1, name="middle")(x))
+    x = keras.layers.Activation(activation, name="odd")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, keras.layers.Dense(10, name="logits")(x), name="tiny")
+
+
+@pytest.fixture(scope="module")
+def stages(digits, tmp_path_factory):
+    """Networks of every stage, data, and files, as people have them in a notebook."""
+    images, labels = next(iter(digits.train(batch_size=64, seed=0)))
+    images, labels = images.numpy(), labels.numpy()
+    has = types.SimpleNamespace(images=images, labels=labels, folder=tmp_path_factory.mktemp("notebook"))
+    has.float_model = tiny_network()
+    has.search = mmx_tf.augment(has.float_model, bit_widths=(8, 4), target_average_bits=6)
+    has.search(images, branch=0)
+    has.selection = has.search.bit_selection()
+    has.untouched = mmx_tf.rebuild(has.search, has.selection)
+    has.fixed = mmx_tf.rebuild(has.search, has.selection)
+    has.fixed(images)
+    has.folded = mmx_tf.fold(has.fixed)
+    has.file = mmx_tf.convert(has.folded)
+    for model in (has.search, has.fixed):
+        model.compile("sgd", CROSSENTROPY)
+    return has
+
+
+def with_nan(images):
+    images = images.copy()
+    images[3, 2, 1, 0] = np.nan
+    return images
+
+
+def labels_to_ten(labels):
+    return np.where(labels == 3, 10, labels)
+
+
+def dataset(*parts, batch=16):
+    return tf.data.Dataset.from_tensor_slices(parts if len(parts) > 1 else parts[0]).batch(batch)
+
+
+def at_rate(model, rate):
+    model.compile(keras.optimizers.SGD(rate), CROSSENTROPY, run_eagerly=True)
+    return model
+
+
+# What is done, and what the sentence must say: the value, what is expected, what to do.
+FITS = {
+    "before compile": (lambda m, s: uncompiled(m, s).fit(s.images, s.labels), "not compiled.*compile"),
+    "without labels": (lambda m, s: m.fit(s.images), "y is missing.*with their labels"),
+    "a dataset without labels": (lambda m, s: m.fit(dataset(s.images)), "alone.*with their labels"),
+    "an unbatched dataset": (
+        lambda m, s: m.fit(dataset(s.images, s.labels).unbatch()),
+        r"image of shape \(16, 16, 1\) is no batch.*\.batch\(64\)",
+    ),
+    "one image": (lambda m, s: m.fit(s.images[0], s.labels[:1]), r"\(16, 16, 1\) is no batch"),
+    "images of another size": (
+        lambda m, s: m.fit(s.images[:, :12], s.labels),
+        r"shape \(64, 12, 16, 1\).*takes batches of shape \(None, 16, 16, 1\)",
+    ),
+    "a dataset of another size": (
+        lambda m, s: m.fit(dataset(s.images[:, :12], s.labels)),
+        r"12, 16, 1\).*takes batches of shape \(None, 16, 16, 1\)",
+    ),
+    "images of another size for evaluate": (
+        lambda m, s: m.evaluate(s.images[:, :12], s.labels),
+        r"shape \(64, 12, 16, 1\).*takes batches",
+    ),
+    "images of another size for predict": (
+        lambda m, s: m.predict(s.images[:, :12]),
+        r"shape \(64, 12, 16, 1\).*takes batches",
+    ),
+    "fewer labels": (lambda m, s: m.fit(s.images, s.labels[:9]), "64 images.*9 labels"),
+    "no images": (lambda m, s: m.fit(s.images[:0], s.labels[:0]), "no images"),
+    "an empty dataset": (
+        lambda m, s: m.fit(dataset(s.images, s.labels).take(0)), "no batch: give a dataset with images",
+    ),
+    "batches larger than the dataset": (
+        lambda m, s: m.fit(dataset(s.images, s.labels).unbatch().batch(100, drop_remainder=True)),
+        "no batch.*drop_remainder",
+    ),
+    "an empty generator": (lambda m, s: m.fit(iter([])), "no batch"),
+    "images under another name": (lambda m, s: m.fit({"picture": s.images}, s.labels), "picture.*'image'"),
+    "NaN images": (
+        lambda m, s: m.fit(with_nan(s.images), s.labels, verbose=0),
+        r"\w+\.fit, epoch 1, step \d: images hold values that are NaN.*finite",
+    ),
+    "NaN images in a dataset": (
+        lambda m, s: m.fit(dataset(with_nan(s.images), s.labels), verbose=0), "epoch 1, step 1: images hold",
+    ),
+    "labels outside the classes": (
+        lambda m, s: m.fit(s.images, labels_to_ten(s.labels), verbose=0),
+        "labels go from 0 to 10.*takes 0 to 9",
+    ),
+    "compile without a loss": (lambda m, s: m.compile("sgd"), "loss is missing.*loss="),
+    "an optimizer as the loss": (
+        lambda m, s: m.compile("sgd", keras.optimizers.SGD()), "second argument is the loss.*by name",
+    ),
+}  # fmt: skip
+
+STAGES = {
+    "augment of no network": (lambda s: mmx_tf.augment(7), "got .*int.*tf_keras"),
+    "augment of no file": (lambda s: mmx_tf.augment("nowhere.keras"), "no file 'nowhere.keras'"),
+    "augment of what cannot be exported": (
+        lambda s: mmx_tf.augment(tiny_network("tanh"), target_average_bits=4),
+        "fold will refuse 'odd'.*allow_unexportable=True",
+    ),
+    "rebuild of a float network": (
+        lambda s: mmx_tf.rebuild(s.float_model, s.selection), "rebuild got .*'tiny'.*mmx_tf.augment",
+    ),
+    "rebuild of a fixed network": (
+        lambda s: mmx_tf.rebuild(s.fixed, s.selection), "rebuild got FixedNetwork.*mmx_tf.fold",
+    ),
+    "rebuild with bits": (lambda s: mmx_tf.rebuild(s.search, 4), "type int.*bit_selection"),
+    "rebuild with no file": (lambda s: mmx_tf.rebuild(s.search, "bits.json"), "no file.*bits.json"),
+    "fold of a search": (lambda s: mmx_tf.fold(s.search), "fold got SearchModel.*rebuild"),
+    "fold of a float network": (lambda s: mmx_tf.fold(s.float_model), "fold got .*mmx_tf.augment"),
+    "fold of a folded network": (lambda s: mmx_tf.fold(s.folded), "fold got.*folded already"),
+    "fold of what has seen no image": (
+        lambda s: mmx_tf.fold(s.untouched), "seen no image.*fixed.fit.*fixed.predict",
+    ),
+    "convert of a search": (lambda s: mmx_tf.convert(s.search), "convert got SearchModel.*rebuild"),
+    "convert of a float network": (lambda s: mmx_tf.convert(s.float_model), "convert got .*mmx_tf.augment"),
+    "verify with no file": (lambda s: mmx_tf.verify(s.folded, "x.tflite", []), "no file 'x.tflite'"),
+    "verify with a network": (lambda s: mmx_tf.verify(s.folded, s.folded, []), "bytes that convert"),
+    "verify of a fixed network": (lambda s: mmx_tf.verify(s.fixed, s.file, []), "fold"),
+}  # fmt: skip
+
+
+def uncompiled(model, stages):
+    if isinstance(model, mmx_tf.SearchModel):
+        return mmx_tf.augment(stages.float_model, bit_widths=(8, 4), target_average_bits=6)
+    return mmx_tf.rebuild(stages.search, stages.selection)
+
+
+def told(error) -> str:
+    text = " ".join(str(error.value).split())
+    assert 30 < len(text) < 700
+    assert "Traceback" not in text and "user code" not in text
+    return text
+
+
+@pytest.mark.parametrize("stage", ["search", "fixed"])
+@pytest.mark.parametrize(("action", "expected"), FITS.values(), ids=FITS)
+def test_fit_says_in_a_sentence_what_is_wrong(stage, action, expected, stages):
+    model = getattr(stages, stage)
+    before = [variable.numpy() for variable in model.trained_network.trainable_variables]
+    with pytest.raises((ValueError, TypeError, RuntimeError)) as error:
+        action(model, stages)
+    assert re.search(expected, told(error))
+    if "NaN images in" in expected or "epoch 1, step 1" in expected:
+        for old, variable in zip(before, model.trained_network.trainable_variables, strict=True):
+            np.testing.assert_array_equal(old, variable.numpy())
+
+
+@pytest.mark.parametrize(("action", "expected"), STAGES.values(), ids=STAGES)
+def test_a_call_at_the_wrong_stage_says_which_comes_next(action, expected, stages):
+    with pytest.raises((ValueError, TypeError, OSError)) as error:
+        action(stages)
+    assert re.search(expected, told(error))
+
+
+@pytest.mark.parametrize("stage", ["search", "fixed"])
+def test_a_loss_that_is_no_number_names_the_layer_and_leaves_the_weights(stage, stages):
+    model = uncompiled(getattr(stages, stage), stages)
+    model(stages.images)
+    (middle,) = (v for v in model.trained_network.trainable_variables if v.shape == (1, 1, 4, 4))
+    middle.assign(tf.fill(middle.shape, 3e38))
+    before = [variable.numpy() for variable in model.trained_network.trainable_variables]
+    with pytest.raises(DivergenceError, match="epoch 1, step 1: the loss is .*layer '.*lower learning rate"):
+        at_rate(model, 0.1).fit(stages.images, stages.labels, verbose=0)
+    for old, variable in zip(before, model.trained_network.trainable_variables, strict=True):
+        np.testing.assert_array_equal(old, variable.numpy())
+
+
+def test_weights_that_are_lost_are_named_after_the_epoch(stages):
+    model = uncompiled(stages.fixed, stages)
+    with pytest.raises(DivergenceError, match="weights of layer '.*NaN or infinite.*again"):
+        at_rate(model, 1e38).fit(stages.images, stages.labels, batch_size=64, epochs=3, verbose=0)
+    with pytest.raises(ValueError, match="Layer '.*' .*NaN or infinite"):
+        mmx_tf.fold(model)
+
+
+def test_what_is_a_path_is_loaded(stages, digits):
+    network, bits, file = (str(stages.folder / name) for name in ("float.keras", "bits.json", "x.tflite"))
+    fixed = stages.folder / "fixed.keras"
+    stages.float_model.save(network)
+    stages.selection.save(bits)
+    stages.fixed.save(fixed)
+    with open(file, "wb") as out:
+        out.write(stages.file)
+    search = mmx_tf.augment(network, bit_widths=(8, 4), target_average_bits=6)
+    for selection in (bits, stages.selection.to_json()):
+        assert mmx_tf.rebuild(search, selection).count_params() == stages.fixed.count_params()
+    assert mmx_tf.convert(os.fspath(fixed)) == mmx_tf.convert(stages.fixed)
+    assert mmx_tf.verify(stages.folded, file, digits.evaluation(batch_size=64, limit=64)).eval_images == 64
+
+
+def test_kerass_own_load_model_reads_files_of_every_stage(stages):
+    for name in ("search", "fixed", "folded"):
+        path = stages.folder / f"{name}.keras"
+        getattr(stages, name).save(path)
+        loaded = keras.models.load_model(path)
+        np.testing.assert_array_equal(
+            loaded(stages.images[:4]).numpy(), getattr(stages, name)(stages.images[:4]).numpy()
+        )
+
+
+def test_a_search_without_a_budget_is_told_what_it_does(stages, warnings):
+    mmx_tf.augment(stages.float_model, bit_widths=(8, 4))
+    assert re.search(r"no budget.*accuracy alone.*average_bits=6.*target_bops in \d+ to \d+", warnings[0])
+
+
+def test_what_cannot_be_exported_can_be_allowed(warnings):
+    mmx_tf.augment(tiny_network("tanh"), target_average_bits=4, allow_unexportable=True)
+    assert "fold will refuse 'odd'" in warnings[0]
+
+
+def test_a_batch_of_more_images_than_there_are_is_a_warning(stages, warnings):
+    stages.fixed.fit(stages.images[:8], stages.labels[:8], batch_size=100, verbose=0)
+    assert any("batch_size=100, but there are 8 images" in line for line in warnings)
+
+
+def test_running_statistics_that_will_not_follow_are_told_in_a_notebook_too(stages):
+    with logged() as lines:
+        stages.fixed.fit(stages.images, stages.labels, batch_size=32, verbose=0)
+    assert any("momentum of 0.99 is slow for the" in line for line in lines)
+    on_folded_graph = mmx_tf.fold_for_training(stages.fixed)
+    on_folded_graph.compile("sgd", CROSSENTROPY)
+    with logged() as lines:
+        on_folded_graph.fit(stages.images, stages.labels, batch_size=32, verbose=0)
+    assert not lines
