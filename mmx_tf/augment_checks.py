@@ -6,29 +6,32 @@ from absl import logging
 
 from mmx_tf import canonical, carriers, graph
 from mmx_tf.integer_operators import has_integer_form
-from mmx_tf.integer_values import FOLDABLE
+from mmx_tf.integer_values import FOLDABLE, FoldError
 
 
 def check_exportable(network, *, allowed: bool) -> None:
-    """Refuses (ValueError) layers that `fold` will refuse; where they are allowed it warns of them."""
+    """Refuses (FoldError) layers that `fold` will refuse; where they are allowed it warns of them."""
     last_layers = [tensor.node.layer for tensor in network.outputs]
     without = [
-        f"{layer.name!r} ({type(layer).__name__})"
+        layer
         for layer in network.layers
         if not has_integer_form(layer) and not (carriers.is_softmax(layer) and layer in last_layers)
     ]
     if not without:
         return
-    told = (
-        f"{network.name} can be searched and fine-tuned, but has no integer form yet: fold will refuse "
-        f"{', '.join(without)}."
-    )
     if not allowed:
-        raise ValueError(
-            f"{told} Rewrite these layers with {', '.join(FOLDABLE)}, or give allow_unexportable=True for a "
-            "search without a file."
+        others = "".join(f", nor have {layer.name!r} ({type(layer).__name__})" for layer in without[1:])
+        raise FoldError(
+            without[0],
+            f"it has no integer form yet{others}.",
+            advice=f" Rewrite such layers with {', '.join(FOLDABLE)}. To search and fine-tune without a "
+            "file, give mmx_tf.augment allow_unexportable=True.",
         )
-    logging.warning("%s", told)
+    logging.warning(
+        "%s can be searched and fine-tuned, but has no integer form yet: fold will refuse %s.",
+        network.name,
+        ", ".join(f"{layer.name!r} ({type(layer).__name__})" for layer in without),
+    )
 
 
 def warn_of_no_budget(budget) -> None:

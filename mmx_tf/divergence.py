@@ -152,6 +152,7 @@ def first_broken(fitted: keras.Model, network: keras.Model, images, labels) -> s
       network: functional network that holds its layers; `fitted` itself but for a search.
       images, labels: the batch.
     """
+    images, labels = tf.nest.map_structure(tf.convert_to_tensor, (images, labels))
     multi = _multi_branch(network)
     for branch in [*range(len(multi[0].bit_widths)), MIXED] if multi else [None]:
         probe = _Probe(network, fitted.layer_call(branch) if multi else _plain_call)

@@ -237,8 +237,10 @@ def test_what_has_no_integer_form_is_named_with_the_reason(digits, layer, reason
     x = layer(keras.layers.Conv2D(4, 3, name="first")(inputs))
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(x))
     network = keras.Model(inputs, keras.layers.Dense(10)(x))
+    with pytest.raises(FoldError, match="cannot be folded.*allow_unexportable"):
+        mmx_tf.augment(network, bit_widths=(8, 4))
     with caplog.at_level("WARNING"):
-        search = mmx_tf.augment(network, bit_widths=(8, 4))
+        search = mmx_tf.augment(network, bit_widths=(8, 4), allow_unexportable=True)
     assert "has no integer form yet" in caplog.text
     with pytest.raises(FoldError, match=reason):
         check_foldable(mmx_tf.rebuild(search, search.selection_of([0])))

@@ -60,11 +60,6 @@ def dataset(*parts, batch=16):
     return tf.data.Dataset.from_tensor_slices(parts if len(parts) > 1 else parts[0]).batch(batch)
 
 
-def at_rate(model, rate):
-    model.compile(keras.optimizers.SGD(rate), CROSSENTROPY, run_eagerly=True)
-    return model
-
-
 # What is done, and what the sentence must say: the value, what is expected, what to do.
 FITS = {
     "before compile": (lambda m, s: uncompiled(m, s).fit(s.images, s.labels), "not compiled.*compile"),
@@ -124,7 +119,7 @@ STAGES = {
     "augment of no file": (lambda s: mmx_tf.augment("nowhere.keras"), "no file 'nowhere.keras'"),
     "augment of what cannot be exported": (
         lambda s: mmx_tf.augment(tiny_network("tanh"), target_average_bits=4),
-        "fold will refuse 'odd'.*allow_unexportable=True",
+        "'odd' .Activation. cannot be folded.*allow_unexportable=True",
     ),
     "rebuild of a float network": (
         lambda s: mmx_tf.rebuild(s.float_model, s.selection), "rebuild got .*'tiny'.*mmx_tf.augment",
@@ -181,23 +176,40 @@ def test_a_call_at_the_wrong_stage_says_which_comes_next(action, expected, stage
     assert re.search(expected, told(error))
 
 
-@pytest.mark.parametrize("stage", ["search", "fixed"])
-def test_a_loss_that_is_no_number_names_the_layer_and_leaves_the_weights(stage, stages):
-    model = uncompiled(getattr(stages, stage), stages)
-    model(stages.images)
+def too_large(model, loss):
     (middle,) = (v for v in model.trained_network.trainable_variables if v.shape == (1, 1, 4, 4))
     middle.assign(tf.fill(middle.shape, 3e38))
+    return loss
+
+
+def undefined(model, loss):
+    return lambda labels, outputs: tf.math.log(-tf.abs(loss(labels, outputs)))
+
+
+@pytest.mark.parametrize(
+    ("stage", "spoil", "where"),
+    [
+        ("search", too_large, "layer '"),
+        ("search", undefined, "no layer is at fault"),
+        ("fixed", undefined, "no layer is at fault"),
+    ],
+)
+def test_a_loss_that_is_no_number_is_told_with_its_layer_and_leaves_the_weights(stage, spoil, where, stages):
+    model = uncompiled(getattr(stages, stage), stages)
+    model(stages.images)
+    model.compile("sgd", spoil(model, CROSSENTROPY), run_eagerly=True)
     before = [variable.numpy() for variable in model.trained_network.trainable_variables]
-    with pytest.raises(DivergenceError, match="epoch 1, step 1: the loss is .*layer '.*lower learning rate"):
-        at_rate(model, 0.1).fit(stages.images, stages.labels, verbose=0)
+    with pytest.raises(DivergenceError, match=f"epoch 1, step 1: the loss is .*{where}.*lower learning rate"):
+        model.fit(stages.images, stages.labels, verbose=0)
     for old, variable in zip(before, model.trained_network.trainable_variables, strict=True):
         np.testing.assert_array_equal(old, variable.numpy())
 
 
 def test_weights_that_are_lost_are_named_after_the_epoch(stages):
     model = uncompiled(stages.fixed, stages)
+    model.compile(keras.optimizers.SGD(1e38), CROSSENTROPY, run_eagerly=True)
     with pytest.raises(DivergenceError, match="weights of layer '.*NaN or infinite.*again"):
-        at_rate(model, 1e38).fit(stages.images, stages.labels, batch_size=64, epochs=3, verbose=0)
+        model.fit(stages.images, stages.labels, batch_size=64, epochs=3, verbose=0)
     with pytest.raises(ValueError, match="Layer '.*' .*NaN or infinite"):
         mmx_tf.fold(model)
 
