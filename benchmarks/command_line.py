@@ -12,6 +12,7 @@ import pathlib
 from collections.abc import Callable, Iterable
 
 from benchmarks import measuring
+from export import provenance
 
 
 def argument_parser(module: str, doc: str, *, rounds: int | None = None) -> argparse.ArgumentParser:
@@ -22,6 +23,7 @@ def argument_parser(module: str, doc: str, *, rounds: int | None = None) -> argp
       doc: the module's docstring, whose first line describes the command.
       rounds: default of --rounds, or None for a command without rounds.
     """
+    provenance.commit()  # asked for now: the results name the code that this process has begun with
     parser = argparse.ArgumentParser(prog=module, description=doc.splitlines()[0])
     if rounds is not None:
         parser.add_argument("--rounds", type=positive, default=rounds, help="default: %(default)s")

@@ -178,6 +178,7 @@ def main(argv: list[str] | None = None) -> int:
             sys.exit(
                 f"{options.json} was made with {document['settings']}, not {settings}; give a new --json."
             )
+    earlier = document.pop("provenance", None)
     float_model = mmx_tf.load_model(options.float_model)
     data = mmx_tf.data.load(options.dataset, data_dir=options.data_dir, image_size=float_model.input_shape[1])
     done = {(row["weight_bits"], row["seed"]) for row in document["rows"]}
@@ -188,7 +189,7 @@ def main(argv: list[str] | None = None) -> int:
             document["command"] = command(options)
             document["rows"] += tried(float_model, data, options, weight_bits=weight_bits, seed=seed)
             if options.json:
-                measuring.write_json(options.json, document)
+                measuring.write_json(options.json, document, earlier=earlier)
     print(table(document["rows"]))
     return 0
 

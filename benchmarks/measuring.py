@@ -12,7 +12,6 @@ another one, and what is told is the median of the ratios within a round.
 """
 
 import json
-import os
 import pathlib
 import platform
 import time
@@ -22,6 +21,7 @@ from importlib import metadata
 import numpy as np
 
 from export.atomic import write_atomically
+from export.provenance import provenance
 
 _PACKAGES = (
     "tensorflow", "tf-keras", "tensorflow-model-optimization", "ai-edge-litert", "ai-edge-quantizer", "numpy",
@@ -119,45 +119,26 @@ def table(title: str, summary: Mapping[str, Mapping], *, unit: str = "s", extra:
     return "\n".join(lines)
 
 
-def machine() -> dict:
-    """What a time depends on: architecture, number of CPUs, their model and their vector instructions."""
-    try:
-        cpuinfo = pathlib.Path("/proc/cpuinfo").read_text()
-    except OSError:
-        cpuinfo = ""
-    return {"architecture": platform.machine(), "cpus": os.cpu_count(), **cpu_facts(cpuinfo)}
-
-
-def cpu_facts(cpuinfo: str) -> dict:
-    """Model and vector instructions of the first CPU of Linux's /proc/cpuinfo; None where it does not say."""
-    fields = {}
-    for line in cpuinfo.splitlines():
-        key, colon, value = line.partition(":")
-        if colon:
-            fields.setdefault(key.strip(), value.strip())
-    flags = fields["flags"].split() if "flags" in fields else None
-
-    def has(prefix):
-        return None if flags is None else any(flag.startswith(prefix) for flag in flags)
-
-    return {
-        "cpu_model": fields.get("model name") or platform.processor() or None,
-        "avx512": has("avx512"),
-        "amx": has("amx"),
-    }
-
-
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that are measured or compared with."""
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}}
 
 
 def document(command: str, **contents) -> dict:
-    """A result with what is needed to judge it: the command that made it, the machine, the versions."""
-    return {"command": command, "machine": machine(), "versions": versions(), **contents}
+    """A result with what is needed to judge it: the command that made it, the versions."""
+    return {"command": command, "versions": versions(), **contents}
 
 
-def write_json(path: pathlib.Path, contents) -> None:
-    """Writes a result, making its folder; a reader sees the old file or the whole new one."""
+def write_json(path: pathlib.Path, contents: dict, *, earlier: dict | None = None) -> None:
+    """Writes a result and its origin (`export.provenance`), making its folder.
+
+    A reader sees the old file or the whole new one.
+
+    Args:
+      path: the file.
+      contents: what is written behind the key `provenance`.
+      earlier: the stamp of the file that `contents` continue, if they do.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(contents, indent=1) + "\n")
+    written = {"provenance": provenance(earlier=earlier)} | contents
+    write_atomically(path, json.dumps(written, indent=1) + "\n")

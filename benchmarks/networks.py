@@ -269,14 +269,15 @@ def table(results: dict[str, dict]) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """Tries the networks and prints what became of each; returns the exit code."""
     parser = command_line.argument_parser("benchmarks.networks", __doc__)
     command_line.add_choice(parser, "--only", NETWORKS)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     results = {}
     if options.json and options.json.exists():
         results = json.loads(options.json.read_text())
+    earlier = results.pop("provenance", None)
     for name in options.only:
         print(name, file=sys.stderr)
         outcome = tried(NETWORKS[name])
@@ -285,7 +286,7 @@ def main() -> int:
         results[name] = dataclasses.asdict(outcome)
         print(f"{name}: {outcome.reached or 'refused'}. {outcome.error or outcome}", flush=True)
         if options.json:
-            measuring.write_json(options.json, results)
+            measuring.write_json(options.json, results, earlier=earlier)
     print(table({name: results[name] for name in NETWORKS if name in results}))
     return 0
 

@@ -197,7 +197,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"--results={options.results} has none of {sources}; run the benchmarks first.")
     print(markdown(rows))
     if options.json:
-        measuring.write_json(options.json, rows)
+        measuring.write_json(options.json, {"rows": rows})
     return 0
 
 

@@ -32,6 +32,7 @@ from export.cut import cut, expose
 from export.evaluation import checked
 from export.parity_count import Counter, RuntimeParity
 from export.partitions import require_xnnpack
+from export.provenance import commit, provenance
 from export.trace import FileOutput, Trace
 
 SHOWN_OPERATORS = 3
@@ -191,6 +192,7 @@ def main(arguments=None) -> int:
     from mmx_tf import quiet
     from mmx_tf.pipeline import open_workdir
 
+    commit()  # asked for now: the certificate names the code that this process has begun with
     quiet.set_up_logging()
     quiet.provoke_native_noise()
     try:
@@ -206,7 +208,8 @@ def main(arguments=None) -> int:
         print(file=sys.stderr)
         print(summary(certificate))
         if options.json:
-            write_atomically(options.json, json.dumps(certificate.to_json(), indent=1) + "\n")
+            document = {"provenance": provenance()} | certificate.to_json()
+            write_atomically(options.json, json.dumps(document, indent=1) + "\n")
         if options.max_disagreement is not None:
             certificate.check(max_disagreement=options.max_disagreement)
     except DisagreementError as error:

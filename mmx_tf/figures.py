@@ -6,8 +6,8 @@
     python -m mmx_tf.figures --which=7 --workdir=DIR --compare=DIR
 
 Each figure is written as soon as it is done, as figureN.png and figureN.json (all numbers that are drawn, the
-command, versions, seed), into --out. The recipe is that of the workdir's run, where there is one; flags that
-are given come before it. Exit codes are those of `python -m mmx_tf.train`.
+command, commit, machine, date, versions, seed), into --out. The recipe is that of the workdir's run, where
+there is one; flags that are given come before it. Exit codes are those of `python -m mmx_tf.train`.
 
     1, 6  distributions of what quantizers are given (`mmx_tf.instability`); the JSON of the later one has the
           spread of both side by side
@@ -29,6 +29,7 @@ from absl import app, flags, logging
 from matplotlib.figure import Figure
 
 from export.atomic import write_atomically
+from export.provenance import commit, provenance
 from mmx_tf import data as datasets
 from mmx_tf import (
     exit_codes,
@@ -73,6 +74,7 @@ def make(options: FigureOptions, recipe: Recipe, *, command: str = "") -> dict[s
       DivergenceError: if training has diverged.
     """
     options.validate()
+    commit()  # asked for now: the figures name the code that this process has begun with
     if recipe.deterministic:
         tf.config.experimental.enable_op_determinism()
     workdir = pathlib.Path(recipe.workdir)
@@ -108,6 +110,7 @@ def make(options: FigureOptions, recipe: Recipe, *, command: str = "") -> dict[s
                 | start_of_all
                 | {
                     "figure": which,
+                    "provenance": provenance(),
                     "command": command,
                     "versions": export_stage.versions(),
                     "seed": recipe.seed,

@@ -17,6 +17,7 @@ from benchmarks import (
     step_profile,
     tracing,
 )
+from export import provenance
 from mmx_tf.data import load
 
 
@@ -68,24 +69,14 @@ def test_table_shows_numbers_and_errors():
     assert lines[2].split(maxsplit=1) == ["peer", "RuntimeError: no"]
 
 
-def test_cpu_facts():
-    cpuinfo = (
-        "processor\t: 0\nmodel name\t: A CPU\nflags\t\t: fpu avx2 avx512f amx_tile\n\nmodel name\t: Another\n"
-    )
-    assert measuring.cpu_facts(cpuinfo) == {"cpu_model": "A CPU", "avx512": True, "amx": True}
-    without = measuring.cpu_facts("model name\t: A CPU\nflags\t: fpu avx2\n")
-    assert without == {"cpu_model": "A CPU", "avx512": False, "amx": False}
-    unknown = measuring.cpu_facts("")
-    assert (unknown["avx512"], unknown["amx"]) == (None, None)
-
-
 def test_a_document_round_trips_with_what_made_it(tmp_path):
     path = tmp_path / "folder" / "result.json"
     measuring.write_json(path, measuring.document("python -m it", unit="s", results={"case": {}}))
     read = json.loads(path.read_text())
     assert read["command"] == "python -m it"
     assert read["results"] == {"case": {}}
-    assert {"architecture", "cpus", "cpu_model", "avx512", "amx"} <= set(read["machine"])
+    assert read["provenance"]["machine"] == provenance.machine()
+    assert read["provenance"]["commit"] == provenance.commit()
     assert {"python", "tensorflow", "tf-keras"} <= set(read["versions"])
 
 
@@ -176,7 +167,9 @@ def test_the_command_prints_and_writes_the_table(results, capsys, tmp_path):
     step = "`python -m benchmarks.training_steps`"
     assert f"| bit-search step over a float step | small | 1.25 | 1.00 | **no** | {step} |" in printed
     assert "| peak memory of the search over float training |  | not measured | 1.30 |  |  |" in printed
-    assert json.loads(out.read_text()) == performance.collected(results)
+    written = json.loads(out.read_text())
+    assert written["rows"] == performance.collected(results)
+    assert {"commit", "date", "machine"} == set(written["provenance"])
 
 
 @pytest.mark.parametrize("folder", ["nothing_there", "."])

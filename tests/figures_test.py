@@ -54,6 +54,7 @@ def test_each_figure_is_a_picture_and_its_numbers(made, workdir):
         assert imread(path.with_suffix(".png")).shape[1] >= 1200
         assert document["figure"] == which and document["command"] == "python -m mmx_tf.figures ..."
         assert document["seed"] == 0 and "tensorflow" in document["versions"]
+        assert {"commit", "date", "machine"} == set(document["provenance"])
 
 
 @pytest.mark.parametrize("which", ["1", "6"])

@@ -382,6 +382,7 @@ def test_the_file_can_be_certified_again_by_command(finished, tmp_path):
     assert "xnnpack, 20 images: 0 of " in done.stdout and "64 images" not in done.stdout
     again = json.loads((tmp_path / "again.json").read_text())
     assert again["runtimes"]["xnnpack"]["images"] == 20
+    assert {"commit", "date", "machine"} == set(again["provenance"])
     refused = command("export.parity", f"--workdir={workdir}", "--kernels=gpu")
     assert refused.returncode == 2 and "kernels is 'gpu'; use one of xnnpack" in refused.stderr
 
