@@ -100,7 +100,11 @@ class Recipe(RecipeOptions):
         "--weight_storage; activation bits have no cost in it.",
         text=True,
     )
-    repair: bool = flag(True, "Let an explicit repair bring a selection over budget under it.")
+    repair: bool = flag(
+        True,
+        "Where the largest alphas take more than the budget, select the bits with the largest sum of alphas "
+        "within it; without, the largest alphas whatever they cost.",
+    )
 
     select_epochs: int = flag(
         2,
