@@ -1,4 +1,4 @@
-"""The budget of a search: what each choice costs, what is reachable, and the repair that meets the target.
+"""The budget of a search: what each choice costs, what is reachable, and the repair that fills the target.
 
 A budget counts one cost per searched layer and candidate (`CandidateCosts`): BOPs, average bits under some
 weighting, bytes of the file, or a table of the user's own. Regularizer and repair know nothing else of it.
@@ -10,29 +10,16 @@ weight and B activation candidates the pair (w, a) has the index w * B + a (`Bud
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
 
 from mmx_tf.bops import LayerCost
+from mmx_tf.repair import Flip, exact, repaired
 
 
 class UnreachableBudgetError(ValueError):
     """A budget that no choice of the candidate bit-widths can meet."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Flip:
-    """One change that the repair made: layer `name` went from one bit-width to a cheaper one.
-
-    `margin` is the alpha that was given up: alpha of the old branch minus alpha of the new one. `of_weights`
-    says whether the bits are the weights' or the activations'.
-    """
-
-    name: str
-    from_bits: int
-    to_bits: int
-    margin: float
-    of_weights: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,9 +29,11 @@ class CandidateCosts:
     Attributes:
       unit: what is counted, such as "BOPs" or "us".
       table: L rows, one per searched layer in graph order, of a cost per candidate: B, or W * B where weight
-        bits are searched, which then must not rise when one of the two bit-widths falls (or the repair could
-        end above what is reachable).
+        bits are searched.
       fixed: cost of everything else.
+
+    Costs that are no integers are the decimal numbers that they are written as (`repair.exact`), and their
+    sums are exact: neither the order of the layers nor rounding decides whether a choice fits.
     """
 
     unit: str
@@ -53,7 +42,13 @@ class CandidateCosts:
 
     def of(self, choice: Sequence[int]) -> float:
         """Cost of a choice: the candidate's index for every searched layer."""
-        return self.fixed + sum(row[branch] for row, branch in zip(self.table, choice, strict=True))
+        total = self.exactly(choice)
+        return total if isinstance(total, int) else float(total)
+
+    def exactly(self, choice: Sequence[int]) -> int | Fraction:
+        """`of` before it is rounded to a float."""
+        chosen = (exact(row[branch]) for row, branch in zip(self.table, choice, strict=True))
+        return exact(self.fixed) + sum(chosen)
 
     @property
     def reachable(self) -> tuple[float, float]:
@@ -62,6 +57,9 @@ class CandidateCosts:
 
 
 WEIGHTINGS = ("operations", "elements", "plain")
+SHARES = 10**14
+"""What the layers' weights in an average are whole parts of. A part times a bit-width has 15 digits, which a
+float64 holds, so that averages are exact: 4 bits everywhere are 4 bits on average."""
 
 
 def average_bits_costs(
@@ -80,7 +78,12 @@ def average_bits_costs(
         "elements": [cost.input_elements for cost in costs if not cost.end],
         "plain": [1 for cost in costs if not cost.end],
     }[weighting]
-    table = tuple(tuple(weight * bits / sum(weights) for bits in bit_widths) for weight in weights)
+    shares = [SHARES * weight // sum(weights) for weight in weights]
+    # The largest remainders get what is left, so that the shares add up.
+    remainders = sorted(range(len(weights)), key=lambda i: -(SHARES * weights[i] % sum(weights)))
+    for i in remainders[: SHARES - sum(shares)]:
+        shares[i] += 1
+    table = tuple(tuple(share * bits / SHARES for bits in bit_widths) for share in shares)
     behind = "" if weighting == "plain" else f", weighted by {weighting}"
     return CandidateCosts(f"bits on average{behind}", table)
 
@@ -207,42 +210,30 @@ class Budget:
         """BOPs of a choice: the candidate's index for every searched layer."""
         return self.bops_costs.of(choice)
 
+    def meets(self, choice: Sequence[int]) -> bool:
+        """Whether a choice costs no more than the target."""
+        return self.target is None or self.candidate_costs.exactly(choice) <= exact(self.target)
+
     def repair(
         self, alphas: np.ndarray, choice: Sequence[int], weight_alphas: np.ndarray | None = None
     ) -> tuple[list[int], list[Flip]]:
-        """Makes a choice meet the target by flipping the layers with the smallest alpha margin first.
+        """The choice with the largest sum of alphas that the target allows (`mmx_tf.repair`).
 
-        Every flip takes a layer's activations or its weights to a cheaper branch; among all such flips the
-        one that gives up least alpha goes first, until the target is met.
+        No flip of a layer that raises its alpha fits into what this choice leaves of the target.
 
         Args:
           alphas: (L, B) architectural parameters of the searched layers.
-          choice: L candidates' indices.
+          choice: L candidates' indices that flips are told from: those of the largest alphas. Where these
+            meet the target they stay.
           weight_alphas: (L, W), where weight bits are searched.
 
         Returns:
-          The repaired choice and the flips in order, none if the choice met the target already.
+          The best choice, and the flips that lead there from `choice`, in graph order.
+
+        Raises:
+          ValueError: if an alpha is not finite.
         """
-        choice, flips, costs, pairs = list(choice), [], self.candidate_costs, self.pairs
-        scores = alphas
-        if weight_alphas is not None:
-            # In float64, so that what a pair has in common with another drops out.
-            both = np.float64(weight_alphas)[:, :, np.newaxis] + np.float64(alphas)[:, np.newaxis, :]
-            scores = both.reshape(len(choice), -1)
-        while self.target is not None and costs.of(choice) > self.target:
-            margin, layer, branch = min(
-                (float(scores[layer, current] - scores[layer, branch]), layer, branch)
-                for layer, current in enumerate(choice)
-                for branch, pair in enumerate(pairs)
-                if costs.table[layer][branch] < costs.table[layer][current]
-                and sum(a == b for a, b in zip(pair, pairs[current], strict=True)) == 1
-            )
-            old, new = pairs[choice[layer]], pairs[branch]
-            of_weights = old[0] != new[0]
-            bits = (old[0], new[0]) if of_weights else (old[1], new[1])
-            flips.append(Flip(self.searched[layer].name, *bits, margin, of_weights))
-            choice[layer] = branch
-        return choice, flips
+        return repaired(self, alphas, choice, weight_alphas)
 
 
 def _exactly(cost: float) -> str:

@@ -49,7 +49,8 @@ from mmx_tf.recipe import Recipe, RecipeError
 
 RECORDED = (
     "dataset", "image_size", "model", "width", "candidate_bits", "first_last_bits", "batch_size",
-    "select_learning_rate", "step_learning_rate", "momentum", "nesterov", "weight_decay", "seed",
+    "select_learning_rate", "step_learning_rate", "momentum", "nesterov", "weight_decay",
+    "weight_decay_kind", "seed",
 )  # fmt: skip
 """What of the recipe decides the numbers."""
 UNRECORDED = ("which", "out", "compare")

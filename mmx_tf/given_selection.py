@@ -10,7 +10,7 @@ from mmx_tf.budget import Budget
 from mmx_tf.recipe import Recipe, RecipeError
 from mmx_tf.search import SearchModel
 
-DRAWS = 100
+DRAWS = 10_000
 STEEPEST = 50.0
 """Largest slope of log probabilities over bits: at exp(-50) a candidate is not drawn."""
 
@@ -36,8 +36,10 @@ def random_choice(budget: Budget, seed: int) -> list[int]:
     """Random bits that spend the budget: of `DRAWS` draws within the target the one with the most BOPs.
 
     All layers draw from one distribution, that of the largest entropy with the target's average bits as its
-    mean; where weight bits are searched, of pairs by the product of their bits. Where no draw meets the
-    target, the first is repaired as after a search, with random alphas.
+    mean; where weight bits are searched, of pairs by the product of their bits. What the draw leaves of the
+    target is filled up: as long as any layer can be raised to a candidate that takes more BOPs, one of those
+    flips is taken at random. Where no draw meets the target, the choice is the repair's of random alphas,
+    filled up in the same way.
 
     Args:
       budget: costs, candidates and target; without a target all candidates are equally likely.
@@ -56,15 +58,29 @@ def random_choice(budget: Budget, seed: int) -> list[int]:
     sizes = [weights * activations / largest for weights, activations in budget.pairs]
     average = min(sizes) + (max(sizes) - min(sizes)) * (target - low) / max(1, high - low)
     probabilities = bit_probabilities(sizes, average)
-    draws = generator.choice(branches, size=(DRAWS, layers), p=probabilities).tolist()
-    within = [draw for draw in draws if budget.bops_of(draw) <= target]
-    if within:
-        return max(within, key=budget.bops_of)
-    alphas = generator.uniform(size=(layers, len(budget.bit_widths)))
-    weight_alphas = None
-    if budget.searches_weights:
-        weight_alphas = generator.uniform(size=(layers, len(budget.weight_bits)))
-    return budget.repair(alphas, draws[0], weight_alphas)[0]
+    draws = generator.choice(branches, size=(DRAWS, layers), p=probabilities)
+    table = np.array(budget.bops_costs.table, np.int64)
+    bops = budget.fixed_bops + table[np.arange(layers), draws].sum(axis=1)
+    if np.any(bops <= target):
+        choice = draws[np.where(bops <= target, bops, -1).argmax()].tolist()
+    else:
+        alphas = generator.uniform(size=(layers, len(budget.bit_widths)))
+        weight_alphas = None
+        if budget.searches_weights:
+            weight_alphas = generator.uniform(size=(layers, len(budget.weight_bits)))
+        choice = budget.repair(alphas, draws[0].tolist(), weight_alphas)[0]
+    return _filled(budget, table, choice, generator)
+
+
+def _filled(budget: Budget, table: np.ndarray, choice: list[int], generator) -> list[int]:
+    layers = np.arange(len(choice))
+    while True:
+        more = table - table[layers, choice][:, np.newaxis]
+        raises = np.argwhere((more > 0) & (more <= budget.target_bops - budget.bops_of(choice)))
+        if not len(raises):
+            return choice
+        layer, branch = generator.choice(raises)
+        choice[layer] = int(branch)
 
 
 def bit_probabilities(bit_widths, average: float) -> np.ndarray:

@@ -100,7 +100,11 @@ class Recipe(RecipeOptions):
         "--weight_storage; activation bits have no cost in it.",
         text=True,
     )
-    repair: bool = flag(True, "Let an explicit repair bring a selection over budget under it.")
+    repair: bool = flag(
+        True,
+        "Where the largest alphas take more than the budget, select the bits with the largest sum of alphas "
+        "within it; without, the largest alphas whatever they cost.",
+    )
 
     select_epochs: int = flag(
         2,
@@ -115,7 +119,17 @@ class Recipe(RecipeOptions):
     )
     learning_rate: float = flag(0.04, "Peak learning rate of weight training (warm-up, then cosine).")
     warmup_epochs: float = flag(0.0, "Epochs of linear warm-up in weight training.")
-    weight_decay: float = flag(1e-5, "L2 decay of kernels (not of batch norm, biases, step sizes, alpha).")
+    weight_decay: float = flag(
+        1e-5,
+        "Decay wd of kernels w (not of batch norm, biases, step sizes, alpha) in all phases; "
+        "--weight_decay_kind says what it does.",
+    )
+    weight_decay_kind: str = flag(
+        "decoupled",
+        f"{' or '.join(CHOICES['weight_decay_kind'])}. decoupled: w <- w - lr * wd * w beside the step, as "
+        "Keras's weight_decay and AdamW; l2: g + wd * w is the step's gradient, as PyTorch's weight_decay. "
+        "With momentum m, l2 is 1 / (1 - m) times as strong at the same number.",
+    )
     momentum: float = flag(0.9, "Momentum of the SGD optimizers.")
     nesterov: bool = flag(True, "Nesterov momentum.")
     select_learning_rate: float = flag(0.004, "Constant learning rate of the weights in bit selection.")

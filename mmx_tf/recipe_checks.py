@@ -21,6 +21,7 @@ from mmx_tf.recipe_texts import (
     refuse,
 )
 from mmx_tf.search import BATCH_NORM_UPDATES
+from mmx_tf.weight_decay import KINDS
 from mmx_tf.weight_training import OPTIMIZERS
 
 if typing.TYPE_CHECKING:
@@ -32,6 +33,7 @@ TARGETS = ("target_bops", "target_average_bits", "target_cost", "target_bytes")
 CHOICES = {
     "first_last_bits": (8, 4, 3, 2),
     "optimizer": OPTIMIZERS,
+    "weight_decay_kind": KINDS,
     "selection": ("search", "random", "uniform"),
     "batch_norm_update": BATCH_NORM_UPDATES,
     "compute_dtype": COMPUTE_DTYPES,
@@ -103,6 +105,9 @@ def check(recipe: "Recipe") -> None:
     for name in BELOW_ONE:
         if not 0 <= getattr(recipe, name) < 1:
             refuse(name, getattr(recipe, name), "0 or more, below 1")
+    if recipe.optimizer == "adamw" and recipe.weight_decay_kind == "l2":
+        advice = " Adam with L2 decay is --optimizer=adam."
+        refuse("weight_decay_kind", "l2", "decoupled with --optimizer=adamw", advice)
     _check_budget(recipe)
     _check_float_model(recipe)
     _check_teacher(recipe)

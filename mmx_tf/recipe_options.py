@@ -17,8 +17,8 @@ class RecipeOptions:
 
     optimizer: str = flag(
         "sgd",
-        f"Optimizer of weight training: {', '.join(CHOICES['optimizer'])}. adam has no --weight_decay; both "
-        "adams need a --learning_rate far below sgd's.",
+        f"Optimizer of weight training: {', '.join(CHOICES['optimizer'])}. adam has a --weight_decay with "
+        "--weight_decay_kind=l2 alone, adamw is decoupled; both need a --learning_rate far below sgd's.",
         group="options of weight training",
     )
     label_smoothing: float = flag(0.0, "Share of a label that is spread over all classes; 0 for none.")

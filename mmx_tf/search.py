@@ -317,10 +317,10 @@ class SearchModel(FitContract, keras.Model):
         return target_search.regularizer(self.budget, self.targets[0].stacked())
 
     def bit_selection(self, *, repair: bool = True) -> BitSelection:
-        """The branch with the largest alpha in every layer, repaired to meet the budget.
+        """The branch with the largest alpha in every layer, or the best choice that meets the budget.
 
         Args:
-          repair: flip layers, smallest alpha margin first and each flip logged, until the budget is met.
+          repair: take the largest sum of alphas that the budget allows (`mmx_tf.repair`), flips logged.
 
         Raises:
           ValueError: if the search has several targets.

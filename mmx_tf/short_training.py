@@ -27,7 +27,7 @@ from mmx_tf.quantized_search import batch_norm_behind
 from mmx_tf.recipe import Recipe
 from mmx_tf.search import SearchModel, quantizer_name
 from mmx_tf.tracing import build_before_tracing, initialize_before_tracing
-from mmx_tf.weight_training import sgd
+from mmx_tf.weight_training import sgd_of
 
 LOGGED_PARTS = 4
 
@@ -81,13 +81,7 @@ class ShortTraining:
         self.search, self._recipe, self._data, self._label = search, recipe, data, label
         self._network, self._switched = BranchedNetwork(search), switched
         search.compile(
-            optimizer=sgd(
-                search.meta_weights,
-                recipe.select_learning_rate,
-                momentum=recipe.momentum,
-                nesterov=recipe.nesterov,
-                weight_decay=recipe.weight_decay,
-            ),
+            optimizer=sgd_of(recipe, search.meta_weights, recipe.select_learning_rate),
             step_optimizer=keras.optimizers.SGD(recipe.step_learning_rate, momentum=recipe.momentum),
             loss=classification_loss(from_logits=not gives_probabilities(search.network)),
             metrics=["accuracy"],

@@ -69,10 +69,11 @@ class TargetSearch:
         }
 
     def choose(self, *, repair: bool) -> list[int]:
-        """The candidate with the largest alphas in every searched layer, L indices that meet the budget.
+        """The candidate with the largest alphas in every searched layer, L indices.
 
         Args:
-          repair: flip layers, smallest alpha margin first and each flip logged, until the budget is met.
+          repair: take the choice with the largest sum of alphas that the budget allows instead. Flips from
+            the former, and what is left of the budget, are logged.
         """
         alphas = np.stack([alpha.numpy() for alpha in self.alphas])
         choice = [int(branch) for branch in alphas.argmax(axis=1)]
@@ -81,22 +82,23 @@ class TargetSearch:
             weight_alphas = np.stack([alpha.numpy() for alpha in self.weight_alphas])
             branches = len(self.budget.bit_widths)
             choice = [int(w) * branches + a for w, a in zip(weight_alphas.argmax(1), choice, strict=True)]
-        if not repair:
+        if not repair or self.budget.target is None:
             return choice
-        costs, unit = self.budget.candidate_costs, self.budget.candidate_costs.unit
+        costs, target = self.budget.candidate_costs, self.budget.target
         before = costs.of(choice)
         choice, flips = self.budget.repair(alphas, choice, weight_alphas)
         for flip in flips:
             logging.info(
-                "budget repair: %s%s %d -> %d bits (alpha margin %.4g)",
-                "weights of " if flip.of_weights else "",
+                "%sbudget repair: %s%s %d -> %d bits (alpha margin %.4g)",
+                self.prefix, "weights of " if flip.of_weights else "",
                 flip.name, flip.from_bits, flip.to_bits, flip.margin,
             )  # fmt: skip
-        if flips:
-            logging.info(
-                "budget repair: %d flips took %s %s to %s (target %s)",
-                len(flips), before, unit, costs.of(choice), self.budget.target,
-            )  # fmt: skip
+        after, up = costs.of(choice), sum(flip.to_bits > flip.from_bits for flip in flips)
+        logging.info(
+            "%sbudget repair: %d flips (%d down, %d up) took %s %s to %s (target %s, %.2f%% of it unused)",
+            self.prefix, len(flips), len(flips) - up, up, before, costs.unit, after, target,
+            100 * (1 - after / target),
+        )  # fmt: skip
         return choice
 
     def selection_of(self, choice: Sequence[int], signed: Mapping[str, bool]) -> BitSelection:

@@ -17,7 +17,7 @@ from mmx_tf.replicated import copy_in, replicated
 from mmx_tf.search import SearchModel, StartSearch
 from mmx_tf.slow_statistics import warn_of_slow_statistics
 from mmx_tf.tracing import initialize_before_tracing
-from mmx_tf.weight_training import cosine_schedule, sgd, weight_optimizer
+from mmx_tf.weight_training import cosine_schedule, sgd_of, weight_optimizer
 from mmx_tf.workdir import Workdir
 
 SEARCH_STEP_LOGS = ("bops", "loss", "search_loss", "regularizer", "alpha_entropy")
@@ -36,7 +36,7 @@ def train_float(workdir: Workdir, recipe: Recipe, data: ImageData, model: keras.
     )
     with replicated(phase.job, model) as model:
         with phase.job.scope():
-            _compile(recipe, model, _sgd(recipe, model, phase.rate(schedule)))
+            _compile(recipe, model, sgd_of(recipe, model.trainable_variables, phase.rate(schedule)))
         phase.fit(model, epochs=recipe.float_epochs)
 
 
@@ -53,13 +53,7 @@ def _train_search(phase: Phase, search: SearchModel) -> None:
     search_steps = max(1, phase.steps * (recipe.select_epochs - search.meta_epochs))
     with phase.job.scope():
         search.compile(
-            optimizer=sgd(
-                search.meta_weights,
-                phase.rate(recipe.select_learning_rate),
-                momentum=recipe.momentum,
-                nesterov=recipe.nesterov,
-                weight_decay=recipe.weight_decay,
-            ),
+            optimizer=sgd_of(recipe, search.meta_weights, phase.rate(recipe.select_learning_rate)),
             step_optimizer=keras.optimizers.SGD(
                 phase.rate(recipe.step_learning_rate), momentum=recipe.momentum
             ),
@@ -135,6 +129,7 @@ def _train_fixed(phase: Phase, fixed: keras.Model, teacher: keras.Model | None, 
         optimizer = weight_optimizer(
             recipe.optimizer, fixed.trainable_variables, phase.rate(schedule), ema_decay=recipe.ema_decay,
             momentum=recipe.momentum, nesterov=recipe.nesterov, weight_decay=recipe.weight_decay,
+            weight_decay_kind=recipe.weight_decay_kind,
         )  # fmt: skip
         _compile(recipe, fixed, optimizer, label_smoothing=recipe.label_smoothing)
     averages = WeightAverages(fixed) if recipe.ema_decay else None
@@ -199,16 +194,6 @@ def _step_logs(search: SearchModel) -> tuple[str, ...]:
                 *(["cost"] if target.budget.own else []),
             )
         )
-    )
-
-
-def _sgd(recipe: Recipe, model, learning_rate):
-    return sgd(
-        model.trainable_variables,
-        learning_rate,
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov,
-        weight_decay=recipe.weight_decay,
     )
 
 

@@ -1,7 +1,14 @@
 """Optimizers and schedules of float training and weight training (fine-tuning at fixed bits)."""
 
+import typing
+
 import tensorflow as tf
 import tf_keras as keras
+
+from mmx_tf.weight_decay import KINDS, L2SGD, L2Adam, spare_all_but_kernels
+
+if typing.TYPE_CHECKING:
+    from mmx_tf.recipe import Recipe
 
 
 @keras.saving.register_keras_serializable(package="mmx_tf")
@@ -42,11 +49,16 @@ def cosine_schedule(peak: float, *, steps: int, warmup_steps: int = 0):
 
 
 def sgd(
-    model_variables, learning_rate, *, momentum: float, nesterov: bool, weight_decay: float = 0.0, **kwargs
+    model_variables,
+    learning_rate,
+    *,
+    momentum: float,
+    nesterov: bool,
+    weight_decay: float = 0.0,
+    weight_decay_kind: str = "decoupled",
+    **kwargs,
 ):
     """SGD with momentum whose decay spares batch norm, biases, step sizes and alpha.
-
-    The decay is decoupled, as everywhere in Keras: w -= learning rate * decay * w, outside the momentum.
 
     Args:
       model_variables: the variables that will be trained.
@@ -54,18 +66,34 @@ def sgd(
       momentum: momentum in [0, 1).
       nesterov: Nesterov's form of it.
       weight_decay: decay of the kernels.
+      weight_decay_kind: one of `weight_decay.KINDS`, which says what they do.
       **kwargs: passed on to keras.optimizers.SGD.
+
+    Raises:
+      ValueError: for another kind.
     """
-    optimizer = keras.optimizers.SGD(
-        learning_rate,
-        momentum=momentum,
-        nesterov=nesterov and momentum > 0,
-        weight_decay=weight_decay or None,
-        **kwargs,
-    )
-    if weight_decay:
-        optimizer.exclude_from_weight_decay([v for v in model_variables if not is_kernel(v)])
+    check_kind(weight_decay_kind)
+    options = {"momentum": momentum, "nesterov": nesterov and momentum > 0, **kwargs}
+    if not weight_decay:
+        return keras.optimizers.SGD(learning_rate, **options)
+    if weight_decay_kind == "l2":
+        optimizer = L2SGD(learning_rate, l2=weight_decay, **options)
+    else:
+        optimizer = keras.optimizers.SGD(learning_rate, weight_decay=weight_decay, **options)
+    spare_all_but_kernels(optimizer, model_variables)
     return optimizer
+
+
+def sgd_of(recipe: "Recipe", model_variables, learning_rate):
+    """The `sgd` of a recipe's momentum and decay."""
+    return sgd(
+        model_variables,
+        learning_rate,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        weight_decay=recipe.weight_decay,
+        weight_decay_kind=recipe.weight_decay_kind,
+    )
 
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -79,34 +107,48 @@ def weight_optimizer(
     momentum: float,
     nesterov: bool,
     weight_decay: float = 0.0,
+    weight_decay_kind: str = "decoupled",
     ema_decay: float = 0.0,
 ) -> keras.optimizers.Optimizer:
     """The optimizer of weight training.
 
     Args:
-      name: one of `OPTIMIZERS`. "sgd" is `sgd`; "adamw" decays kernels as that does; "adam" has no decay.
+      name: one of `OPTIMIZERS`. "sgd" is `sgd`; "adamw" decays kernels alone, as that does, and is decoupled;
+        "adam" has a decay of kind "l2" alone, and with "decoupled" none.
       model_variables: the variables that will be trained.
       learning_rate: number or schedule.
       momentum, nesterov: of "sgd"; the others have Keras's betas.
-      weight_decay: decay of the kernels.
+      weight_decay, weight_decay_kind: of the kernels, as of `sgd`.
       ema_decay: decay of the averages that the optimizer keeps of all variables; 0 for none.
 
     Raises:
-      ValueError: for another name.
+      ValueError: for another name or kind, and for "adamw" with kind "l2".
     """
+    check_kind(weight_decay_kind)
     averaging = {"use_ema": True, "ema_momentum": ema_decay} if ema_decay else {}
     if name == "sgd":
-        options = {"momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
-        return sgd(model_variables, learning_rate, **options, **averaging)
-    if name == "adam":
-        return keras.optimizers.Adam(learning_rate, **averaging)
-    if name != "adamw":
+        options = {"momentum": momentum, "nesterov": nesterov}
+        decay = {"weight_decay": weight_decay, "weight_decay_kind": weight_decay_kind}
+        return sgd(model_variables, learning_rate, **options, **decay, **averaging)
+    if name not in OPTIMIZERS:
         raise ValueError(f"optimizer {name!r}: one of {', '.join(OPTIMIZERS)}.")
-    optimizer = keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay, **averaging)
-    optimizer.exclude_from_weight_decay([v for v in model_variables if not is_kernel(v)])
+    if name == "adam" and (weight_decay_kind == "decoupled" or not weight_decay):
+        return keras.optimizers.Adam(learning_rate, **averaging)
+    if name == "adam":
+        optimizer = L2Adam(learning_rate, l2=weight_decay, **averaging)
+    elif weight_decay_kind == "l2":
+        raise ValueError("adamw with L2 decay: its decay is decoupled. Adam with L2 decay is 'adam'.")
+    else:
+        optimizer = keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay, **averaging)
+    spare_all_but_kernels(optimizer, model_variables)
     return optimizer
 
 
-def is_kernel(variable) -> bool:
-    """Whether a variable is a convolution's or dense layer's kernel."""
-    return variable.name.split("/")[-1].split(":")[0] in ("kernel", "depthwise_kernel")
+def check_kind(kind: str) -> None:
+    """Refuses what is no kind of weight decay.
+
+    Raises:
+      ValueError: for another kind than `weight_decay.KINDS`.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"weight_decay_kind {kind!r}: one of {', '.join(KINDS)}.")

@@ -1,6 +1,8 @@
-"""What a budget allows, and the repair that makes a choice meet it."""
+"""What a budget allows, and the repair that makes the most of it."""
 
 import dataclasses
+import itertools
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -8,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmx_tf.bops import LayerCost
-from mmx_tf.budget import Budget, Flip, UnreachableBudgetError
+from mmx_tf.budget import (
+    WEIGHTINGS,
+    Budget,
+    CandidateCosts,
+    Flip,
+    UnreachableBudgetError,
+    average_bits_costs,
+)
 
 
 def costs(*searched, ends=(2, 1)):
@@ -50,8 +59,9 @@ def test_unreachable_targets_are_refused_with_the_range(target):
         assert part in str(error.value)
 
 
-# Margins to the cheaper branches:       a: 8->4 .5, 8->3 .9;    b: 8->4 .2, 8->3 .3;   c: 4->3 .1
-ALPHAS = np.array([[1.0, 0.5, 0.1], [0.4, 0.2, 0.1], [0.0, 0.5, 0.4]])
+# Margins to the cheaper branches:       a: 8->4 .5, 8->3 .9;    b: 8->4 .2, 8->3 .35;  c: 4->3 .1
+# They save BOPs:                               160       200             320       400           20
+ALPHAS = np.array([[1.0, 0.5, 0.1], [0.4, 0.2, 0.05], [0.0, 0.5, 0.4]])
 CHOICE = [0, 0, 1]
 
 
@@ -60,20 +70,24 @@ CHOICE = [0, 0, 1]
     [
         # 192 + 4 * (10*8 + 20*8 + 5*4) = 1232: met already.
         (1232, [0, 0, 1], []),
-        # c saves 4 * 5 = 20: 1212.
         (1231, [0, 0, 2], ["c 4 3 .1"]),
         (1212, [0, 0, 2], ["c 4 3 .1"]),
-        # b 8 -> 4 saves 320: 892.
-        (1211, [0, 1, 2], ["c 4 3 .1", "b 8 4 .2"]),
-        (892, [0, 1, 2], ["c 4 3 .1", "b 8 4 .2"]),
-        # From there b gives up only .2 - .1 for 4 -> 3: 80 less, 812.
-        (891, [0, 2, 2], ["c 4 3 .1", "b 8 4 .2", "b 4 3 .1"]),
-        # a 8 -> 4 saves 160: 652; then a 4 -> 3 saves 40: 612, the least there is.
-        (811, [1, 2, 2], ["c 4 3 .1", "b 8 4 .2", "b 4 3 .1", "a 8 4 .5"]),
-        (612, [2, 2, 2], ["c 4 3 .1", "b 8 4 .2", "b 4 3 .1", "a 8 4 .5", "a 4 3 .4"]),
+        # 21 to 320 less: b 8 -> 4 alone; after the flip of c, which gives up least, that one is for nothing.
+        (1211, [0, 1, 1], ["b 8 4 .2"]),
+        (912, [0, 1, 1], ["b 8 4 .2"]),
+        (911, [0, 1, 2], ["b 8 4 .2", "c 4 3 .1"]),
+        (892, [0, 1, 2], ["b 8 4 .2", "c 4 3 .1"]),
+        # 341 to 400: b 8 -> 3 alone, and c stays.
+        (891, [0, 2, 1], ["b 8 3 .35"]),
+        (832, [0, 2, 1], ["b 8 3 .35"]),
+        (831, [0, 2, 2], ["b 8 3 .35", "c 4 3 .1"]),
+        (812, [0, 2, 2], ["b 8 3 .35", "c 4 3 .1"]),
+        # 421 to 480: with a at 4 bits, b goes up to 4 again, and c.
+        (811, [1, 1, 1], ["a 8 4 .5", "b 8 4 .2"]),
+        (612, [2, 2, 2], ["a 8 3 .9", "b 8 3 .35", "c 4 3 .1"]),
     ],
 )
-def test_repair_flips_the_smallest_margin_first_and_stops_when_the_target_is_met(target, choice, flips):
+def test_repair_gives_up_the_least_alpha_that_meets_the_target(target, choice, flips):
     repaired, made = budget(target).repair(ALPHAS, CHOICE)
     assert repaired == choice
     expected = [flip.split() for flip in flips]
@@ -106,13 +120,15 @@ A8_TO_3, A4_TO_2, B8_TO_3, B4_TO_2 = (
         # b's activations 8 -> 3 save 4 * 5 * 20 = 400.
         (752, [0, 1], [B8_TO_3]),
         # a's weights 4 -> 2 save 2 * 8 * 10 = 160.
-        (592, [2, 1], [B8_TO_3, A4_TO_2]),
-        # a's activations then save 2 * 5 * 10 = 100, b's weights 2 * 3 * 20 = 120: 372, the least there is.
-        (492, [3, 1], [B8_TO_3, A4_TO_2, A8_TO_3]),
-        (372, [3, 3], [B8_TO_3, A4_TO_2, A8_TO_3, B4_TO_2]),
+        (592, [2, 1], [A4_TO_2, B8_TO_3]),
+        # 561 to 600: a's activations 8 -> 3, which save 4 * 5 * 10 = 200, in place of its weights.
+        (552, [1, 1], [A8_TO_3, B8_TO_3]),
+        # 601 to 660: both of a, 260 for .5; its weights and b's, 160 + 2 * 3 * 20 = 280, would give up .6.
+        (492, [3, 1], [A4_TO_2, A8_TO_3, B8_TO_3]),
+        (372, [3, 3], [A4_TO_2, A8_TO_3, B4_TO_2, B8_TO_3]),
     ],
 )
-def test_repair_flips_weights_or_activations_smallest_margin_first(target, choice, flips):
+def test_repair_flips_weights_and_activations(target, choice, flips):
     limit = Budget(costs(10, 20), (8, 3), (4, 2), 8, target)
     alphas, weight_alphas = np.array([[0.5, 0.2], [0.1, 0.0]]), np.array([[0.3, 0.1], [0.5, 0.1]])
     repaired, made = limit.repair(alphas, [0, 0], weight_alphas)
@@ -127,64 +143,156 @@ def test_repair_may_skip_a_branch():
     assert flips == [Flip("a", 8, 3, pytest.approx(0.4))]
 
 
-def test_repair_never_flips_to_more_bits():
-    # The dearer branch has the larger alpha: no flip there, even at a negative margin.
-    repaired, _ = budget(700).repair(np.array([[9.0, 0, 1], [0, 0, 0], [0, 0, 0]]), [2, 0, 0])
-    assert repaired[0] == 2
+def test_a_choice_that_has_not_the_largest_alphas_is_raised():
+    """a 3 -> 8 costs 4 * 5 * 10 = 200, to the BOP what is left."""
+    repaired, flips = budget(812).repair(np.array([[9.0, 0, 1], [0, 0, 0], [0, 0, 0]]), [2, 2, 2])
+    assert repaired == [0, 2, 2]
+    assert flips == [Flip("a", 3, 8, -8.0)]
 
 
 def test_without_a_target_there_is_no_repair():
     assert budget().repair(ALPHAS, [0, 0, 0]) == ([0, 0, 0], [])
 
 
+def test_of_equal_alphas_the_most_bits_are_taken():
+    """As before a search. Above 612, c at 8 bits takes 100, a and b at 4 bits take 40 and 80."""
+    repaired, flips = budget(832).repair(np.zeros((3, 3)), [0, 0, 0])
+    assert repaired == [1, 1, 0]
+    assert flips == [Flip("a", 8, 4, 0.0), Flip("b", 8, 4, 0.0)]
+    # One of the two: the cheaper one.
+    assert budget(831).repair(np.zeros((3, 3)), [0, 0, 0])[0] == [1, 2, 0]
+
+
+def test_alphas_that_are_not_finite_choose_nothing():
+    with pytest.raises(ValueError, match="not finite"):
+        budget(700).repair(np.array([[np.nan, 0, 1], [0, 0, 0], [0, 0, 0]]), [0, 0, 0])
+
+
+# Properties. Costs are BOPs of one or several weight bits, or a user's table; some alphas are equal.
+
+
+def a_list(values, size):
+    return st.lists(values, min_size=size, max_size=size)
+
+
+def unique(draw, values, least, most):
+    return tuple(draw(st.lists(values, min_size=least, max_size=most, unique=True)))
+
+
 @st.composite
 def problems(draw):
+    """(budget, alphas, any choice) in BOPs of the activations."""
     macs = draw(st.lists(st.integers(1, 10**9), min_size=1, max_size=6))
-    widths = draw(st.lists(st.integers(2, 8), min_size=1, max_size=4, unique=True))
-    free = budget(macs=macs, bit_widths=tuple(widths))
+    widths = unique(draw, st.integers(2, 8), 1, 4)
+    free = budget(macs=macs, bit_widths=widths)
     target = draw(st.integers(*free.reachable))
     shape = (len(macs), len(widths))
-    values = draw(st.lists(st.floats(-3, 3), min_size=shape[0] * shape[1], max_size=shape[0] * shape[1]))
-    choice = draw(st.lists(st.integers(0, shape[1] - 1), min_size=shape[0], max_size=shape[0]))
-    return budget(target, macs=macs, bit_widths=tuple(widths)), np.reshape(values, shape), choice
+    values = draw(a_list(st.floats(-3, 3), shape[0] * shape[1]))
+    choice = draw(a_list(st.integers(0, shape[1] - 1), shape[0]))
+    return budget(target, macs=macs, bit_widths=widths), np.reshape(values, shape), choice
+
+
+@st.composite
+def repairs(draw):
+    """(budget, alphas, weight alphas or None)."""
+    layers = draw(st.integers(1, 4))
+    bits = unique(draw, st.integers(2, 8), 2, 3)
+    weights = unique(draw, st.integers(2, 8), 2, 3) if draw(st.booleans()) else 4
+    free = Budget(costs(*draw(a_list(st.integers(1, 10**11), layers))), bits, weights, 8)
+    if draw(st.booleans()):
+        cost = draw(
+            st.sampled_from(
+                [
+                    st.integers(0, 30),
+                    st.integers(0, 10**5).map(lambda cents: cents / 100),
+                    st.floats(0, 1e9),
+                    st.floats(1e-30, 1e-20),
+                ]
+            )
+        )
+        table = tuple(tuple(draw(a_list(cost, len(free.pairs)))) for _ in range(layers))
+        own = CandidateCosts("us", table, draw(cost))
+        free = dataclasses.replace(free, own=own)
+        # What some choice costs, to the last digit, or a number in between.
+        target = own.of(draw(a_list(st.integers(0, len(free.pairs) - 1), layers)))
+        if draw(st.booleans()):
+            target = draw(st.floats(*own.reachable))
+        limit = dataclasses.replace(free, target_cost=target)
+    else:
+        limit = dataclasses.replace(free, target_bops=draw(st.integers(*free.reachable)))
+    values = draw(st.sampled_from([st.floats(-3, 3, width=32), st.integers(-2, 2).map(float)]))
+    alphas, weight_alphas = (
+        np.reshape(draw(a_list(values, layers * len(candidates))), (layers, -1))
+        for candidates in (bits, limit.weight_bit_widths)
+    )
+    return limit, alphas, weight_alphas if limit.searches_weights else None
+
+
+def of_pairs(alphas, weight_alphas):
+    """(L, W * B) fractions: alphas of the pairs, added without rounding."""
+    weights = np.zeros((len(alphas), 1)) if weight_alphas is None else weight_alphas
+    return [
+        [Fraction(float(w)) + Fraction(float(a)) for w, a in itertools.product(of_weights, own)]
+        for of_weights, own in zip(weights, alphas, strict=True)
+    ]
+
+
+def decimal(cost):
+    return Fraction(str(cost))
+
+
+def picked(rows, choice):
+    return [row[i] for row, i in zip(rows, choice, strict=True)]
 
 
 @settings(max_examples=200, deadline=None)
+@given(repairs())
+def test_a_repair_is_the_best_choice_within_the_budget(problem):
+    """Against all choices; and no flip that raises alpha fits into what is left."""
+    limit, alphas, weight_alphas = problem
+    scores = of_pairs(alphas, weight_alphas)
+    argmax = [row.index(max(row)) for row in scores]
+    found, flips = limit.repair(alphas, argmax, weight_alphas)
+    table, fixed = limit.candidate_costs.table, limit.candidate_costs.fixed
+    left = decimal(limit.target) - decimal(fixed) - sum(map(decimal, picked(table, found)))
+    assert limit.candidate_costs.of(found) <= limit.target
+    if left < 0:  # By less than a float64 of the target tells: there is nothing below.
+        assert limit.candidate_costs.of(found) == limit.candidate_costs.reachable[0]
+        return
+    for costs_of_layer, alphas_of_layer, i in zip(table, scores, found, strict=True):
+        for cost, alpha in zip(costs_of_layer, alphas_of_layer, strict=True):
+            assert alpha <= alphas_of_layer[i] or decimal(cost) - decimal(costs_of_layer[i]) > left
+    best = max(
+        sum(picked(scores, choice))
+        for choice in itertools.product(range(len(limit.pairs)), repeat=len(scores))
+        if limit.meets(choice)
+    )
+    assert float(best - sum(picked(scores, found))) <= 1e-12
+    if limit.meets(argmax):
+        assert found == argmax and not flips
+    bits = [list(limit.pairs[i]) for i in argmax]
+    for flip in flips:
+        of_layer = bits["abcdef".index(flip.name)]
+        assert of_layer[not flip.of_weights] == flip.from_bits != flip.to_bits
+        of_layer[not flip.of_weights] = flip.to_bits
+    assert [tuple(pair) for pair in bits] == [limit.pairs[i] for i in found]
+    assert limit.repair(alphas, found, weight_alphas) == (found, [])
+
+
+@settings(max_examples=100, deadline=None)
 @given(problems())
-def test_every_repaired_choice_meets_its_target(problem):
+def test_flips_are_told_from_any_choice(problem):
     limit, alphas, choice = problem
-    before = limit.bops_of(choice)
     repaired, flips = limit.repair(alphas, choice)
     assert limit.bops_of(repaired) <= limit.target_bops
-    if before <= limit.target_bops:
-        assert repaired == choice and not flips
-    # Replaying the flips gives the choice, and without the last one the target is missed.
-    bits = {cost.name: limit.bit_widths[branch] for cost, branch in zip(limit.searched, choice, strict=True)}
-    for index, flip in enumerate(flips):
-        total = limit.bops_of([limit.bit_widths.index(value) for value in bits.values()])
-        assert total > limit.target_bops, index
-        assert bits[flip.name] == flip.from_bits > flip.to_bits
-        bits[flip.name] = flip.to_bits
-    assert list(bits.values()) == [limit.bit_widths[branch] for branch in repaired]
-    # A repaired choice is left alone.
-    assert limit.repair(alphas, repaired) == (repaired, [])
+    assert len(flips) == sum(old != new for old, new in zip(choice, repaired, strict=True))
 
 
-@settings(max_examples=200, deadline=None)
-@given(st.data())
-def test_every_repaired_pair_meets_its_target(data):
-    macs = data.draw(st.lists(st.integers(1, 10**9), min_size=1, max_size=5))
-    bits, weights = (
-        tuple(data.draw(st.lists(st.integers(2, 8), min_size=2, max_size=4, unique=True))) for _ in range(2)
-    )
-    free = Budget(costs(*macs), bits, weights, 8)
-    limit = Budget(costs(*macs), bits, weights, 8, data.draw(st.integers(*free.reachable)))
-    alphas, weight_alphas = (
-        np.reshape(data.draw(st.lists(st.floats(-3, 3), min_size=size, max_size=size)), (len(macs), -1))
-        for size in (len(macs) * len(bits), len(macs) * len(weights))
-    )
-    choice = data.draw(st.lists(st.integers(0, len(free.pairs) - 1), min_size=len(macs), max_size=len(macs)))
-    repaired, flips = limit.repair(alphas, choice, weight_alphas)
-    assert limit.bops_of(repaired) <= limit.target_bops
-    assert limit.repair(alphas, repaired, weight_alphas) == (repaired, [])
-    assert bool(flips) == (limit.bops_of(choice) > limit.target_bops)
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(1, 10**9), min_size=1, max_size=60), st.sampled_from(WEIGHTINGS))
+def test_one_bit_width_everywhere_is_that_many_bits_on_average(elements, weighting):
+    """Sums of rounded shares made 4.000000000000001 of nine layers at 4 bits, more than a budget of 4."""
+    layers = [LayerCost(str(i), "conv", macs, 1, macs + i, False) for i, macs in enumerate(elements)]
+    found = average_bits_costs(layers, (8, 4, 3), weighting)
+    assert found.reachable == (3, 8)
+    assert found.exactly([1] * len(layers)) == 4

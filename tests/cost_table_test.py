@@ -127,10 +127,10 @@ ALPHAS = np.array([[1.0, 0.5, 0.1], [0.4, 0.2, 0.3], [0.2, 0.15, 0.19]])
     ("target", "choice"),
     [
         (25, [0, 0, 0]),
-        # Of the flips that save something, project 8 -> 3 gives up .1 and expand 8 -> 4 .05; expand 8 -> 3
-        # and project 4 -> 3 save nothing.
+        # expand 8 -> 4 gives up .05, project 8 -> 3 .1; expand 8 -> 3 and project 4 -> 3 save nothing.
         (24, [0, 0, 1]),
-        (23, [0, 2, 1]),
+        # project alone, and expand stays.
+        (23, [0, 2, 0]),
         (15, [1, 2, 1]),
         (13, [2, 2, 1]),
     ],

@@ -135,7 +135,32 @@ def main(path: str) -> None:
         return strategy.run(on_replica)
 
     limit, total, count = limited()
-    np.savez(path, **found, limit=of(limit), total=of(total), count=of(count))
+    np.savez(path, **found, limit=of(limit), total=of(total), count=of(count), **decayed(strategy))
+
+
+def decayed(strategy) -> dict:
+    """A kernel and a bias of 2 after each of two steps; of their gradient of 1 each replica has half."""
+    import tensorflow as tf
+
+    from mmx_tf.weight_training import sgd
+
+    found = {}
+    for kind in ("decoupled", "l2"):
+        with strategy.scope():
+            kernel, bias = (tf.Variable(2.0, name=f"layer/{name}") for name in ("kernel", "bias"))
+            decay = {"weight_decay": 0.5, "weight_decay_kind": kind}
+            optimizer = sgd([kernel, bias], 0.1, momentum=0.9, nesterov=False, **decay)
+            optimizer.build([kernel, bias])
+
+        @tf.function(autograph=False)
+        def step(optimizer=optimizer, variables=(kernel, bias)):
+            strategy.run(lambda: optimizer.apply_gradients([(tf.constant(0.5), v) for v in variables]))
+
+        for index in range(2):
+            step()
+            values = [strategy.experimental_local_results(v) for v in (kernel, bias)]
+            found[f"{kind} {index}"] = np.array(values)
+    return found
 
 
 if __name__ == "__main__":

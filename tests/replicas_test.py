@@ -51,6 +51,13 @@ def test_passes_in_turn_exchange_sums(parts):
     np.testing.assert_array_equal(parts["count"], [2, 2])
 
 
+def test_decay_is_added_once_for_all_replicas(parts):
+    """As on one device (tests/weight_decay_test.py); added to each gradient it would count twice."""
+    for kind, kernels in {"decoupled": [1.8, 1.52], "l2": [1.8, 1.43]}.items():
+        for index, (kernel, bias) in enumerate(zip(kernels, [1.9, 1.71], strict=True)):
+            np.testing.assert_allclose(parts[f"{kind} {index}"], [[kernel] * 2, [bias] * 2], rtol=1e-6)
+
+
 def test_one_process_is_one_replica():
     assert replicas.count() == 1
     value = tf.constant(3.0)

@@ -244,6 +244,11 @@ def test_selection_meets_the_budget_and_repair_can_be_switched_off(search, caplo
     assert "budget repair: " in caplog.text and "8 -> 4 bits (alpha margin 0.1)" in caplog.text
     assert repaired.bops <= search.budget.target_bops
     assert repaired.target_bops == search.budget.target_bops
+    unused = 100 * (1 - repaired.bops / repaired.target_bops)
+    assert (
+        f"took {raw.bops} BOPs to {repaired.bops} (target {repaired.target_bops}, {unused:.2f}% of"
+        in caplog.text
+    )
 
 
 def test_saves_and_loads_as_keras_and_searches_on(search, batch, tmp_path):
