@@ -19,9 +19,7 @@ from layers.pixel_quantizer import QuantizePixels
 TensorType = schema.TensorType
 
 
-def convert(
-    folded, *, input_type="uint8", output_type="int8", metadata=None, packed_as_matrix_product=True
-):
+def convert(folded, *, input_type="uint8", output_type="int8", metadata=None, packed_as_matrix_product=True):
     """The bytes of the .tflite that computes the same codes as `folded` under LiteRT's XNNPACK delegate.
 
     Args:

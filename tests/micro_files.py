@@ -1,11 +1,19 @@
 """Files of one operator in every type, for TensorFlow Lite Micro: (bytes, arrays of two images)."""
 
+import platform
+import sys
+
 import numpy as np
+import pytest
 from small_files import SAME, VALID, Net, options, random_codes, schema
 
 from export.flatbuffer import packed, quantization
 from export.reading.contents import tensor_bits
 
+interpreter_needed = pytest.mark.skipif(
+    (sys.platform, platform.machine()) != ("linux", "x86_64"),
+    reason="NO PACKAGE tflite-micro FOR THIS PLATFORM: its interpreter is not asked",
+)
 TensorType = schema.TensorType
 NUMPY = {
     **{name: getattr(np, name.lower()) for name in ("INT8", "UINT8", "INT16", "UINT16", "INT32", "UINT32")},
@@ -37,7 +45,7 @@ class TypedNet(Net):
 
 
 def operator(kind, sources, result, fields=None, constants=(), *, scales=()):
-    """A file of one operator on inputs of `sources` [(type, shape)]; `scales`: of the inputs, 0.1 if not given."""
+    """A file of one operator on inputs of `sources` [(type, shape)], and their `scales`, 0.1 if not given."""
     net, (output_type, output_shape) = TypedNet(3), result
     indices = [
         net.source(f"x{place}", source, shape, scale=dict(enumerate(scales)).get(place, 0.1))

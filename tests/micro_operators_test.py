@@ -3,16 +3,15 @@
 import itertools
 
 import micro_files
-import micro_interpreter
 import numpy as np
-import pytest
 from micro_files import NUMPY, OF_ONE_TYPE, converting, operator, weighted
 from small_files import VALID, Net, options, random_codes, run_litert, schema
 
+from benchmarks import micro_interpreter
 from export.micro_operators import FORMS, SOFTMAX_LIMIT, refusals, resolver_method
 from export.reading.tflite_file import parse
 
-pytestmark = micro_interpreter.needed
+pytestmark = micro_files.interpreter_needed
 
 WEIGHT_TYPES = ("INT8", "INT4", "INT2", "UINT8", "INT16", "FLOAT16", "FLOAT32")
 CONVERTING = ("QUANTIZE", "DEQUANTIZE")
@@ -135,8 +134,8 @@ def test_every_other_operator_gives_the_codes_of_litert_reference_kernels():
     for (kind, (data, inputs)), answer in zip(
         zip(OF_ONE_TYPE, jobs, strict=True), micro_interpreter.run(jobs), strict=True
     ):
-        rows = [
-            run_litert(data, {f"x{place}": values[None] for place, values in enumerate(row)}, "reference")["y"]
-            for row in zip(*inputs, strict=True)
-        ]
+        rows = []
+        for row in zip(*inputs, strict=True):
+            named = {f"x{place}": values[None] for place, values in enumerate(row)}
+            rows.append(run_litert(data, named, "reference")["y"])
         np.testing.assert_array_equal(np.concatenate(rows), answer.outputs[0], err_msg=kind)

@@ -3,15 +3,16 @@
     (answer,) = run([(data, [images])])     # images [N, ...], one array for each input of the file
     answer.outputs                          # an array [N, ...] for each output; None: it did not run
     answer.refusal                          # what Micro said then
+    answer.arena_bytes                      # of RAM for tensors, scratch buffers and its own structures
 
-The PyPI package `tflite-micro` (requirements-dev.txt) is Micro's C++ interpreter with its portable kernels. It
-can live beside TensorFlow in one process, but would take that along when it aborts.
+The PyPI package `tflite-micro` (requirements-dev.txt) is Micro's C++ interpreter with its portable kernels.
+It can live beside TensorFlow in one process, but would take that along when it aborts.
 """
 
 import os
 import pathlib
 import pickle
-import platform
+import re
 import signal
 import subprocess
 import sys
@@ -19,28 +20,25 @@ import tempfile
 from dataclasses import dataclass
 
 import numpy as np
-import pytest
 
-needed = pytest.mark.skipif(
-    (sys.platform, platform.machine()) != ("linux", "x86_64"),
-    reason="NO PACKAGE tflite-micro FOR THIS PLATFORM: its interpreter is not asked",
-)
 _ARENA_BYTES = 2**26
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What Micro made of a file: its `outputs`, or None and the `refusal`."""
+    """What Micro made of a file: its `outputs` and `arena_bytes`, or None and the `refusal`."""
 
     outputs: list[np.ndarray] | None
     refusal: str = ""
+    arena_bytes: int | None = None
 
 
 def run(jobs) -> list[Answer]:
-    """Runs pairs (bytes of a .tflite, arrays [N, ...] of its inputs), image by image -> an Answer for each."""
+    """Runs pairs (bytes of a .tflite, arrays [N, ...] of its inputs), image by image -> their Answers."""
     command = [sys.executable, os.path.abspath(__file__)]
     done = subprocess.run(command, input=pickle.dumps(list(jobs)), stdout=subprocess.PIPE)
-    assert not done.returncode, "the package tflite-micro does not run: install requirements-dev.txt"
+    if done.returncode:
+        raise RuntimeError("the package tflite-micro does not run here: install requirements-dev.txt.")
     return [Answer(*fields) for fields in pickle.loads(done.stdout)]
 
 
@@ -51,10 +49,12 @@ def _answer(data, inputs):
         if not child:
             _run_and_exit(data, inputs, said, found)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        text = said.read_text(errors="replace").strip()
         if not status:
-            return pickle.loads(found.read_bytes()), ""
+            (arena,) = re.findall(r"Arena allocation total (\d+) bytes", text)
+            return pickle.loads(found.read_bytes()), "", int(arena)
         end = f"{signal.Signals(-status).name} " if status < 0 else ""
-        return None, end + said.read_text(errors="replace").strip()
+        return None, end + text
 
 
 def _run_and_exit(data, inputs, said, found):
@@ -72,6 +72,7 @@ def _run_and_exit(data, inputs, said, found):
                 interpreter.set_input(values[None], index)
             interpreter.invoke()
             rows.append([interpreter.get_output(index) for index in range(outputs)])
+        interpreter.print_allocations()
         found.write_bytes(pickle.dumps([np.concatenate(values) for values in zip(*rows, strict=True)]))
         status = 0
     except Exception as error:
