@@ -8,7 +8,8 @@
 
 The header names the operators that the application must register, the grids of inputs and outputs, and the
 SHA-256 of the .tflite, so that a firmware can be traced to its file. Imports no TensorFlow. Exit code 2: the
-file is no .tflite, or a damaged one, the name is no C identifier, or the folder cannot be written.
+file is no .tflite, or a damaged one, or has what Micro refuses (`export.micro_operators`), the name is no C
+identifier, or the folder cannot be written.
 """
 
 import argparse
@@ -20,11 +21,12 @@ import sys
 from collections.abc import Sequence
 
 from export.atomic import write_atomically
-from export.micro_operators import resolver_method
+from export.micro_operators import Refusal, refusals, resolver_method
 from export.reading import tflite_file
 from export.reading.contents import Tensor, TfliteFile
 
 _BYTES_A_LINE = 12
+_SHOWN_TENSORS = 3
 _HEXADECIMAL = [f"0x{value:02x}" for value in range(256)]
 _KEYWORDS = frozenset(
     """
@@ -37,6 +39,14 @@ _KEYWORDS = frozenset(
     typename union unsigned using virtual void volatile wchar_t while xor xor_eq
     """.split()
 )
+
+
+class MicroError(ValueError):
+    """A file that TensorFlow Lite Micro would refuse: `refusals`; the message has a line for each reason."""
+
+    def __init__(self, refusals: Sequence[Refusal]):
+        self.refusals = tuple(refusals)
+        super().__init__("\n".join(_alike(self.refusals)))
 
 
 def sources(file: TfliteFile, *, name: str = "model_data", source: str = "a .tflite") -> tuple[str, str]:
@@ -52,8 +62,12 @@ def sources(file: TfliteFile, *, name: str = "model_data", source: str = "a .tfl
 
     Raises:
       ValueError: `name` is no C identifier that a program may define.
+      MicroError: the file has what TensorFlow Lite Micro refuses.
     """
     _check_name(name)
+    refused = refusals(file)
+    if refused:
+        raise MicroError(refused)
     guard = f"{name.upper().rstrip('_')}_H_"
     digest = hashlib.sha256(file.data).hexdigest()
     comment = "".join(f"// {line}".rstrip() + "\n" for line in _description(file, name, source, digest))
@@ -96,11 +110,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"{error.filename or options.out}: {(error.strerror or str(error)).lower()}.", file=sys.stderr)
         return 2
+    except MicroError as error:
+        for line in str(error).splitlines():
+            print(f"{options.file}: {line}", file=sys.stderr)
+        return 2
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    for kind in _unsupported(file):
-        print(f"{options.file}: TensorFlow Lite Micro has no {_quoted(kind)}.", file=sys.stderr)
     print(f"{folder / options.name}.cc, .h: {len(file.data):,} bytes as {options.name}")
     return 0
 
@@ -119,12 +135,21 @@ def _kinds(file: TfliteFile) -> list[str]:
     return sorted({operator.kind for operator in file.operators})
 
 
-def _unsupported(file: TfliteFile) -> list[str]:
-    return [kind for kind in _kinds(file) if resolver_method(kind) is None]
+def _alike(refused: Sequence[Refusal]) -> list[str]:
+    """A line for all refusals with one reason."""
+    groups = {}
+    for refusal in refused:
+        groups.setdefault((refusal.kind, refusal.reason, refusal.instead), []).append(refusal.tensor)
+    lines = []
+    for (kind, reason, instead), tensors in groups.items():
+        shown = ", ".join(map(_quoted, tensors[:_SHOWN_TENSORS]))
+        more = f" and {len(tensors) - _SHOWN_TENSORS} more" if len(tensors) > _SHOWN_TENSORS else ""
+        lines.append(f"TensorFlow Lite Micro refuses {_ascii(kind)} {reason}: {shown}{more}; {instead}.")
+    return lines
 
 
 def _description(file, name, source, digest) -> list[str]:
-    kinds, unsupported = _kinds(file), _unsupported(file)
+    kinds = _kinds(file)
     lines = [
         f"{_quoted(source)} for TensorFlow Lite Micro: {len(file.data)} bytes in the array {name}.",
         f"SHA-256 {digest}",
@@ -132,14 +157,8 @@ def _description(file, name, source, digest) -> list[str]:
         "Operators:",
         "",
         f"    tflite::MicroMutableOpResolver<{len(kinds)}> resolver;",
-        *(f"    resolver.{resolver_method(kind)}();" for kind in kinds if kind not in unsupported),
+        *(f"    resolver.{resolver_method(kind)}();" for kind in kinds),
     ]
-    if unsupported:
-        lines += [
-            "",
-            "TensorFlow Lite Micro has no method for:",
-            *(f"    {_quoted(kind)}" for kind in unsupported),
-        ]
     for title, indices in (("Inputs", file.inputs), ("Outputs", file.outputs)):
         lines += ["", f"{title} (real value = scale * (code - zero point)):"]
         lines += [f"    {_tensor(file.tensors[index])}" for index in indices]
@@ -154,7 +173,11 @@ def _tensor(tensor: Tensor) -> str:
 
 def _quoted(name: str) -> str:
     """In quotes and in ASCII: no name ends a comment, continues it on the next line, or opens another one."""
-    return '"' + name.encode("unicode_escape").decode().replace('"', "'") + '"'
+    return '"' + _ascii(name).replace('"', "'") + '"'
+
+
+def _ascii(name: str) -> str:
+    return name.encode("unicode_escape").decode()
 
 
 if __name__ == "__main__":

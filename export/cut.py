@@ -53,7 +53,7 @@ def cut(data: bytes) -> Pieces:
       ValueError: for a file of several subgraphs, or an operator of several outputs.
     """
     kinds = [operator.kind for operator in tflite_file.parse(data).operators]
-    model, graph = _unpacked(data)
+    model, graph = unpacked_model(data)
     names = [tensor.name.decode() for tensor in graph.tensors]
     contents = [model.buffers[tensor.buffer].data for tensor in graph.tensors]
     constant = [content is not None and len(content) > 0 for content in contents]
@@ -78,7 +78,7 @@ def cut(data: bytes) -> Pieces:
         operators.append(CutOperator(kind, output))
     graph.inputs, graph.outputs = np.array(new_inputs, np.int32), np.array(outputs, np.int32)
     model.signatureDefs, model.metadata = [], []
-    return Pieces(_packed(model), tuple(operators), inputs)
+    return Pieces(packed_model(model), tuple(operators), inputs)
 
 
 def expose(data: bytes, names: Collection[str] | None = None) -> bytes:
@@ -92,14 +92,14 @@ def expose(data: bytes, names: Collection[str] | None = None) -> bytes:
     Raises:
       ValueError: for a file of several subgraphs, or a name that none of its tensors has.
     """
-    model, graph = _unpacked(data)
+    model, graph = unpacked_model(data)
     if names is None:
         graph.outputs = np.concatenate([operator.outputs for operator in graph.operators]).astype(np.int32)
     else:
         graph.outputs = _indices(graph, names)
         graph.operators = _needed(graph)
     model.signatureDefs, model.metadata = [], []
-    return _packed(model)
+    return packed_model(model)
 
 
 def _indices(graph, names):
@@ -120,14 +120,16 @@ def _needed(graph):
     return operators[::-1]
 
 
-def _unpacked(data):
+def unpacked_model(data: bytes):
+    """(model, its one subgraph) in the schema's object form; ValueError for several subgraphs."""
     model = schema.ModelT.InitFromPackedBuf(data, 0)
     if len(model.subgraphs) != 1:
         raise ValueError(f"the file has {len(model.subgraphs)} subgraphs; one is expected.")
     return model, model.subgraphs[0]
 
 
-def _packed(model) -> bytes:
+def packed_model(model) -> bytes:
+    """The bytes of a model in object form."""
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), file_identifier=FILE_IDENTIFIER)
     return bytes(builder.Output())

@@ -35,8 +35,8 @@ class Runner:
       inputs, outputs: tensor name -> LiteRT's description of the tensor.
 
     Raises:
-      KernelsMissingError: if the kernels lack an operator of the file; the reference kernels have none for
-        int4 weights.
+      KernelsMissingError: if the kernels lack an operator of the file; the reference kernels have no
+        depthwise convolution with int4 weights (see `export.unpacked`).
       ValueError: for other kernels, or bytes that are no .tflite.
     """
 

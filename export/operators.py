@@ -24,10 +24,17 @@ PADDINGS = {"same": schema.Padding.SAME, "valid": schema.Padding.VALID}
 
 @dataclass(frozen=True)
 class Context:
-    """What a writer needs: the graph writer, and each layer's output shape without the batch dimension."""
+    """What a writer needs.
+
+    Attributes:
+      writer: the graph writer.
+      shapes: each layer's output shape without the batch dimension.
+      packed_as_matrix_product: see `export.tflite.convert`.
+    """
 
     writer: GraphWriter
     shapes: dict
+    packed_as_matrix_product: bool = True
 
     def constant(self, name, values, dtype, **kwargs):
         """Add a constant from an int array -> tensor index. dtype: INT2, INT4, INT8, INT32."""
@@ -74,7 +81,7 @@ def _window_options(options, layer):
 
 
 def _conv(context, layer, inputs, output):
-    if layer.container != "int8" and layer.row_length:
+    if layer.container != "int8" and layer.row_length and context.packed_as_matrix_product:
         _matrix_product(context, layer, inputs, output, layer.weight_codes.numpy()[0, 0], per_channel=True)
         return
     codes = layer.weight_codes.numpy().transpose(3, 0, 1, 2)

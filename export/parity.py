@@ -34,6 +34,7 @@ from export.parity_count import Counter, RuntimeParity
 from export.partitions import require_xnnpack
 from export.provenance import commit, provenance
 from export.trace import FileOutput, Trace
+from export.unpacked import unpacked
 
 SHOWN_OPERATORS = 3
 
@@ -51,12 +52,15 @@ class Certificate:
       folded_top1: accuracy of the folded model on the images of the first runtime.
       runtimes: kernels -> what they compute.
       unable: kernels -> why LiteRT cannot run the file with them.
+      unpacked: kernels -> why they were given the file with its packed weights in int8 tensors, the same
+        codes.
     """
 
     sha256: str
     folded_top1: float
     runtimes: dict[str, RuntimeParity]
     unable: dict[str, str] = dataclasses.field(default_factory=dict)
+    unpacked: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict:
         """The certificate as plain JSON values."""
@@ -111,8 +115,7 @@ def certify(
     """
     limits = [max_images] * len(kernels) if max_images is None or isinstance(max_images, int) else max_images
     trace = trace or Trace(folded)
-    output = FileOutput(trace, data)
-    pieces = cut(expose(data, [trace.final]))
+    output, pieces = _whole_and_cut(trace, data)
     unknown = {operator.output for operator in pieces.operators} - trace.names
     if unknown:
         raise ValueError(
@@ -120,12 +123,16 @@ def certify(
         )
     if "xnnpack" in kernels:
         require_xnnpack(data)
-    counters, unable = {}, {}
+    counters, unable, as_int8 = {}, {}, {}
     for name, limit in zip(kernels, limits, strict=True):
         try:
             counters[name] = Counter(trace, pieces, output, name, limit)
         except litert.KernelsMissingError as error:
-            unable[name] = str(error)
+            try:
+                counters[name] = Counter(trace, *_whole_and_cut(trace, unpacked(data))[::-1], name, limit)
+                as_int8[name] = f"{error} They were given its packed weights in int8 tensors, the same codes."
+            except litert.KernelsMissingError:
+                unable[name] = str(error)
     if not counters:
         raise ValueError(f"LiteRT cannot run the file: {unable}.")
     done = 0
@@ -144,7 +151,12 @@ def certify(
         folded_top1=first.logits.correct_folded / first.logits.images,
         runtimes={name: counter.result() for name, counter in counters.items()},
         unable=unable,
+        unpacked=as_int8,
     )
+
+
+def _whole_and_cut(trace: Trace, data: bytes):
+    return FileOutput(trace, data), cut(expose(data, [trace.final]))
 
 
 def summary(certificate: Certificate) -> str:
@@ -164,7 +176,7 @@ def summary(certificate: Certificate) -> str:
             for operator in worst
             if operator.differing
         ]
-    return "\n".join([*lines, *certificate.unable.values()])
+    return "\n".join([*lines, *certificate.unable.values(), *certificate.unpacked.values()])
 
 
 def main(arguments=None) -> int:

@@ -19,7 +19,7 @@ from layers.pixel_quantizer import QuantizePixels
 TensorType = schema.TensorType
 
 
-def convert(folded, *, input_type="uint8", output_type="int8", metadata=None):
+def convert(folded, *, input_type="uint8", output_type="int8", metadata=None, packed_as_matrix_product=True):
     """The bytes of the .tflite that computes the same codes as `folded` under LiteRT's XNNPACK delegate.
 
     Args:
@@ -31,6 +31,8 @@ def convert(folded, *, input_type="uint8", output_type="int8", metadata=None):
         outputs, the index of the largest code (int32, the first of equal ones) and the probabilities of all
         classes (int8, code / 256 + 0.5).
       metadata: dict from name to bytes, written to the model's metadata buffers.
+      packed_as_matrix_product: whether a pointwise convolution with packed weights is written as a
+        FULLY_CONNECTED, for XNNPACK, or as the CONV_2D that it is, for TensorFlow Lite Micro.
 
     The signature "serving_default" names the input like the model's input layer, codes and float logits like
     the layer that computes the codes, and the outputs of "class" `class` and `probabilities`.
@@ -43,7 +45,8 @@ def convert(folded, *, input_type="uint8", output_type="int8", metadata=None):
     check_outputs(folded, output_type)
     writer = GraphWriter()
     nodes = _nodes(folded)
-    context = Context(writer, {name: _shape(name, node.output_shapes) for name, node in nodes.items()})
+    shapes = {name: _shape(name, node.output_shapes) for name, node in nodes.items()}
+    context = Context(writer, shapes, packed_as_matrix_product)
     inputs, produced, dequantized = {}, {}, {}
     in_front = _in_front_of_the_file(folded, nodes)
     rescalings = [

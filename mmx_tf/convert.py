@@ -12,7 +12,7 @@ import tf_keras as keras
 from export import tflite
 from layers.integer_weighted_layers import IntegerAffine, IntegerConv2D, IntegerDense, WeightedLayer
 from layers.quantize_configs import QuantizeWrapper
-from layers.weight_storage import STORAGES, check_storage, container_of
+from layers.weight_storage import STORAGES, check_storage, container_of, packed_as_matrix_product
 from mmx_tf.fold import fold
 from mmx_tf.next_step import next_step
 from mmx_tf.saving import loaded
@@ -38,8 +38,8 @@ def convert(
 
     Args:
       model: a network made by `fold`, or one made by `rebuild`, which is folded first; or a path of such.
-      weight_storage: "int8", "int4_xnnpack" or "int4" (see `fold`). A folded model must have been folded for
-        the same storage.
+      weight_storage: "int8", "int4_xnnpack", "int4" or "int4_micro" (see `fold`). A folded model must have
+        been folded for the same storage.
       input_type: "uint8", "int8" or "float32". The integer inputs hold the image's codes; scale and zero
         point are in the file's input tensor.
       output_type: "int8" logits codes, "float32" logits, or "class": two outputs, the index `class` (int32
@@ -73,6 +73,7 @@ def convert(
         input_type=input_type,
         output_type=output_type,
         metadata={METADATA_NAME: json.dumps(document).encode()},
+        packed_as_matrix_product=packed_as_matrix_product(weight_storage),
     )
 
 
@@ -82,7 +83,13 @@ def _check_folded_for(folded, weight_storage) -> None:
         storage
         for storage in STORAGES
         if all(
-            layer.container == container_of(storage, bits=layer.weight_bits, row=layer.row_length)
+            layer.container
+            == container_of(
+                storage,
+                bits=layer.weight_bits,
+                row=layer.row_length,
+                dense=isinstance(layer, IntegerDense),
+            )
             for layer in _weighted(folded)
         )
     ]

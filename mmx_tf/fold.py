@@ -29,7 +29,8 @@ def fold(fixed: keras.Model, *, weight_storage: str = "int8") -> keras.Model:
       fixed: a network made by `rebuild`, with carriers and quantized weights, or the path of its .keras file.
       weight_storage: "int8" stores b-bit weight codes k times finer (see `finer_codes`). "int4_xnnpack" packs
         codes of at most 4 bits, two or four per byte, where XNNPACK takes them: dense layers and pointwise
-        convolutions. "int4" packs those of every layer, also where the slower kernels compute with them. Bias
+        convolutions. "int4" packs those of every layer, also where the slower kernels compute with them.
+        "int4_micro" packs those of all convolutions, two per byte, as TensorFlow Lite Micro takes them. Bias
         grids differ, so it is decided here.
 
     Returns:

@@ -104,7 +104,7 @@ def layer_container(layer: keras.layers.Layer, kernel_shape, bits: int, weight_s
     """The container of a Conv2D's, DepthwiseConv2D's or Dense's weights at a bit-width."""
     depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
     row = row_length(kernel_shape, strides=getattr(layer, "strides", (1, 1)), depthwise=depthwise)
-    return container_of(weight_storage, bits=bits, row=row)
+    return container_of(weight_storage, bits=bits, row=row, dense=isinstance(layer, keras.layers.Dense))
 
 
 def _folded_bias(factor, bias, scales, input_scale, finer) -> FoldedBias:

@@ -31,7 +31,8 @@ def fold_for_training(fixed: keras.Model, *, weight_storage: str = "int8", scope
 
     Args:
       fixed: a network made by `rebuild`. Its batch-norm statistics are frozen in the new network only.
-      weight_storage: "int8", "int4_xnnpack" or "int4", as `fold` will be given it: the bias grids differ.
+      weight_storage: one of `layers.weight_storage.STORAGES`, as `fold` will be given it: the bias grids
+        differ.
       scope: of the `tf.distribute` strategy in which `fixed` was made, if in any.
 
     Returns:

@@ -27,7 +27,11 @@ def parity_section(parity: Mapping | None) -> str:
         "its codes from the file alone.</p>"
         + _kernels_table(runtimes)
         + _operators_table(runtimes)
-        + "".join(f'<p class="muted">{html.escape(why)}</p>' for why in parity.get("unable", {}).values())
+        + "".join(
+            f'<p class="muted">{html.escape(why)}</p>'
+            for key in ("unable", "unpacked")
+            for why in parity.get(key, {}).values()
+        )
         + f'<p class="muted">SHA-256 of the file: {html.escape(parity["sha256"])}</p>'
     )
 

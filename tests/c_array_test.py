@@ -2,20 +2,20 @@
 
 import hashlib
 import re
-import shutil
 import subprocess
 import sys
 
+import compiled_array
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from small_files import Net, options
 from tflite_samples import bits_document, sample
 
-from export.c_array import main, sources
+from export.c_array import MicroError, main, sources
 from export.flatbuffer import GraphWriter, quantization
 from export.micro_operators import resolver_method
 from export.reading.tflite_file import parse
 
-COMPILER = next((path for path in map(shutil.which, ("c++", "g++", "clang++")) if path), None)
 SAMPLE = sample(bits_document())
 
 
@@ -59,21 +59,11 @@ def test_the_header_tells_operators_and_grids():
     assert '"logits": INT8 [1, 10], scale 0.5, zero point 1' in comment
 
 
-@pytest.mark.skipif(COMPILER is None, reason="NO C++ COMPILER (c++, g++, clang++): the array is not compiled")
+@compiled_array.needed
 @pytest.mark.parametrize("standard", ["c++11", "c++17"])
 def test_a_compiled_program_holds_the_bytes(tmp_path, standard):
     out = write(tmp_path, SAMPLE, "--name=digits")
-    (out / "main.cc").write_text(
-        '#include <cstdint>\n#include <cstdio>\n#include "digits.h"\n#include "digits.h"\n'
-        'static_assert(sizeof(digits) == digits_length, "");\n'
-        "int main() {\n"
-        "  if (reinterpret_cast<std::uintptr_t>(digits) % 16) return 1;\n"
-        "  return std::fwrite(digits, 1, digits_length, stdout) != digits_length;\n"
-        "}\n"
-    )
-    flags = [f"-std={standard}", "-Wall", "-Wextra", "-Werror", "-o", out / "program"]
-    subprocess.run([COMPILER, *flags, out / "main.cc", out / "digits.cc"], check=True)
-    assert subprocess.run([out / "program"], check=True, capture_output=True).stdout == SAMPLE
+    assert compiled_array.compiled_bytes(out, "digits", standard) == SAMPLE
 
 
 @pytest.mark.parametrize(
@@ -95,16 +85,35 @@ def test_names_of_tensors_do_not_leave_the_comment():
     assert not any(line.endswith("\\") for line in header.splitlines())
 
 
-def test_what_tensorflow_lite_micro_lacks_is_said(tmp_path, capsys):
-    writer = GraphWriter()
-    x, y = (writer.tensor(name, (1, 4), schema.TensorType.FLOAT32) for name in "xy")
-    writer.operator(schema.BuiltinOperator.RELU, [x], [y])
-    writer.operator(schema.BuiltinOperator.BUCKETIZE, [x], [y])
-    out = write(tmp_path, writer.finish({"x": x}, {"y": y}))
-    header = (out / "model_data.h").read_text()
-    assert 'no method for:\n//     "BUCKETIZE"' in header and "resolver.AddRelu();" in header
-    assert '"x": FLOAT32 [1, 4], no scale' in header
-    assert 'has no "BUCKETIZE"' in capsys.readouterr().err
+def refused_file():
+    """Five dense layers of INT4 weights, a scale for each output, and an operator that Micro lacks."""
+    net = Net(3)
+    x = net.input("x", (8,), scale=0.1)
+    for index in range(5):
+        weights, bias, _ = net.weights(
+            f"dense {index}", (8, 8), axis=0, source_scale=0.1, bits=4, dtype=schema.TensorType.INT4
+        )
+        y = net.tensor(f"dense {index}", (8,), scale=0.1)
+        x = net.operator("FULLY_CONNECTED", [x, weights, bias], y, options=options("FullyConnected"))
+    x = net.operator("RELU6", [x], net.tensor("relu", (8,)))
+    return net.file_of("BUCKETIZE", [x], net.tensor('a "b"\n', (8,)))
+
+
+def test_what_tensorflow_lite_micro_refuses_is_named_and_nothing_is_written(tmp_path, capsys):
+    path, out = tmp_path / "model.tflite", tmp_path / "out"
+    path.write_bytes(refused_file())
+    assert main([str(path), f"--out={out}"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"{path}: TensorFlow Lite Micro refuses FULLY_CONNECTED with INT4 weights of several scales: "
+        '"dense 0/w", "dense 1/w", "dense 2/w" and 2 more; '
+        'convert with weight_storage "int4_micro", or "int8".',
+        f"{path}: TensorFlow Lite Micro refuses BUCKETIZE (it has no such operator): "
+        "\"a 'b'\\n\"; build the network without it.",
+    ]
+    assert not out.exists()
+    with pytest.raises(MicroError) as caught:
+        sources(parse(path.read_bytes()))
+    assert [refusal.kind for refusal in caught.value.refusals] == ["FULLY_CONNECTED"] * 5 + ["BUCKETIZE"]
 
 
 def test_methods_of_the_resolver():

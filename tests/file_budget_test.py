@@ -13,10 +13,11 @@ from mmx_tf.fold import FoldError
 WEIGHTS = (8, 4, 2)
 # Elements of the searched kernels: 3*3*6 depthwise, 6*6 and 6*8 pointwise. A byte holds two codes of 4 bits;
 # of 2 bits four where rows fill bytes, for which six inputs are no multiple of 4. XNNPACK takes no packed
-# depthwise weights.
+# depthwise weights, TensorFlow Lite Micro no int2.
 BYTES = {
     "int4": ((54, 27, 27), (36, 18, 18), (48, 24, 24)),
     "int4_xnnpack": ((54, 54, 54), (36, 18, 18), (48, 24, 24)),
+    "int4_micro": ((54, 27, 27), (36, 18, 18), (48, 24, 24)),
 }
 PADDING = 16
 """Bytes by which an estimate may be too large for each weight tensor, and for the metadata."""
@@ -52,10 +53,11 @@ def test_rows_that_fill_bytes_take_two_bits_a_weight():
     x = keras.layers.Flatten()(keras.layers.Conv2D(4, 1, name="middle")(x))
     search = searched(keras.Model(inputs, keras.layers.Dense(2, name="head")(x)))
     assert costs_in_bytes(search, {"weight_storage": "int4"}).table[0][::3] == (32, 16, 8)
+    assert costs_in_bytes(search, {"weight_storage": "int4_micro"}).table[0][::3] == (32, 16, 16)
 
 
 @pytest.mark.parametrize(
-    ("kind", "storage"), [("small", "int4"), ("small", "int4_xnnpack"), ("mobilenet_v2", "int4")]
+    ("kind", "storage"), [*(("small", storage) for storage in BYTES), ("mobilenet_v2", "int4")]
 )
 def test_no_file_is_larger_than_its_estimate_nor_much_smaller(kind, storage):
     network = None

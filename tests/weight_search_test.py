@@ -11,6 +11,7 @@ import mmx_tf
 from export import inspect
 from layers.branches import JOINT
 from layers.multi_branch_weights import kernel_of
+from layers.weight_storage import STORAGES
 from mmx_tf import bops, search_steps, target_search
 from mmx_tf.bit_selection import BitSelection, SelectionMismatchError
 from mmx_tf.budget import Budget
@@ -308,7 +309,7 @@ def test_weight_bits_that_are_no_candidates_are_refused(trained):
         mmx_tf.rebuild(trained, selection)
 
 
-@pytest.mark.parametrize("storage", ["int8", "int4", "int4_xnnpack"])
+@pytest.mark.parametrize("storage", STORAGES)
 def test_the_file_of_mixed_weights_computes_what_was_trained(trained, digits, storage):
     fixed = mmx_tf.rebuild(trained, trained.bit_selection(repair=False))
     evaluation = digits.evaluation(batch_size=32).take(2)
@@ -316,12 +317,13 @@ def test_the_file_of_mixed_weights_computes_what_was_trained(trained, digits, st
         fixed(images)
     folded = mmx_tf.fold(fixed, weight_storage=storage)
     content = mmx_tf.convert(folded, weight_storage=storage)
-    if storage != "int4":
+    if storage in ("int8", "int4_xnnpack"):
         assert mmx_tf.verify(folded, content, evaluation).code_disagreement == 0
     layers = {layer.name: layer for layer in inspect.layers(content)}
     assert [(layers[n].weight_bits, layers[n].activation_bits) for n in trained.quantizers] == PAIRS
     # XNNPACK takes no packed weights of depthwise convolutions.
     types = {"int8": ["INT8"] * 3, "int4": ["INT4", "INT4", "INT8"], "int4_xnnpack": ["INT8", "INT4", "INT8"]}
+    types["int4_micro"] = types["int4"]
     assert [layers[name].weight_type for name in trained.quantizers] == types[storage]
 
 
