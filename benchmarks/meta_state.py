@@ -16,10 +16,10 @@ import tf_keras as keras
 
 from benchmarks import command_line
 from mmx_tf import data as datasets
-from mmx_tf import exit_codes, float_model, graph, pipeline, quiet, training
+from mmx_tf import exit_codes, fingerprints, float_model, graph, pipeline, quiet, training
 from mmx_tf.bit_selection import BitSelection, SelectionMismatchError
 from mmx_tf.recipe import Recipe
-from mmx_tf.workdir import Workdir
+from mmx_tf.workdir import Workdir, check_inputs, earlier_state
 
 STATISTICS = ("batch", "running")
 """What batch norm normalizes by: the batch, as in training and bit-search steps, or running statistics.
@@ -64,7 +64,9 @@ def restored(folder: pathlib.Path):
         )
     try:
         data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
-        search = pipeline.search_network(recipe, float_model.load_trained(recipe, data), data)
+        network = float_model.load_trained(recipe, data)
+        check_inputs(recipe, earlier_state(folder), fingerprints.of_inputs(recipe, data, network))
+        search = pipeline.search_network(recipe, network, data)
         if search.budget.target_bops is None:
             sys.exit(f"{folder} has no budget in BOPs, in which random selections are drawn.")
         with Workdir.opened(recipe) as workdir:

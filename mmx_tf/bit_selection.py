@@ -143,9 +143,13 @@ class BitSelection:
             )
         return selection
 
+    def to_text(self) -> str:
+        """The contents of the file that `save` writes."""
+        return json.dumps(self.to_json(), indent=1) + "\n"
+
     def save(self, path: str | os.PathLike) -> None:
         """Writes the selection as JSON, atomically."""
-        write_atomically(path, (json.dumps(self.to_json(), indent=1) + "\n").encode())
+        write_atomically(path, self.to_text())
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "BitSelection":

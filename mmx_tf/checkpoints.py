@@ -16,7 +16,6 @@ is told of and passed over, and the one before it is taken.
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import pathlib
@@ -28,6 +27,7 @@ import tensorflow as tf
 from absl import logging
 
 from export.atomic import flush
+from mmx_tf.fingerprints import sha256_of
 from mmx_tf.recipe_texts import RecipeError
 
 _VARIABLES = "variables"
@@ -94,7 +94,7 @@ class Checkpoints:
         try:
             self._checkpoint.write(str(partial / _VARIABLES))
             (partial / _FACTS).write_text(text)
-            checksums = {path.name: _checksum(path) for path in sorted(partial.iterdir())}
+            checksums = {path.name: sha256_of(path) for path in sorted(partial.iterdir())}
             (partial / _CHECKSUMS).write_text(json.dumps(checksums, indent=1) + "\n")
             for path in (*partial.iterdir(), partial):
                 flush(path)
@@ -214,7 +214,7 @@ def facts_of(path: pathlib.Path) -> dict:
         checksums = json.loads((path / _CHECKSUMS).read_text())
         names = {_FACTS, f"{_VARIABLES}.index", *checksums}
         for name in sorted(names):
-            if pathlib.PurePath(name).name != name or _checksum(path / name) != checksums.get(name):
+            if pathlib.PurePath(name).name != name or sha256_of(path / name) != checksums.get(name):
                 raise DamagedCheckpointError(f"{name} is not what was written (its checksum differs).")
         facts = json.loads((path / _FACTS).read_text())
     except (*_NO_FILE, ValueError, TypeError, AttributeError) as error:
@@ -226,8 +226,3 @@ def facts_of(path: pathlib.Path) -> dict:
     if not isinstance(facts, dict):
         raise DamagedCheckpointError(f"{_FACTS} holds no facts.")
     return facts
-
-
-def _checksum(path: pathlib.Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

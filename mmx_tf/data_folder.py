@@ -66,8 +66,8 @@ def from_folder(path: str) -> Source:
         natural_size=size,
         channels=channels,
         mirrored=True,
-        train=_split(train),
-        evaluation=_split(evaluation),
+        train=_split(root, train),
+        evaluation=_split(root, evaluation),
     )
 
 
@@ -109,7 +109,7 @@ def _class_files(folder: Path) -> _Files:
     return found
 
 
-def _split(files: _Files) -> Split:
+def _split(root: Path, files: _Files) -> Split:
     paths = np.array([str(path) for members in files.values() for path in members])
     labels = np.repeat(np.arange(len(files), dtype=np.int32), [len(members) for members in files.values()])
     # One fixed mixture of the classes, so that the first images of a split are a fair sample of it.
@@ -134,7 +134,11 @@ def _split(files: _Files) -> Split:
     def files_of(stored: bytes) -> list[str]:
         return [path for path in by_size()[len(stored)] if Path(path).read_bytes() == stored]
 
-    return Split(count=len(paths), stream=stream, files_of=files_of)
+    def listed() -> list[tuple[str, int]]:
+        # Plain strings: a folder may have millions of files.
+        return [(path[len(str(root)) :], os.stat(path).st_size) for path in paths.tolist()]
+
+    return Split(count=len(paths), stream=stream, files_of=files_of, files=listed)
 
 
 def _check_damage(train: _Files, evaluation: _Files, broken: set[Path]) -> None:

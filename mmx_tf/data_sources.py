@@ -35,12 +35,14 @@ class Split:
 
     `stream(shuffle_seed)` gives a `tf.data.Dataset` of (stored image, int32 label): in a fixed order for
     None, otherwise shuffled under that seed, in a new order for each iteration. `files_of(stored)` names the
-    files that hold a stored image; nothing where it has none of its own.
+    files that hold a stored image; nothing where it has none of its own. `files()` lists all files of the
+    split as (name, bytes), names without the folder of the dataset; nothing where there are none.
     """
 
     count: int
     stream: Callable[[int | None], tf.data.Dataset]
     files_of: Callable[[bytes], list[str]] = lambda stored: []
+    files: Callable[[], list[tuple[str, int]]] = list
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +50,12 @@ class Source:
     """A dataset before any choice of image size: its classes, its splits and what its images are.
 
     `natural_size` is the height and width to use when nobody asks for another, `channels` 1 or 3, `mirrored`
-    whether an image keeps its class when it is flipped left to right.
+    whether an image keeps its class when it is flipped left to right, `version` which edition of the dataset
+    it is, where it has editions.
     """
 
     name: str
+    version: str = ""
     class_names: tuple[str, ...]
     natural_size: int
     channels: int
@@ -120,6 +124,7 @@ def from_tfds(name: str, *, data_dir: str) -> Source:
     size = min(image.shape[:2]) if None not in image.shape else LARGE_IMAGE_SIZE
     return Source(
         name=name,
+        version=builder.info.full_name,
         class_names=tuple(label.names or map(str, range(label.num_classes))),
         natural_size=size,
         channels=channels,
@@ -183,7 +188,11 @@ def _tfds_split(builder: tfds.core.DatasetBuilder, split: str) -> Split:
             return dataset
         return dataset.shuffle(min(count, SHUFFLE_BUFFER), seed=shuffle_seed)
 
-    return Split(count=builder.info.splits[split].num_examples, stream=stream)
+    def files() -> list[tuple[str, int]]:
+        paths = builder.info.splits[split].filepaths
+        return [(path.name, tf.io.gfile.stat(os.fspath(path)).length) for path in paths]
+
+    return Split(count=builder.info.splits[split].num_examples, stream=stream, files=files)
 
 
 def _one_line(thing: object) -> str:

@@ -1,8 +1,10 @@
 """The last stage of a run: folding, the file, and how the file was compared with the folded network."""
 
 import dataclasses
+import hashlib
 import json
 import platform
+from collections.abc import Mapping
 from importlib import metadata
 
 import tf_keras as keras
@@ -12,7 +14,7 @@ from export.atomic import write_atomically
 from export.parity import Certificate, certify
 from export.trace import Trace
 from export.verify import verify
-from mmx_tf import training
+from mmx_tf import results, training
 from mmx_tf.bit_selection import BitSelection
 from mmx_tf.convert import convert
 from mmx_tf.fold import fold
@@ -42,15 +44,13 @@ def export_and_verify(
       DisagreementError: if the file differs from the folded network by more than the recipe allows.
     """
     with workdir.timed("convert"):
-        folded = fold(fixed, weight_storage=recipe.weight_storage)
-        options = convert_options(recipe, class_names)
-        content = convert(folded, target_bops=selection.target_bops, **options)
-        write_atomically(workdir.path("model.tflite"), content)
+        folded, content = folded_and_file(recipe, fixed, selection, class_names)
+        write_atomically(workdir.path(results.FILE), content)
     with workdir.timed("verify"):
         trace = Trace(folded)
         parity = verify(folded, content, evaluation, trace=trace)
         fixed_top1 = training.top1(fixed, evaluation)
-        certificate = _certificate(recipe, folded, content, evaluation, trace)
+        certificate = certificate_of(recipe, folded, content, evaluation, trace)
     metrics = {
         "float_top1": workdir.state["float_top1"],
         "fixed_top1": fixed_top1,
@@ -68,14 +68,31 @@ def export_and_verify(
         **({} if selection.cost is None else {"cost": dataclasses.asdict(selection.cost)}),
         "average_bits": selection.average_bits,
         "file_bytes": len(content),
+        "file_sha256": hashlib.sha256(content).hexdigest(),
         "seconds": workdir.state["seconds"],
         "versions": versions(),
     }
-    end_to_end = {name: metrics[name] for name in END_TO_END}
-    document = certificate.to_json() | {"end_to_end": end_to_end, "versions": metrics["versions"]}
-    write_atomically(workdir.path("parity.json"), json.dumps(document, indent=1) + "\n")
+    write_atomically(workdir.path(results.PARITY), parity_text(certificate, metrics))
     certificate.check(max_disagreement=recipe.max_disagreement)
     return metrics
+
+
+def folded_and_file(recipe: Recipe, fixed: keras.Model, selection: BitSelection, class_names):
+    """The folded network of a fixed one, and the bytes of its file.
+
+    Raises:
+      FoldError: if its numbers have no integer form.
+    """
+    folded = fold(fixed, weight_storage=recipe.weight_storage)
+    options = convert_options(recipe, class_names)
+    return folded, convert(folded, target_bops=selection.target_bops, **options)
+
+
+def parity_text(certificate: Certificate, metrics: Mapping) -> str:
+    """The contents of parity.json: a certificate, and what of the metrics is of the whole file."""
+    end_to_end = {name: metrics[name] for name in END_TO_END}
+    document = certificate.to_json() | {"end_to_end": end_to_end, "versions": versions()}
+    return json.dumps(document, indent=1) + "\n"
 
 
 def versions() -> dict[str, str]:
@@ -93,7 +110,15 @@ def convert_options(recipe: Recipe, class_names) -> dict:
     }
 
 
-def _certificate(recipe: Recipe, folded, content, evaluation, trace) -> Certificate:
+def certificate_of(recipe: Recipe, folded, content: bytes, evaluation, trace=None) -> Certificate:
+    """The certificate of a recipe's file; an operator that differs under XNNPACK is a warning.
+
+    Args:
+      recipe: of the run.
+      folded, content: the folded network and its file.
+      evaluation: batches of evaluation images.
+      trace: of `folded`, if there is one already.
+    """
     # The reference kernels take as long for one image as the others for many.
     limits = {"xnnpack": recipe.parity_images, "builtin": recipe.parity_images}
     limits["reference"] = max(1, recipe.parity_images // 8)

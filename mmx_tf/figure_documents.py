@@ -10,10 +10,11 @@ from collections.abc import Iterable, Sequence
 
 import tf_keras as keras
 
-from mmx_tf import bops, canonical
+from mmx_tf import bops, canonical, fingerprints, results
 from mmx_tf.bit_selection import BitSelection, SelectionMismatchError
 from mmx_tf.hessian import classification_traces
 from mmx_tf.recipe import Recipe, RecipeError
+from mmx_tf.workdir import check_inputs, earlier_state
 
 _COPIED = (
     "bops", "target_bops", "average_bits", "float_top1", "fixed_top1", "folded_top1", "tflite_top1",
@@ -55,39 +56,45 @@ def accuracy_document(workdirs: Sequence[pathlib.Path]) -> dict:
       `target_bops`, `average_bits`, `float_top1`, `fixed_top1`, `folded_top1`, `tflite_top1`.
 
     Raises:
-      RecipeError: if a folder is no finished workdir, or runs are of different evaluation images.
+      RecipeError: if a folder is no finished workdir, its metrics were edited, or runs are of different
+        evaluation images.
     """
     if not workdirs:
         raise RecipeError(
             "there is no finished workdir to draw: --workdir is none and --compare= names none; allowed: "
             "finished workdirs."
         )
-    runs, images = [], {}
+    runs, images, files = [], {}, {}
     for workdir in dict.fromkeys(path for root in workdirs for path in _checked(root)):
+        state = earlier_state(workdir)
+        results.check(workdir, state, (results.METRICS,))
         try:
-            metrics = json.loads((workdir / "metrics.json").read_text())
+            metrics = json.loads((workdir / results.METRICS).read_text())
             recipe = Recipe.from_flagfile((workdir / "run.flags").read_text())
             runs.append(
                 {"workdir": str(workdir), "label": label(recipe)} | {key: metrics[key] for key in _COPIED}
             )
             images[workdir] = (recipe.dataset, metrics["eval_images"])
+            known = state.get("inputs", {}).get("dataset", {}).get("evaluation")
+            if known:
+                files[recipe.dataset, known["sha256"]] = workdir
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise RecipeError(f"{workdir} is no finished workdir: {error!r}.") from error
     if len(set(images.values())) > 1:
         found = "; ".join(f"{path}: {count} images of {name}" for path, (name, count) in images.items())
         raise RecipeError(f"accuracies on different images cannot be compared ({found}). Leave some out.")
+    if len(files) > 1:
+        found = ", ".join(map(str, files.values()))
+        raise RecipeError(
+            "accuracies on different images cannot be compared: the files of the evaluation images changed "
+            f"between the runs of {found}. Leave some out."
+        )
     dataset, eval_images = next(iter(images.values()))
     return {"dataset": dataset, "eval_images": eval_images, "runs": sorted(runs, key=lambda run: run["bops"])}
 
 
-def finished(root: pathlib.Path) -> list[pathlib.Path]:
-    """The finished workdirs that a folder is: itself, or those of a run's targets; [] where it is none."""
-    own = [root] if (root / "metrics.json").exists() else []
-    return own or sorted(path.parent for path in root.glob("target_*/metrics.json"))
-
-
 def _checked(root: pathlib.Path) -> list[pathlib.Path]:
-    found = finished(root)
+    found = results.finished_folders(root)
     if not found:
         raise RecipeError(f"{root} is no finished workdir: it has no metrics.json, nor has a target in it.")
     return found
@@ -104,6 +111,24 @@ def load_selection(path: pathlib.Path) -> BitSelection:
         return BitSelection.load(path)
     except (OSError, SelectionMismatchError) as error:
         raise RecipeError(f"{path} is no bit selection: {error}") from error
+
+
+def check_run(recipe: Recipe, data, network: keras.Model) -> None:
+    """Refuses a float network or data that have changed since the workdir's run chose its bits.
+
+    Those that a flag of one's own names are what was asked for.
+
+    Raises:
+      RecipeError: says what has changed.
+    """
+    flagfile = pathlib.Path(recipe.workdir, "run.flags")
+    if not flagfile.exists():
+        return
+    run = Recipe.from_flagfile(flagfile.read_text())
+    inputs = fingerprints.of_inputs(recipe, data, network)
+    same = ("float_model", "dataset") if run.data_dir == recipe.data_dir else ("float_model",)
+    shown = {f: inputs[f] for f in same if f in inputs and getattr(run, f) == getattr(recipe, f)}
+    check_inputs(recipe, earlier_state(flagfile.parent), shown)
 
 
 def name_of(path: pathlib.Path, *, trains_weights: bool) -> str:

@@ -41,6 +41,7 @@ from mmx_tf import (
     paper_plots,
     plots,
     quiet,
+    results,
     tensorflow_settings,
 )
 from mmx_tf.figure_options import OF_FLOAT_NETWORK, TRAINED, FigureOptions
@@ -82,7 +83,7 @@ def make(options: FigureOptions, recipe: Recipe, *, command: str = "") -> dict[s
     makers, data, start_of_all = {}, None, {}
     compare = [pathlib.Path(path) for path in options.compare]
     if "5" in options.which:
-        own = [workdir] if figure_documents.finished(workdir) else []
+        own = [workdir] if results.finished_folders(workdir) else []
         accuracies = figure_documents.accuracy_document([*own, *compare])
         makers["5"] = lambda: accuracies
     if set(options.which) & set(OF_FLOAT_NETWORK):
@@ -143,6 +144,7 @@ def _training_makers(options: FigureOptions, recipe: Recipe, data, network) -> d
 def _bit_makers(options: FigureOptions, recipe: Recipe, data, network, compare) -> dict:
     if "7" not in options.which:
         return {}
+    figure_documents.check_run(recipe, data, network)
     selections = [
         (figure_documents.name_of(path, trains_weights=trains), figure_documents.load_selection(path))
         for path, trains in [*((path, True) for path in compare), (pathlib.Path(recipe.workdir), False)]

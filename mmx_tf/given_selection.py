@@ -3,6 +3,8 @@
 They say what a search is worth: the same meta-state, the same budget, the same weight training, other bits.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from mmx_tf.bit_selection import BitSelection, SelectionMismatchError
@@ -104,6 +106,27 @@ def bit_probabilities(bit_widths, average: float) -> np.ndarray:
         low, high = (slope, high) if probabilities @ bits < average else (low, slope)
 
 
+def selection_of_bits(search: SearchModel, bits: Mapping[str, tuple[int, int]], *, target: int = 0):
+    """The BitSelection of weight and activation bits, by layer; only searched layers count.
+
+    Args:
+      search: whose candidates the bits are; one weight bit-width is its own, whatever `bits` says.
+      bits: layer name -> (weight bits, activation bits).
+      target: index of the target that the selection records.
+
+    Raises:
+      KeyError: if a searched layer is not there.
+      ValueError: if bits are no candidates.
+    """
+    budget = search.budget
+
+    def index(weight_bits, activation_bits):
+        own = weight_bits if budget.searches_weights else budget.weight_bits
+        return budget.pairs.index((own, activation_bits))
+
+    return search.selection_of([index(*bits[cost.name]) for cost in budget.searched], target=target)
+
+
 def _from_file(recipe: Recipe, search: SearchModel) -> BitSelection:
     """The activation bits of a file; budget and weight bits are the recipe's, several of them the file's."""
     budget, name = search.budget, f"--bit_selection={recipe.bit_selection}"
@@ -112,13 +135,8 @@ def _from_file(recipe: Recipe, search: SearchModel) -> BitSelection:
         found.check_fits(search.selection_of([0] * len(budget.searched)))
     except (OSError, SelectionMismatchError) as error:
         raise RecipeError(f"{name} cannot be used: {error}") from error
-    layers = {layer.name: layer for layer in found.layers}
-
-    def index(layer):
-        weight_bits = layer.weight_bits if budget.searches_weights else budget.weight_bits
-        return budget.pairs.index((weight_bits, layer.activation_bits))
-
-    selection = search.selection_of([index(layers[cost.name]) for cost in budget.searched])
+    bits = {layer.name: (layer.weight_bits, layer.activation_bits) for layer in found.layers}
+    selection = selection_of_bits(search, bits)
     if budget.target_bops is not None and selection.bops > budget.target_bops:
         weight_bits = ",".join(map(str, budget.weight_bit_widths))
         raise RecipeError(

@@ -13,14 +13,14 @@ import tensorflow as tf
 import tf_keras as keras
 from absl import logging
 
-from mmx_tf import training_loop
+from mmx_tf import results, training_loop
 from mmx_tf.averaging import WeightAverages
 from mmx_tf.board import Board
 from mmx_tf.compute_dtype import convolutions_in
 from mmx_tf.data import ImageData
 from mmx_tf.divergence import DivergenceError, Watch
 from mmx_tf.progress import Progress
-from mmx_tf.recipe import Recipe
+from mmx_tf.recipe import Recipe, RecipeError
 from mmx_tf.tracing import build_before_tracing
 from mmx_tf.weight_training import ScaledRate
 from mmx_tf.workdir import Workdir
@@ -31,6 +31,9 @@ PHASES = {
     "select": "--select_learning_rate, --step_learning_rate or --alpha_learning_rate",
     "train": "--learning_rate",
 }
+_RESULTS = {
+    "float": "checkpoints/float.keras", "select": results.SELECTION, "train": results.NETWORK,
+}  # fmt: skip
 MAX_RECOVERIES = 3
 RECOVERY_FACTOR = 0.5
 
@@ -88,7 +91,8 @@ class Phase:
     ) -> None:
         """Trains a compiled model to the end of epoch `epochs`, from the last checkpoint on.
 
-        A further call goes on from where the one before ended, also where that could not be saved.
+        A further call goes on from where the one before ended, also where that could not be saved. In a
+        finished workdir nothing is trained: the checkpoint of the end is taken up.
 
         Args:
           model: what checkpoints are of; it and its optimizer are the same in all calls.
@@ -105,7 +109,8 @@ class Phase:
 
         Raises:
           DivergenceError: if training has diverged and cannot, or shall not, be recovered.
-          RecipeError: if the checkpoints are of another network.
+          RecipeError: if the checkpoints are of another network, or, in a finished workdir, not those of the
+            end.
         """
         fitted = trained_as or model
         progress = self._progress = self._progress or Progress(
@@ -122,6 +127,13 @@ class Phase:
         resumed = progress.total_steps > 0 or progress.restore()
         if progress.epoch >= epochs:
             return
+        if self.workdir.finished:
+            root, result = self.workdir.root, _RESULTS[self.name]
+            raise RecipeError(
+                f"--workdir={root} is finished, but {result} is missing, and so is the last checkpoint in "
+                f"{root / 'checkpoints' / self.name} from which it could be made again without training. Put "
+                "one of them back, or give a new --workdir."
+            )
         with self.job.scope():
             build_before_tracing(fitted, self.batches(progress.epoch))
         if prepare:

@@ -5,13 +5,24 @@ checkpoint.
 """
 
 import contextlib
+import functools
 import pathlib
 
 import tensorflow as tf
 from absl import logging
 
 from export.atomic import write_atomically
-from mmx_tf import carriers, float_model, stages, strategies, targets, training
+from mmx_tf import (
+    carriers,
+    fingerprints,
+    finished,
+    float_model,
+    results,
+    stages,
+    strategies,
+    targets,
+    training,
+)
 from mmx_tf import data as datasets
 from mmx_tf.augment import augment, plan
 from mmx_tf.budget import UnreachableBudgetError
@@ -22,10 +33,10 @@ from mmx_tf.given_selection import given_selection
 from mmx_tf.job import Job
 from mmx_tf.rebuild import rebuild
 from mmx_tf.recipe import Recipe, RecipeError
-from mmx_tf.recipe_checks import FLOAT_TEACHER
+from mmx_tf.recipe_checks import FLOAT_TEACHER, IMAGENET_WEIGHTS
 from mmx_tf.saving import load_model
 from mmx_tf.search import SearchModel
-from mmx_tf.workdir import Workdir, check_format
+from mmx_tf.workdir import COST_TABLE, Workdir, check, check_format, earlier_state
 from mmx_tf.workdir_lock import check_free
 
 
@@ -58,11 +69,16 @@ def run(recipe: Recipe, *, command: str = "") -> dict:
 
 def _run(recipe: Recipe, job: Job, command: str) -> dict:
     data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
+    inputs = fingerprints.of_inputs(recipe, data)
+    # Before networks are loaded: one that has changed need not fit any more.
+    job.on_chief(lambda: _check_workdirs(recipe, inputs))
     recipe.check_classes(num_classes=data.num_classes, dataset=data.name)
     strategies.check_batch(recipe, min(recipe.batch_size, data.train_images), job)
     teacher = float_model.load_teacher(recipe, data)
     stages.seed(recipe, "float")
     model, trained = float_model.load_or_build(recipe, data)
+    if recipe.float_model == IMAGENET_WEIGHTS:
+        inputs["float_model"] = fingerprints.of_weights(model)
     _check_float_input(recipe, model)
     # What cannot become a search network, or a file, shows in the structure: better now than after training.
     if trained or recipe.bit_selection or recipe.target_bytes:
@@ -73,8 +89,14 @@ def _run(recipe: Recipe, job: Job, command: str) -> dict:
             plan(model, **_search_options(recipe))
     if not trained:
         search = None
-    with Workdir.opened(recipe, job) as workdir, data.reading_errors():
+    with Workdir.opened(recipe, job, inputs) as workdir, data.reading_errors():
         return _run_in(workdir, recipe, data, model, search, teacher, command)
+
+
+def _check_workdirs(recipe: Recipe, inputs: fingerprints.Inputs) -> None:
+    several = recipe.target_bops if len(recipe.target_bops) > 1 else ()
+    for one in (recipe, *(recipe.for_target(bops) for bops in several)):
+        check(one, inputs)
 
 
 def _run_in(workdir: Workdir, recipe: Recipe, data, model, search, teacher, command: str) -> dict:
@@ -82,13 +104,33 @@ def _run_in(workdir: Workdir, recipe: Recipe, data, model, search, teacher, comm
     job = workdir.job
     job.on_chief(lambda: _keep_cost_table(workdir, recipe))
     several = len(recipe.target_bops) > 1
-    if not several:
-        finished = stages.finished_metrics(workdir, search)
-        if finished is not None:
-            return finished
-    if search is None:
-        model = stages.float_stage(workdir, recipe, data, model)
-        search = search_network(recipe, model, data)
+
+    @functools.cache
+    def networks():
+        """The float network and the search network; for the latter the first may have to be trained."""
+        if search is not None:
+            return model, search
+        trained = stages.float_stage(workdir, recipe, data, model)
+        return trained, search_network(recipe, trained, data)
+
+    def select():
+        float_network, start = networks()
+        given = given_selection(recipe, start)
+        # The checkpoint of a finished run's weight training has all that the meta-state would give.
+        selected = job.chief_says(workdir.finished and workdir.path(results.SELECTION).exists())
+        if not selected and (given is None or not recipe.from_scratch):
+            stages.search_stage(workdir, recipe, data, start)
+        selection = stages.kept_selection(
+            workdir, start, lambda: given or start.bit_selection(repair=recipe.repair)
+        )
+        return selection, search_network(recipe, float_network, data) if recipe.from_scratch else start
+
+    ending = {"select": select, "curves": lambda: training.histories(workdir), "command": command}
+    if not several and job.chief_says(workdir.finished):
+        return finished.completed(
+            workdir, recipe, data, search=search, network=lambda: networks()[1], **ending
+        )
+    model, search = networks()
     stages.earlier_selection(workdir, search)  # an edited one is refused before anything is trained
 
     def judge():
@@ -101,55 +143,45 @@ def _run_in(workdir: Workdir, recipe: Recipe, data, model, search, teacher, comm
         teacher = model
     if several:
         return targets.run_targets(workdir, recipe, data, search, teacher=teacher, command=command)
-
-    def select():
-        given = given_selection(recipe, search)
-        if given is None or not recipe.from_scratch:
-            stages.search_stage(workdir, recipe, data, search)
-        selection = stages.kept_selection(
-            workdir, search, lambda: given or search.bit_selection(repair=recipe.repair)
-        )
-        return selection, search_network(recipe, model, data) if recipe.from_scratch else search
-
-    def curves():
-        return training.histories(workdir)
-
-    return stages.finish(
-        workdir, recipe, data, select=select, teacher=teacher, curves=curves, command=command
-    )
+    return stages.finish(workdir, recipe, data, teacher=teacher, **ending)
 
 
 def _keep_cost_table(workdir: Workdir, recipe: Recipe) -> None:
-    """Copies the cost table of a run into its workdir; a run goes on with equal costs only."""
-    if not recipe.cost_table:
-        return
-    content, copy = pathlib.Path(recipe.cost_table).read_bytes(), workdir.path("cost_table.json")
-    if not copy.exists():
-        write_atomically(copy, content)
-    elif copy.read_bytes() != content:
-        raise RecipeError(
-            f"--cost_table={recipe.cost_table} is not what this run began with, which is kept as {copy}. "
-            "Give that file, or a new --workdir."
-        )
+    """Copies the cost table of a run, which is the one that it began with, into its workdir."""
+    copy = workdir.path(COST_TABLE)
+    if recipe.cost_table and not copy.exists():
+        write_atomically(copy, pathlib.Path(recipe.cost_table).read_bytes())
 
 
 def open_workdir(root: pathlib.Path):
     """(folded network, bytes of the .tflite, evaluation batches) of a finished workdir.
 
+    Evaluation images that are not those of the run are a warning: the network and its file can be compared on
+    any, but the accuracies are not those in its metrics.json. The float network is not asked for.
+
     Raises:
-      RecipeError: if the folder is not a finished workdir.
+      RecipeError: if the folder is not a finished workdir, or one of the two is not what the run wrote.
     """
     root = pathlib.Path(root)
-    missing = [n for n in ("run.flags", "fixed_model.keras", "model.tflite") if not (root / n).exists()]
+    wanted = ("run.flags", results.NETWORK, results.FILE)
+    missing = [name for name in wanted if not (root / name).exists()]
     if missing:
         folders = sorted(str(path.parent) for path in root.glob("target_*/model.tflite"))
         advice = f" It is that of several targets: give one of {', '.join(folders)}." if folders else ""
+        if not folders and (root / "run.flags").exists():
+            advice = f" `python -m mmx_tf.train --flagfile={root / 'run.flags'}` makes what is missing."
         raise RecipeError(f"{root} is not a finished workdir: {', '.join(missing)} missing.{advice}")
     check_format(root)
+    state = earlier_state(root)
+    if (root / results.METRICS).exists():
+        results.check(root, state, (results.NETWORK, results.FILE))
     recipe = Recipe.from_flagfile((root / "run.flags").read_text())
     data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
-    folded = fold(load_model(root / "fixed_model.keras"), weight_storage=recipe.weight_storage)
-    return folded, (root / "model.tflite").read_bytes(), stages.evaluation(recipe, data)
+    changes = fingerprints.changes(recipe, state.get("inputs", {}), {"dataset": fingerprints.of_data(data)})
+    if changes:
+        logging.warning("%s. Accuracies are not those in %s.", changes[0], root / results.METRICS)
+    folded = fold(load_model(root / results.NETWORK), weight_storage=recipe.weight_storage)
+    return folded, (root / results.FILE).read_bytes(), stages.evaluation(recipe, data)
 
 
 def _check_float_input(recipe: Recipe, model) -> None:

@@ -5,6 +5,7 @@ set anew, and networks are read from their files.
 """
 
 import dataclasses
+import hashlib
 import json
 import pathlib
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import tf_keras as keras
 from absl import logging
 
 from export.atomic import flush, write_atomically
-from mmx_tf import report, training
+from mmx_tf import report, results, training
 from mmx_tf.bit_selection import BitSelection, SelectionMismatchError
 from mmx_tf.divergence import DivergenceError
 from mmx_tf.export_stage import export_and_verify
@@ -40,11 +41,11 @@ def evaluation(recipe: Recipe, data):
 def float_stage(workdir: Workdir, recipe: Recipe, data, model: keras.Model) -> keras.Model:
     """The trained float network of a run that has to train one."""
     path = workdir.path("checkpoints", "float.keras")
-    finished = _finished(path)
+    finished = finished_network(path)
     if not workdir.job.chief_says(finished is not None):
         with workdir.timed("float"):
             training.train_float(workdir, recipe, data, model)
-        workdir.job.on_chief(lambda: _save_atomically(model, path))
+        workdir.job.on_chief(lambda: save_atomically(model, path))
         finished = None
     return finished or load_model(path)
 
@@ -96,31 +97,6 @@ def kept_selection(workdir: Workdir, search: SearchModel, choose: Callable[[], B
     return selection
 
 
-def finished_metrics(workdir: Workdir, search: SearchModel | None) -> dict | None:
-    """The metrics of a finished workdir, whose summary is printed; None if there is something left to do.
-
-    {} in a process that is no chief.
-
-    Raises:
-      RecipeError: if they are damaged, or its bit selection is.
-    """
-    path = workdir.path("metrics.json")
-    if not workdir.job.chief_says(path.exists()):
-        return None
-    if not workdir.job.is_chief:
-        return {}
-    logging.info("%s is finished; nothing is done again.", workdir.root)
-    selection = earlier_selection(workdir, search)
-    try:
-        metrics = json.loads(path.read_text())
-        report.print_summary(selection.to_json(), metrics)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RecipeError(
-            f"{path} is damaged: {error!r}. Remove it: the same command then exports and verifies again."
-        ) from error
-    return metrics
-
-
 def finish(
     workdir: Workdir,
     recipe: Recipe,
@@ -149,19 +125,31 @@ def finish(
       DivergenceError: as `pipeline.run`, or if the numbers of the trained network cannot be folded.
       DisagreementError: as `pipeline.run`.
     """
-    fixed = _finished(workdir.path("fixed_model.keras"))
+    path = workdir.path(results.NETWORK)
+    fixed = finished_network(path)
     selection = earlier_selection(workdir, None)
     if not workdir.job.chief_says(fixed is not None and selection is not None):
         selection, search = select()
-        fixed = _weight_stage(workdir, recipe, data, search, selection, teacher)
+        fixed = weight_stage(workdir, recipe, data, search, selection, teacher)
+        workdir.job.on_chief(lambda: save_atomically(fixed, path))
+        fixed = load_model(path)
     metrics = workdir.job.on_chief(
-        lambda: _exported(workdir, recipe, data, fixed, selection, curves=curves, command=command)
+        lambda: exported(workdir, recipe, data, fixed, selection, curves=curves, command=command)
     )
     return metrics or {}
 
 
-def _exported(workdir: Workdir, recipe: Recipe, data, fixed, selection, *, curves, command: str) -> dict:
-    """The file, its comparison with the network, report and metrics, which are returned."""
+def exported(workdir: Workdir, recipe: Recipe, data, fixed, selection, *, curves, command: str) -> dict:
+    """Makes a run's file, compares it with the network, writes report and metrics, which are returned.
+
+    Args:
+      workdir, recipe, data: of the run, or of a target.
+      fixed, selection: the trained network and its bits.
+      curves, command: as for `finish`.
+
+    Raises:
+      DivergenceError, DisagreementError: as `finish`.
+    """
     try:
         metrics = export_and_verify(
             workdir, recipe, fixed, selection, data.class_names, evaluation(recipe, data)
@@ -171,18 +159,26 @@ def _exported(workdir: Workdir, recipe: Recipe, data, fixed, selection, *, curve
         raise DivergenceError(
             f"the trained network cannot be exported: {error} Train it anew with a lower --learning_rate."
         ) from error
-    report.write_report(
-        workdir.path("report.html"),
-        selection=selection.to_json(),
-        metrics=metrics,
-        history=curves(),
-        settings=settings(recipe, command),
-        parity=json.loads(workdir.path("parity.json").read_text()),
-    )
-    # Written last: a workdir with metrics is a finished one.
-    write_atomically(workdir.path("metrics.json"), json.dumps(metrics, indent=1) + "\n")
+    write_report(workdir, recipe, selection, metrics, history=curves(), command=command)
+    content = json.dumps(metrics, indent=1) + "\n"
+    # In this order: a workdir with metrics is a finished one, and what it wrote is then known.
+    written = results.digests(workdir.root) | {results.METRICS: hashlib.sha256(content.encode()).hexdigest()}
+    workdir.record(results=written)
+    write_atomically(workdir.path(results.METRICS), content)
     report.print_summary(selection.to_json(), metrics)
     return metrics
+
+
+def write_report(workdir: Workdir, recipe: Recipe, selection, metrics, *, history, command: str) -> None:
+    """Writes report.html of a run, whose parity.json is there, with the curves that `curves` gave."""
+    report.write_report(
+        workdir.path(results.REPORT),
+        selection=selection.to_json(),
+        metrics=metrics,
+        history=history,
+        settings=settings(recipe, command),
+        parity=json.loads(workdir.path(results.PARITY).read_text()),
+    )
 
 
 def settings(recipe: Recipe, command: str) -> dict[str, str]:
@@ -191,17 +187,16 @@ def settings(recipe: Recipe, command: str) -> dict[str, str]:
     return {**dict(line[2:].split("=", 1) for line in lines), "command": command}
 
 
-def _weight_stage(workdir, recipe, data, search, selection, teacher):
+def weight_stage(workdir, recipe, data, search, selection, teacher) -> keras.Model:
+    """The network at the selected bits, fine-tuned or taken up from its last checkpoint; not saved yet."""
     seed(recipe, "train")
     fixed = rebuild(search, selection)
     with workdir.timed("train"):
         training.train_fixed(workdir, recipe, data, fixed, teacher=teacher)
-    path = workdir.path("fixed_model.keras")
-    workdir.job.on_chief(lambda: _save_atomically(fixed, path))
-    return load_model(path)
+    return fixed
 
 
-def _finished(path: pathlib.Path) -> keras.Model | None:
+def finished_network(path: pathlib.Path) -> keras.Model | None:
     """The network that a finished stage left; None, so that it is made anew from the checkpoints, if not."""
     if not path.exists():
         return None
@@ -212,7 +207,8 @@ def _finished(path: pathlib.Path) -> keras.Model | None:
         return None
 
 
-def _save_atomically(model, path: pathlib.Path) -> None:
+def save_atomically(model: keras.Model, path: pathlib.Path) -> None:
+    """Saves a network so that `path` has the old one or the whole new one."""
     temporary = path.with_name(f".{path.name}.partial.keras")
     model.save(temporary)
     flush(temporary)

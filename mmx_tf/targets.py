@@ -9,12 +9,17 @@ W/report.html             the same to read, with links to the targets' reports
 import functools
 import json
 
+from absl import logging
+
 from export.atomic import write_atomically
-from mmx_tf import front, report, stages, training
+from mmx_tf import finished, front, report, results, stages, training
 from mmx_tf.bops_text import target_folder
-from mmx_tf.recipe import Recipe
+from mmx_tf.recipe import Recipe, RecipeError
 from mmx_tf.search import SearchModel
 from mmx_tf.workdir import Workdir
+
+RESULTS = ("front.json", "front.png", results.REPORT)
+"""What is made of the results of all targets."""
 
 
 def run_targets(
@@ -32,9 +37,8 @@ def run_targets(
         return dict(zip(recipe.target_bops, search.bit_selections(repair=recipe.repair), strict=True))
 
     for bops in recipe.exported_targets:
-        with Workdir.opened(recipe.for_target(bops), workdir.job) as target:
-            if stages.finished_metrics(target, search) is None:
-                _finish_target(workdir, target, recipe, data, search, bops, selections, teacher, command)
+        with Workdir.opened(recipe.for_target(bops), workdir.job, workdir.inputs) as target:
+            _run_target(workdir, target, recipe, data, search, bops, selections, teacher, command)
         # After each: a run that is killed has a front of what was finished.
         document = workdir.job.on_chief(lambda: _write_front(workdir, recipe, command))
     if document is None:
@@ -43,25 +47,29 @@ def run_targets(
     return document
 
 
-def _finish_target(workdir, target, recipe, data, search, bops, selections, teacher, command) -> None:
+def _run_target(workdir, target, recipe, data, search, bops, selections, teacher, command) -> None:
+    job, own = target.job, recipe.for_target(bops)
+
     def select():
+        if job.chief_says(target.finished and target.path(results.SELECTION).exists()):
+            return stages.earlier_selection(target, search), search
         chosen = selections()[bops]
         # The phases before were for all targets; each target's metrics and report tell of them.
         shared = workdir.state["seconds"]
-        own = {phase: seconds for phase, seconds in target.state["seconds"].items() if phase not in shared}
-        target.record(seconds=shared | own)
+        of_target = {p: seconds for p, seconds in target.state["seconds"].items() if p not in shared}
+        target.record(seconds=shared | of_target)
         return stages.kept_selection(target, search, lambda: chosen), search
 
-    target.job.on_chief(lambda: target.record(float_top1=workdir.state["float_top1"]))
-    stages.finish(
-        target,
-        recipe.for_target(bops),
-        data,
-        select=select,
-        teacher=teacher,
-        curves=lambda: _curves(workdir, target, f"{target_folder(bops)}/"),
-        command=command,
-    )
+    ending = {
+        "select": select,
+        "curves": lambda: _curves(workdir, target, f"{target_folder(bops)}/"),
+        "command": command,
+    }
+    if job.chief_says(target.finished):
+        finished.completed(target, own, data, search=search, network=lambda: search, **ending)
+        return
+    job.on_chief(lambda: target.record(float_top1=workdir.state["float_top1"]))
+    stages.finish(target, own, data, teacher=teacher, **ending)
 
 
 def _curves(workdir: Workdir, target: Workdir, prefix: str) -> dict:
@@ -78,16 +86,25 @@ def _curves(workdir: Workdir, target: Workdir, prefix: str) -> dict:
 
 
 def _write_front(workdir: Workdir, recipe: Recipe, command: str) -> dict:
-    results = {}
-    for bops in recipe.target_bops:
-        path = workdir.path(target_folder(bops), "metrics.json")
-        if path.exists():
-            results[target_folder(bops)] = json.loads(path.read_text())
-    document = front.document(results, seconds=workdir.state["seconds"])
-    path = workdir.path("front.json")
-    if not path.exists() or json.loads(path.read_text()) != document:
+    paths = {target_folder(b): workdir.path(target_folder(b), results.METRICS) for b in recipe.target_bops}
+    try:
+        found = {folder: json.loads(path.read_text()) for folder, path in paths.items() if path.exists()}
+        document = front.document(found, seconds=workdir.state["seconds"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise RecipeError(
+            f"the metrics of a target of {workdir.root} are damaged: {error!r}. Remove the metrics.json that "
+            "is: the same command then exports and verifies that target again."
+        ) from error
+    text = json.dumps(document, indent=1) + "\n"
+    there = results.digests(workdir.root, RESULTS)
+    written = workdir.state.get("front", there)
+    lost = [name for name in RESULTS if there.get(name) != written.get(name, "unwritten")]
+    if lost or workdir.path("front.json").read_bytes() != text.encode():
+        if there and lost:
+            logging.warning("%s: %s missing or edited, and made again.", workdir.root, ", ".join(lost))
         front.save_front_plot(workdir.path("front.png"), document)
         settings = stages.settings(recipe, command)
-        report.write_front_report(workdir.path("report.html"), document, settings=settings)
-        write_atomically(path, json.dumps(document, indent=1) + "\n")
+        report.write_front_report(workdir.path(results.REPORT), document, settings=settings)
+        write_atomically(workdir.path("front.json"), text)
+        workdir.record(front=results.digests(workdir.root, RESULTS))
     return document

@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 from listening import logged
 from networks import fine_tuned, pretrained
+from workdirs import forget
 
 import mmx_tf
 from export import litert
@@ -28,6 +29,7 @@ METRICS = {
     "eval_images", "bops", "target_bops", "average_bits", "file_bytes", "seconds", "versions",
     # Beyond the contract:
     "tensor_codes_compared", "tensor_codes_differing", "xnnpack_partitions", "xnnpack_left_outside",
+    "file_sha256",
 }  # fmt: skip
 # MACs of tests/networks.py's network on 16x16 pixels, worked out by hand.
 MACS = {"stem": 3456, "depthwise": 3456, "project": 2304, "expand": 3072, "logits": 80}
@@ -138,7 +140,9 @@ def test_metrics(finished, metrics):
         share = metrics[f"{form}_top1"] * EVAL_IMAGES
         assert share == pytest.approx(round(share), abs=1e-4)
         assert metrics[f"{form}_top1"] > 0.3
-    assert metrics["file_bytes"] == (workdir / "model.tflite").stat().st_size
+    content = (workdir / "model.tflite").read_bytes()
+    assert metrics["file_bytes"] == len(content)
+    assert metrics["file_sha256"] == hashlib.sha256(content).hexdigest()
     assert set(metrics["average_bits"]) == {"plain", "by_ops", "by_elements"}
     assert set(metrics["seconds"]) == {"select", "train", "convert", "verify"}
     assert all(seconds > 0 for seconds in metrics["seconds"].values())
@@ -213,7 +217,7 @@ def test_a_run_that_gives_classes(finished, metrics, tmp_path):
     found = json.loads((workdir / "metrics.json").read_text())
     assert set(found) == METRICS and found["xnnpack_partitions"] == 1
     assert found["xnnpack_left_outside"] == ["QUANTIZE", "ARG_MAX", "SOFTMAX"]
-    same = METRICS - {"seconds", "file_bytes", "xnnpack_left_outside"}
+    same = METRICS - {"seconds", "file_bytes", "file_sha256", "xnnpack_left_outside"}
     assert {key: found[key] for key in same} == {key: metrics[key] for key in same}
     assert Recipe.from_flagfile((workdir / "run.flags").read_text()).output_type == "class"
     verified = command("export.verify", f"--workdir={workdir}")
@@ -237,6 +241,7 @@ def test_a_run_that_gives_floats(finished, metrics, tmp_path):
 def test_a_workdir_with_a_learnt_input_grid_can_be_verified(finished, digits, tmp_path):
     """As runs left them before files took pixels: no such quantizer, and no flag for the output's type."""
     workdir = again(finished[1], tmp_path / "earlier")
+    forget(workdir, "inputs", "results")
     flags = (workdir / "run.flags").read_text().splitlines()
     (workdir / "run.flags").write_text("\n".join(f for f in flags if not f.startswith("--output_type")))
     fixed = fine_tuned(pretrained(digits), digits)
@@ -296,6 +301,7 @@ def killed_after_selection(finished, float_network, tmp_path):
         (copy / name).unlink()
     shutil.rmtree(copy / "checkpoints" / "train")
     shutil.rmtree(copy / "logs" / "train")
+    forget(copy, "results")
     return recipe_of(float_network, copy), copy
 
 
@@ -356,6 +362,7 @@ def test_the_last_epochs_can_be_on_the_folded_graph_and_resume_there(killed_afte
     for name in ("fixed_model.keras", "model.tflite", "metrics.json", "report.html"):
         (workdir / name).unlink()
     shutil.rmtree(workdir / "checkpoints" / "train" / "ckpt-8")
+    forget(workdir, "results")
     said.clear()
     resumed = run(recipe)
     assert [line for line in said if line.startswith("train: epochs")] == epochs[1:]
