@@ -16,9 +16,11 @@ from networks import fine_tuned, pretrained
 from workdirs import forget
 
 import mmx_tf
-from export import litert
+from benchmarks.provenance import bring_in
+from export import litert, provenance
 from export.verify import verify
 from mmx_tf import checkpoints
+from mmx_tf.bit_selection import BitSelection
 from mmx_tf.pipeline import open_workdir, run
 from mmx_tf.recipe import Recipe, RecipeError
 
@@ -393,6 +395,16 @@ def test_the_file_can_be_certified_again_by_command(finished, tmp_path):
     assert {"commit", "date", "machine"} == set(again["provenance"])
     refused = command("export.parity", f"--workdir={workdir}", "--kernels=gpu")
     assert refused.returncode == 2 and "kernels is 'gpu'; use one of xnnpack" in refused.stderr
+
+
+def test_a_finished_run_can_be_brought_into_the_results(finished, metrics, tmp_path):
+    _, workdir, _ = finished
+    stamp = provenance.provenance()
+    bring_in(workdir, tmp_path / "results", stamp)
+    brought = json.loads((tmp_path / "results" / "metrics.json").read_text())
+    assert brought == {"provenance": stamp} | metrics
+    copied = BitSelection.load(tmp_path / "results" / "bit_selection.json")
+    assert copied == BitSelection.load(workdir / "bit_selection.json")
 
 
 def test_a_folder_that_is_no_workdir_cannot_be_opened(tmp_path):
