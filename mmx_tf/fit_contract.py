@@ -107,18 +107,19 @@ class FitContract:
         with self._told(position, given), self._guarded():
             return super().fit(given.x, given.y, **options)
 
-    def evaluate(self, x=None, y=None, **kwargs):
+    def evaluate(self, x=None, y=None, *args, **kwargs):
         """keras.Model.evaluate; takes a PyDataset of Keras 3 too."""
         given = Given(x, y)
-        given.check(self.trained_network, labelled=False)
-        self._label_rank = given.untold_label_rank()
-        return super().evaluate(given.x, given.y, **kwargs)
+        if not self._guarding:
+            given.check(self.trained_network, labelled=False)
+            self._label_rank = given.untold_label_rank()
+        return super().evaluate(given.x, given.y, *args, **kwargs)
 
-    def predict(self, x, **kwargs):
+    def predict(self, x, *args, **kwargs):
         """keras.Model.predict; takes a PyDataset of Keras 3 too."""
         given = Given(x)
         given.check(self.trained_network, labelled=False)
-        return super().predict(given.x, **kwargs)
+        return super().predict(given.x, *args, **kwargs)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None):
         """keras.Model.compute_loss; while `fit` runs, a step whose loss is not finite fails."""

@@ -82,7 +82,7 @@ def test_all_data_that_keras_takes_goes_all_the_way(make, thirty_two):
     fixed.compile("sgd", CROSSENTROPY, metrics=["accuracy"])
     history = fixed.fit(make(*thirty_two), steps_per_epoch=2 if make is generator else None, verbose=0)
     assert 0 < history.history["loss"][0] < 10
-    evaluated = fixed.evaluate(make(*thirty_two), steps=1, verbose=0)
+    evaluated = fixed.evaluate(make(*thirty_two), None, None, 0, steps=1)
     assert np.isfinite(evaluated).all()
 
 
@@ -91,7 +91,7 @@ def test_a_traced_search_takes_batches_of_unknown_shape(thirty_two):
     search.compile("sgd", CROSSENTROPY, metrics=["accuracy"])
     search.fit(without_shapes(*thirty_two), epochs=2, verbose=0)
     images = without_shapes(*thirty_two).map(lambda images, labels: images)
-    assert search.predict(images, verbose=0).shape == (32, 10)
+    assert search.predict(images, None, 0).shape == (32, 10)
     fixed = mmx_tf.rebuild(search, search.bit_selection())
     assert fixed.predict(images, verbose=0).shape == (32, 10)
 
