@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from networks import pretrained
+from networks import pretrained, small_network
+from refusals import refused
 
 from mmx_tf import checkpoints
 from mmx_tf.pipeline import open_workdir, run
@@ -155,3 +156,47 @@ def test_a_target_can_be_exported_later_from_the_same_search(finished, float_net
     after = written(workdir)
     changed = {path.name for path in after if after[path] != before.get(path)}
     assert changed <= {"state.json", "run.flags", "run.lock"}
+
+
+def test_what_is_missing_of_targets_is_made_again(finished, float_network, tmp_path, warnings, capsys):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    one, other = (workdir / folder for folder in TARGETS)
+    before = {path: path.read_bytes() for path in workdir.rglob("*.*") if path.is_file()}
+    gone = [workdir / "front.png", one / "model.tflite", one / "bit_selection.json", other / "report.html"]
+    for path in gone:
+        path.unlink()
+    words = arguments(float_network, workdir)
+    recipe = Recipe.from_flagfile("\n".join(words))
+    document = run(recipe)
+    assert document == json.loads((workdir / "front.json").read_text())
+    for path in (*gone[:3], workdir / "front.json", other / "metrics.json", other / "model.tflite"):
+        assert path.read_bytes() == before[path], path
+    page = gone[3].read_text()
+    assert "Bit selection over time" in page and page.count("<svg") == before[gone[3]].decode().count("<svg")
+    told = [line for line in warnings if "made again" in line]
+    assert len(told) == 3
+    for folder, names in ((one, "bit_selection.json, model.tflite are"), (other, "report.html is")):
+        assert any(f"{folder} is finished, but {names} missing" in line for line in told)
+    assert any(f"{workdir}: front.png missing" in line for line in told)
+    # Damaged: the front is drawn again, a target's file is refused by name; so is another float network.
+    (workdir / "front.json").write_text("{")
+    run(recipe)
+    assert (workdir / "front.json").read_bytes() == before[workdir / "front.json"]
+    (other / "model.tflite").write_bytes(b"")
+    message = refused(capsys, tmp_path, *words)
+    assert f"not what the finished run wrote, but damaged or edited: {other / 'model.tflite'}" in message
+    (other / "model.tflite").write_bytes(before[other / "model.tflite"])
+    small_network().save(tmp_path / "another.keras")
+    kept = float_network.read_bytes()
+    try:
+        shutil.copyfile(tmp_path / "another.keras", float_network)
+        assert f"--float_model={float_network}: the file is not" in refused(capsys, tmp_path, *words)
+    finally:
+        float_network.write_bytes(kept)
+    # The search is over for all targets: what needs it again is refused, and nothing is trained.
+    shutil.rmtree(workdir / "checkpoints" / "select")
+    for name in ("bit_selection.json", "fixed_model.keras"):
+        (one / name).unlink()
+    with pytest.raises(RecipeError, match="bit_selection.json is missing, and so is the last checkpoint in"):
+        run(recipe)
