@@ -131,4 +131,4 @@ def quantize_weights(layer: keras.layers.Layer, config: LsqWeightConfig) -> kera
             f"layer {layer.name!r} of class {type(layer).__name__} has no kernel that can be quantized; "
             f"allowed: {', '.join(KERNEL_ATTRIBUTES)}."
         )
-    return QuantizeWrapper(layer, config)
+    return QuantizeWrapper(layer, config, dtype="float32")

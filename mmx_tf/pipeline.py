@@ -11,6 +11,7 @@ import tensorflow as tf
 from absl import logging
 
 from export.atomic import write_atomically
+from layers import keras_defaults
 from mmx_tf import carriers, float_model, stages, strategies, targets, training
 from mmx_tf import data as datasets
 from mmx_tf.augment import augment, plan
@@ -29,6 +30,7 @@ from mmx_tf.workdir import Workdir, check_format
 from mmx_tf.workdir_lock import check_free
 
 
+@keras_defaults.float32()
 def run(recipe: Recipe, *, command: str = "") -> dict:
     """Runs a validated recipe in its workdir, or what is left of it.
 

@@ -12,6 +12,7 @@ bits were given come from the meta-state's weights by LSQ's rule.
 import tensorflow as tf
 import tf_keras as keras
 
+from layers import keras_defaults
 from layers.activation_quantizer import ActivationQuantizer
 from layers.multi_branch_quantizer import MultiBranchQuantizer
 from layers.multi_branch_weights import MultiBranchWeightQuantizer
@@ -23,6 +24,7 @@ from mmx_tf.bit_selection import BitSelection
 from mmx_tf.search import SearchModel, quantizer_name
 
 
+@keras_defaults.float32()
 def rebuild(
     search: SearchModel,
     selection: BitSelection,

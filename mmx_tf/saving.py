@@ -13,12 +13,14 @@ from layers import (  # noqa: F401 (registers classes)
     integer_layers,
     integer_shape_layers,
     integer_weighted_layers,
+    keras_defaults,
     pixel_quantizer,
 )
 from layers.quantize_configs import QuantizeWrapper
 from mmx_tf import keras3_file, safe_config
 
 
+@keras_defaults.float32()
 def load_model(path: str | os.PathLike) -> keras.Model:
     """Loads a .keras file: a search, fixed or folded network that mmx_tf wrote, or a float one.
 

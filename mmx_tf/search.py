@@ -21,7 +21,7 @@ import tensorflow as tf
 import tf_keras as keras
 from absl import logging
 
-from layers import replicas
+from layers import keras_defaults, replicas
 from layers.activation_quantizer import ActivationQuantizer
 from layers.multi_branch_quantizer import MultiBranchQuantizer
 from layers.multi_branch_weights import MultiBranchWeightQuantizer, computing_with, kernel_of
@@ -61,6 +61,7 @@ class SearchModel(keras.Model):
       batch_norm_statistics: running statistics of all batch norms.
     """
 
+    @keras_defaults.float32()
     def __init__(
         self,
         *,
@@ -159,6 +160,7 @@ class SearchModel(keras.Model):
         others = {id(variable) for variable in self.alphas + self.step_sizes}
         return [variable for variable in self.network.trainable_variables if id(variable) not in others]
 
+    @keras_defaults.float32()
     def compile(self, optimizer="sgd", step_optimizer=None, alpha_optimizer=None, loss=None, **kwargs):
         """Configures training; see keras.Model.compile for the other arguments.
 
@@ -182,11 +184,22 @@ class SearchModel(keras.Model):
         self.step_optimizer.build(self.step_sizes)
         self.alpha_optimizer.build(self.alphas)
 
+    @keras_defaults.float32()
     def fit(self, x=None, y=None, *, callbacks=None, **kwargs):
         """keras.Model.fit; bit-search steps join in after `meta_epochs` epochs, earlier calls included."""
         build_before_tracing(self, x, y)
         initialize_before_tracing(self, self.network, x, branch=0)
         return super().fit(x, y, callbacks=[StartSearch(), *(callbacks or [])], **kwargs)
+
+    @keras_defaults.float32()
+    def evaluate(self, *args, **kwargs):
+        """keras.Model.evaluate."""
+        return super().evaluate(*args, **kwargs)
+
+    @keras_defaults.float32()
+    def predict(self, *args, **kwargs):
+        """keras.Model.predict."""
+        return super().predict(*args, **kwargs)
 
     @property
     def output_shape(self):
@@ -336,6 +349,7 @@ class SearchModel(keras.Model):
         }
 
     @classmethod
+    @keras_defaults.float32()
     def from_config(cls, config, custom_objects=None):
         """The search model of a config that `get_config` made."""
         network = keras.saving.deserialize_keras_object(config["network"], custom_objects=custom_objects)

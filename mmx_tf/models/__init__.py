@@ -10,6 +10,7 @@ that it lists.
 
 import tf_keras as keras
 
+from layers import keras_defaults
 from mmx_tf.models import mobilenet_v2, mobilenet_v3, resnet18
 from mmx_tf.models.errors import ModelError
 
@@ -28,6 +29,7 @@ def _module(name: str):
     return _MODULES[name]
 
 
+@keras_defaults.float32()
 def build(
     name: str, *, input_shape: tuple[int, int, int], num_classes: int, width: float = 1.0
 ) -> keras.Model:
