@@ -9,7 +9,7 @@ import tensorflow_model_optimization as tfmot
 import tf_keras as keras
 from tensorflow_model_optimization.python.core.quantization.keras import quantize_wrapper
 
-from layers import lsq
+from layers import lsq, strided_pointwise
 from layers.activation_quantizer import add_step_sizes
 
 QuantizeWrapper = quantize_wrapper.QuantizeWrapperV2
@@ -96,6 +96,8 @@ class LsqWeightConfig(tfmot.quantization.keras.QuantizeConfig):
     def get_weights_and_quantizers(self, layer):
         """Returns [(kernel, quantizer)]; called once, by the wrapper's build."""
         self.kernel = getattr(layer, kernel_attribute(layer))
+        # Here, because every wrapped layer comes by, also one that was loaded or copied.
+        strided_pointwise.avoid_damage_in(layer)
         self.quantizer.step_shape = step_size_shape(layer, self.kernel.shape, per_channel=self.per_channel)
         return [(self.kernel, self.quantizer)]
 

@@ -21,7 +21,7 @@ import tensorflow as tf
 import tf_keras as keras
 from absl import logging
 
-from layers import keras_defaults, replicas
+from layers import keras_defaults, replicas, strided_pointwise
 from layers.activation_quantizer import ActivationQuantizer
 from layers.multi_branch_quantizer import MultiBranchQuantizer
 from layers.multi_branch_weights import MultiBranchWeightQuantizer, computing_with, kernel_of
@@ -82,6 +82,7 @@ class SearchModel(keras.Model):
         self.train_weights_in_search = bool(train_weights_in_search) or not self.meta_training
         self.batch_norm_update = batch_norm_update
         self.network = network
+        strided_pointwise.avoid_damage(network)
         budgets = (budget,) if isinstance(budget, Budget) else tuple(budget)
         self.budget = budget = budgets[0]
         if self.train_weights_in_search and len(budgets) > 1:

@@ -10,7 +10,7 @@ that it lists.
 
 import tf_keras as keras
 
-from layers import keras_defaults
+from layers import keras_defaults, strided_pointwise
 from mmx_tf.models import mobilenet_v2, mobilenet_v3, resnet18
 from mmx_tf.models.errors import ModelError
 
@@ -47,7 +47,9 @@ def build(
     Raises:
         ModelError: unknown name, fewer than 2 classes, a width of 0 or less, images that are too small.
     """
-    return _module(name).build(input_shape=input_shape, num_classes=num_classes, width=width)
+    network = _module(name).build(input_shape=input_shape, num_classes=num_classes, width=width)
+    strided_pointwise.avoid_damage(network)
+    return network
 
 
 def load_imagenet_weights(name: str, model: keras.Model) -> None:
