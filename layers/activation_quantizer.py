@@ -105,7 +105,7 @@ class ActivationQuantizer(keras.layers.Layer):
         uses: int = 1,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        super().__init__(**{**kwargs, "dtype": "float32"})
         self.codes = ActivationCodes(bits=bits, signed=signed, floor=floor)
         self.bits = int(bits)
         self.floor = floor

@@ -32,7 +32,7 @@ class HardSigmoid(keras.layers.Layer):
     """
 
     def __init__(self, *, slope: float, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{**kwargs, "dtype": "float32"})
         self.slope = float(slope)
         if not self.slope > 0:
             raise ValueError(f"slope is {slope!r}; use a number above 0.")
@@ -55,7 +55,7 @@ class GateQuantizer(keras.layers.Layer):
     """
 
     def __init__(self, *, scale: float, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{**kwargs, "dtype": "float32"})
         self.scale = float(scale)
 
     @property

@@ -39,7 +39,7 @@ class MultiBranchQuantizer(keras.layers.Layer):
     """
 
     def __init__(self, *, bit_widths, signed: bool, floor: float | None = None, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{**kwargs, "dtype": "float32"})
         self.codes = tuple(ActivationCodes(bits, signed, floor) for bits in bit_widths)
         self.floor = floor
         self.bit_widths = tuple(int(bits) for bits in bit_widths)

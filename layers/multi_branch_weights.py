@@ -36,7 +36,7 @@ class MultiBranchWeightQuantizer(keras.layers.Layer):
     """
 
     def __init__(self, *, bit_widths, step_shape=(), **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{**kwargs, "dtype": "float32"})
         self._ranges = tuple(lsq.weight_code_range(bits) for bits in bit_widths)
         self.bit_widths = tuple(int(bits) for bits in bit_widths)
         self.step_shape = tuple(step_shape)

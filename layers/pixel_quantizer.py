@@ -62,7 +62,7 @@ class PixelQuantizer(keras.layers.Layer):
     bits, signed = 8, True
 
     def __init__(self, *, scale: float, offset: float, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{**kwargs, "dtype": "float32"})
         self.scale, self.offset = float(scale), float(offset)
         self.zero_point = zero_point_of(scale=self.scale, offset=self.offset)
 

@@ -9,7 +9,7 @@ import tensorflow_model_optimization as tfmot
 import tf_keras as keras
 from tensorflow_model_optimization.python.core.quantization.keras import quantize_wrapper
 
-from layers import lsq
+from layers import lsq, strided_pointwise
 from layers.activation_quantizer import add_step_sizes
 
 QuantizeWrapper = quantize_wrapper.QuantizeWrapperV2
@@ -98,6 +98,8 @@ class LsqWeightConfig(tfmot.quantization.keras.QuantizeConfig):
     def get_weights_and_quantizers(self, layer):
         """Returns [(kernel, quantizer)]; called once, by the wrapper's build."""
         self.kernel = getattr(layer, kernel_attribute(layer))
+        # Here, because every wrapped layer comes by, also one that was loaded or copied.
+        strided_pointwise.avoid_damage_in(layer)
         self.quantizer.step_shape = step_size_shape(layer, self.kernel.shape, per_channel=self.per_channel)
         return [(self.kernel, self.quantizer)]
 
@@ -133,4 +135,4 @@ def quantize_weights(layer: keras.layers.Layer, config: LsqWeightConfig) -> kera
             f"layer {layer.name!r} of class {type(layer).__name__} has no kernel that can be quantized; "
             f"allowed: {', '.join(KERNEL_ATTRIBUTES)}."
         )
-    return QuantizeWrapper(layer, config)
+    return QuantizeWrapper(layer, config, dtype="float32")

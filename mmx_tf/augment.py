@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import tf_keras as keras
 
+from layers import keras_defaults
 from layers.activation_quantizer import ActivationQuantizer
 from layers.multi_branch_quantizer import MultiBranchQuantizer
 from layers.pixel_quantizer import PixelQuantizer
@@ -21,6 +22,7 @@ from mmx_tf.saving import loaded
 from mmx_tf.search import SearchModel, quantizer_name
 
 
+@keras_defaults.float32()
 def augment(
     float_model: keras.Model | str | os.PathLike,
     *,
@@ -129,6 +131,7 @@ def augment(
     return search(budget=budgets)
 
 
+@keras_defaults.float32()
 def plan(
     float_model: keras.Model,
     *,

@@ -14,6 +14,7 @@ import math
 import tensorflow as tf
 import tf_keras as keras
 
+from layers import keras_defaults
 from layers.straight_through import straight_through_one_hot
 from mmx_tf import canonical, graph, keras3
 
@@ -62,6 +63,7 @@ def layer_costs(network: keras.Model) -> list[LayerCost]:
     ]
 
 
+@keras_defaults.float32()
 def count_bops(
     network: keras.Model, *, weight_bits: int = 4, activation_bits: int = 4, first_last_bits: int = 8
 ) -> int:

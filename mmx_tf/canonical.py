@@ -10,8 +10,10 @@ left untouched.
 """
 
 import numpy as np
+import tensorflow as tf
 import tf_keras as keras
 
+from layers import keras_defaults
 from layers.batch_norm import BatchNormalization
 from mmx_tf import canonical_layers, graph, operators
 from mmx_tf.supported_layers import (
@@ -24,6 +26,7 @@ from mmx_tf.supported_layers import (
 )
 
 
+@keras_defaults.float32()
 def canonicalize(network: keras.Model) -> keras.Model:
     """Returns the canonical form of a functional or Sequential image network, with its weights.
 
@@ -54,6 +57,7 @@ def canonicalize(network: keras.Model) -> keras.Model:
             equal = operators.as_layer(layer, args, kwargs)
             if equal is not None:
                 layer, args, kwargs = equal[0], (equal[1],), {}
+            args, kwargs = tf.nest.map_structure(_in_float32, (args, kwargs))
         if type(layer).__name__ in BINARY:
             return _chain(layer, args[0], names)
         clones = canonical_layers.clones(layer, names, shape=getattr(args[0], "shape", None))
@@ -72,6 +76,12 @@ def canonicalize(network: keras.Model) -> keras.Model:
 
     inputs = keras.Input(network.inputs[0].shape[1:], name=names.own(network.inputs[0].node.layer.name))
     return keras.Model(inputs, graph.replay(network, inputs, call), name=network.name)
+
+
+def _in_float32(value):
+    """A constant of a TensorFlow operator in the network's type; what is no such constant is left alone."""
+    is_constant = isinstance(value, tf.Tensor) and value.dtype.is_floating
+    return tf.cast(value, tf.float32) if is_constant else value
 
 
 def _of_rank(rank, value, name, names):

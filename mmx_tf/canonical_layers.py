@@ -46,7 +46,7 @@ def clones(layer: keras.layers.Layer, names, *, shape) -> list[keras.layers.Laye
     if kind == "GlobalMaxPooling2D":
         return _full_window(layer, config["name"], names, shape)
     if kind == "Normalization":
-        return [_rescaling(layer, config["name"])]
+        return [_rescaling(_in_float32(layer, config, shape), config["name"])]
     if kind in WEIGHTED:
         activation, config["activation"] = config["activation"], "linear"
         clone = type(layer).from_config(config) if kind != "Dense" or len(shape) == 2 else _pointwise(config)
@@ -155,6 +155,15 @@ def _full_window(layer, name, names, shape):
         keras.layers.MaxPooling2D(window, name=names.new(f"{name}_window")),
         keras.layers.Flatten(name=name),
     ]
+
+
+def _in_float32(layer, config, shape):
+    """A Normalization whose numbers are not rounded to the type that the user's network computes in."""
+    twin = type(layer).from_config(config)
+    twin.build(shape)
+    twin.set_weights(layer.get_weights())
+    twin.finalize_state()
+    return twin
 
 
 def _rescaling(layer, name):

@@ -16,6 +16,7 @@ import tensorflow as tf
 import tf_keras as keras
 from absl import logging
 
+from layers import keras_defaults
 from mmx_tf import fit_labels, graph, guards, keras3_twins
 from mmx_tf.divergence import DivergenceError, first_broken
 from mmx_tf.fit_data import Given, single_image
@@ -48,6 +49,7 @@ class FitContract:
     def before_fit(self, steps: int | None) -> None:
         """Called with the number of steps that a `fit` will take, None where it is not known."""
 
+    @keras_defaults.float32()
     def compile(self, *args, **kwargs):
         """keras.Model.compile. A loss is needed; optimizers, losses and metrics of Keras 3 are taken too.
 
@@ -75,6 +77,7 @@ class FitContract:
             options[name] = keras3_twins.twin(options[name], namespaces[name])
         super().compile(**options, **more)
 
+    @keras_defaults.float32()
     def fit(self, *args, **kwargs):
         """keras.Model.fit, with checks.
 
@@ -107,6 +110,7 @@ class FitContract:
         with self._told(position, given), self._guarded():
             return super().fit(given.x, given.y, **options)
 
+    @keras_defaults.float32()
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """keras.Model.evaluate; takes a PyDataset of Keras 3 too."""
         given = Given(x, y)
@@ -115,6 +119,7 @@ class FitContract:
             self._label_rank = given.untold_label_rank()
         return super().evaluate(given.x, given.y, *args, **kwargs)
 
+    @keras_defaults.float32()
     def predict(self, x, *args, **kwargs):
         """keras.Model.predict; takes a PyDataset of Keras 3 too."""
         given = Given(x)

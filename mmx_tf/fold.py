@@ -10,6 +10,7 @@ codes, and each layer is one TFLite operator. What the folded model computes, th
 import tensorflow as tf
 import tf_keras as keras
 
+from layers import keras_defaults
 from layers.integer_layers import Dequantize
 from layers.quantize_configs import QuantizeWrapper
 from layers.weight_storage import check_storage
@@ -55,6 +56,7 @@ def check_foldable(fixed: keras.Model, *, weight_storage: str = "int8") -> None:
     _folded(fixed, weight_storage, calibrated=False)
 
 
+@keras_defaults.float32()
 def _folded(fixed, weight_storage, *, calibrated):
     if not any(isinstance(layer, QuantizeWrapper) for layer in getattr(fixed, "layers", ())):
         raise ValueError(

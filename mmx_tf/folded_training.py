@@ -18,6 +18,7 @@ import contextlib
 import tensorflow as tf
 import tf_keras as keras
 
+from layers import keras_defaults
 from layers.activation_quantizer import ActivationQuantizer
 from layers.quantize_configs import QuantizeWrapper
 from mmx_tf import carriers, graph
@@ -26,6 +27,7 @@ from mmx_tf.fold import check_foldable
 from mmx_tf.folded_bias import affine_bias, batch_norm_affine, weighted_bias
 
 
+@keras_defaults.float32()
 def fold_for_training(fixed: keras.Model, *, weight_storage: str = "int8", scope=None) -> keras.Model:
     """The folded graph of a fixed network in float arithmetic, an ordinary model to compile and fit.
 
@@ -102,7 +104,7 @@ class BiasRounding(keras.layers.Layer):
     """
 
     def __init__(self, folded_bias, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{**kwargs, "dtype": "float32"})
         self.folded_bias = folded_bias
 
     def call(self, x):

@@ -22,6 +22,7 @@ import tensorflow as tf
 import tf_keras as keras
 from absl import logging
 
+from layers import strided_pointwise
 from layers.quantize_configs import kernel_attribute
 from mmx_tf.float_model import gives_probabilities
 from mmx_tf.losses import classification_loss
@@ -98,6 +99,7 @@ def classification_traces(
       batches: (images, labels), all of one size.
       samples, seed: as for `hutchinson_traces`.
     """
+    strided_pointwise.avoid_damage(network)
     kernels = {
         layer.name: getattr(layer, kernel_attribute(layer))
         for layer in network.layers

@@ -16,6 +16,7 @@ import sys
 import tensorflow as tf
 import tf_keras as keras
 
+from layers import keras_defaults
 from mmx_tf import keras3_operators
 from mmx_tf.keras3_layers import Keras3Error, Names, as_steps
 
@@ -25,6 +26,7 @@ def is_keras3(network) -> bool:
     return isinstance(network, getattr(sys.modules.get("keras"), "Model", ()))
 
 
+@keras_defaults.float32()
 def as_tf_keras(network) -> keras.Model:
     """The tf_keras network that equals a network of Keras 3; anything else is given back as it is.
 
@@ -102,7 +104,8 @@ def _input(tensor, names: Names):
     if layer.sparse or getattr(layer, "ragged", False):
         raise Keras3Error(layer, "is sparse or ragged.", "Give the network a dense Input.")
     batch_size, *shape = tensor.shape
-    return keras.Input(shape, batch_size=batch_size, dtype=tensor.dtype, name=names.own(layer.name))
+    dtype = "float32" if "float" in tensor.dtype else tensor.dtype
+    return keras.Input(shape, batch_size=batch_size, dtype=dtype, name=names.own(layer.name))
 
 
 def _arguments(layer, args, kwargs):

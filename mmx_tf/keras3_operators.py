@@ -156,6 +156,11 @@ def _pad(operation, arguments, names):
     return layers.ZeroPadding2D((rows, columns), name=names.own(operation.name))(tensor)
 
 
+def _cast(operation, arguments, names):
+    """To a float type (of others `call` knows nothing): everything is float32 here."""
+    return arguments[0]
+
+
 def _is_tensor(value):
     # keras.backend.is_keras_tensor raises for numbers.
     return hasattr(value, "node")
@@ -185,6 +190,7 @@ OPERATORS = {
     "TrueDivide": _binary(None, _quotient),
     "Maximum": _binary(layers.Maximum),
     "Minimum": _binary(layers.Minimum),
+    "Cast": _cast,
     "Concatenate": _concatenate,
     "Mean": _global_pooling(layers.GlobalAveragePooling2D),
     "Max": _global_pooling(layers.GlobalMaxPooling2D),

@@ -5,6 +5,7 @@ follows knows one form of a ReLU; the others are passed through.
 """
 
 import numpy as np
+import tensorflow as tf
 import tf_keras as keras
 
 layers = keras.layers
@@ -31,7 +32,7 @@ def _position(keyword):
     return _PARAMETERS.index(keyword) if keyword in _PARAMETERS else len(_PARAMETERS)
 
 
-_PARAMETERS = ("features", "logits", "input_tensor", "values", "x", "y", "axis", "keepdims")
+_PARAMETERS = ("features", "logits", "input_tensor", "values", "x", "y", "dtype", "axis", "keepdims")
 
 
 def _unary(make_layer):
@@ -73,6 +74,8 @@ def _divide(arguments, name):
 
 def _with_constant(arguments, name, constant):
     tensor, number = arguments if _is_tensor(arguments[0]) else reversed(arguments)
+    if tf.is_tensor(number) and number.dtype.is_floating:
+        number = tf.cast(number, tf.float64)  # numpy has no bfloat16.
     # A number, or a constant of TensorFlow's as Keras's own functions have: one for all channels or for each.
     number = np.asarray(number)
     if number.dtype.kind not in "fiu" or number.shape not in ((), (tensor.shape[-1],)):
@@ -113,6 +116,13 @@ def _mean(arguments, name):
     return layers.GlobalAveragePooling2D(keepdims=bool(keepdims), name=name), tensor
 
 
+def _cast(arguments, name):
+    """To a float type, as networks of mixed precision have it: everything is float32 here."""
+    if len(arguments) != 2 or not tf.as_dtype(arguments[1]).is_floating:
+        return None
+    return layers.Activation("linear", name=name), arguments[0]
+
+
 def _is_tensor(value):
     # keras.backend.is_keras_tensor raises for numbers.
     return hasattr(value, "node")
@@ -133,6 +143,7 @@ _REWRITES = {
     "math.multiply": _multiply,
     "math.truediv": _divide,
     "math.divide": _divide,
+    "cast": _cast,
     "concat": _concatenate,
     "math.reduce_mean": _mean,
 }

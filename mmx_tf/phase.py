@@ -13,6 +13,7 @@ import tensorflow as tf
 import tf_keras as keras
 from absl import logging
 
+from layers import strided_pointwise
 from mmx_tf import results, training_loop
 from mmx_tf.averaging import WeightAverages
 from mmx_tf.board import Board
@@ -113,6 +114,7 @@ class Phase:
             end.
         """
         fitted = trained_as or model
+        strided_pointwise.avoid_damage(fitted)
         progress = self._progress = self._progress or Progress(
             self.workdir.path("checkpoints", self.name),
             model,

@@ -12,6 +12,7 @@ import tensorflow as tf
 from absl import logging
 
 from export.atomic import write_atomically
+from layers import keras_defaults
 from mmx_tf import (
     carriers,
     fingerprints,
@@ -40,6 +41,7 @@ from mmx_tf.workdir import COST_TABLE, Workdir, check, check_format, earlier_sta
 from mmx_tf.workdir_lock import check_free
 
 
+@keras_defaults.float32()
 def run(recipe: Recipe, *, command: str = "") -> dict:
     """Runs a validated recipe in its workdir, or what is left of it.
 

@@ -8,6 +8,7 @@ weights would do there; this makes the network for it.
 
 import tf_keras as keras
 
+from layers import keras_defaults
 from mmx_tf import carriers, graph
 from mmx_tf import data as datasets
 from mmx_tf.augment import augment
@@ -16,6 +17,7 @@ from mmx_tf.recipe import Recipe
 from mmx_tf.search import SearchModel
 
 
+@keras_defaults.float32()
 def quantized_search(
     recipe: Recipe, float_network: keras.Model, *, weight_bits: int | None, momentum: float, update="mean"
 ) -> SearchModel:

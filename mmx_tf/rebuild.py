@@ -15,6 +15,7 @@ from collections.abc import Mapping
 import tensorflow as tf
 import tf_keras as keras
 
+from layers import keras_defaults
 from layers.activation_quantizer import ActivationQuantizer
 from layers.multi_branch_quantizer import MultiBranchQuantizer
 from layers.multi_branch_weights import MultiBranchWeightQuantizer
@@ -28,6 +29,7 @@ from mmx_tf.next_step import next_step
 from mmx_tf.search import SearchModel, quantizer_name
 
 
+@keras_defaults.float32()
 def rebuild(
     search: SearchModel,
     selection: BitSelection | Mapping | str | os.PathLike,

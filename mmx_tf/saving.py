@@ -13,6 +13,7 @@ from layers import (  # noqa: F401 (registers classes)
     integer_layers,
     integer_shape_layers,
     integer_weighted_layers,
+    keras_defaults,
     pixel_quantizer,
     quantize_configs,
 )
@@ -24,6 +25,7 @@ def loaded(model):
     return load_model(model) if isinstance(model, str | os.PathLike) else model
 
 
+@keras_defaults.float32()
 def load_model(path: str | os.PathLike) -> keras.Model:
     """Loads a .keras file: a search, fixed or folded network that mmx_tf wrote, or a float one.
 

@@ -22,7 +22,7 @@ import tf_keras as keras
 from absl import logging
 from tf_keras.src.engine.compile_utils import LossesContainer
 
-from layers import replicas
+from layers import keras_defaults, replicas, strided_pointwise
 from layers.activation_quantizer import ActivationQuantizer
 from layers.multi_branch_quantizer import MultiBranchQuantizer
 from layers.multi_branch_weights import MultiBranchWeightQuantizer, computing_with, kernel_of
@@ -65,6 +65,7 @@ class SearchModel(FitContract, keras.Model):
       batch_norm_statistics: running statistics of all batch norms.
     """
 
+    @keras_defaults.float32()
     def __init__(
         self,
         *,
@@ -88,6 +89,7 @@ class SearchModel(FitContract, keras.Model):
         self.network = network
         # By it Keras finds a loss, a metric or labels in a dict.
         self.output_names = [output_name or network.output_names[0]]
+        strided_pointwise.avoid_damage(network)
         budgets = (budget,) if isinstance(budget, Budget) else tuple(budget)
         self.budget = budget = budgets[0]
         if self.train_weights_in_search and len(budgets) > 1:
@@ -166,6 +168,7 @@ class SearchModel(FitContract, keras.Model):
         others = {id(variable) for variable in self.alphas + self.step_sizes}
         return [variable for variable in self.network.trainable_variables if id(variable) not in others]
 
+    @keras_defaults.float32()
     def compile(self, *args, step_optimizer=None, alpha_optimizer=None, **kwargs):
         """Configures training; see keras.Model.compile for the other arguments, positional ones included.
 
@@ -373,6 +376,7 @@ class SearchModel(FitContract, keras.Model):
         }
 
     @classmethod
+    @keras_defaults.float32()
     def from_config(cls, config, custom_objects=None):
         """The search model of a config that `get_config` made."""
         network = keras.saving.deserialize_keras_object(config["network"], custom_objects=custom_objects)

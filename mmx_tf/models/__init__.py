@@ -10,6 +10,7 @@ that it lists.
 
 import tf_keras as keras
 
+from layers import keras_defaults, strided_pointwise
 from mmx_tf.models import mobilenet_v2, mobilenet_v3, resnet18
 from mmx_tf.models.errors import ModelError
 
@@ -28,6 +29,7 @@ def _module(name: str):
     return _MODULES[name]
 
 
+@keras_defaults.float32()
 def build(
     name: str, *, input_shape: tuple[int, int, int], num_classes: int, width: float = 1.0
 ) -> keras.Model:
@@ -45,7 +47,9 @@ def build(
     Raises:
         ModelError: unknown name, fewer than 2 classes, a width of 0 or less, images that are too small.
     """
-    return _module(name).build(input_shape=input_shape, num_classes=num_classes, width=width)
+    network = _module(name).build(input_shape=input_shape, num_classes=num_classes, width=width)
+    strided_pointwise.avoid_damage(network)
+    return network
 
 
 def load_imagenet_weights(name: str, model: keras.Model) -> None:
