@@ -24,10 +24,14 @@ PADDINGS = {"same": schema.Padding.SAME, "valid": schema.Padding.VALID}
 
 @dataclass(frozen=True)
 class Context:
-    """What a writer needs: the graph writer, and each layer's output shape without the batch dimension."""
+    """What a writer needs: the graph writer, each layer's output shape without the batch, and output grid.
+
+    Layers that give no codes have no grid.
+    """
 
     writer: GraphWriter
     shapes: dict
+    grids: dict
 
     def constant(self, name, values, dtype, **kwargs):
         """Add a constant from an int array -> tensor index. dtype: INT2, INT4, INT8, INT32."""

@@ -11,6 +11,7 @@ The first is Szegedy et al. 2016 (arXiv 1512.00567), section 7. The second is Hi
 
 import tensorflow as tf
 import tf_keras as keras
+from tf_keras.src.losses import LossFunctionWrapper
 
 SMALLEST_PROBABILITY = 1e-7
 """Probabilities are kept above it before their logarithm is taken."""
@@ -52,6 +53,17 @@ def classification_loss(*, from_logits: bool, label_smoothing: float = 0.0) -> k
     if label_smoothing:
         return SmoothedCrossentropy(label_smoothing, from_logits=from_logits)
     return keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
+
+
+def as_loss(loss) -> keras.losses.Loss | None:
+    """What `compile` takes as a loss, a name, function or object, as an object that gives a batch's mean.
+
+    A name such as "mse" is a function in Keras, which gives a loss for each example and knows no weights.
+    """
+    loss = keras.losses.get(loss)
+    if loss is None or isinstance(loss, keras.losses.Loss):
+        return loss
+    return LossFunctionWrapper(loss, name=getattr(loss, "__name__", None))
 
 
 def distillation_loss(teacher_logits, logits, temperature: float) -> tf.Tensor:

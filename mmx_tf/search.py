@@ -29,6 +29,7 @@ from mmx_tf import graph, search_steps, target_search
 from mmx_tf.bit_selection import BitSelection
 from mmx_tf.bops_text import target_folder
 from mmx_tf.budget import Budget
+from mmx_tf.losses import as_loss
 from mmx_tf.target_search import TargetSearch
 from mmx_tf.tracing import build_before_tracing, initialize_before_tracing
 
@@ -176,7 +177,7 @@ class SearchModel(keras.Model):
             step_optimizer or keras.optimizers.SGD(0.004, momentum=0.9)
         )
         self.alpha_optimizer = keras.optimizers.get(alpha_optimizer or keras.optimizers.Adam(0.02))
-        self.task_loss = keras.losses.get(loss)
+        self.task_loss = as_loss(loss)
         # Slot variables must exist before train_step is traced: tf.cond may not create any.
         self.optimizer.build(self.meta_weights)
         self.step_optimizer.build(self.step_sizes)

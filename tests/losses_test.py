@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from mmx_tf.losses import SmoothedCrossentropy, as_logits, classification_loss, distillation_loss
+from mmx_tf.losses import SmoothedCrossentropy, as_logits, as_loss, classification_loss, distillation_loss
 
 LN3 = math.log(3.0)
 
@@ -40,6 +40,15 @@ def test_a_smoothed_loss_comes_back_from_its_config():
     loss = SmoothedCrossentropy(0.3, from_logits=False)
     again = keras.losses.deserialize(keras.losses.serialize(loss))
     assert (type(again), again.label_smoothing, again.from_logits) == (SmoothedCrossentropy, 0.3, False)
+
+
+@pytest.mark.parametrize("loss", ["mse", keras.losses.mean_squared_error, keras.losses.MeanSquaredError()])
+def test_a_loss_by_name_is_the_mean_of_a_batch(loss):
+    """Errors 1 and 3 with weights 1 and 2: (1 + 18) / 2, also for labels that lack the outputs' last axis."""
+    labels, outputs, weights = tf.constant([0.0, 0.0]), tf.constant([[1.0], [3.0]]), tf.constant([1.0, 2.0])
+    assert float(as_loss(loss)(labels, outputs)) == 5.0
+    assert float(as_loss(loss)(labels, outputs, weights)) == 9.5
+    assert as_loss(None) is None
 
 
 def test_distillation_by_hand():
