@@ -134,7 +134,8 @@ def told(head: Head, labels=None, task: str | None = None) -> str:
         else:
             fitting.append(candidate)
     if not fitting:
-        raise ValueError(f"{reasons[0]} {_give_one_of(possible) if len(possible) > 1 else ''}".rstrip())
+        others = " or ".join(map(repr, possible[1:]))
+        raise ValueError(f"{reasons[0]} {f'Nor do they fit task {others}.' if others else ''}".rstrip())
     if "regression" in fitting and len(fitting) > 1:
         # Labels of 0 and 1, or whole numbers of classes, are numbers too, but hardly meant as such.
         values = np.asarray(labels)

@@ -202,7 +202,7 @@ def main(arguments=None) -> int:
         parser.error(f"--images={options.images}: at least 1 is needed.")
     # The command stands above the library: the workdir's recipe and data are not known in export.
     from mmx_tf import quiet
-    from mmx_tf.pipeline import open_workdir
+    from mmx_tf.pipeline import open_workdir, task_of
 
     quiet.set_up_logging()
     quiet.provoke_native_noise()
@@ -214,6 +214,7 @@ def main(arguments=None) -> int:
             eval_ds,
             kernels=tuple(options.kernels.split(",")),
             max_images=options.images,
+            task=task_of(options.workdir),
             progress=lambda done: print(f"\r{done:,} images", end="", file=sys.stderr, flush=True),
         )
         print(file=sys.stderr)

@@ -157,13 +157,13 @@ def main(arguments=None) -> int:
     workdir = parser.parse_args(arguments).workdir
     # The command stands above the library: the workdir's recipe and data are not known in export.
     from mmx_tf import quiet
-    from mmx_tf.pipeline import open_workdir
+    from mmx_tf.pipeline import open_workdir, task_of
 
     quiet.set_up_logging()
     quiet.provoke_native_noise()
     try:
         folded, data, eval_ds = open_workdir(workdir)
-        report = verify(folded, data, eval_ds)
+        report = verify(folded, data, eval_ds, task=task_of(workdir))
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -11,7 +11,7 @@ import tensorflow as tf
 from absl import logging
 
 from export.atomic import write_atomically
-from mmx_tf import carriers, float_model, stages, strategies, targets, training
+from mmx_tf import carriers, float_model, heads, report_scores, stages, strategies, targets, training
 from mmx_tf import data as datasets
 from mmx_tf.augment import augment, plan
 from mmx_tf.budget import UnreachableBudgetError
@@ -60,9 +60,10 @@ def _run(recipe: Recipe, job: Job, command: str) -> dict:
     data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
     recipe.check_classes(num_classes=data.num_classes, dataset=data.name)
     strategies.check_batch(recipe, min(recipe.batch_size, data.train_images), job)
-    teacher = float_model.load_teacher(recipe, data)
     stages.seed(recipe, "float")
     model, trained = float_model.load_or_build(recipe, data)
+    recipe, data = heads.settled(recipe, model, data)
+    teacher = float_model.load_teacher(recipe, data)
     _check_float_input(recipe, model)
     # What cannot become a search network, or a file, shows in the structure: better now than after training.
     if trained or recipe.bit_selection or recipe.target_bytes:
@@ -93,8 +94,9 @@ def _run_in(workdir: Workdir, recipe: Recipe, data, model, search, teacher, comm
 
     def judge():
         if "float_top1" not in workdir.state:
-            workdir.record(float_top1=training.top1(model, stages.evaluation(recipe, data)))
-        logging.info("float network: top-1 %.2f%%", 100 * workdir.state["float_top1"])
+            found = heads.judged(recipe.told_task, model, stages.evaluation(recipe, data))
+            workdir.record(**report_scores.float_state(recipe.told_task, found))
+        logging.info("float network: %s", report_scores.float_text(recipe.told_task, workdir.state))
 
     job.on_chief(judge)
     if recipe.teacher == FLOAT_TEACHER:
@@ -148,8 +150,14 @@ def open_workdir(root: pathlib.Path):
     check_format(root)
     recipe = Recipe.from_flagfile((root / "run.flags").read_text())
     data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
+    data = data.for_task(recipe.told_task)
     folded = fold(load_model(root / "fixed_model.keras"), weight_storage=recipe.weight_storage)
     return folded, (root / "model.tflite").read_bytes(), stages.evaluation(recipe, data)
+
+
+def task_of(root: pathlib.Path) -> str:
+    """What the outputs of a finished workdir's network stand for, one of `export.heads.TASKS`."""
+    return Recipe.from_flagfile((pathlib.Path(root) / "run.flags").read_text()).told_task
 
 
 def _check_float_input(recipe: Recipe, model) -> None:

@@ -13,6 +13,7 @@ from export.atomic import write_atomically
 from mmx_tf import front, report, stages, training
 from mmx_tf.bops_text import target_folder
 from mmx_tf.recipe import Recipe
+from mmx_tf.report_scores import FLOAT_STATE
 from mmx_tf.search import SearchModel
 from mmx_tf.workdir import Workdir
 
@@ -52,7 +53,8 @@ def _finish_target(workdir, target, recipe, data, search, bops, selections, teac
         target.record(seconds=shared | own)
         return stages.kept_selection(target, search, lambda: chosen), search
 
-    target.job.on_chief(lambda: target.record(float_top1=workdir.state["float_top1"]))
+    judged = {name: workdir.state[name] for name in FLOAT_STATE if name in workdir.state}
+    target.job.on_chief(lambda: target.record(**judged))
     stages.finish(
         target,
         recipe.for_target(bops),

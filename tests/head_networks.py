@@ -14,6 +14,7 @@ LABELS = {
     "multi_label": lambda images, digits: (digits[:, None] >> np.arange(4) & 1).astype(np.float32),
     # The ink of an image, in percent of its pixels, and the digit.
     "regression": lambda images, digits: np.stack([50 * (images.mean((1, 2, 3)) + 1), digits], 1),
+    "ink": lambda images, digits: 50 * (images.mean((1, 2, 3)) + 1),
     # Which pixels of a 4x4 raster are ink, and which of two kinds.
     "segmentation": lambda images, digits: np.digitize(raster(images), [-0.6, 0.2]),
     "mask": lambda images, digits: (raster(images) > -0.4).astype(np.float32)[..., None],
@@ -27,6 +28,7 @@ HEADS = {
     "hard_sigmoid": ("binary", 1, "hard_sigmoid", "mse", "binary"),
     "sigmoids": ("multi_label", 4, "sigmoid", "binary_crossentropy", "multi_label"),
     "numbers": ("regression", 2, None, "mse", "regression"),
+    "number": ("ink", 1, None, "mse", "regression"),
     "pixels": ("segmentation", 3, "softmax", "sparse_categorical_crossentropy", "segmentation"),
     "mask": ("mask", 1, "sigmoid", "binary_crossentropy", "segmentation"),
 }

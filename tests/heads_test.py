@@ -67,7 +67,15 @@ def test_the_task_is_told(network, labels, task):
         (head(1), None, ["(None, 1)", "Give task='binary' or task='regression'"]),
         (head(2, 2, 3), None, ["Give task='segmentation' or task='multi_label' or task='regression'"]),
         (head(3, activation="softmax"), NUMBERS, ["float64 labels of shape (3, 1)", "0.5 is none of 0 to 2"]),
-        (head(3), np.zeros((3, 4)), ["shape (3, 4)", "Give task='classification' or task='multi_label'"]),
+        (
+            head(3),
+            np.zeros((3, 4)),
+            [
+                "shape (3, 4)",
+                "'classification': shape (N,)",
+                "Nor do they fit task 'multi_label' or 'regression'.",
+            ],
+        ),
         (head(10), np.array([-1, -1, -1]), ["-1 is none of 0 to 9"]),
     ],
 )

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import roc_auc_score
@@ -83,6 +83,7 @@ def test_decisions_have_the_shape_of_what_they_name():
     assert decisions("regression", rng.normal(size=(5, 1)), from_logits=True) is None
 
 
+@settings(deadline=None, max_examples=20)
 @given(arrays(np.int8, (40, 1)), arrays(np.int64, 40, elements=st.integers(0, 1)))
 def test_area_is_that_of_scikit_learn_where_thresholds_tell_codes_apart(codes, labels):
     scores = codes.astype(np.float32) / 64  # Probabilities of 0.12 to 0.88, 199 thresholds apart.
@@ -93,6 +94,7 @@ def test_area_is_that_of_scikit_learn_where_thresholds_tell_codes_apart(codes, l
         assert found["auc"] == pytest.approx(roc_auc_score(labels, scores[:, 0]), abs=0.03)
 
 
+@settings(deadline=None, max_examples=20)
 @given(arrays(np.float32, (12, 2), elements=st.floats(-9, 9, width=32)), st.integers(1, 5))
 def test_batches_do_not_matter(outputs, batches):
     labels = np.arange(24).reshape(12, 2) % 3 % 2
