@@ -7,6 +7,10 @@ tensor.codes, tensor.differing, tensor.largest_difference, tensor.distinct
 
 import numpy as np
 
+from export.heads import Head, labels_of
+from export.quality import Quality, decisions
+from export.trace import Answer
+
 
 class CodeCount:
     """One tensor: codes compared, how many differ, by how much at most, how many different were found."""
@@ -29,34 +33,67 @@ class CodeCount:
         self._seen[found.astype(np.int16).reshape(-1) + 128] = True
 
 
-class LogitCount:
-    """The whole file: accuracies, agreement of classes, logit codes that differ."""
+class AnswerCount:
+    """A whole file: how good its answers and the folded model's are, and how far they are the same.
 
-    def __init__(self):
-        self.images = self.codes = self.differing = self.agreeing = 0
-        self.correct_folded = self.correct_file = 0
+    Args:
+      task: what the outputs stand for, one of `export.heads.TASKS`.
+      head: of the folded model.
 
-    def add(self, expected: np.ndarray, found: np.ndarray, classes: np.ndarray, labels: np.ndarray) -> None:
-        """Counts one batch.
+    Attributes:
+      images: counted so far.
+      codes, differing: codes of logits and outputs, and how many differ.
+      folded, file: `Quality` of each.
+    """
 
-        Args:
-          expected: the folded model's logit codes [N, classes].
-          found: the file's.
-          classes: the class [N] that the file names; the folded model's is its largest code, the first of
-            equal ones.
-          labels: the true classes [N].
+    def __init__(self, task: str, head: Head):
+        self.task, self._head = task, head
+        # A hard-sigmoid's outputs are all that is known of it.
+        self._from_logits = head.activation != "hard_sigmoid"
+        self.folded = Quality(task, from_logits=self._from_logits)
+        self.file = Quality(task, from_logits=self._from_logits)
+        self.images = self.codes = self.differing = 0
+        self._named = self._agreeing = 0
+
+    @property
+    def agreement(self) -> float:
+        """Share of what is named (the class of an image or a pixel, a decision, a number) that is equal."""
+        return self._agreeing / self._named
+
+    def add(self, folded: Answer, file: Answer, labels: np.ndarray) -> None:
+        """Counts one batch; `labels` in any form that fits the task.
 
         Raises:
-          ValueError: if the outputs are no logits.
+          ValueError: if they do not fit.
         """
-        if expected.ndim != 2:
-            shape = ("N", *expected.shape[1:])
-            raise ValueError(
-                f"the network's outputs have shape {shape}; logits of (N, classes) are compared."
-            )
+        labels = labels_of(self.task, self._head, labels)
         self.images += len(labels)
-        self.codes += found.size
-        self.differing += int(np.count_nonzero(expected != found))
-        self.agreeing += int(np.sum(expected.argmax(-1) == classes))
-        self.correct_folded += int(np.sum(expected.argmax(-1) == labels))
-        self.correct_file += int(np.sum(classes == labels))
+        for expected, found in zip(folded.codes, file.codes, strict=True):
+            self.codes += found.size
+            self.differing += int(np.count_nonzero(expected != found))
+        if self.task == "regression":
+            equal = folded.outputs == file.outputs
+            self.folded.add(folded.outputs, labels)
+            self.file.add(file.outputs, labels)
+        else:
+            expected = self._decided(folded)
+            found = self._decided(file) if file.named is None else file.named
+            equal = expected == found
+            self.folded.add(folded.logits, labels, expected)
+            self.file.add(file.logits, labels, found)
+        self._named += equal.size
+        self._agreeing += int(equal.sum())
+
+    def metrics(self) -> dict[str, dict[str, float | None]]:
+        """Metric -> its value for "folded" and for "tflite", the file."""
+        folded, file = self.folded.result(), self.file.result()
+        return {name: {"folded": folded[name], "tflite": file[name]} for name in folded}
+
+    def top1(self) -> tuple[float | None, float | None]:
+        """(folded, file): accuracy of a classification, binary accuracy of a binary one; else None, None."""
+        if self.task not in ("classification", "binary"):
+            return None, None
+        return tuple(next(iter(self.metrics().values())).values())
+
+    def _decided(self, answer: Answer) -> np.ndarray:
+        return decisions(self.task, answer.logits, from_logits=self._from_logits)

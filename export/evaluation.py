@@ -1,7 +1,7 @@
-"""Evaluation images as they are asked for: float images and integer labels, batch by batch.
+"""Evaluation images as they are asked for: float images and their labels, batch by batch.
 
 for images, labels in checked(eval_ds, image_shape=(32, 32, 3)):
-    ...                                          # float32 [N, 32, 32, 3], int [N]
+    ...                                          # float32 [N, 32, 32, 3], labels [N, ...] as they come
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,8 +13,8 @@ def checked(eval_ds: Iterable, *, image_shape: tuple[int, ...]) -> Iterator[tupl
     """The batches of `eval_ds` as arrays.
 
     Args:
-      eval_ds: batches of (images [N, *image_shape], scaled as for training, integer labels [N]), such as a
-        tf.data.Dataset.
+      eval_ds: batches of (images [N, *image_shape], scaled as for training, labels [N, ...]), such as a
+        tf.data.Dataset. What labels there may be depends on the task (`export.heads`).
       image_shape: of one image, as the network takes it.
 
     Raises:
@@ -33,12 +33,16 @@ def checked(eval_ds: Iterable, *, image_shape: tuple[int, ...]) -> Iterator[tupl
         images = images.astype(np.float32, copy=False)
         if not np.all(np.isfinite(images)):
             raise ValueError("eval_ds gives images with values that are NaN or infinite.")
-        if labels.size != len(images) or labels.dtype.kind not in "iu":
+        if labels.shape[:1] != images.shape[:1] or labels.dtype.kind not in "iufb":
             raise ValueError(
-                f"eval_ds gives {labels.dtype} labels of shape {labels.shape} for {len(images)} images; one "
-                "integer per image is needed, no one-hot vectors."
+                f"eval_ds gives {labels.dtype} labels of shape {labels.shape} for {len(images)} images; "
+                "numbers are needed, for each image its own."
             )
+        if labels.dtype.kind == "f" and not np.all(np.isfinite(labels)):
+            raise ValueError("eval_ds gives labels that are NaN or infinite.")
+        if not len(images):
+            continue
         images_seen += len(images)
-        yield images, labels.reshape(-1)
+        yield images, labels
     if not images_seen:
         raise ValueError("eval_ds has no images; give at least one batch of (images, labels).")

@@ -29,11 +29,13 @@ class Context:
     Attributes:
       writer: the graph writer.
       shapes: each layer's output shape without the batch dimension.
+      grids: each layer's output grid; layers that give no codes have none.
       packed_as_matrix_product: see `export.tflite.convert`.
     """
 
     writer: GraphWriter
     shapes: dict
+    grids: dict
     packed_as_matrix_product: bool = True
 
     def constant(self, name, values, dtype, **kwargs):

@@ -30,9 +30,11 @@ from export import litert
 from export.atomic import write_atomically
 from export.cut import cut, expose
 from export.evaluation import checked
+from export.heads import check_task, told
 from export.parity_count import Counter, RuntimeParity
 from export.partitions import require_xnnpack
 from export.provenance import commit, provenance
+from export.quality import SAME
 from export.trace import FileOutput, Trace
 from export.unpacked import unpacked
 
@@ -49,18 +51,23 @@ class Certificate:
 
     Attributes:
       sha256: of the file.
-      folded_top1: accuracy of the folded model on the images of the first runtime.
+      folded_top1: accuracy of the folded model on the images of the first runtime; of a binary one its binary
+        accuracy, None for other tasks.
       runtimes: kernels -> what they compute.
       unable: kernels -> why LiteRT cannot run the file with them.
       unpacked: kernels -> why they were given the file with its packed weights in int8 tensors, the same
         codes.
+      task: what the outputs stand for, one of `export.heads.TASKS`.
+      folded_metrics: of the task, metric -> value of the folded model on the same images as `folded_top1`.
     """
 
     sha256: str
-    folded_top1: float
+    folded_top1: float | None
     runtimes: dict[str, RuntimeParity]
     unable: dict[str, str] = dataclasses.field(default_factory=dict)
     unpacked: dict[str, str] = dataclasses.field(default_factory=dict)
+    task: str = "classification"
+    folded_metrics: dict[str, float | None] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict:
         """The certificate as plain JSON values."""
@@ -94,18 +101,20 @@ def certify(
     *,
     kernels: Sequence[str] = tuple(litert.KERNELS),
     max_images: Sequence[int] | int | None = None,
+    task: str | None = None,
     progress=None,
     trace: Trace | None = None,
 ) -> Certificate:
     """Compares every operator of a folded model, and the whole file, with LiteRT.
 
     Args:
-      folded: model made by `mmx_tf.fold`, with one logits output.
+      folded: model made by `mmx_tf.fold`, with one output.
       data: its file, with any input and output type.
-      eval_ds: batches of (float images, integer labels).
+      eval_ds: batches of (float images, labels), as for `verify`.
       kernels: what to run, of `litert.KERNELS`.
       max_images: images for each of `kernels`, or for all of them; None for all images. The reference
         kernels are slow.
+      task: what the outputs stand for, as for `verify`.
       progress: called with (images done) after every batch.
       trace: of `folded`, if there is one already.
 
@@ -114,6 +123,7 @@ def certify(
         LiteRT runs it without XNNPACK, which is among `kernels`.
     """
     limits = [max_images] * len(kernels) if max_images is None or isinstance(max_images, int) else max_images
+    check_task(task)
     trace = trace or Trace(folded)
     output, pieces = _whole_and_cut(trace, data)
     unknown = {operator.output for operator in pieces.operators} - trace.names
@@ -137,21 +147,23 @@ def certify(
         raise ValueError(f"LiteRT cannot run the file: {unable}.")
     done = 0
     for images, labels in checked(eval_ds, image_shape=trace.image_shape):
-        codes = trace(images)
+        codes, task = trace(images), told(trace.head, labels, task)
         for counter in counters.values():
-            counter.add(images, codes, labels)
+            counter.add(images, codes, labels, task=task)
         done += len(labels)
         if progress:
             progress(done)
         if all(counter.full for counter in counters.values()):
             break
-    first = next(iter(counters.values()))
+    first = next(iter(counters.values())).answers
     return Certificate(
         sha256=hashlib.sha256(data).hexdigest(),
-        folded_top1=first.logits.correct_folded / first.logits.images,
+        folded_top1=first.top1()[0],
         runtimes={name: counter.result() for name, counter in counters.items()},
         unable=unable,
         unpacked=as_int8,
+        task=task,
+        folded_metrics=first.folded.result(),
     )
 
 
@@ -163,12 +175,13 @@ def summary(certificate: Certificate) -> str:
     """The certificate in a few lines: a line for each set of kernels, then the operators that differ most."""
     lines = []
     for kernels, runtime in certificate.runtimes.items():
+        same = SAME[certificate.task].format(f"{runtime.agreement:.2%}")
         codes = sum(operator.codes for operator in runtime.operators)
         known = sum(operator.rules is not None for operator in runtime.operators)
         lines.append(
             f"{kernels}, {runtime.images:,} images: {runtime.differing:,} of {codes:,} codes differ; the "
-            f"rounding of {known} of {len(runtime.operators)} operators is known. Whole file: same class on "
-            f"{runtime.top1_agreement:.2%}, {runtime.code_disagreement:.4%} of logit codes differ"
+            f"rounding of {known} of {len(runtime.operators)} operators is known. Whole file: "
+            f"{same}, {runtime.code_disagreement:.4%} of logit codes differ"
         )
         worst = sorted(runtime.operators, key=lambda operator: -operator.disagreement)[:SHOWN_OPERATORS]
         lines += [
@@ -202,7 +215,7 @@ def main(arguments=None) -> int:
         parser.error(f"--images={options.images}: at least 1 is needed.")
     # The command stands above the library: the workdir's recipe and data are not known in export.
     from mmx_tf import quiet
-    from mmx_tf.pipeline import open_workdir
+    from mmx_tf.pipeline import open_workdir, task_of
 
     commit()  # asked for now: the certificate names the code that this process has begun with
     quiet.set_up_logging()
@@ -215,6 +228,7 @@ def main(arguments=None) -> int:
             eval_ds,
             kernels=tuple(options.kernels.split(",")),
             max_images=options.images,
+            task=task_of(options.workdir),
             progress=lambda done: print(f"\r{done:,} images", end="", file=sys.stderr, flush=True),
         )
         print(file=sys.stderr)

@@ -1,7 +1,7 @@
 """Counting what differs between a folded model and its file under one set of kernels, batch by batch.
 
 counter = Counter(trace, cut(expose(data, [trace.final])), FileOutput(trace, data), "builtin", limit=100)
-counter.add(images, trace(images), labels)
+counter.add(images, trace(images), labels, task="classification")
 counter.result()                                  # a RuntimeParity
 """
 
@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 
 from export import litert, reference
-from export.counting import CodeCount, LogitCount
+from export.counting import AnswerCount, CodeCount
 from export.cut import Pieces
 from export.trace import FileOutput, ImageInput, Trace
 
@@ -52,16 +52,21 @@ class RuntimeParity:
     Attributes:
       images: number of images.
       operators: every operator of the file, in order.
-      top1: accuracy of the whole file.
-      top1_agreement: share of images on which the whole file names the folded model's class.
+      top1: accuracy of the whole file; of a binary one its binary accuracy, None for other tasks.
+      top1_agreement: share of images on which the whole file names the folded model's class; None as `top1`.
       code_disagreement: share of the whole file's logit codes that differ.
+      metrics: of the task, metric -> value of the whole file.
+      agreement: share of what the whole file and the folded model name that is the same, as that of a
+        `VerificationReport`.
     """
 
     images: int
     operators: tuple[OperatorParity, ...]
-    top1: float
-    top1_agreement: float
+    top1: float | None
+    top1_agreement: float | None
     code_disagreement: float
+    metrics: dict[str, float | None] = dataclasses.field(default_factory=dict)
+    agreement: float | None = None
 
     @property
     def differing(self) -> int:
@@ -79,29 +84,35 @@ class Counter:
         self.whole = litert.Runner(output.data, kernels=kernels)
         self.image = ImageInput(trace, self.whole)
         self.counts = {operator.output: CodeCount() for operator in pieces.operators}
-        self.logits = LogitCount()
+        self.answers: AnswerCount | None = None
 
     @property
     def full(self) -> bool:
         """Whether the limit is reached."""
-        return self.limit is not None and self.logits.images >= self.limit
+        return self.limit is not None and self.images >= self.limit
 
-    def add(self, images: np.ndarray, codes: dict[str, np.ndarray], labels: np.ndarray) -> None:
-        """Counts one batch, or what of it the limit leaves."""
-        size = len(labels) if self.limit is None else min(len(labels), self.limit - self.logits.images)
+    @property
+    def images(self) -> int:
+        """Images that have been counted."""
+        return self.answers.images if self.answers else 0
+
+    def add(self, images: np.ndarray, codes: dict[str, np.ndarray], labels: np.ndarray, *, task: str) -> None:
+        """Counts one batch, or what of it the limit leaves; `task` is what the outputs stand for."""
+        size = len(labels) if self.limit is None else min(len(labels), self.limit - self.images)
         if not size:
             return
         codes, labels = {name: values[:size] for name, values in codes.items()}, labels[:size]
         pixels = self.image(images[:size], codes)
         values = {**codes, **pixels}
         inputs = {name: values[source] for name, source in self.pieces.inputs.items()}
-        if not self.logits.images:
+        if not self.images:
+            self.answers = AnswerCount(task, self.trace.head)
             first = {name: tensor[:RULE_IMAGES] for name, tensor in inputs.items()}
             self.rules = rules_followed(self.graph, first, self.operators(first), own=self.kernels)
         found = self.operators(inputs)
         for name, count in self.counts.items():
             count.add(codes[name], found[name])
-        self.logits.add(codes[self.trace.final], *self.output(self.whole(pixels)), labels)
+        self.answers.add(self.output.folded(codes), self.output(self.whole(pixels)), labels)
 
     def result(self) -> RuntimeParity:
         """What was counted."""
@@ -116,12 +127,16 @@ class Counter:
             )
             for operator, count in zip(self.pieces.operators, self.counts.values(), strict=True)
         )
+        whole = self.answers
+        _, top1 = whole.top1()
         return RuntimeParity(
-            images=self.logits.images,
+            images=whole.images,
             operators=operators,
-            top1=self.logits.correct_file / self.logits.images,
-            top1_agreement=self.logits.agreeing / self.logits.images,
-            code_disagreement=self.logits.differing / self.logits.codes,
+            top1=top1,
+            top1_agreement=None if top1 is None else whole.agreement,
+            code_disagreement=whole.differing / whole.codes,
+            metrics=whole.file.result(),
+            agreement=whole.agreement,
         )
 
 

@@ -13,13 +13,22 @@ from ai_edge_litert import schema_py_generated as schema
 from export.borders import INPUT_TYPES, OUTPUT_TYPES, check_outputs, write_input, write_outputs
 from export.flatbuffer import GraphWriter
 from export.operators import WRITERS, Context
+from export.trace import logistic_of
 from layers.integer_layers import Dequantize, QuantizeInput
 from layers.pixel_quantizer import QuantizePixels
 
 TensorType = schema.TensorType
 
 
-def convert(folded, *, input_type="uint8", output_type="int8", metadata=None, packed_as_matrix_product=True):
+def convert(
+    folded,
+    *,
+    input_type="uint8",
+    output_type="int8",
+    task=None,
+    metadata=None,
+    packed_as_matrix_product=True,
+):
     """The bytes of the .tflite that computes the same codes as `folded` under LiteRT's XNNPACK delegate.
 
     Args:
@@ -27,9 +36,11 @@ def convert(folded, *, input_type="uint8", output_type="int8", metadata=None, pa
         the image's rescaling, which then stays in front of the file); a `Dequantize` may end it.
       input_type: "int8": the input tensor holds the codes of `QuantizeInput`. "uint8": the same codes plus
         128, with one exact QUANTIZE in front. "float32": a QUANTIZE of the float image in front.
-      output_type: "int8": the logits' codes. "float32": a DEQUANTIZE of them at the end. "class": two
-        outputs, the index of the largest code (int32, the first of equal ones) and the probabilities of all
-        classes (int8, code / 256 + 0.5).
+      output_type: "int8": the outputs' codes. "float32": a DEQUANTIZE of them at the end. "class": two
+        outputs, the index of the largest code (int32, the first of equal ones), or for yes-or-no tasks 1
+        where the logit is above 0, and the probabilities (int8, code / 256 + 0.5).
+      task: for "class", what the outputs stand for, one of `export.heads.TASKS`; None to tell it from the
+        model.
       metadata: dict from name to bytes, written to the model's metadata buffers.
       packed_as_matrix_product: whether a pointwise convolution with packed weights is written as a
         FULLY_CONNECTED, for XNNPACK, or as the CONV_2D that it is, for TensorFlow Lite Micro.
@@ -42,11 +53,12 @@ def convert(folded, *, input_type="uint8", output_type="int8", metadata=None, pa
     """
     _check_option("input_type", input_type, INPUT_TYPES)
     _check_option("output_type", output_type, OUTPUT_TYPES)
-    check_outputs(folded, output_type)
+    task = check_outputs(folded, output_type, task)
     writer = GraphWriter()
     nodes = _nodes(folded)
     shapes = {name: _shape(name, node.output_shapes) for name, node in nodes.items()}
-    context = Context(writer, shapes, packed_as_matrix_product)
+    grids = {layer.name: layer.output_grid for layer in folded.layers if hasattr(layer, "output_grid")}
+    context = Context(writer, shapes, grids, packed_as_matrix_product)
     inputs, produced, dequantized = {}, {}, {}
     in_front = _in_front_of_the_file(folded, nodes)
     rescalings = [
@@ -85,7 +97,9 @@ def convert(folded, *, input_type="uint8", output_type="int8", metadata=None, pa
             )
     last = [tensor._keras_history.layer.name for tensor in folded.outputs]
     ends = {name: dequantized.get(name, name) for name in last}
-    outputs = write_outputs(context, ends, produced, output_type)
+    logistic = logistic_of(folded.outputs[0].node.layer) if task else None
+    logits = logistic and nodes[logistic.name].keras_inputs[0].node.layer.name
+    outputs = write_outputs(context, ends, produced, output_type, task=task, logits=logits)
     floats = {*(inputs if input_type == "float32" else ()), *(ends if output_type == "float32" else ())}
     _check_no_float(writer, floats)
     return writer.finish(inputs, outputs, metadata=metadata)

@@ -5,9 +5,12 @@ trace(images)["stem"]                       # int8 codes [N, height, width, chan
 output = FileOutput(trace, data)
 runner = litert.Runner(output.data)
 image = ImageInput(trace, runner)
-found = runner(image(images, trace(images)))  # the file on the same images, whatever its input type
-codes, classes = output(found)                # what it says of them, whatever its output type
+codes = trace(images)
+found = output(runner(image(images, codes)))  # the file's answer on the same images, whatever its types
+found.logits, found.named                     # and output.folded(codes) is the folded model's
 """
+
+import dataclasses
 
 import numpy as np
 import tensorflow as tf
@@ -15,9 +18,12 @@ import tf_keras as keras
 
 from export import litert
 from export.cut import expose
+from export.heads import Head
 from export.reading import tflite_file
+from layers.gates import IntegerLogistic
 from layers.grid import Grid
 from layers.integer_layers import Dequantize, QuantizeInput
+from layers.integer_shape_layers import IntegerReshape
 
 
 class Trace:
@@ -26,7 +32,10 @@ class Trace:
     Attributes:
       names: of the tensors.
       entry, entry_grid: name and grid of the image's codes.
-      final, final_grid: those of the logits' codes.
+      final, final_grid: those of the outputs' codes.
+      logits, logits_grid: those of the logits' codes. They are the outputs' but where the network ends with a
+        sigmoid: there outputs are probabilities, and logits what the sigmoid takes.
+      head: what the outputs stand for, as far as the model knows.
       image_shape: of one image, (height, width, channels).
     """
 
@@ -40,6 +49,11 @@ class Trace:
                 "mmx_tf.fold(fixed)."
             )
         self.final, self.final_grid = ends[0].input.node.layer.name, ends[0].input_grid
+        self.logits, self.logits_grid = self.final, self.final_grid
+        logistic = logistic_of(ends[0])
+        if logistic is not None:
+            self.logits, self.logits_grid = logistic.input.node.layer.name, logistic.input_grid
+        self.head = head_of(folded)
         self.entry, self.entry_grid = entries[0].name, entries[0].output_grid
         self.image_shape = tuple(folded.input_shape[1:])
         self._ordered = [layer.name for layer in tensors]
@@ -53,6 +67,26 @@ class Trace:
         """Tensor name -> int8 codes [N, ...] for float images [N, height, width, channels]."""
         codes = self._run(tf.convert_to_tensor(images))
         return dict(zip(self._ordered, (tensor.numpy() for tensor in codes), strict=True))
+
+
+def logistic_of(dequantize: Dequantize) -> IntegerLogistic | None:
+    """The sigmoid that a folded model ends with, behind which there may be a reshaping; None without one."""
+    layer = dequantize.input.node.layer
+    while isinstance(layer, IntegerReshape):
+        layer = layer.input.node.layer
+    return layer if isinstance(layer, IntegerLogistic) else None
+
+
+def head_of(folded: keras.Model) -> Head:
+    """The head of a folded model with one output that a `Dequantize` makes."""
+    end = folded.outputs[0].node.layer
+    return Head(
+        name=folded.name,
+        shape=tuple(folded.outputs[0].shape[1:]),
+        # A model that was saved before heads were remembered has its sigmoid at least.
+        activation=end.activation or (logistic_of(end) and "sigmoid"),
+        loss=end.loss,
+    )
 
 
 class ImageInput:
@@ -83,47 +117,86 @@ class ImageInput:
         return {self.name: shifted.astype(self.dtype)}
 
 
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What a folded model, or its file, says of a batch of images.
+
+    Attributes:
+      codes: int8 codes of the outputs [N, ...], of one shape; behind them those of the logits, where a
+        sigmoid is between.
+      logits: float logits [N, ...], of the outputs' shape.
+      outputs: float outputs: the same, but where a sigmoid makes probabilities of them.
+      named: the classes, or decisions, that a file of output type "class" names; None for others.
+    """
+
+    codes: tuple[np.ndarray, ...]
+    logits: np.ndarray
+    outputs: np.ndarray
+    named: np.ndarray | None = None
+
+
 class FileOutput:
-    """The logits' codes and the class that a file gives, whatever its output type.
+    """What a file says, whatever its output type, and what its folded model does.
 
     Args:
       trace: of the folded model.
       data: bytes of its file.
 
     Attributes:
-      data: the file with the codes as an output too. It has no SOFTMAX, on which LiteRT's reference kernels
+      data: the file with the codes as outputs too. It has no SOFTMAX, on which LiteRT's reference kernels
         abort the process where a row's exponentials sum to 512 or more.
 
     Raises:
-      ValueError: if the file's outputs are not made from the folded model's logits.
+      ValueError: if the file's outputs are not made from the folded model's.
     """
 
     def __init__(self, trace: Trace, data: bytes):
         file = tflite_file.parse(data)
         names = [file.tensors[index].name for index in file.outputs]
-        # How each output is made from the logits' codes; they may be an output themselves.
-        makers = {trace.final: "CODES"} | {
-            file.tensors[output].name: operator.kind
-            for operator in file.operators
-            if operator.inputs and file.tensors[operator.inputs[0]].name == trace.final
-            for output in operator.outputs
-        }
+        makers = {trace.logits: "CODES"}
+        for operator in file.operators:
+            sources = [file.tensors[index].name for index in operator.inputs[:1]]
+            # Shapes and paddings of the codes in front of an ARG_MAX are not what makes an output.
+            made_by = operator.kind if operator.kind not in ("RESHAPE", "PAD") else None
+            for name in (file.tensors[index].name for index in operator.outputs):
+                if name == trace.final:
+                    makers[name] = "CODES"
+                elif not sources or sources[0] not in makers:
+                    continue
+                elif made_by != "DEQUANTIZE" or sources[0] == trace.final:
+                    makers[name] = made_by or "SHAPED"
         made = {makers[name]: name for name in names if name in makers}
         if len(made) != len(names) or not made.keys() & {"CODES", "DEQUANTIZE", "ARG_MAX"}:
+            what = "logits" if trace.logits == trace.final else "probabilities"
             raise ValueError(
-                f"the file has outputs {names}; expected are the folded model's logits {trace.final!r}, as "
+                f"the file has outputs {names}; expected are the folded model's {what} {trace.final!r}, as "
                 "codes, as floats or as class and probabilities: the file was made from another model."
             )
-        logits = next(tensor for tensor in file.tensors if tensor.name == trace.final)
-        check_grid("output", logits.scale, logits.zero_point, trace.final_grid)
-        self._codes, self._class = trace.final, made.get("ARG_MAX")
-        self._scores = made.get("DEQUANTIZE", self._codes)
-        self.data = expose(data, dict.fromkeys([self._codes, self._class or self._scores]))
+        by_name = {tensor.name: tensor for tensor in file.tensors}
+        for name, grid in ((trace.logits, trace.logits_grid), (trace.final, trace.final_grid)):
+            if name not in by_name:
+                raise ValueError(f"the file has no tensor {name!r}: it was made from another model.")
+            check_grid("output", by_name[name].scale, by_name[name].zero_point, grid)
+        self._trace, self._named, self._floats = trace, made.get("ARG_MAX"), made.get("DEQUANTIZE")
+        own = [name for name in (self._named, self._floats) if name]
+        self.data = expose(data, dict.fromkeys([trace.logits, trace.final, *own]))
 
-    def __call__(self, outputs: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """(codes [N, classes], classes [N]) of what `data` gave."""
-        classes = outputs[self._class] if self._class else outputs[self._scores].argmax(-1)
-        return outputs[self._codes], classes
+    def __call__(self, outputs: dict[str, np.ndarray]) -> Answer:
+        """The file's answer, from what `data` gave."""
+        return self._answer(outputs, outputs.get(self._floats), outputs.get(self._named))
+
+    def folded(self, codes: dict[str, np.ndarray]) -> Answer:
+        """The folded model's answer, from the codes that its trace gave."""
+        return self._answer(codes)
+
+    def _answer(self, tensors, floats=None, named=None) -> Answer:
+        trace = self._trace
+        final, logits = tensors[trace.final], tensors[trace.logits]
+        outputs = trace.final_grid.dequantize(final) if floats is None else floats
+        if trace.logits == trace.final:
+            return Answer((final,), outputs, outputs, named)
+        as_floats = trace.logits_grid.dequantize(logits).reshape(outputs.shape)
+        return Answer((final, logits), as_floats, outputs, named)
 
 
 def check_grid(what: str, scale: float | None, zero_point: int | None, grid: Grid, *, shift: int = 0) -> None:

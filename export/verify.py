@@ -1,7 +1,8 @@
 """Does the file compute what the folded model computes? Judged by running it in LiteRT under XNNPACK.
 
     report = verify(folded, data, eval_ds)
-    report.code_disagreement, report.top1_agreement          # 0.0, 1.0 when every code is equal
+    report.code_disagreement, report.agreement               # 0.0, 1.0 when every code is equal
+    report.task, report.metrics                              # "classification", {"accuracy": {...}}
     report.tensors[0]                                        # the same, tensor by tensor
 
 From the command line, on a finished workdir: python -m export.verify --workdir=DIR
@@ -17,9 +18,10 @@ import sys
 import tf_keras as keras
 
 from export import litert
-from export.counting import CodeCount, LogitCount
+from export.counting import AnswerCount, CodeCount
 from export.cut import expose
 from export.evaluation import checked
+from export.heads import check_task, told
 from export.partitions import require_xnnpack
 from export.trace import FileOutput, ImageInput, Trace
 
@@ -49,26 +51,36 @@ class VerificationReport:
 
     Attributes:
       eval_images: number of images.
-      folded_top1, tflite_top1: accuracy of the folded model and of the file.
-      top1_agreement: share of images on which both name the same class. The folded model's is that of its
-        largest logit, the first of equal ones.
-      code_disagreement: share of logit codes that differ.
+      folded_top1, tflite_top1: accuracy of the folded model and of the file: of a classification top-1, of a
+        binary one the binary accuracy; None for every other task.
+      top1_agreement: `agreement` of a classification or a binary one; None for every other task.
+      code_disagreement: share of logit codes that differ; where the network ends with a sigmoid, of the codes
+        of logits and probabilities together.
       tensors: every operator's output on the first images (`traced_images` of them). Here a code that
         differs goes on into the operators after it; `export.parity` tells them apart.
       traced_images: number of images that `tensors` was counted on.
       partitions: XNNPACK partitions of the file on this machine.
       left_outside: operators that XNNPACK does not take, as (index, name).
+      task: what the outputs stand for, one of `export.heads.TASKS`.
+      metrics: of the task (`export.quality`), metric -> {"folded": value, "tflite": value of the file}.
+        Those of decisions and areas are of the logits, also where the outputs are a sigmoid's.
+      agreement: share of what both name that is the same: the class of an image (of its largest logit, the
+        first of equal ones; of a binary one 1 where the logit is above 0), the decision on each label, the
+        class of each pixel, and for regression the number itself.
     """
 
     eval_images: int
-    folded_top1: float
-    tflite_top1: float
-    top1_agreement: float
+    folded_top1: float | None
+    tflite_top1: float | None
+    top1_agreement: float | None
     code_disagreement: float
     tensors: tuple[TensorParity, ...]
     traced_images: int
     partitions: int
     left_outside: tuple
+    task: str = "classification"
+    metrics: dict[str, dict[str, float | None]] = dataclasses.field(default_factory=dict)
+    agreement: float | None = None
 
     def to_json(self) -> dict:
         """The report as plain JSON values."""
@@ -80,23 +92,28 @@ def verify(
     data: bytes | str | os.PathLike,
     eval_ds,
     *,
+    task: str | None = None,
     traced_images: int = 128,
     trace: Trace | None = None,
 ) -> VerificationReport:
     """Compares a folded model with its file on evaluation images.
 
     Args:
-      folded: model made by `mmx_tf.fold`, with one logits output.
+      folded: model made by `mmx_tf.fold`, with one output.
       data: what `convert` made of it, with any input and output type, or the path of a file with it. Of a
         file that gives classes, these and the logits' codes are compared.
-      eval_ds: batches of (float images, integer labels), as the network was trained on.
+      eval_ds: batches of (float images, labels), as the network was trained on; `export.heads` has the forms
+        of labels that fit each task.
+      task: what the outputs stand for, one of `export.heads.TASKS`. By default it is told from the network's
+        last activation, the loss with which it was compiled before `fold`, if it was, and the labels.
       traced_images: images on which every tensor is compared, not only the logits.
       trace: of `folded`, if there is one already.
 
     Raises:
-      ValueError: if there are no images or they do not fit the network, the file is damaged or not the folded
-        model's, or LiteRT runs it without XNNPACK.
+      ValueError: if there are no images or they or their labels do not fit the network, the task cannot be
+        told, the file is damaged or not the folded model's, or LiteRT runs it without XNNPACK.
     """
+    check_task(task)
     data = file_contents(data)
     trace = trace or Trace(folded)
     output = FileOutput(trace, data)
@@ -104,21 +121,23 @@ def verify(
     image = ImageInput(trace, runner)
     delegation = require_xnnpack(data)
     tensors = {name: CodeCount() for name in exposed.outputs if name in trace.names}
-    whole, traced = LogitCount(), 0
+    whole, traced = None, 0
     for batch, labels in checked(eval_ds, image_shape=trace.image_shape):
         expected = trace(batch)
         pixels = image(batch, expected)
-        whole.add(expected[trace.final], *output(runner(pixels)), labels)
+        whole = whole or AnswerCount(told(trace.head, labels, task), trace.head)
+        whole.add(output.folded(expected), output(runner(pixels)), labels)
         if size := min(traced_images - traced, len(labels)):
             everything = exposed({name: values[:size] for name, values in pixels.items()})
             for name, counter in tensors.items():
                 counter.add(expected[name][:size], everything[name])
             traced += size
+    folded_top1, tflite_top1 = whole.top1()
     return VerificationReport(
         eval_images=whole.images,
-        folded_top1=whole.correct_folded / whole.images,
-        tflite_top1=whole.correct_file / whole.images,
-        top1_agreement=whole.agreeing / whole.images,
+        folded_top1=folded_top1,
+        tflite_top1=tflite_top1,
+        top1_agreement=None if tflite_top1 is None else whole.agreement,
         code_disagreement=whole.differing / whole.codes,
         tensors=tuple(
             TensorParity(name, count.codes, count.differing, count.largest_difference, count.distinct)
@@ -127,6 +146,9 @@ def verify(
         traced_images=traced,
         partitions=delegation.partitions,
         left_outside=delegation.left_outside,
+        task=whole.task,
+        metrics=whole.metrics(),
+        agreement=whole.agreement,
     )
 
 
@@ -158,13 +180,13 @@ def main(arguments=None) -> int:
     workdir = parser.parse_args(arguments).workdir
     # The command stands above the library: the workdir's recipe and data are not known in export.
     from mmx_tf import quiet
-    from mmx_tf.pipeline import open_workdir
+    from mmx_tf.pipeline import open_workdir, task_of
 
     quiet.set_up_logging()
     quiet.provoke_native_noise()
     try:
         folded, data, eval_ds = open_workdir(workdir)
-        report = verify(folded, data, eval_ds)
+        report = verify(folded, data, eval_ds, task=task_of(workdir))
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2

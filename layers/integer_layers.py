@@ -103,11 +103,19 @@ class QuantizeInput(keras.layers.Layer):
 
 @register
 class Dequantize(keras.layers.Layer):
-    """Codes on `input_grid` -> float32: (code - zero_point) * scale. The last layer of a folded model."""
+    """Codes on `input_grid` -> float32: (code - zero_point) * scale. The last layer of a folded model.
 
-    def __init__(self, *, input_grid, **kwargs):
+    Args:
+      input_grid: of the codes.
+      activation: the last activation of the network that was folded, "softmax" (which is left out), "sigmoid"
+        or "hard_sigmoid" (which are layers before this one); None for any other, or none.
+      loss: name of the loss that it was trained with, None if that is not known.
+    """
+
+    def __init__(self, *, input_grid, activation=None, loss=None, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32", "trainable": False})
         self.input_grid = as_grid(input_grid)
+        self.activation, self.loss = activation, loss
 
     def call(self, inputs):
         """Dequantize `inputs` of any shape."""
@@ -115,7 +123,8 @@ class Dequantize(keras.layers.Layer):
 
     def get_config(self):
         """Config with the grid as plain numbers."""
-        return {**super().get_config(), "input_grid": self.input_grid.get_config()}
+        own = {"input_grid": self.input_grid.get_config(), "activation": self.activation, "loss": self.loss}
+        return {**super().get_config(), **own}
 
 
 @register

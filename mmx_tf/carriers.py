@@ -56,6 +56,22 @@ def is_sigmoid(layer) -> bool:
     return isinstance(layer, keras.layers.Activation) and layer.get_config()["activation"] == "sigmoid"
 
 
+def last_activation(output) -> str | None:
+    """What an output is that of: "softmax", "sigmoid", "hard_sigmoid", or None for anything else.
+
+    Args:
+      output: symbolic tensor of a float, search or fixed network; quantizers may be behind the activation.
+    """
+    node = output.node
+    while is_quantizer(node.layer) or type(node.layer).__name__ in ("Flatten", "Reshape", "Dropout"):
+        node = tf.nest.flatten(node.call_args[0])[0].node
+    if is_softmax(node.layer):
+        return "softmax"
+    if isinstance(node.layer, HardSigmoid):
+        return "hard_sigmoid"
+    return "sigmoid" if is_sigmoid(node.layer) else None
+
+
 def averages_windows(layer, shape) -> bool:
     """Whether an AveragePooling2D averages whole windows, which a depthwise convolution computes.
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import tf_keras as keras
 
 from export import tflite
+from export.heads import check_task
 from layers.integer_weighted_layers import IntegerAffine, IntegerConv2D, IntegerDense, WeightedLayer
 from layers.quantize_configs import QuantizeWrapper
 from layers.weight_storage import STORAGES, check_storage, container_of, packed_as_matrix_product
@@ -28,6 +29,7 @@ def convert(
     input_type: str = "uint8",
     output_type: str = "int8",
     labels: Sequence[str] | None = None,
+    task: str | None = None,
     target_bops: int | None = None,
 ) -> bytes:
     """Writes the file that computes what the folded network computes.
@@ -42,16 +44,22 @@ def convert(
         been folded for the same storage.
       input_type: "uint8", "int8" or "float32". The integer inputs hold the image's codes; scale and zero
         point are in the file's input tensor.
-      output_type: "int8" logits codes, "float32" logits, or "class": two outputs, the index `class` (int32
-        [N]; the first of equal logits) and the softmax `probabilities` (int8 [N, classes]; a probability is
-        (code + 128) / 256). A final softmax of the network is in the file with "class" only.
-      labels: names of the classes, for the metadata.
+      output_type: "int8" codes or "float32" of the folded network's outputs: logits, or the probabilities of
+        a network that ends with a sigmoid. Or "class", two outputs. For one of several classes: the index
+        `class` (int32 [N]; the first of equal logits) and the softmax `probabilities` (int8 [N, classes]; a
+        probability is (code + 128) / 256); for each pixel the same, [N, H, W] and [N, H, W, classes]. For a
+        binary task `class` is 1 where the logit is above 0, else 0 (int32 [N]), and `probabilities` are the
+        sigmoid's (int8 [N, 1]); for several labels both are [N, labels]. A final softmax of the network is in
+        the file with "class" only.
+      labels: names of the classes, for the metadata: of a binary task two, else as many as outputs.
+      task: what the outputs stand for, one of `export.heads.TASKS`; by default told from the network's last
+        activation, the loss with which it was compiled before `fold`, if it was, and the outputs' shape.
       target_bops: budget in BOPs, for the metadata.
 
     Raises:
       ValueError: for an option outside its set, a model folded for other storage, labels that are not as
-        many as the classes, output_type "class" for a model without one output of shape (N, classes), or a
-        model that neither `fold` nor `rebuild` made.
+        many as the classes, output_type "class" for a regression or a model without one output, a task that
+        cannot be told for it, or a model that neither `fold` nor `rebuild` made.
       FoldError: for a layer that has no integer form.
     """
     model = loaded(model)
@@ -64,17 +72,30 @@ def convert(
             f"mmx_tf.fold or mmx_tf.rebuild. {next_step(model)}"
         )
     _check_folded_for(model, weight_storage)
-    if labels is not None and len(labels) != model.output_shape[-1]:
-        raise ValueError(f"{len(labels)} labels are given for {model.output_shape[-1]} classes.")
+    _check_labels(model, labels, task)
     described = describe(model) | {"target_bops": target_bops, "labels": labels and list(labels)}
+    described["task"] = None if task == "classification" else task
     document = {key: value for key, value in described.items() if value is not None}
     return tflite.convert(
         model,
         input_type=input_type,
         output_type=output_type,
+        task=task,
         metadata={METADATA_NAME: json.dumps(document).encode()},
         packed_as_matrix_product=packed_as_matrix_product(weight_storage),
     )
+
+
+def _check_labels(model, labels, task) -> None:
+    check_task(task)
+    if labels is None:
+        return
+    outputs = model.output_shape[-1]
+    # A single output may be one of two classes, or a number that has a name.
+    one_or_two = {"binary": (2,), "segmentation": (2,), "regression": (1,)}.get(task, (1, 2))
+    if len(labels) not in (one_or_two if outputs == 1 else (outputs,)):
+        needed = " or ".join(map(str, one_or_two)) if outputs == 1 else outputs
+        raise ValueError(f"{len(labels)} labels are given for {needed} classes.")
 
 
 def _check_folded_for(folded, weight_storage) -> None:

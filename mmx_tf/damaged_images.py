@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from mmx_tf.data_labels import Labels
 from mmx_tf.data_sources import DataError, Split
 
 DAMAGED_SHARE = 0.01
@@ -86,7 +87,8 @@ class DamagedImages:
     Args:
       dataset: its name, for messages.
       count: number of training images.
-      class_names: of its labels.
+      class_names: of its labels, where they are classes.
+      labels: what they are like, where they are not.
       files_of: paths of the files that hold a stored image; [] where that is not known.
     """
 
@@ -95,10 +97,12 @@ class DamagedImages:
         dataset: str,
         *,
         count: int,
-        class_names: tuple[str, ...],
+        class_names: tuple[str, ...] = (),
+        labels: Labels | None = None,
         files_of: Callable[[bytes], list[str]] = lambda stored: [],
     ):
-        self._dataset, self._count, self._class_names, self._files_of = dataset, count, class_names, files_of
+        self._dataset, self._count, self._files_of = dataset, count, files_of
+        self._labels = labels or Labels(class_names=class_names)
         self._found = 0
         self._seen: set[bytes] = set()
         self._named: list[str] = []
@@ -115,14 +119,15 @@ class DamagedImages:
         dataset's; `error` says why.
         """
         read = tf.concat([labels, stored_labels], 0)
-        wrong = tf.boolean_mask(read, (read < 0) | (read >= len(self._class_names)))
+        wrong = tf.boolean_mask(read, self._labels.wrong(read))
 
         def note():
             return tf.numpy_function(
                 self._note, [stored, stored_labels, wrong, tf.shape(labels)[0]], tf.bool, stateful=True
             )
 
-        fine = tf.cond(tf.size(stored_labels) + tf.size(wrong) > 0, note, lambda: tf.constant(True))
+        count = tf.shape(stored_labels)[0] + tf.shape(wrong)[0]
+        fine = tf.cond(count > 0, note, lambda: tf.constant(True))
         with tf.control_dependencies([fine]):
             return tf.identity(pixels), tf.identity(labels)
 
@@ -179,7 +184,7 @@ class DamagedImages:
         return begun.flat_map(from_the_first).concatenate(begun.flat_map(carefully))
 
     def _is_whole(self, index, labels, rows, batch):
-        known = tf.reduce_all((labels >= 0) & (labels < len(self._class_names)))
+        known = ~tf.reduce_any(self._labels.wrong(labels))
         return known & (rows[-1] + 1 == (index + 1) * batch)
 
     def note(self, stored: list[bytes], labels: list[int], *, of: int) -> None:
@@ -193,7 +198,7 @@ class DamagedImages:
             if digest in self._seen:
                 continue
             self._seen.add(digest)
-            unnamed = f"one of {len(image)} bytes, class {self._class_names[label]}"
+            unnamed = f"one of {len(image)} bytes, {self._labels.name_of(label)}"
             files = self._files_of(image) or [unnamed]
             self._found += len(files)
             self._named = [*self._named, *files][:NAMED]
@@ -208,12 +213,12 @@ class DamagedImages:
             raise self.error
 
     def check_labels(self, labels: np.ndarray) -> None:
-        """Raises a DamagedDataError for labels that are no class of the dataset."""
-        wrong = labels[(labels < 0) | (labels >= len(self._class_names))]
+        """Raises a DamagedDataError for labels [N, ...] that cannot be used."""
+        wrong = labels[np.asarray(self._labels.wrong(labels))]
         if len(wrong):
             self.error = DamagedDataError(
-                f"an image of {self._dataset} has the label {wrong[0]}, but labels must be 0 to "
-                f"{len(self._class_names) - 1}. Repair the dataset, or choose another --dataset."
+                f"an image of {self._dataset} has the label {wrong[0]}, but labels must be "
+                f"{self._labels.allowed}. Repair the dataset, or choose another --dataset."
             )
             raise self.error
 
@@ -264,14 +269,14 @@ def evaluation_error(dataset: str, stored: bytes, files_of: Callable[[bytes], li
     )
 
 
-def check_evaluation(split: Split, fit: Callable, *, name: str, classes: int) -> None:
+def check_evaluation(split: Split, fit: Callable, *, name: str, labels: Labels) -> None:
     """Looks through evaluation images for one that cannot be used.
 
     Args:
       split: of the evaluation images.
       fit: decodes one stored image.
       name: of the dataset.
-      classes: number of its classes.
+      labels: what its labels are like.
 
     Raises:
       DamagedDataError: names the first such image, or its label.
@@ -281,8 +286,8 @@ def check_evaluation(split: Split, fit: Callable, *, name: str, classes: int) ->
             fit(stored)
         except tf.errors.OpError as error:
             raise evaluation_error(name, stored.numpy(), split.files_of) from error
-        if not 0 <= int(label) < classes:
+        if labels.wrong(label[tf.newaxis])[0]:
             raise DamagedDataError(
-                f"an evaluation image of {name} has the label {int(label)}, but labels must be 0 to "
-                f"{classes - 1}. Repair the dataset, or choose another --dataset."
+                f"an evaluation image of {name} has the label {label.numpy()}, but labels must be "
+                f"{labels.allowed}. Repair the dataset, or choose another --dataset."
             )

@@ -14,7 +14,7 @@ training, the centre for evaluation.
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import tensorflow as tf
@@ -31,6 +31,7 @@ from mmx_tf.damaged_images import (
     unreadable_error,
 )
 from mmx_tf.data_folder import from_folder
+from mmx_tf.data_labels import Labels
 from mmx_tf.data_sources import DataError, Source, Split, digits, from_tfds
 from mmx_tf.tensorflow_settings import MEMORY_BYTES
 
@@ -89,7 +90,7 @@ class ImageData:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names of the classes; label i is class_names[i]."""
+        """Names of the classes; label i is class_names[i]. () where labels are vectors of numbers."""
         return self.source.class_names
 
     @property
@@ -121,7 +122,9 @@ class ImageData:
         skip_batches: int = 0,
         part: tuple[int, int] = images.WHOLE,
     ) -> tf.data.Dataset:
-        """One epoch of (float32 [B, H, W, C] in [-1, 1], int32 [B]), shuffled.
+        """One epoch of (float32 [B, H, W, C] in [-1, 1], labels), shuffled.
+
+        Labels are int32 [B], float32 [B, 1] for a binary task, or float32 [B, K] where they are vectors.
 
         Each iteration over the dataset shuffles and augments anew; the whole sequence is decided by `seed`. A
         last incomplete batch is dropped, except when it is the only one. The first `skip_batches` batches of
@@ -158,14 +161,14 @@ class ImageData:
         dataset = tf.data.Dataset.zip(dataset, pairs.skip(skip_batches)).map(
             lambda batch, pair: (
                 self._augmented(batch[0], pair, part) if augment else images.normalise(batch[0]),
-                batch[1],
+                self.labels.given(batch[1]),
             ),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
         return dataset.prefetch(tf.data.AUTOTUNE).with_options(_options())
 
     def evaluation(self, *, batch_size: int, limit: int = 0) -> tf.data.Dataset:
-        """The evaluation images in their fixed order, none dropped: (float32 [B, H, W, C], int32 [B]).
+        """The evaluation images in their fixed order, none dropped: (float32 [B, H, W, C], labels).
 
         With `limit` above 0, only the first `limit` of them.
         """
@@ -178,30 +181,48 @@ class ImageData:
             dataset = self._fit_all(dataset)
         dataset = dataset.batch(batch_size)
         return dataset.map(
-            lambda pixels, labels: (images.normalise(pixels), labels), num_parallel_calls=tf.data.AUTOTUNE
+            lambda pixels, labels: (images.normalise(pixels), self.labels.given(labels)),
+            num_parallel_calls=tf.data.AUTOTUNE,
         ).prefetch(tf.data.AUTOTUNE)
 
     def check_labels(self) -> None:
         """Look at the first examples; a `DataError` when they cannot be read or have no class here."""
         for split, what in ((self.source.evaluation, "evaluation"), (self.source.train, "training")):
             try:
-                labels = [int(label) for _, label in split.stream(None).take(8)]
+                labels = self.first_labels(split)
             except tf.errors.OpError as error:
                 raise DataError(str(unreadable_error(self.name, error))) from error
-            if not labels or not all(0 <= label < self.num_classes for label in labels):
+            if not len(labels) or np.any(self.labels.wrong(labels)):
                 raise DataError(
-                    f"The {what} images of {self.name} have no usable labels: the first ones are {labels}, "
-                    f"but labels must be 0 to {self.num_classes - 1}. The split may be an unlabelled one; "
-                    "choose another --dataset."
+                    f"The {what} images of {self.name} have no usable labels: the first ones are "
+                    f"{labels.tolist()}, but labels must be {self.labels.allowed}. The split may be an "
+                    "unlabelled one; choose another --dataset."
                 )
+
+    def first_labels(self, split: Split | None = None, *, count: int = 8) -> np.ndarray:
+        """The first labels of a split, by default that of evaluation: [n, ...]."""
+        stream = (split or self.source.evaluation).stream(None)
+        found = [label for _, label in stream.take(count).as_numpy_iterator()]
+        return np.array(found, self.labels.dtype.as_numpy_dtype).reshape(-1, *self.labels.shape)
+
+    def for_task(self, task: str) -> "ImageData":
+        """The same data for a task of `export.heads.TASKS`, whose labels are then given in its form.
+
+        Images of a regression are not mirrored: their numbers may say where something is.
+        """
+        mirrored = self.source.mirrored and task != "regression"
+        return replace(self, source=replace(self.source, task=task, mirrored=mirrored))
+
+    @property
+    def labels(self) -> Labels:
+        """What the labels are like."""
+        return self.source.labels
 
     @functools.cached_property
     def damaged(self) -> DamagedImages:
         """The training images that could not be decoded, as far as they have been met."""
         train = self.source.train
-        return DamagedImages(
-            self.name, count=train.count, class_names=self.class_names, files_of=train.files_of
-        )
+        return DamagedImages(self.name, count=train.count, labels=self.labels, files_of=train.files_of)
 
     @contextmanager
     def reading_errors(self) -> Iterator[None]:
@@ -218,7 +239,7 @@ class ImageData:
             if isinstance(error, UNREADABLE):
                 raise unreadable_error(self.name, error) from error
             if isinstance(error, tf.errors.InvalidArgumentError):
-                check_evaluation(self.source.evaluation, self._fit, name=self.name, classes=self.num_classes)
+                check_evaluation(self.source.evaluation, self._fit, name=self.name, labels=self.labels)
             raise
 
     @property
@@ -239,9 +260,9 @@ class ImageData:
         return self._read(self.source.evaluation)
 
     def _read(self, split: Split) -> tuple[tf.Tensor, tf.Tensor]:
-        """All images of a split at their final size, uint8 [N, H, W, C], and their labels, int32 [N]."""
+        """All images of a split at their final size, uint8 [N, H, W, C], and their labels [N, ...]."""
         pixels = np.empty((split.count, *self.image_shape), np.uint8)
-        labels = np.empty(split.count, np.int32)
+        labels = np.empty((split.count, *self.labels.shape), self.labels.dtype.as_numpy_dtype)
         if pixels.nbytes >= NOTICED_FROM_BYTES:
             logging.info(
                 "decoding %d images of %s into memory once, %d MB",

@@ -6,6 +6,7 @@ error with the command that prepares it. Folders of images are in `mmx_tf.data_f
 """
 
 import difflib
+import math
 import os
 import re
 from collections.abc import Callable
@@ -17,6 +18,8 @@ import tensorflow_datasets as tfds
 from google.protobuf import json_format
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
+
+from mmx_tf.data_labels import Labels
 
 DIGITS_EVAL_IMAGES = 360
 LARGE_IMAGE_SIZE = 224
@@ -33,7 +36,7 @@ class DataError(ValueError):
 class Split:
     """One half of a dataset: how many examples, and how to read them.
 
-    `stream(shuffle_seed)` gives a `tf.data.Dataset` of (stored image, int32 label): in a fixed order for
+    `stream(shuffle_seed)` gives a `tf.data.Dataset` of (stored image, label): in a fixed order for
     None, otherwise shuffled under that seed, in a new order for each iteration. `files_of(stored)` names the
     files that hold a stored image; nothing where it has none of its own. `files()` lists all files of the
     split as (name, bytes), names without the folder of the dataset; nothing where there are none.
@@ -49,6 +52,7 @@ class Split:
 class Source:
     """A dataset before any choice of image size: its classes, its splits and what its images are.
 
+    `class_names` is empty where labels are vectors of numbers, of the length `label_size`.
     `natural_size` is the height and width to use when nobody asks for another, `channels` 1 or 3, `mirrored`
     whether an image keeps its class when it is flipped left to right, `version` which edition of the dataset
     it is, where it has editions.
@@ -62,6 +66,13 @@ class Source:
     mirrored: bool
     train: Split
     evaluation: Split
+    label_size: int = 0
+    task: str = ""
+
+    @property
+    def labels(self) -> Labels:
+        """What the labels are like."""
+        return Labels(class_names=self.class_names, size=self.label_size, task=self.task)
 
 
 def digits() -> Source:
@@ -92,8 +103,9 @@ def _in_memory(images: np.ndarray, labels: np.ndarray) -> Split:
 
 
 def from_tfds(name: str, *, data_dir: str) -> Source:
-    """A prepared TFDS dataset of images with one label each.
+    """A prepared TFDS dataset of images with one label each: a class, a number, or a vector of numbers.
 
+    Image and label are its supervised keys, else the features "image" and "label".
     Trains on the split `train`. Evaluates on `validation`, else on `test`; without either, the last tenth of
     `train` is kept apart for evaluation.
 
@@ -103,12 +115,22 @@ def from_tfds(name: str, *, data_dir: str) -> Source:
     builder = _builder(name, data_dir)
     features, splits = builder.info.features, builder.info.splits
     named = dict(features.items()) if isinstance(features, tfds.features.FeaturesDict) else {}
-    image, label = named.get("image"), named.get("label")
-    if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
+    keys = builder.info.supervised_keys
+    if not (isinstance(keys, tuple) and len(keys) == 2 and all(key in named for key in keys)):
+        keys = ("image", "label")
+    image, label = (named.get(key) for key in keys)
+    if isinstance(image, tfds.features.Image) and isinstance(label, tfds.features.Image):
         raise DataError(
-            f"The TFDS dataset {name} is not a classification dataset with features 'image' and 'label': it "
-            f"has {_one_line(features)}. Choose another --dataset, or write the images to folders and use "
-            "folder:PATH."
+            f"The labels of the TFDS dataset {name} ({keys[1]!r}) are images, such as masks: they would have "
+            "to be cropped and mirrored with their images, which this command does not do. Search, train and "
+            "verify such a network in a notebook, with batches of your own (README, In a notebook)."
+        )
+    classes = isinstance(label, tfds.features.ClassLabel)
+    if not isinstance(image, tfds.features.Image) or not (classes or _is_vector(label)):
+        raise DataError(
+            f"The TFDS dataset {name} has no features 'image' and 'label' (or supervised keys) that are an "
+            f"image and its class, a number or a vector of numbers: it has {_one_line(features)}. Choose "
+            "another --dataset, or write the images to folders and use folder:PATH."
         )
     channels = image.shape[-1]
     if channels not in (1, 3) or image.np_dtype != np.uint8:
@@ -125,12 +147,13 @@ def from_tfds(name: str, *, data_dir: str) -> Source:
     return Source(
         name=name,
         version=builder.info.full_name,
-        class_names=tuple(label.names or map(str, range(label.num_classes))),
+        class_names=tuple(label.names or map(str, range(label.num_classes))) if classes else (),
+        label_size=0 if classes else math.prod(label.shape),
         natural_size=size,
         channels=channels,
         mirrored=not any(part in name for part in WRITING),
-        train=_tfds_split(builder, halves[0]),
-        evaluation=_tfds_split(builder, halves[1]),
+        train=_tfds_split(builder, halves[0], keys),
+        evaluation=_tfds_split(builder, halves[1], keys),
     )
 
 
@@ -169,19 +192,30 @@ def _builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
     return builder
 
 
-def _tfds_split(builder: tfds.core.DatasetBuilder, split: str) -> Split:
+def _is_vector(label) -> bool:
+    """Whether a feature is a number or a vector of a fixed length."""
+    if not isinstance(label, tfds.features.Tensor) or isinstance(label, tfds.features.ClassLabel):
+        return False
+    return np.dtype(label.np_dtype).kind in "biuf" and len(label.shape) <= 1 and None not in label.shape
+
+
+def _tfds_split(builder: tfds.core.DatasetBuilder, split: str, keys: tuple[str, str]) -> Split:
+    image, label = keys
+    feature = builder.info.features[label]
+    labels = Labels(size=0 if isinstance(feature, tfds.features.ClassLabel) else math.prod(feature.shape))
+
     def stream(shuffle_seed: int | None) -> tf.data.Dataset:
         count = builder.info.splits[split].num_examples
         dataset = builder.as_dataset(
             split=split,
             shuffle_files=shuffle_seed is not None,
-            decoders={"image": tfds.decode.SkipDecoding()},
+            decoders={image: tfds.decode.SkipDecoding()},
             read_config=tfds.ReadConfig(
                 shuffle_seed=shuffle_seed, try_autocache=False, add_tfds_id=False, skip_prefetch=True
             ),
         )
         dataset = dataset.map(
-            lambda example: (example["image"], tf.cast(example["label"], tf.int32)),
+            lambda example: (example[image], labels.read(example[label])),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
         if shuffle_seed is None:

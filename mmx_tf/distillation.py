@@ -11,7 +11,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from layers import replicas
-from mmx_tf.float_model import gives_probabilities
+from mmx_tf.heads import gives_logits
 from mmx_tf.losses import as_logits, distillation_loss
 
 
@@ -24,19 +24,31 @@ class DistilledModel(keras.Model):
     Args:
       student: functional network that is trained, with one output (batch, classes).
       teacher: network of the same images and classes. It runs in inference mode and gets no gradient. A
-        softmax at the end of either is taken off first.
+        softmax or sigmoid at the end of either is taken off first.
+      task: "classification", or "binary" or "multi_label", where the teacher's share is the mean of the KL
+        divergences of each output's decision.
       weight: of the teacher's share, in [0, 1].
       temperature: T above 0.
     """
 
-    def __init__(self, student: keras.Model, *, teacher: keras.Model, weight: float, temperature: float):
+    def __init__(
+        self,
+        student: keras.Model,
+        *,
+        teacher: keras.Model,
+        weight: float,
+        temperature: float,
+        task: str = "classification",
+    ):
         super().__init__(student.inputs, student.outputs, name=student.name)
         self._weight, self._temperature = float(weight), float(temperature)
-        self._from_logits = not gives_probabilities(student)
-        teaches_logits = not gives_probabilities(teacher)
+        self._from_logits = gives_logits(student)
+        teaches_logits = gives_logits(teacher)
+        self._yes_or_no = task != "classification"
 
         def teach(images):
-            return as_logits(teacher(images, training=False), from_logits=teaches_logits)
+            outputs = teacher(images, training=False)
+            return as_logits(outputs, from_logits=teaches_logits, yes_or_no=self._yes_or_no)
 
         # A function: as an attribute the teacher's variables would be the student's.
         self._teach = teach
@@ -49,7 +61,7 @@ class DistilledModel(keras.Model):
         with tf.GradientTape() as tape:
             outputs = self(images, training=True)
             task = self.compute_loss(images, labels, outputs, sample_weight)
-            logits = as_logits(outputs, from_logits=self._from_logits)
+            logits = as_logits(outputs, from_logits=self._from_logits, yes_or_no=self._yes_or_no)
             taught = distillation_loss(teaching, logits, self._temperature)
             # Keras has divided the labels' share already.
             loss = (1.0 - self._weight) * task + self._weight * taught / replicas.count()

@@ -14,7 +14,7 @@ from export.atomic import write_atomically
 from export.parity import Certificate, certify
 from export.trace import Trace
 from export.verify import verify
-from mmx_tf import results, training
+from mmx_tf import heads, report_scores, results
 from mmx_tf.bit_selection import BitSelection
 from mmx_tf.convert import convert
 from mmx_tf.fold import fold
@@ -32,6 +32,7 @@ VERSIONED = (
 
 END_TO_END = (
     "eval_images", "fixed_top1", "folded_top1", "tflite_top1", "top1_agreement", "code_disagreement",
+    "task", "quality", "agreement",
 )  # fmt: skip
 
 
@@ -48,15 +49,11 @@ def export_and_verify(
         write_atomically(workdir.path(results.FILE), content)
     with workdir.timed("verify"):
         trace = Trace(folded)
-        parity = verify(folded, content, evaluation, trace=trace)
-        fixed_top1 = training.top1(fixed, evaluation)
+        parity = verify(folded, content, evaluation, task=recipe.told_task, trace=trace)
+        fixed_quality = heads.judged(recipe.told_task, fixed, evaluation)
         certificate = certificate_of(recipe, folded, content, evaluation, trace)
     metrics = {
-        "float_top1": workdir.state["float_top1"],
-        "fixed_top1": fixed_top1,
-        "folded_top1": parity.folded_top1,
-        "tflite_top1": parity.tflite_top1,
-        "top1_agreement": parity.top1_agreement,
+        **report_scores.metrics(workdir.state, fixed_quality, parity),
         "code_disagreement": parity.code_disagreement,
         "eval_images": parity.eval_images,
         "tensor_codes_compared": sum(tensor.codes for tensor in parity.tensors),
@@ -90,7 +87,7 @@ def folded_and_file(recipe: Recipe, fixed: keras.Model, selection: BitSelection,
 
 def parity_text(certificate: Certificate, metrics: Mapping) -> str:
     """The contents of parity.json: a certificate, and what of the metrics is of the whole file."""
-    end_to_end = {name: metrics[name] for name in END_TO_END}
+    end_to_end = {name: metrics[name] for name in END_TO_END if name in metrics}
     document = certificate.to_json() | {"end_to_end": end_to_end, "versions": versions()}
     return json.dumps(document, indent=1) + "\n"
 
@@ -106,7 +103,8 @@ def convert_options(recipe: Recipe, class_names) -> dict:
         "weight_storage": recipe.weight_storage,
         "input_type": recipe.input_type,
         "output_type": recipe.output_type,
-        "labels": class_names,
+        "labels": class_names or None,
+        "task": recipe.told_task,
     }
 
 
@@ -123,7 +121,13 @@ def certificate_of(recipe: Recipe, folded, content: bytes, evaluation, trace=Non
     limits = {"xnnpack": recipe.parity_images, "builtin": recipe.parity_images}
     limits["reference"] = max(1, recipe.parity_images // 8)
     certificate = certify(
-        folded, content, evaluation, kernels=tuple(limits), max_images=tuple(limits.values()), trace=trace
+        folded,
+        content,
+        evaluation,
+        kernels=tuple(limits),
+        max_images=tuple(limits.values()),
+        task=recipe.told_task,
+        trace=trace,
     )
     for operator in certificate.runtimes["xnnpack"].operators:
         if operator.differing:

@@ -71,6 +71,8 @@ def accuracy_document(workdirs: Sequence[pathlib.Path]) -> dict:
         try:
             metrics = json.loads((workdir / results.METRICS).read_text())
             recipe = Recipe.from_flagfile((workdir / "run.flags").read_text())
+            if recipe.told_task not in ("classification", "binary"):
+                raise ValueError(f"--task={recipe.task} has no top-1")
             runs.append(
                 {"workdir": str(workdir), "label": label(recipe)} | {key: metrics[key] for key in _COPIED}
             )

@@ -38,6 +38,7 @@ from mmx_tf import (
     figure_documents,
     figure_options,
     float_model,
+    heads,
     paper_plots,
     plots,
     quiet,
@@ -97,6 +98,12 @@ def make(options: FigureOptions, recipe: Recipe, *, command: str = "") -> dict[s
         data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
         recipe.check_classes(num_classes=data.num_classes, dataset=data.name)
         network = float_model.load_trained(recipe, data)
+        recipe, data = heads.settled(recipe, network, data)
+        if recipe.told_task != "classification":
+            raise RecipeError(
+                f"--task={recipe.task}: these figures of the paper are of classifiers. Give a float network "
+                "that is one."
+            )
         start_of_all = {"float_weights": figure_comparison.checksum(network)}
         makers |= _bit_makers(options, recipe, data, network, compare)
         makers |= _training_makers(options, recipe, data, network)

@@ -4,7 +4,7 @@ import pathlib
 
 import tf_keras as keras
 
-from mmx_tf import canonical, graph, models
+from mmx_tf import canonical, graph, heads, models
 from mmx_tf.data import ImageData
 from mmx_tf.recipe import Recipe, RecipeError
 from mmx_tf.recipe_checks import FLOAT_TEACHER, IMAGENET_WEIGHTS
@@ -29,10 +29,15 @@ def load_or_build(recipe: Recipe, data: ImageData) -> tuple[keras.Model, bool]:
             canonical.canonicalize(model)
         except ValueError as error:
             raise RecipeError(f"{name} cannot be used: {error}") from error
-        _check(model, name, data)
+        _check(recipe, model, name, data)
         return model, True
+    outputs = 1 if recipe.task == "binary" else data.num_classes or data.labels.size
     model = models.build(
-        recipe.model, input_shape=data.image_shape, num_classes=data.num_classes, width=recipe.width
+        recipe.model,
+        input_shape=data.image_shape,
+        num_classes=outputs,
+        width=recipe.width,
+        classifier=bool(data.num_classes) and recipe.task != "binary",
     )
     if recipe.float_model == IMAGENET_WEIGHTS:
         models.load_imagenet_weights(recipe.model, model)
@@ -71,16 +76,13 @@ def load_teacher(recipe: Recipe, data: ImageData) -> keras.Model | None:
     teacher = _load(recipe.teacher, name)
     if len(teacher.inputs or ()) != 1 or not teacher.outputs or len(teacher.input_shape) != 4:
         raise RecipeError(f"{name} is not a network of one image (height, width, channels).")
-    _check(teacher, name, data)
+    _check(recipe, teacher, name, data)
     return teacher
 
 
 def gives_probabilities(model: keras.Model) -> bool:
-    """Whether a network ends with a softmax; the built-in ones give logits."""
-    last = model.outputs[0].node.layer
-    if isinstance(last, keras.layers.Softmax):
-        return True
-    return getattr(last, "activation", None) is keras.activations.softmax
+    """Whether a network ends with a softmax or a sigmoid; the built-in ones give logits."""
+    return not heads.gives_logits(model)
 
 
 def _load(path: str, name: str) -> keras.Model:
@@ -100,18 +102,13 @@ def _load(path: str, name: str) -> keras.Model:
         raise RecipeError(f"{name} cannot be loaded: {reason}") from error
 
 
-def _check(model, name: str, data: ImageData) -> None:
-    if len(model.outputs) != 1 or len(model.output_shape) != 2:
+def _check(recipe: Recipe, model, name: str, data: ImageData) -> None:
+    if len(model.outputs) != 1:
         raise RecipeError(
             f"{name} is not an image classifier: its output shape is {model.output_shape}; one output of "
             "shape (None, classes) is needed."
         )
-    if model.output_shape[-1] != data.num_classes:
-        raise RecipeError(
-            f"{name} has {model.output_shape[-1]} classes, but the dataset {data.name} has "
-            f"{data.num_classes}. Give the dataset that the network was trained on with --dataset, or "
-            "another network."
-        )
+    heads.task_of(recipe, model, name, data)
     if any(
         ours not in (None, theirs)
         for ours, theirs in zip(model.input_shape[1:], data.image_shape, strict=True)

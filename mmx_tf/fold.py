@@ -10,11 +10,12 @@ codes, and each layer is one TFLite operator. What the folded model computes, th
 import tensorflow as tf
 import tf_keras as keras
 
+from export.heads import loss_name
 from layers import keras_defaults
 from layers.integer_layers import Dequantize
 from layers.quantize_configs import QuantizeWrapper
 from layers.weight_storage import check_storage
-from mmx_tf import graph
+from mmx_tf import carriers, graph
 from mmx_tf.integer_graph import IntegerGraph
 from mmx_tf.integer_values import Codes, FoldError, image, name_of
 from mmx_tf.next_step import next_step
@@ -35,8 +36,10 @@ def fold(fixed: keras.Model, *, weight_storage: str = "int8") -> keras.Model:
         grids differ, so it is decided here.
 
     Returns:
-      A functional tf_keras model from float images to dequantized float32 logits. A final softmax is left
-      out: its largest entry is that of the logits.
+      A functional tf_keras model from float images to dequantized float32 outputs: logits, or, of a network
+      that ends with a sigmoid, its probabilities on a grid of 1/256. A final softmax is left out: its largest
+      entry is that of the logits. What the network ended with, and the loss that `fixed` was compiled with,
+      if it was, are remembered (`Dequantize`), so that `verify` and `convert` can tell what the outputs are.
 
     Raises:
       FoldError: for a layer that has no integer form, a quantizer that has seen no image, or weights that
@@ -78,7 +81,11 @@ def _folded(fixed, weight_storage, *, calibrated):
     for result in tf.nest.flatten(results):
         if not isinstance(result, Codes):
             raise FoldError(fixed.layers[-1], "the network's output has no carrier.")
-        outputs.append(
-            Dequantize(input_grid=result.grid, name=f"{name_of(result.tensor)}_dequantize")(result.tensor)
+        dequantize = Dequantize(
+            input_grid=result.grid,
+            activation=carriers.last_activation(fixed.outputs[len(outputs)]),
+            loss=loss_name(getattr(fixed, "loss", None)),
+            name=f"{name_of(result.tensor)}_dequantize",
         )
+        outputs.append(dequantize(result.tensor))
     return keras.Model(inputs, outputs[0] if len(outputs) == 1 else outputs, name=f"{fixed.name}_folded")

@@ -18,6 +18,8 @@ from mmx_tf import (
     fingerprints,
     finished,
     float_model,
+    heads,
+    report_scores,
     results,
     stages,
     strategies,
@@ -76,11 +78,12 @@ def _run(recipe: Recipe, job: Job, command: str) -> dict:
     job.on_chief(lambda: _check_workdirs(recipe, inputs))
     recipe.check_classes(num_classes=data.num_classes, dataset=data.name)
     strategies.check_batch(recipe, min(recipe.batch_size, data.train_images), job)
-    teacher = float_model.load_teacher(recipe, data)
     stages.seed(recipe, "float")
     model, trained = float_model.load_or_build(recipe, data)
     if recipe.float_model == IMAGENET_WEIGHTS:
         inputs["float_model"] = fingerprints.of_weights(model)
+    recipe, data = heads.settled(recipe, model, data)
+    teacher = float_model.load_teacher(recipe, data)
     _check_float_input(recipe, model)
     # What cannot become a search network, or a file, shows in the structure: better now than after training.
     if trained or recipe.bit_selection or recipe.target_bytes:
@@ -137,8 +140,9 @@ def _run_in(workdir: Workdir, recipe: Recipe, data, model, search, teacher, comm
 
     def judge():
         if "float_top1" not in workdir.state:
-            workdir.record(float_top1=training.top1(model, stages.evaluation(recipe, data)))
-        logging.info("float network: top-1 %.2f%%", 100 * workdir.state["float_top1"])
+            found = heads.judged(recipe.told_task, model, stages.evaluation(recipe, data))
+            workdir.record(**report_scores.float_state(recipe.told_task, found))
+        logging.info("float network: %s", report_scores.float_text(recipe.told_task, workdir.state))
 
     job.on_chief(judge)
     if recipe.teacher == FLOAT_TEACHER:
@@ -182,8 +186,14 @@ def open_workdir(root: pathlib.Path):
     changes = fingerprints.changes(recipe, state.get("inputs", {}), {"dataset": fingerprints.of_data(data)})
     if changes:
         logging.warning("%s. Accuracies are not those in %s.", changes[0], root / results.METRICS)
+    data = data.for_task(recipe.told_task)
     folded = fold(load_model(root / results.NETWORK), weight_storage=recipe.weight_storage)
     return folded, (root / results.FILE).read_bytes(), stages.evaluation(recipe, data)
+
+
+def task_of(root: pathlib.Path) -> str:
+    """What the outputs of a finished workdir's network stand for, one of `export.heads.TASKS`."""
+    return Recipe.from_flagfile((pathlib.Path(root) / "run.flags").read_text()).told_task
 
 
 def _check_float_input(recipe: Recipe, model) -> None:

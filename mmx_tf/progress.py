@@ -112,8 +112,13 @@ class Progress:
 
     @property
     def best(self) -> int | None:
-        """Steps after the epoch of the best accuracy on evaluation images; None where there is no such."""
+        """Steps after the epoch of the best accuracy on evaluation images; None where there is no such.
+
+        Of a regression that of the least error.
+        """
         found = self.history.get("val_accuracy")
+        if not found:
+            found = [-error for error in self.history.get("val_mean_absolute_error", ())]
         return (found.index(max(found)) + 1) * self.steps_per_epoch if found else None
 
     def is_due(self) -> bool:

@@ -40,6 +40,11 @@ class Recipe(RecipeOptions):
     )
     image_size: int = flag(0, "Height and width of the images in pixels; 0 takes the dataset's own.")
     width: float = flag(1.0, "Multiplier of the built-in network's channel counts.")
+    task: str = flag(
+        "",
+        f"What the outputs stand for: {', '.join(filter(None, CHOICES['task']))}; empty: told from the "
+        "network and the labels. With binary the built-in network has one output.",
+    )
     num_classes: int = flag(0, "Number of classes; 0 takes the dataset's, any other value must equal it.")
     float_model: str = flag(
         "", "Trained float network: a .keras file, or 'imagenet' for Keras's ImageNet weights of --model."
@@ -200,6 +205,11 @@ class Recipe(RecipeOptions):
     workdir: str = flag("", "Folder of everything that the run writes; an interrupted run resumes there.")
 
     @property
+    def told_task(self) -> str:
+        """The task, one of `export.heads.TASKS`; that of a recipe without one, once it is settled."""
+        return self.task or "classification"
+
+    @property
     def searches(self) -> bool:
         """Whether bits are searched; else they are drawn, the same everywhere, or those of a file."""
         return self.selection == "search" and not self.bit_selection
@@ -265,6 +275,8 @@ class Recipe(RecipeOptions):
             for field in dataclasses.fields(self)
             for mine, theirs in [(getattr(self, field.name), getattr(other, field.name))]
             if field.name not in FREE_FLAGS and mine != theirs
+            # A task that is not told yet is that of the network, which is compared by itself.
+            and not (field.name == "task" and mine in ("", "classification"))
         ]
 
     def for_target(self, bops: int) -> "Recipe":

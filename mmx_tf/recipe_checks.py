@@ -8,6 +8,7 @@ import os
 import typing
 
 from export.borders import INPUT_TYPES, OUTPUT_TYPES
+from export.heads import TASKS
 from layers.weight_storage import STORAGES
 from mmx_tf import models
 from mmx_tf.bops_text import short_bops
@@ -31,6 +32,7 @@ IMAGENET_WEIGHTS = "imagenet"
 FLOAT_TEACHER = "float"
 TARGETS = ("target_bops", "target_average_bits", "target_cost", "target_bytes")
 CHOICES = {
+    "task": ("", *TASKS),
     "first_last_bits": (8, 4, 3, 2),
     "optimizer": OPTIMIZERS,
     "weight_decay_kind": KINDS,
@@ -74,6 +76,11 @@ ABOVE_ZERO = (
     "distillation_temperature",
 )
 BELOW_ONE = ("momentum", "label_smoothing", "ema_decay")
+NO_MASKS = (
+    "A network with outputs for each pixel needs masks that are cropped and mirrored with their images, "
+    "which this command does not do. Search, train and verify it in a notebook, with batches of your own "
+    "(README, In a notebook)."
+)
 _WHY = {
     "select_epochs": " Bit selection needs one epoch of meta training and at least one of search.",
 }
@@ -89,7 +96,7 @@ def check(recipe: "Recipe") -> None:
         refuse("model", recipe.model, ", ".join(models.NAMES), " Your own network goes into --float_model.")
     for name, allowed in CHOICES.items():
         if getattr(recipe, name) not in allowed:
-            refuse(name, getattr(recipe, name), ", ".join(map(str, allowed)))
+            refuse(name, getattr(recipe, name), ", ".join(str(value) or "empty" for value in allowed))
     for name, (low, high, zero) in RANGES.items():
         value = getattr(recipe, name)
         fits = low <= value <= high if high is not None else low <= value < float("inf")
@@ -108,6 +115,7 @@ def check(recipe: "Recipe") -> None:
     if recipe.optimizer == "adamw" and recipe.weight_decay_kind == "l2":
         advice = " Adam with L2 decay is --optimizer=adam."
         refuse("weight_decay_kind", "l2", "decoupled with --optimizer=adamw", advice)
+    check_task(recipe, recipe.task)
     _check_budget(recipe)
     _check_float_model(recipe)
     _check_teacher(recipe)
@@ -118,6 +126,26 @@ def check(recipe: "Recipe") -> None:
         refuse("tpu", recipe.tpu, f"empty with --strategy={recipe.strategy}")
     if not recipe.workdir:
         refuse("workdir", "", "any folder, new or of the same run", " An example: --workdir=runs/first.")
+
+
+def check_task(recipe: "Recipe", task: str) -> None:
+    """Check that a recipe's flags fit a task, one of `export.heads.TASKS`, given or told; "" fits all.
+
+    Raises:
+        RecipeError: the first flag that does not.
+    """
+    if task == "segmentation":
+        raise RecipeError(f"--task=segmentation cannot be trained here. {NO_MASKS}")
+    if task != "regression":
+        return
+    for name, allowed, why in (
+        ("output_type", ("int8", "float32"), " A regression names no class."),
+        ("label_smoothing", (0.0,), " It spreads labels over classes, which a regression does not have."),
+        ("teacher", ("",), " Distillation compares probabilities, which a regression does not have."),
+    ):
+        if getattr(recipe, name) not in allowed:
+            words = " or ".join(str(value) or "empty" for value in allowed)
+            refuse(name, getattr(recipe, name), f"{words} with --task=regression", why)
 
 
 def check_classes(recipe: "Recipe", *, num_classes: int, dataset: str) -> None:

@@ -21,10 +21,11 @@ from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 from export.atomic import write_atomically
-from mmx_tf import front, report_curves, report_page, report_parts
+from mmx_tf import front, report_accuracy, report_curves, report_page, report_parts
 from mmx_tf.plots import save_bits_plot
 from mmx_tf.report_facts import own_cost, percent, run_facts, si
 from mmx_tf.report_parity import parity_section
+from mmx_tf.report_scores import FORMS, NAMED
 
 __all__ = ["print_front", "print_summary", "save_bits_plot", "write_front_report", "write_report"]
 
@@ -45,7 +46,7 @@ def write_report(
     Args:
       path: the file to write; its folder must exist.
       selection: the contents of `bit_selection.json`.
-      metrics: the contents of `metrics.json`; `float_top1`, `average_bits`, `seconds` and
+      metrics: the contents of `metrics.json`; the float network's, `average_bits`, `seconds` and
         `versions` may be missing.
       history: curves by phase and name, `{"float" | "select" | "train": {name: [value per step or epoch]}}`.
         `select`'s `bops` is drawn against the budget.
@@ -63,7 +64,7 @@ def write_report(
         report_page.tiles(facts),
         report_page.honest_note(),
         report_page.bits_section(facts),
-        report_page.accuracy_section(facts),
+        report_accuracy.accuracy_section(facts),
         parity_section(parity),
         report_page.cost_section(facts),
         report_curves.history_section(facts, history or {}, settings),
@@ -81,7 +82,11 @@ def write_front_report(path: str | os.PathLike, document: Mapping, *, settings: 
       document: the contents of `front.json`.
       settings: as for `write_report`.
     """
-    alt = "Top-1 of the files over their BOPs. The same figures are in the table below."
+    score = front.score_of(document)
+    alt = (
+        f"{score[0].upper()}{score[1:]} of the files over their BOPs. The same figures are in the table "
+        "below."
+    )
     sections = (
         front.summary(document),
         report_parts.picture(lambda theme: front.front_figure(document, theme=theme), alt, ""),
@@ -140,11 +145,16 @@ def print_summary(selection: Mapping, metrics: Mapping, file: TextIO | None = No
     if facts.average_bits:
         averages = (f"{value:.2f} {key}" for key, value in facts.average_bits.items() if value is not None)
         totals.append(("average bits", ", ".join(averages)))
-    totals += [(f"top-1, {form}", percent(value)) for form, value in facts.top1]
+    totals += [
+        (f"{score.words}, {FORMS[form]}", score.text(value))
+        for score in facts.scores
+        for form, value in score.values.items()
+    ]
+    what = "" if facts.task in ("classification", "binary") else f"the {NAMED[facts.task][1]} of "
     totals += [
         (
             "file and folded agree",
-            f"{percent(facts.top1_agreement)} of {facts.eval_images:,} images, "
+            f"{percent(facts.agreement)} of {what}{facts.eval_images:,} images, "
             f"{percent(facts.code_disagreement)} of logit codes differ",
         ),
         ("file size", f"{facts.file_bytes:,} bytes"),

@@ -16,18 +16,14 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
+from mmx_tf.report_scores import Score, agreement_of, scores_of
+
 KINDS = ("conv", "depthwise", "dense")
 _SELECTION_KEYS = ("bit_widths", "layers", "bops")
 _LAYER_KEYS = ("name", "kind", "macs", "activation_bits", "weight_bits")
-_METRIC_KEYS = (
-    "fixed_top1",
-    "folded_top1",
-    "tflite_top1",
-    "top1_agreement",
-    "code_disagreement",
-    "eval_images",
-    "file_bytes",
-)
+_SHARED_KEYS = ("code_disagreement", "eval_images", "file_bytes")
+_METRIC_KEYS = ("fixed_top1", "folded_top1", "tflite_top1", "top1_agreement", *_SHARED_KEYS)
+_TASK_KEYS = ("task", "quality", "agreement", *_SHARED_KEYS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,20 +45,20 @@ class LayerFacts:
 class RunFacts:
     """A run in figures.
 
-    Accuracies and `top1_agreement` are fractions of `eval_images`, `code_disagreement` of their logit codes;
-    `target_bops` is None when the budget was not given in BOPs; `cost` is then what was counted in its place,
-    with `unit`, `value` and `target`.
+    `scores` are the metrics of the network's forms on `eval_images`, the one that stands for the whole
+    first; `agreement` is the share of what file and folded network name that is the same
+    (`report_scores.NAMED`), `code_disagreement` that of logit codes that differ; `target_bops` is None when
+    the budget was not given in BOPs; `cost` is then what was counted in its place, with `unit`, `value` and
+    `target`.
     """
 
     bit_widths: tuple[int, ...]
     layers: tuple[LayerFacts, ...]
     bops: int
     target_bops: float | None
-    float_top1: float | None
-    fixed_top1: float
-    folded_top1: float
-    tflite_top1: float
-    top1_agreement: float
+    task: str
+    scores: tuple[Score, ...]
+    agreement: float
     code_disagreement: float
     eval_images: int
     file_bytes: int
@@ -87,15 +83,9 @@ class RunFacts:
         return len({layer.weight_bits for layer in self.searched}) > 1
 
     @property
-    def top1(self) -> tuple[tuple[str, float], ...]:
-        """(form of the network, top-1 accuracy), in the order in which the run makes them."""
-        forms = (
-            ("float network", self.float_top1),
-            ("fixed-bit network", self.fixed_top1),
-            ("folded integer twin", self.folded_top1),
-            (".tflite file", self.tflite_top1),
-        )
-        return tuple((form, value) for form, value in forms if value is not None)
+    def score(self) -> Score:
+        """The score that stands for the whole."""
+        return self.scores[0]
 
     @property
     def layer_bops(self) -> int:
@@ -117,14 +107,15 @@ class RunFacts:
 def run_facts(selection: Mapping, metrics: Mapping) -> RunFacts:
     """Derives the figures of a run from the contents of its `bit_selection.json` and `metrics.json`.
 
-    Optional: `target_bops`, a layer's `signed`, and of the metrics `float_top1`, `average_bits`, `seconds`,
-    `versions`. Averages that `metrics` lacks but the layers determine (plain, by operations) are filled in.
+    Optional: `target_bops`, a layer's `signed`, and of the metrics those of the float network,
+    `average_bits`, `seconds`, `versions`. Averages that `metrics` lacks but the layers determine (plain, by
+    operations) are filled in.
 
     Raises:
       ValueError: a required key is missing (all missing ones are named), or there are no layers.
     """
     _require(selection, _SELECTION_KEYS, "`selection`")
-    _require(metrics, _METRIC_KEYS, "`metrics`")
+    _require(metrics, _TASK_KEYS if "quality" in metrics else _METRIC_KEYS, "`metrics`")
     entries = selection["layers"]
     if not entries:
         raise ValueError("`selection` has an empty `layers` list; a report needs a quantized layer.")
@@ -146,13 +137,15 @@ def run_facts(selection: Mapping, metrics: Mapping) -> RunFacts:
         )
         for e, b in zip(entries, bops, strict=True)
     )
-    measured = {key: metrics[key] for key in _METRIC_KEYS}
+    measured = {key: metrics[key] for key in _SHARED_KEYS}
     return RunFacts(
         bit_widths=tuple(selection["bit_widths"]),
         layers=layers,
         bops=selection["bops"],
         target_bops=selection.get("target_bops", metrics.get("target_bops")),
-        float_top1=metrics.get("float_top1"),
+        task=metrics.get("task", "classification"),
+        scores=scores_of(metrics),
+        agreement=agreement_of(metrics),
         average_bits=_average_bits(layers[1:-1]) | dict(metrics.get("average_bits") or {}),
         seconds=dict(metrics.get("seconds") or {}),
         versions=dict(metrics.get("versions") or {}),

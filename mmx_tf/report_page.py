@@ -11,8 +11,10 @@ from collections.abc import Iterable, Mapping
 
 from mmx_tf import plots
 from mmx_tf.recipe_checks import IMAGENET_WEIGHTS
+from mmx_tf.report_accuracy import exactness, unit
 from mmx_tf.report_facts import KINDS, RunFacts, duration, own_cost, percent, si
 from mmx_tf.report_parts import meters, picture
+from mmx_tf.report_scores import NAMED
 
 _AVERAGES = {
     "plain": "plain mean over the searched layers",
@@ -56,13 +58,18 @@ def summary(facts: RunFacts, settings: Mapping) -> str:
         everywhere = facts.uniform_bops(8)
         text += " and " if facts.target_bops else ", "
         text += _against(facts.bops, everywhere, "what 8-bit activations everywhere would cost")
+    score = facts.score
+    # Of images it can be right on a share; of labels, pixels and numbers it has a metric.
+    of_images = facts.task in ("classification", "binary")
+    verb = "is right on" if of_images else "has"
+    what = "" if of_images else f" as {score.words}{unit(facts)}"
     text += (
-        f". On {facts.eval_images:,} evaluation images the exported file is right on "
-        f"<strong>{percent(facts.tflite_top1)}</strong>"
+        f". On {facts.eval_images:,} evaluation images the exported file {verb} "
+        f"<strong>{score.text(score.values['tflite'])}</strong>{what}"
     )
-    if facts.float_top1 is not None:
-        text += f"; the float network that it started from is right on {percent(facts.float_top1)}"
-    return f"<p>{text}. {_exactness(facts)}</p>"
+    if "float" in score.values:
+        text += f"; the float network that it started from {verb} {score.text(score.values['float'])}"
+    return f"<p>{text}. {exactness(facts)}</p>"
 
 
 def _chooser(settings: Mapping) -> str:
@@ -76,10 +83,9 @@ def _chooser(settings: Mapping) -> str:
 
 def tiles(facts: RunFacts) -> str:
     """The four figures that a reader in a hurry wants."""
-    change = ""
-    if facts.float_top1 is not None:
-        points = 100 * (facts.tflite_top1 - facts.float_top1)
-        change = f"{points:+.2f} points against the float network"
+    change, score = "", facts.score
+    if "float" in score.values:
+        change = f"{score.change(score.values['tflite'], score.values['float'])} against the float network"
     budget, mood = "no budget in BOPs was given", ""
     if facts.cost:
         budget = html.escape(own_cost(facts.cost))
@@ -88,11 +94,11 @@ def tiles(facts: RunFacts) -> str:
         mood = "good" if facts.bops <= facts.target_bops else "bad"
     equal = percent(1 - facts.code_disagreement)
     boxes = (
-        ("top-1 of the .tflite file", percent(facts.tflite_top1), change, ""),
+        (f"{score.words} of the .tflite file", score.text(score.values["tflite"]), change, ""),
         ("for one image", f"{si(facts.bops)}BOPs", budget, mood),
         (
-            "file and folded network, same class",
-            percent(facts.top1_agreement),
+            f"file and folded network, {NAMED[facts.task][0]}",
+            percent(facts.agreement),
             f"and {equal} of logit codes equal",
             "",
         ),
@@ -142,19 +148,6 @@ def bits_section(facts: RunFacts) -> str:
     figure = picture(lambda theme: plots.bits_figure(facts, theme=theme), alt, words)
     table = f"<table><caption>Average activation bits</caption><tbody>{rows}</tbody></table>" if rows else ""
     return f"<h2>Chosen bits</h2>{figure}{table}"
-
-
-def accuracy_section(facts: RunFacts) -> str:
-    """Top-1 of the four forms of the network and how far the file is from the folded one."""
-    rows = [
-        (form, percent(value), value, "" if form == ".tflite file" else "plain") for form, value in facts.top1
-    ]
-    return (
-        f"<h2>Accuracy</h2>{meters(f'Top-1 on the same {facts.eval_images:,} images', rows)}"
-        f'<p class="muted">The fixed-bit network is what was trained; in its folded integer twin batch '
-        f"norm is part of weights and biases and all arithmetic is exact; the file is that twin for "
-        f"LiteRT, and LiteRT ran it.</p><p>{_exactness(facts)}</p>"
-    )
 
 
 def cost_section(facts: RunFacts) -> str:
@@ -229,19 +222,6 @@ def _weights(facts: RunFacts) -> str:
         return f"Their weights have {_and(map(str, counts))} bits."
     words = [f"{bits} bits for {counts[bits]}" for bits in sorted(counts, reverse=True)]
     return f"It also chose the width of their weights: {_and(words)}."
-
-
-def _exactness(facts: RunFacts) -> str:
-    if facts.top1_agreement == 1 and facts.code_disagreement == 0:
-        return (
-            "The file computes exactly what the folded integer twin of the trained network computes: "
-            "every logit code of every image is equal."
-        )
-    return (
-        f"The file gives the same class as the folded integer twin of the trained network on "
-        f"{percent(facts.top1_agreement)} of the images; {percent(facts.code_disagreement)} of the logit "
-        f"codes differ."
-    )
 
 
 def _against(value: float, reference: float, what: str) -> str:

@@ -7,6 +7,7 @@ import html
 from collections.abc import Mapping
 
 from mmx_tf.report_facts import percent
+from mmx_tf.report_scores import NAMED, agreement_of
 
 KERNELS = {
     "xnnpack": "XNNPACK (the default)",
@@ -25,7 +26,7 @@ def parity_section(parity: Mapping | None) -> str:
         "network's own codes, and its output compared code by code; then the whole file was run. The "
         "rounding of an operator is known where a plain interpreter, written from the specification, gives "
         "its codes from the file alone.</p>"
-        + _kernels_table(runtimes)
+        + _kernels_table(runtimes, NAMED[parity.get("task", "classification")][0])
         + _operators_table(runtimes)
         + "".join(
             f'<p class="muted">{html.escape(why)}</p>'
@@ -36,7 +37,7 @@ def parity_section(parity: Mapping | None) -> str:
     )
 
 
-def _kernels_table(runtimes: Mapping) -> str:
+def _kernels_table(runtimes: Mapping, same: str) -> str:
     rows = []
     for name, runtime in runtimes.items():
         operators = runtime["operators"]
@@ -51,7 +52,7 @@ def _kernels_table(runtimes: Mapping) -> str:
             f"{differing:,} of {codes:,}",
             str(largest),
             f"{explained} of {len(operators)}",
-            percent(runtime["top1_agreement"]),
+            percent(agreement_of(runtime)),
             percent(runtime["code_disagreement"]),
         )
         label = html.escape(KERNELS.get(name, name))
@@ -60,7 +61,7 @@ def _kernels_table(runtimes: Mapping) -> str:
         '<div class="scroll"><table><thead><tr><th class="text">kernels</th><th>images</th>'
         "<th>operators without a difference</th><th>codes that differ</th><th>by at most</th>"
         "<th>operators whose rounding is known</th>"
-        "<th>same class, whole file</th><th>logit codes that differ, whole file</th></tr></thead>"
+        f"<th>{same}, whole file</th><th>logit codes that differ, whole file</th></tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 

@@ -15,6 +15,7 @@ from export.atomic import write_atomically
 from mmx_tf import finished, front, report, results, stages, training
 from mmx_tf.bops_text import target_folder
 from mmx_tf.recipe import Recipe, RecipeError
+from mmx_tf.report_scores import FLOAT_STATE
 from mmx_tf.search import SearchModel
 from mmx_tf.workdir import Workdir
 
@@ -68,7 +69,8 @@ def _run_target(workdir, target, recipe, data, search, bops, selections, teacher
     if job.chief_says(target.finished):
         finished.completed(target, own, data, search=search, network=lambda: search, **ending)
         return
-    job.on_chief(lambda: target.record(float_top1=workdir.state["float_top1"]))
+    judged = {name: workdir.state[name] for name in FLOAT_STATE if name in workdir.state}
+    job.on_chief(lambda: target.record(**judged))
     stages.finish(target, own, data, teacher=teacher, **ending)
 
 

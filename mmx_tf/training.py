@@ -3,14 +3,12 @@
 import tf_keras as keras
 from absl import logging
 
-from mmx_tf import checkpoints
+from mmx_tf import checkpoints, heads
 from mmx_tf.averaging import WeightAverages
 from mmx_tf.data import ImageData
 from mmx_tf.distillation import DistilledModel
 from mmx_tf.divergence import collapsed_quantizers
-from mmx_tf.float_model import gives_probabilities
 from mmx_tf.folded_training import fold_for_training
-from mmx_tf.losses import classification_loss
 from mmx_tf.phase import PHASES, Phase
 from mmx_tf.recipe import Recipe
 from mmx_tf.replicated import copy_in, replicated
@@ -61,8 +59,8 @@ def _train_search(phase: Phase, search: SearchModel) -> None:
             alpha_optimizer=keras.optimizers.Adam(
                 phase.rate(cosine_schedule(recipe.alpha_learning_rate, steps=search_steps))
             ),
-            loss=_loss(search.network),
-            metrics=["accuracy"],
+            loss=heads.loss(recipe.told_task, search.network),
+            metrics=heads.metrics(recipe.told_task, search.network),
             jit_compile=recipe.jit_compile,
         )
 
@@ -149,7 +147,13 @@ def _train_fixed(phase: Phase, fixed: keras.Model, teacher: keras.Model | None, 
         with job.scope():
             if teacher is not None:
                 weight, temperature = recipe.distillation_weight, recipe.distillation_temperature
-                trained = DistilledModel(graph, teacher=teacher, weight=weight, temperature=temperature)
+                trained = DistilledModel(
+                    graph,
+                    teacher=teacher,
+                    weight=weight,
+                    temperature=temperature,
+                    task=recipe.told_task,
+                )
             if trained is not fixed:
                 _compile(recipe, trained, optimizer, label_smoothing=recipe.label_smoothing)
                 options["trained_as"] = trained
@@ -161,14 +165,6 @@ def _train_fixed(phase: Phase, fixed: keras.Model, teacher: keras.Model | None, 
         fit(on_folded_graph, recipe.train_epochs, told=" on the folded graph")
     if averages:
         averages.put_in_place()
-
-
-def top1(model: keras.Model, evaluation) -> float:
-    """Share of evaluation images whose largest output is the label's."""
-    accuracy = keras.metrics.SparseCategoricalAccuracy()
-    for images, labels in evaluation:
-        accuracy.update_state(labels, model.predict_on_batch(images))
-    return float(accuracy.result())
 
 
 def histories(workdir: Workdir) -> dict[str, dict[str, list[float]]]:
@@ -197,11 +193,11 @@ def _step_logs(search: SearchModel) -> tuple[str, ...]:
     )
 
 
-def _loss(model, label_smoothing: float = 0.0):
-    return classification_loss(from_logits=not gives_probabilities(model), label_smoothing=label_smoothing)
-
-
 def _compile(recipe: Recipe, model, optimizer, *, label_smoothing: float = 0.0):
-    options = {"metrics": ["accuracy"], "jit_compile": recipe.jit_compile}
-    model.compile(optimizer=optimizer, loss=_loss(model, label_smoothing), **options)
+    model.compile(
+        optimizer=optimizer,
+        loss=heads.loss(recipe.told_task, model, label_smoothing=label_smoothing),
+        metrics=heads.metrics(recipe.told_task, model),
+        jit_compile=recipe.jit_compile,
+    )
     model.optimizer.build(model.trainable_variables)

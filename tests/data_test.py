@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits, load_sample_images
+from stored_datasets import store, write_png
 
 from mmx_tf import data as data_module
 from mmx_tf.data import DataError, load
@@ -24,11 +25,6 @@ def shared_tfds() -> str:
 def photos() -> list[np.ndarray]:
     """The two photographs that scikit-learn ships, uint8 [427, 640, 3]."""
     return load_sample_images().images
-
-
-def write_png(path: Path, pixels: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tf.io.write_file(str(path), tf.io.encode_png(pixels))
 
 
 def write_digits(folder: Path, *, per_class: int, start: int = 0) -> None:
@@ -376,31 +372,6 @@ def test_a_dataset_that_is_not_prepared_comes_with_the_command(tmp_path):
     assert "ILSVRC2012_img_train.tar" not in message
     message = message_of("imagenet2012", data_dir=str(tmp_path / "none"))
     assert "tfds.load('imagenet2012'" in message and "ILSVRC2012_img_train.tar" in message
-
-
-def store(
-    name: str, folder: Path, features: dict, examples: dict[str, list[dict]], *, shards: int = 1
-) -> None:
-    """Write a prepared TFDS dataset in its own file layout (TFDS: 'Load external tfrecord with TFDS')."""
-    features = tfds.features.FeaturesDict(features)
-    version = folder / name / "1.0.0"
-    version.mkdir(parents=True)
-    splits = []
-    for split, members in examples.items():
-        template = tfds.core.ShardedFileTemplate(
-            data_dir=version, dataset_name=name, split=split, filetype_suffix="tfrecord"
-        )
-        parts = [members[shard::shards] for shard in range(shards)]
-        for shard, part in enumerate(parts):
-            path = version / f"{name}-{split}.tfrecord-{shard:05d}-of-{shards:05d}"
-            with tf.io.TFRecordWriter(str(path)) as writer:
-                for example in part:
-                    writer.write(features.serialize_example(features.encode_example(example)))
-        lengths = [len(part) for part in parts]
-        splits.append(
-            tfds.core.SplitInfo(name=split, shard_lengths=lengths, num_bytes=0, filename_template=template)
-        )
-    tfds.folder_dataset.write_metadata(data_dir=version, features=features, split_infos=splits)
 
 
 def digit_examples(count: int, *, label: int | None = None) -> list[dict]:

@@ -74,3 +74,36 @@ def test_the_table_on_the_terminal(capsys):
     assert len(lines) == 5
     assert lines[1].split() == "4.000 GBOPs 3.900 GBOPs 3.50 86.00% 85.00% 12.35 kB yes".split()
     assert lines[2].endswith("no")
+
+
+def errors(target, bops, error):
+    forms = {"float": 2.5, "fixed": error - 0.25, "folded": error, "tflite": error}
+    found = {key: value for key, value in metrics(target, bops, 0.0).items() if not key.endswith("top1")} | {
+        "task": "regression",
+        "quality": {"mean_absolute_error": forms},
+    }
+    return found | {"agreement": 1.0}
+
+
+def test_of_errors_the_smaller_one_is_on_the_front(tmp_path, capsys):
+    """The dearest has the least error; the middle one has more than the cheapest."""
+    results = {"a": errors(6 * 10**9, 5 * 10**9, 3.0), "b": errors(4 * 10**9, 3 * 10**9, 4.0)}
+    results["c"] = errors(5 * 10**9, 4 * 10**9, 4.5)
+    document = json.loads(json.dumps(front.document(results, seconds={})))
+    assert document["task"] == "regression" and "float_top1" not in document
+    assert [(t["folder"], t["on_front"]) for t in document["targets"]] == [
+        ("b", True), ("c", False), ("a", True),
+    ]  # fmt: skip
+    axes = front.front_figure(document).axes[0]
+    assert list(axes.lines[0].get_ydata()) == [4.0, 3.0] and list(axes.lines[2].get_ydata()) == [
+        3.75,
+        4.25,
+        2.75,
+    ]
+    assert axes.get_ylabel() == "mean absolute error on 360 images"
+    report.print_front(document)
+    head, first, *_ = capsys.readouterr().out.splitlines()
+    assert "file mean absolute error" in head and first.split()[5:7] == ["3.75", "4"]
+    report.write_front_report(tmp_path / "report.html", document, settings={})
+    page = (tmp_path / "report.html").read_text()
+    assert "The float network has 2.5 as mean absolute error" in page and "top-1" not in page.lower()

@@ -7,7 +7,13 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from mmx_tf.losses import SmoothedCrossentropy, as_logits, classification_loss, distillation_loss
+from mmx_tf.losses import (
+    ProbabilityCrossentropy,
+    SmoothedCrossentropy,
+    as_logits,
+    classification_loss,
+    distillation_loss,
+)
 
 LN3 = math.log(3.0)
 
@@ -40,6 +46,35 @@ def test_a_smoothed_loss_comes_back_from_its_config():
     loss = SmoothedCrossentropy(0.3, from_logits=False)
     again = keras.losses.deserialize(keras.losses.serialize(loss))
     assert (type(again), again.label_smoothing, again.from_logits) == (SmoothedCrossentropy, 0.3, False)
+
+
+def test_probabilities_of_sigmoids_by_hand():
+    """-(ln 3/4 + ln 1/4) / 2 for a yes and a no at 3/4; 0 counts as half a code, 1/512."""
+    loss = ProbabilityCrossentropy()
+    found = loss(tf.constant([[1.0, 0.0]]), tf.constant([[0.75, 0.75]]))
+    assert float(found) == pytest.approx(-(math.log(0.75) + math.log(0.25)) / 2, rel=1e-5)
+    # Smoothed by 0.2 a yes is 0.9: -(0.9 ln 3/4 + 0.1 ln 1/4).
+    found = ProbabilityCrossentropy(0.2)(tf.constant([[1.0]]), tf.constant([[0.75]]))
+    assert float(found) == pytest.approx(-(0.9 * math.log(0.75) + 0.1 * math.log(0.25)), rel=1e-5)
+    outputs = tf.Variable([[0.0]])
+    with tf.GradientTape() as tape:
+        found = loss(tf.constant([[1.0]]), outputs)
+    assert float(found) == pytest.approx(math.log(512), rel=1e-4)
+    # Keras's own has none here, so that such an image could not be learnt.
+    assert float(tape.gradient(found, outputs)[0, 0]) == pytest.approx(-512, rel=1e-3)
+    again = keras.losses.deserialize(keras.losses.serialize(ProbabilityCrossentropy(0.2)))
+    assert (type(again), again.label_smoothing) == (ProbabilityCrossentropy, 0.2)
+
+
+def test_distillation_of_decisions_is_that_of_two_classes():
+    """Teacher 1/4, student 1/2: the divergence below; a second output that agrees halves the mean."""
+    teacher, student = tf.constant([[-LN3, 0.7]]), tf.constant([[0.0, 0.7]])
+    expected = (0.25 * math.log(0.5) + 0.75 * math.log(1.5)) / 2
+    for from_logits in (True, False):
+        pair = (teacher, student) if from_logits else (tf.sigmoid(teacher), tf.sigmoid(student))
+        logits = [as_logits(outputs, from_logits=from_logits, yes_or_no=True) for outputs in pair]
+        assert logits[0].shape == (2, 2)
+        assert float(distillation_loss(*logits, 1.0)) == pytest.approx(expected, rel=1e-4)
 
 
 def test_distillation_by_hand():

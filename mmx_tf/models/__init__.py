@@ -31,7 +31,12 @@ def _module(name: str):
 
 @keras_defaults.float32()
 def build(
-    name: str, *, input_shape: tuple[int, int, int], num_classes: int, width: float = 1.0
+    name: str,
+    *,
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    width: float = 1.0,
+    classifier: bool = True,
 ) -> keras.Model:
     """Build the network `name` with random weights.
 
@@ -40,6 +45,7 @@ def build(
         input_shape: (height, width, channels) of the images.
         num_classes: number of logits.
         width: multiplier of the channel counts (1.0 is the published network).
+        classifier: False where outputs are no classes of one set: a binary network has one, others numbers.
 
     Returns:
         A functional `tf_keras` model: float32 [B, H, W, C] in [-1, 1] -> logits [B, num_classes].
@@ -47,7 +53,9 @@ def build(
     Raises:
         ModelError: unknown name, fewer than 2 classes, a width of 0 or less, images that are too small.
     """
-    network = _module(name).build(input_shape=input_shape, num_classes=num_classes, width=width)
+    network = _module(name).build(
+        input_shape=input_shape, num_classes=num_classes, width=width, classifier=classifier
+    )
     strided_pointwise.avoid_damage(network)
     return network
 

@@ -40,13 +40,21 @@ IMAGENET_WIDTHS = (0.75, 1.0)
 IMAGENET_SIZES = (224,)
 
 
-def build(*, input_shape: tuple[int, int, int], num_classes: int, width: float = 1.0) -> keras.Model:
+def build(
+    *, input_shape: tuple[int, int, int], num_classes: int, width: float = 1.0, classifier: bool = True
+) -> keras.Model:
     """Build MobileNet-v3-large with random weights; see `mmx_tf.models.build` for arguments and errors.
 
     As in Keras, the stem has 16 channels at every width, and the last hidden layer at least 1280.
     """
     input_shape = tuple(input_shape)
-    requests.check("mobilenet_v3_large", input_shape=input_shape, num_classes=num_classes, width=width)
+    requests.check(
+        "mobilenet_v3_large",
+        input_shape=input_shape,
+        num_classes=num_classes,
+        width=width,
+        classifier=classifier,
+    )
     small = requests.is_small(input_shape)
     momentum = batch_norm_momentum(small=small)
     *blocks, head, hidden = _channels(width)

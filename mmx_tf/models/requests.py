@@ -7,19 +7,19 @@ MIN_IMAGE_SIZE = 16
 """Pixels: at a reduction by 8, a 3x3 filter of the last stage still sees 2x2 places."""
 
 
-def check(name: str, *, input_shape: tuple, num_classes: int, width: float) -> None:
+def check(name: str, *, input_shape: tuple, num_classes: int, width: float, classifier: bool = True) -> None:
     """Check the arguments of `mmx_tf.models.build` for the network `name`.
 
     Raises:
         ModelError: no (height, width, channels) of at least `MIN_IMAGE_SIZE` pixels, fewer than 2 classes, or
-            a width of 0 or less.
+            a width of 0 or less; one output is enough where it is no classifier.
     """
     if len(input_shape) != 3 or min(input_shape[:2]) < MIN_IMAGE_SIZE or input_shape[2] < 1:
         raise ModelError(
             f"{name} cannot take images of shape {input_shape}; it needs (height, width, channels) "
             f"with height and width of at least {MIN_IMAGE_SIZE} pixels: raise --image_size."
         )
-    if num_classes < 2:
+    if num_classes < (2 if classifier else 1):
         raise ModelError(f"A classifier needs at least 2 classes, not num_classes={num_classes}.")
     if not width > 0:
         raise ModelError(f"The width multiplier must be above 0 (1.0 is the published network), not {width}.")

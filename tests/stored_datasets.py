@@ -1,0 +1,39 @@
+"""Datasets on disk as the tests make them: image files, and TFDS's own layout."""
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+
+def write_png(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tf.io.write_file(str(path), tf.io.encode_png(pixels))
+
+
+def store(
+    name: str, folder: Path, features: dict, examples: dict[str, list[dict]], *, shards: int = 1, keys=None
+) -> None:
+    """Write a prepared TFDS dataset in its own file layout (TFDS: 'Load external tfrecord with TFDS')."""
+    features = tfds.features.FeaturesDict(features)
+    version = folder / name / "1.0.0"
+    version.mkdir(parents=True)
+    splits = []
+    for split, members in examples.items():
+        template = tfds.core.ShardedFileTemplate(
+            data_dir=version, dataset_name=name, split=split, filetype_suffix="tfrecord"
+        )
+        parts = [members[shard::shards] for shard in range(shards)]
+        for shard, part in enumerate(parts):
+            path = version / f"{name}-{split}.tfrecord-{shard:05d}-of-{shards:05d}"
+            with tf.io.TFRecordWriter(str(path)) as writer:
+                for example in part:
+                    writer.write(features.serialize_example(features.encode_example(example)))
+        lengths = [len(part) for part in parts]
+        splits.append(
+            tfds.core.SplitInfo(name=split, shard_lengths=lengths, num_bytes=0, filename_template=template)
+        )
+    tfds.folder_dataset.write_metadata(
+        data_dir=version, features=features, split_infos=splits, supervised_keys=keys
+    )
