@@ -14,7 +14,7 @@ LABELS = {
     "multi_label": lambda images, digits: (digits[:, None] >> np.arange(4) & 1).astype(np.float32),
     # The ink of an image, in percent of its pixels, and the digit.
     "regression": lambda images, digits: np.stack([50 * (images.mean((1, 2, 3)) + 1), digits], 1),
-    "ink": lambda images, digits: 50 * (images.mean((1, 2, 3)) + 1),
+    "ink": lambda images, digits: (images.mean((1, 2, 3)) + 1) / 2,
     # Which pixels of a 4x4 raster are ink, and which of two kinds.
     "segmentation": lambda images, digits: np.digitize(raster(images), [-0.6, 0.2]),
     "mask": lambda images, digits: (raster(images) > -0.4).astype(np.float32)[..., None],
