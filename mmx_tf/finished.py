@@ -74,6 +74,8 @@ def completed(
         if not missing:
             logging.info("%s is finished; nothing is done again.", workdir.root)
             report.print_summary(selection.to_json(), metrics)
+            if "results" not in workdir.state:  # of an earlier version, whose inputs are new to us too
+                workdir.record(results=results.digests(workdir.root))
             return metrics
         _check_known(workdir, SELECTION, selection.to_text().encode(), "the rest")
         if METRICS in missing:

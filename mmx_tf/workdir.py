@@ -69,18 +69,20 @@ class Workdir:
             # First of all files but the lock: a folder without it is refused.
             write_atomically(self.path(_FLAG_FILE), recipe.to_flagfile())
             self.path("checkpoints").mkdir(exist_ok=True)
-            new = {} if inputs is None or "inputs" in self.state else {"inputs": inputs}
-            if new and (self.state or results.missing(self.root) != list(results.RESULTS)):
+            unknown = inputs is not None and "inputs" not in self.state
+            if unknown and (self.state or results.missing(self.root) != list(results.RESULTS)):
                 logging.warning(
                     "%s was begun without a record of what it was given: whether %s are what it began with "
                     "is not known. They are recorded now.",
                     self.root, ", ".join(f"--{flag}" for flag in inputs),
                 )  # fmt: skip
-            if not self.state:
-                self.state = {"format": WORKDIR_FORMAT, "mmx_tf": VERSION, "seconds": {}}
-                self.record(**new)
-            elif new:
-                self.record(**new)
+            begun = bool(self.state)
+            self.state = self.state or {"format": WORKDIR_FORMAT, "mmx_tf": VERSION, "seconds": {}}
+            if unknown:
+                # Written with the next fact: a run that is refused first leaves the folder as it was.
+                self.state["inputs"] = inputs
+            if not begun:
+                self.record()
 
     @classmethod
     @contextmanager

@@ -19,6 +19,7 @@ from networks import small_network
 from refusals import files_of, refused
 
 import mmx_tf
+from mmx_tf import data, fingerprints
 from mmx_tf.recipe import Recipe
 from mmx_tf.workdir import WORKDIR_FORMAT, Workdir
 
@@ -294,7 +295,9 @@ def test_float_networks(capsys, tmp_path, case):
 def begun(tmp_path, good) -> Workdir:
     """The workdir of a run that has just begun."""
     flags = [f"--float_model={good}", "--image_size=16", f"--workdir={tmp_path / 'run'}"]
-    with Workdir.opened(Recipe.from_flagfile("\n".join(flags))) as workdir:
+    recipe = Recipe.from_flagfile("\n".join(flags))
+    inputs = fingerprints.of_inputs(recipe, data.load("digits", image_size=16))
+    with Workdir.opened(recipe, inputs=inputs) as workdir:
         return workdir
 
 

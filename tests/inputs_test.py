@@ -173,11 +173,20 @@ def test_what_is_put_back_is_no_change(given, copy, capsys):
 def test_a_workdir_without_a_record_is_told_of_once_and_gets_one(given, copy, capsys, warnings):
     before = facts_of(copy)
     forget(copy, "inputs", "results")
+    kept = (copy / "bit_selection.json").read_bytes()
+    (copy / "bit_selection.json").write_text("{")
+    state = (copy / "checkpoints" / "state.json").read_bytes()
+    with pytest.raises(RecipeError, match="bit_selection.json cannot be used"):
+        run(recipe_of(given, copy))
+    assert (copy / "checkpoints" / "state.json").read_bytes() == state
+    (copy / "bit_selection.json").write_bytes(kept)
+    warnings.clear()
     metrics = json.loads((copy / "metrics.json").read_text())
     run(recipe_of(given, copy))
     (told,) = [line for line in warnings if "without a record of what it was given" in line]
     assert "--float_model, --teacher, --dataset" in told
     assert facts_of(copy)["inputs"] == before["inputs"]
+    assert facts_of(copy)["results"] == before["results"]
     run(recipe_of(given, copy))
     assert len([line for line in warnings if "without a record" in line]) == 1
     assert json.loads((copy / "metrics.json").read_text()) == metrics
