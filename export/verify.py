@@ -11,6 +11,7 @@ From the command line, on a finished workdir: python -m export.verify --workdir=
 import argparse
 import dataclasses
 import json
+import numbers
 import os
 import pathlib
 import sys
@@ -114,6 +115,8 @@ def verify(
         told, the file is damaged or not the folded model's, or LiteRT runs it without XNNPACK.
     """
     check_task(task)
+    if not isinstance(traced_images, numbers.Integral) or traced_images < 0:
+        raise ValueError(f"traced_images={traced_images!r}: an integer of 0 or more.")
     data = file_contents(data)
     trace = trace or Trace(folded)
     output = FileOutput(trace, data)

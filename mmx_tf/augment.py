@@ -6,6 +6,7 @@
 import dataclasses
 import functools
 import math
+import numbers
 import os
 from collections.abc import Mapping, Sequence
 
@@ -92,9 +93,10 @@ def augment(
       UnsupportedLayerError: for a layer that cannot be handled.
       UnreachableBudgetError: if no choice of bits meets the budget.
     """
-    if not 0 <= regularizer_weight < math.inf:
+    augment_checks.check_options(ablations, signed)
+    if not (isinstance(regularizer_weight, numbers.Real) and 0 <= regularizer_weight < math.inf):
         raise ValueError(f"regularizer_weight={regularizer_weight!r}: a number of 0 or more.")
-    if not isinstance(meta_epochs, int) or meta_epochs < 0:
+    if not isinstance(meta_epochs, numbers.Integral) or meta_epochs < 0:
         raise ValueError(f"meta_epochs={meta_epochs!r}: an integer of 0 or more.")
     float_model = loaded(float_model)
     network, budgets = plan(
@@ -120,8 +122,8 @@ def augment(
             network, budgets[0], dict(signed or {}), _pixel_quantizer(network, budgets[0], pixel_scaling)
         ),
         regularizer_weight=regularizer_weight,
-        meta_epochs=meta_epochs,
-        output_name=float_model.output_names[0],
+        meta_epochs=int(meta_epochs),
+        output_name=_output_name(float_model),
         **ablations,
         name=f"{network.name}_search",
     )
@@ -129,6 +131,13 @@ def augment(
         costs = file_budget.costs_in_bytes(search(budget=budgets), convert_options or {})
         budgets = (dataclasses.replace(budgets[0], own=costs, target_cost=float(target_bytes)),)
     return search(budget=budgets)
+
+
+def _output_name(float_model) -> str:
+    """The name by which Keras finds losses and labels of the network's output in a dict."""
+    # A Sequential model of Keras 3 has no such list.
+    names = getattr(float_model, "output_names", None)
+    return names[0] if names else float_model.layers[-1].name
 
 
 @keras_defaults.float32()

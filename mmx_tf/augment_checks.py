@@ -1,12 +1,22 @@
 """What `augment` refuses or warns of before it changes anything."""
 
+import difflib
 from collections.abc import Iterable
 
+import numpy as np
 from absl import logging
 
 from mmx_tf import canonical, carriers, graph
 from mmx_tf.integer_operators import has_integer_form
 from mmx_tf.integer_values import FOLDABLE, FoldError
+
+ARGUMENTS = (
+    "bit_widths", "weight_bits", "target_bops", "target_average_bits", "average_bits_weighting",
+    "target_cost", "cost_table", "target_bytes", "convert_options", "first_last_bits", "signed",
+    "pixel_scaling", "regularizer_weight", "meta_epochs", "allow_unexportable", "meta_training",
+    "train_weights_in_search", "batch_norm_update",
+)  # fmt: skip
+"""All that `augment` can be given beside the network; a test holds them to its signature."""
 
 
 def check_exportable(network, *, allowed: bool) -> None:
@@ -32,6 +42,21 @@ def check_exportable(network, *, allowed: bool) -> None:
         network.name,
         ", ".join(f"{layer.name!r} ({type(layer).__name__})" for layer in without),
     )
+
+
+def check_options(ablations: dict, signed) -> None:
+    """Refuses unknown ablations (TypeError), and switches that are not True or False (ValueError)."""
+    known = ("meta_training", "train_weights_in_search", "batch_norm_update")
+    for name in ablations:
+        if name not in known:
+            near = difflib.get_close_matches(name, ARGUMENTS, n=1)
+            advice = f" Did you mean {near[0]}?" if near else f" It has {', '.join(ARGUMENTS)}."
+            raise TypeError(f"augment has no argument {name!r}.{advice}")
+    switches = {name: ablations[name] for name in known[:2] if name in ablations}
+    switches |= {f"signed[{name!r}]": value for name, value in dict(signed or {}).items()}
+    for name, value in switches.items():
+        if not isinstance(value, bool | np.bool_):
+            raise ValueError(f"{name}={value!r}: True or False.")
 
 
 def warn_of_no_budget(budget) -> None:

@@ -5,7 +5,8 @@
 
 import json
 import math
-from collections.abc import Sequence
+import numbers
+from collections.abc import Iterable, Sequence
 
 import tf_keras as keras
 
@@ -72,8 +73,9 @@ def convert(
             f"mmx_tf.fold or mmx_tf.rebuild. {next_step(model)}"
         )
     _check_folded_for(model, weight_storage)
+    labels, target_bops = _names(labels), _whole(target_bops)
     _check_labels(model, labels, task)
-    described = describe(model) | {"target_bops": target_bops, "labels": labels and list(labels)}
+    described = describe(model) | {"target_bops": target_bops, "labels": labels}
     described["task"] = None if task == "classification" else task
     document = {key: value for key, value in described.items() if value is not None}
     return tflite.convert(
@@ -84,6 +86,20 @@ def convert(
         metadata={METADATA_NAME: json.dumps(document).encode()},
         packed_as_matrix_product=packed_as_matrix_product(weight_storage),
     )
+
+
+def _names(labels) -> list[str] | None:
+    if labels is None:
+        return None
+    if isinstance(labels, str | bytes) or not isinstance(labels, Iterable):
+        raise ValueError(f"labels={labels!r}: a list of the classes' names.")
+    return [str(label) for label in labels]
+
+
+def _whole(target_bops) -> int | None:
+    if target_bops is not None and not isinstance(target_bops, numbers.Real):
+        raise ValueError(f"target_bops={target_bops!r}: a number of bit operations, or None.")
+    return None if target_bops is None else int(target_bops)
 
 
 def _check_labels(model, labels, task) -> None:

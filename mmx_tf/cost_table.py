@@ -42,7 +42,12 @@ def read(
       CostTableError: for a file that cannot be read, keys or layers that are missing or unknown, bit-widths
         that are missing, and costs that are no numbers of 0 or more.
     """
+    if not isinstance(table, Mapping | str | os.PathLike):
+        raise CostTableError(
+            f"cost_table is a {type(table).__name__}: give a dict or the path of a JSON file."
+        )
     name, document = ("the cost table", table) if isinstance(table, Mapping) else (str(table), _load(table))
+    document = _with_text_bits(document)
     problems = _problems(document, layers, bit_widths)
     if problems:
         raise CostTableError(f"{name} does not fit: {'; '.join(problems)}.")
@@ -51,6 +56,15 @@ def read(
         table=tuple(tuple(document["layers"][layer][str(b)] for b in bit_widths) for layer in layers),
         fixed=document.get("fixed", 0.0),
     )
+
+
+def _with_text_bits(document):
+    """A table whose bit-widths are text, as in JSON; in a dict of Python they may be numbers."""
+    layers = document.get("layers") if isinstance(document, Mapping) else None
+    if not isinstance(layers, Mapping) or not all(isinstance(row, Mapping) for row in layers.values()):
+        return document
+    texts = {name: {str(bits): cost for bits, cost in row.items()} for name, row in layers.items()}
+    return {**document, "layers": texts}
 
 
 def _load(path):

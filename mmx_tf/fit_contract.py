@@ -9,6 +9,7 @@ loss that are no numbers fails with a sentence that says where, before it change
 
 import contextlib
 import inspect
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,9 +18,11 @@ import tf_keras as keras
 from absl import logging
 
 from layers import keras_defaults
-from mmx_tf import fit_labels, graph, guards, keras3_twins
+from mmx_tf import fit_labels, guards, keras3_twins
+from mmx_tf.carriers import last_activation
 from mmx_tf.divergence import DivergenceError, first_broken
 from mmx_tf.fit_data import Given, single_image
+from mmx_tf.fit_position import Position, lost_weights
 from mmx_tf.tracing import all_initialized, build_before_tracing, initialize_before_tracing
 
 LOSS_EXAMPLE = "loss=tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)"
@@ -29,6 +32,7 @@ class FitContract:
     """Mixed in before keras.Model; the class says what is trained and how step sizes are first set."""
 
     _guarding = False
+    _judging = False
     _label_rank = None
     _guarded_function = None
 
@@ -74,8 +78,10 @@ class FitContract:
         namespaces = {"optimizer": "optimizers", "loss": "losses"}
         namespaces |= {"metrics": "metrics", "weighted_metrics": "metrics"}
         for name in namespaces.keys() & options.keys():
+            _check_objects(f"{self.name}.compile", name, options[name])
             options[name] = keras3_twins.twin(options[name], namespaces[name])
         super().compile(**options, **more)
+        fit_labels.warn_of_logits(self.compiled_loss, last_activation(self.trained_network.outputs[0]))
 
     @keras_defaults.float32()
     def fit(self, *args, **kwargs):
@@ -87,16 +93,12 @@ class FitContract:
             finite numbers, or whose labels the loss does not take, when its turn comes.
           DivergenceError: when the loss is NaN or infinite. No step on it has changed a weight.
         """
-        if not getattr(self, "_is_compiled", False):
-            raise RuntimeError(
-                f"{self.name}.fit: the network is not compiled. Call {self.name}.compile(optimizer=..., "
-                "loss=...) first."
-            )
+        self._require_compiled("fit")
         options = inspect.signature(keras.Model.fit).bind(self, *args, **kwargs).arguments
         del options["self"]
         given = Given(options.pop("x", None), options.pop("y", None), options.get("batch_size"))
-        if "validation_data" in options:
-            options["validation_data"] = keras3_twins.as_sequence(options["validation_data"])
+        if options.get("validation_data") is not None:
+            options["validation_data"] = self._checked_validation(options["validation_data"])
         self._prepare(given)
         larger = given.larger_batch()
         if larger:
@@ -105,19 +107,24 @@ class FitContract:
                 "of at most %d.", *larger, larger[1],
             )  # fmt: skip
         self.before_fit(given.steps(options))
-        position = _Position()
+        position = Position()
         options["callbacks"] = [position, *self.fit_callbacks(), *_callbacks(options.get("callbacks"))]
+        if not hasattr(self, "_training_state"):
+            # Keras's BackupAndRestore takes it away, and its own second `fit` then fails.
+            self._training_state = None
         with self._told(position, given), self._guarded():
             return super().fit(given.x, given.y, **options)
 
     @keras_defaults.float32()
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """keras.Model.evaluate; takes a PyDataset of Keras 3 too."""
+        self._require_compiled("evaluate")
         given = Given(x, y)
         if not self._guarding:
             given.check(self.trained_network, labelled=False)
             self._label_rank = given.untold_label_rank()
-        return super().evaluate(given.x, given.y, *args, **kwargs)
+        with guards.told(self._expected()):
+            return super().evaluate(given.x, given.y, *args, **kwargs)
 
     @keras_defaults.float32()
     def predict(self, x, *args, **kwargs):
@@ -133,21 +140,38 @@ class FitContract:
 
     def guarded_loss(self, loss: tf.Tensor) -> tf.Tensor:
         """The loss, checked while `fit` runs."""
-        return guards.finite(loss) if self._guarding else loss
+        return guards.finite(loss) if self._guarding and not self._judging else loss
 
     def guarded_batch(self, data):
-        """The data of a step, checked while `fit` runs."""
+        """The data of a step, checked in evaluation and while `fit` runs."""
         images, labels, weights = self._ranked(data)
         network = self.trained_network
-        if self._guarding:
+        if self._guarding or self._judging:
             images = guards.checked_images(single_image(images, network), network)
             allowed = fit_labels.allowed(self.compiled_loss, network.output_shape)
             labels = fit_labels.checked(labels, allowed) if allowed else labels
         return images, labels, weights
 
     def test_step(self, data):
-        """keras.Model.test_step, also for labels of unknown rank."""
-        return super().test_step(self._ranked(data))
+        """keras.Model.test_step, also for labels of unknown rank; images and labels are checked in `fit`."""
+        self._judging = True
+        try:
+            return super().test_step(self.guarded_batch(data))
+        finally:
+            self._judging = False
+
+    def save(self, filepath, *args, **kwargs):
+        """keras.Model.save of a .keras file.
+
+        Raises:
+          ValueError: for another format, in which networks with quantizers cannot be written.
+        """
+        if not os.fspath(filepath).endswith(".keras") or kwargs.get("save_format", "keras") != "keras":
+            raise ValueError(
+                f"{self.name}.save: filepath is {os.fspath(filepath)!r}; give one that ends with .keras, the "
+                "one format for networks with quantizers. Weights alone: save_weights."
+            )
+        super().save(filepath, *args, **kwargs)
 
     def _ranked(self, data):
         """Images, labels and weights of a batch; the labels with the rank of the first batch's."""
@@ -156,12 +180,20 @@ class FitContract:
             labels = tf.ensure_shape(labels, [None] * self._label_rank)
         return images, labels, weights
 
+    def _require_compiled(self, method: str) -> None:
+        if not getattr(self, "_is_compiled", False):
+            raise RuntimeError(
+                f"{self.name}.{method}: the network is not compiled. Call {self.name}.compile(optimizer=..., "
+                "loss=...) first."
+            )
+
     def _prepare(self, given: Given) -> None:
         """Checks the data, and makes what a step needs before it is traced."""
         network = self.trained_network
         untouched = not all_initialized(network)
         given.check(network, consume=untouched)
         parts = given.first() if untouched else given.described(consume=False)
+        fit_labels.check_shape(self.compiled_loss, network.output_shape, parts and parts[1])
         # Keras's metrics look at the rank of labels, which a generator's dataset may not tell.
         self._label_rank = given.untold_label_rank()
         if parts is None:
@@ -172,6 +204,13 @@ class FitContract:
             images = np.asarray(single_image(parts[0], network))
             if np.isfinite(images).all():
                 initialize_before_tracing(self, network, images, **self.first_call)
+
+    def _checked_validation(self, data):
+        """Validation data as Keras takes it."""
+        arrays = isinstance(data, list | tuple)
+        given = Given(*data[:2]) if arrays and data else Given(data)
+        given.check(self.trained_network)
+        return data if arrays else given.x
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -184,26 +223,33 @@ class FitContract:
         finally:
             self._guarding = False
             self._guarded_function = self.train_function
+            # Left behind by a validation that failed, Keras would take its data for those of the next `fit`.
+            self.__dict__.pop("_eval_data_handler", None)
 
-    @contextlib.contextmanager
-    def _told(self, position: "_Position", given: Given) -> Iterator[None]:
-        """What a check of a step has found, told with its place."""
-        expected = {
+    def _expected(self) -> dict[str, str]:
+        """What a check of a step expects, and what to do."""
+        network = self.trained_network
+        allowed = fit_labels.allowed(self.compiled_loss, network.output_shape)
+        return {
             "images": "they must be finite numbers: clean them, or look at how they are scaled.",
-            "shape": f"the network takes {tuple(self.trained_network.input_shape)}: resize them.",
-            "labels": "the loss does not take them: "
-            + fit_labels.told(fit_labels.allowed(self.compiled_loss, self.trained_network.output_shape)),
+            "shape": f"the network takes {tuple(network.input_shape)}: resize them.",
+            "labels": f"the loss does not take them: {fit_labels.told(allowed)}",
             "loss": "",
         }
+
+    @contextlib.contextmanager
+    def _told(self, position: Position, given: Given) -> Iterator[None]:
+        """What a check of a step has found, told with its place."""
         try:
-            with guards.told(expected):
+            with guards.told(self._expected()):
                 yield
         except ValueError as error:
             if not isinstance(error, guards.GuardedError):
                 if not position.seen:
                     given.first()  # Keras has no plain word for a dataset without a batch; this has.
                 raise
-            where = f"{self.name}.fit, epoch {position.epoch + 1}, step {position.step + 1}"
+            place = "validation" if position.judging else f"step {position.step + 1}"
+            where = f"{self.name}.fit, epoch {position.epoch + 1}, {place}"
             if error.kind != "loss":
                 raise ValueError(f"{where}: {error}") from None
             raise DivergenceError(f"{where}: {error}{self._origin(given)}") from None
@@ -211,7 +257,7 @@ class FitContract:
     def _origin(self, given: Given) -> str:
         """Where the numbers went bad, and what to do."""
         network = self.trained_network
-        lost = _lost(network)
+        lost = lost_weights(network)
         if lost:
             return lost
         batch = given.first()
@@ -220,38 +266,13 @@ class FitContract:
         return f"{where}. The step changed no weight: compile with a lower learning rate and go on."
 
 
-class _Position(keras.callbacks.Callback):
-    """Knows which step of which epoch runs; ends a training after an epoch that has lost the weights."""
-
-    def __init__(self):
-        super().__init__()
-        self.epoch = self.step = self.seen = 0
-        # Logs are only looked at between epochs.
-        self._supports_tf_logs = True
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self.step = batch
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.seen += 1
-
-    def on_epoch_end(self, epoch, logs=None):
-        lost = _lost(self.model.trained_network)
-        if lost:
-            raise DivergenceError(f"{self.model.name}.fit, at the end of epoch {epoch + 1}: {lost}")
-
-
-def _lost(network: keras.Model) -> str | None:
-    """What to do where weights are no numbers any more; None where all are."""
-    for layer, variable, count in graph.non_finite(network):
-        return (
-            f"{count} weights of layer {layer.name!r} ({variable.name}) are NaN or infinite. Build the "
-            "network again and train it with a lower learning rate."
-        )
-    return None
+def _check_objects(where: str, name: str, given) -> None:
+    """Refuses (TypeError) a class where an object of it is needed."""
+    for one in tf.nest.flatten(given):
+        if inspect.isclass(one):
+            raise TypeError(
+                f"{where}: {name} has the class {one.__name__}: give an object, {one.__name__}()."
+            )
 
 
 def _callbacks(given) -> list:

@@ -100,9 +100,11 @@ class Given:
           labelled: whether labels are needed.
 
         Raises:
+          TypeError: for something that Keras takes no batches from.
           ValueError: for data without a batch, images of another shape than the network's, a single image in
             a batch's place, or labels that are missing or are not as many as the images.
         """
+        self._check_kind()
         if isinstance(self.x, tf.data.Dataset) and int(self.x.cardinality()) == 0:
             raise self._empty()
         parts = self.described(consume=consume)
@@ -121,6 +123,22 @@ class Given:
                 raise ValueError(f"x has {images} images and y has {labels} labels: give one for each image.")
             if not images:
                 raise ValueError("x has no images: give at least one batch.")
+
+    def _check_kind(self) -> None:
+        if self.x is None:
+            raise ValueError(
+                "there is no data: give images and labels as x and y, or a dataset of (images, labels) "
+                "batches."
+            )
+        if callable(self.x) and not _gives_batches(self.x) and not hasattr(self.x, "shape"):
+            raise TypeError(f"x is the function {getattr(self.x, '__name__', '')!r}: call it, x=function().")
+        for name, given in (("x", self.x), ("y", self.y)):
+            for part in tf.nest.flatten(given) if self.is_arrays else ():
+                if part is not None and not hasattr(part, "shape"):
+                    raise TypeError(
+                        f"{name} is or holds a {type(part).__name__}: give a NumPy array or a tensor, such "
+                        f"as np.asarray({name}), or as x a tf.data.Dataset, Sequence or generator of batches."
+                    )
 
     def untold_label_rank(self) -> int | None:
         """Rank of the labels of a Dataset that does not tell it, by its first batch; else None."""

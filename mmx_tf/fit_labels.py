@@ -8,6 +8,7 @@ import typing
 
 import tensorflow as tf
 import tf_keras as keras
+from absl import logging
 
 from mmx_tf import guards
 from mmx_tf.losses import SmoothedCrossentropy
@@ -33,11 +34,10 @@ def allowed(compiled_loss, output_shape: tuple) -> Allowed | None:
       compiled_loss: of a compiled keras.Model.
       output_shape: of the network's one output, with the classes last.
     """
-    losses = tf.nest.flatten(compiled_loss._user_losses)
-    if len(losses) != 1:
+    loss = _the_loss(compiled_loss)
+    if loss is None:
         return None
-    loss = keras.losses.get(losses[0])
-    if isinstance(loss, SmoothedCrossentropy) or _is_one_of(loss, _SPARSE):
+    if _is_sparse(loss):
         ignored = getattr(loss, "_fn_kwargs", {}).get("ignore_class")
         return None if ignored is not None else Allowed(0, output_shape[-1] - 1)
     return Allowed(0, 1) if _is_one_of(loss, _SHARES) else None
@@ -50,11 +50,65 @@ def checked(labels, allowed: Allowed):
     )
 
 
+def check_shape(compiled_loss, output_shape: tuple, labels) -> None:
+    """Refuses (ValueError) one-hot labels for a loss of class numbers, and numbers for one of one-hot labels.
+
+    Args:
+      compiled_loss, output_shape: as for `allowed`.
+      labels: the first batch's, or what is known of them; those without a shape pass.
+    """
+    loss = _the_loss(compiled_loss)
+    shape = tf.TensorShape(getattr(labels, "shape", None))
+    if loss is None or shape.rank is None or len(output_shape) != 2:
+        return
+    classes = output_shape[-1]
+    if _is_sparse(loss) and shape.rank == 2 and shape[-1] not in (None, 1):
+        raise ValueError(
+            f"labels have shape {tuple(shape)}, and the loss takes one class number for each image: give "
+            "labels.argmax(-1), or the loss CategoricalCrossentropy."
+        )
+    one_hot = (keras.losses.CategoricalCrossentropy, keras.losses.CategoricalFocalCrossentropy)
+    if _is_one_of(loss, one_hot) and (shape.rank == 1 or shape[-1] not in (None, classes)):
+        raise ValueError(
+            f"labels have shape {tuple(shape)}, and the loss takes one-hot ones of shape (N, {classes}): "
+            f"give tf.one_hot(labels, {classes}), or the loss SparseCategoricalCrossentropy."
+        )
+
+
+def warn_of_logits(compiled_loss, activation: str | None) -> None:
+    """Warns of a cross entropy that takes probabilities for logits or logits for probabilities.
+
+    Args:
+      compiled_loss: of a compiled keras.Model.
+      activation: what the network ends with, such as "softmax"; None for logits.
+    """
+    loss = _the_loss(compiled_loss)
+    if loss is None or not _is_one_of(loss, (*_SPARSE, *_SHARES)):
+        return
+    from_logits = bool(getattr(loss, "_fn_kwargs", {}).get("from_logits", False))
+    if from_logits == (activation is not None):
+        ends = f"ends with a {activation}" if activation else "ends without softmax or sigmoid"
+        takes = "logits" if from_logits else "probabilities"
+        logging.warning(
+            "the loss takes %s, but the network %s: it will train for something else. Give the loss "
+            "from_logits=%s.", takes, ends, not from_logits,
+        )  # fmt: skip
+
+
 def told(allowed: Allowed | None) -> str:
     """The labels that a loss takes, in words."""
     if allowed is None:
         return "give numbers."
     return f"it takes {allowed.low} to {allowed.high}. Give the network's own classes, numbered from 0."
+
+
+def _the_loss(compiled_loss):
+    losses = tf.nest.flatten(compiled_loss._user_losses)
+    return keras.losses.get(losses[0]) if len(losses) == 1 else None
+
+
+def _is_sparse(loss) -> bool:
+    return isinstance(loss, SmoothedCrossentropy) or _is_one_of(loss, _SPARSE)
 
 
 def _is_one_of(loss, classes) -> bool:

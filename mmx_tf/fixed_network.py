@@ -49,6 +49,11 @@ class FixedNetwork(FitContract, keras.Model):
         if steps and self.moves_statistics:
             warn_of_slow_statistics(self, steps + int(self.optimizer.iterations))
 
+    def compile_from_config(self, config):
+        """Compiles a loaded network as it was when it was saved; for `keras.models.load_model`."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
     def get_config(self):
         """The functional config, and the output's name."""
         return {**super().get_config(), "output_name": self.output_names[0]}

@@ -21,7 +21,7 @@ NAMESPACES = {
 }
 """Where tf_keras and Keras 3 keep what there are twins of, and the class that all of it there is of."""
 
-_ATTRIBUTES = {"separator": "sep"}
+_ATTRIBUTES = {"separator": "sep", "initial_value_threshold": "best"}
 """Constructor arguments of callbacks that have another name as attributes."""
 
 
@@ -128,7 +128,8 @@ def _constructed_with(callback) -> dict:
         if name == "self" or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             continue
         attribute = _ATTRIBUTES.get(name, name)
-        if not hasattr(callback, attribute):
+        # A LambdaCallback has a method of its own name where no function was given.
+        if not hasattr(callback, attribute) or inspect.ismethod(getattr(callback, attribute)):
             kind = type(callback).__name__
             raise TypeError(
                 f"{kind} ({type(callback).__module__}) is of Keras 3, and its setting {name!r} cannot be "

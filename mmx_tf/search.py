@@ -392,7 +392,8 @@ class SearchModel(FitContract, keras.Model):
     @property
     def metrics(self):
         """Keras metrics plus the running mean of each target's search loss."""
-        return [*super().metrics, *self._search_loss_trackers]
+        own = self._search_loss_trackers
+        return [*(metric for metric in super().metrics if not any(metric is one for one in own)), *own]
 
 
 class StartSearch(keras.callbacks.Callback):

@@ -124,6 +124,7 @@ TWINS = [
     ("callbacks", keras3.callbacks.EarlyStopping(monitor="loss", patience=3, min_delta=0.5)),
     ("callbacks", keras3.callbacks.ReduceLROnPlateau(factor=0.25)),
     ("callbacks", keras3.callbacks.CSVLogger("log.csv", separator=";")),
+    ("callbacks", keras3.callbacks.ModelCheckpoint("best.keras", monitor="loss")),
     ("callbacks", keras3.callbacks.TerminateOnNaN()),
 ]
 
@@ -192,3 +193,18 @@ def test_what_is_not_of_keras_3_is_left_alone():
         assert keras3_twins.twin(value, "losses") == value
     assert keras3_twins.twin([None, "accuracy"], "metrics") == [None, "accuracy"]
     assert "keras" in sys.modules
+
+
+def test_a_sequential_network_of_keras_3_has_a_name_for_its_loss():
+    network = keras3.Sequential(
+        [
+            keras3.Input((16, 16, 1)),
+            keras3.layers.Conv2D(4, 3, strides=4, activation="relu"),
+            keras3.layers.Conv2D(4, 1),
+            keras3.layers.GlobalAveragePooling2D(),
+            keras3.layers.Dense(10, name="digits"),
+        ]
+    )
+    search = mmx_tf.augment(network, bit_widths=(8, 4), target_average_bits=6)
+    search.compile("sgd", {"digits": CROSSENTROPY})
+    assert search.output_names == ["digits"]

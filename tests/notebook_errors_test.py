@@ -1,5 +1,6 @@
 """What people do in a notebook that cannot work: one sentence or two, before anything long."""
 
+import inspect
 import os
 import re
 import types
@@ -11,6 +12,7 @@ import tf_keras as keras
 from listening import logged
 
 import mmx_tf
+from mmx_tf.augment_checks import ARGUMENTS
 from mmx_tf.divergence import DivergenceError
 
 CROSSENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -108,6 +110,35 @@ FITS = {
         lambda m, s: m.fit(s.images, labels_to_ten(s.labels), verbose=0),
         "labels go from 0 to 10.*takes 0 to 9",
     ),
+    "no data": (lambda m, s: m.fit(), "no data: give images and labels"),
+    "a function as data": (lambda m, s: m.fit(lambda: None), "x is the function '<lambda>': call it"),
+    "labels in a list": (lambda m, s: m.fit(s.images, list(map(int, s.labels))), "y .*int.*np.asarray"),
+    "one-hot labels for class numbers": (
+        lambda m, s: m.fit(s.images, np.eye(10)[s.labels]), r"\(64, 10\).*argmax.*CategoricalCrossentropy",
+    ),
+    "NaN validation images": (
+        lambda m, s: m.fit(s.images, s.labels, verbose=0, validation_data=(with_nan(s.images), s.labels)),
+        "epoch 1, validation: images hold values",
+    ),
+    "validation labels outside the classes": (
+        lambda m, s: m.fit(s.images, s.labels, 64, validation_data=(s.images, labels_to_ten(s.labels))),
+        "epoch 1, validation: labels go from 0 to 10",
+    ),
+    "validation images of another size": (
+        lambda m, s: m.fit(s.images, s.labels, validation_data=(s.images[:, :12], s.labels)),
+        "12, 16, 1.*takes batches",
+    ),
+    "NaN images for evaluate": (
+        lambda m, s: m.evaluate(with_nan(s.images), s.labels, verbose=0), "images hold values that are NaN",
+    ),
+    "evaluate before compile": (lambda m, s: uncompiled(m, s).evaluate(s.images, s.labels), "not compiled"),
+    "the class of a loss": (
+        lambda m, s: m.compile("sgd", keras.losses.MeanSquaredError),
+        r"loss has the class.*give an object, MeanSquaredError\(\)",
+    ),
+    "save in another format": (
+        lambda m, s: m.save(str(s.folder / "saved.h5")), "ends with .keras.*save_weights",
+    ),
     "compile without a loss": (lambda m, s: m.compile("sgd"), "loss is missing.*loss="),
     "an optimizer as the loss": (
         lambda m, s: m.compile("sgd", keras.optimizers.SGD()), "second argument is the loss.*by name",
@@ -120,6 +151,27 @@ STAGES = {
     "augment of what cannot be exported": (
         lambda s: mmx_tf.augment(tiny_network("tanh"), target_average_bits=4),
         "'odd' .Activation. cannot be folded.*allow_unexportable=True",
+    ),
+    "augment with a misspelt argument": (
+        lambda s: mmx_tf.augment(s.float_model, weight_bit=4), "no argument 'weight_bit'.*weight_bits",
+    ),
+    "augment with text for numbers": (
+        lambda s: mmx_tf.augment(s.float_model, regularizer_weight="1"), "regularizer_weight='1': a number",
+    ),
+    "augment with text for a switch": (
+        lambda s: mmx_tf.augment(s.float_model, signed={"middle": "no"}), "'middle'.='no': True or False",
+    ),
+    "augment with a list of costs": (
+        lambda s: mmx_tf.augment(s.float_model, cost_table=[1], target_cost=1), "cost_table is a list.*dict",
+    ),
+    "convert with one text as labels": (
+        lambda s: mmx_tf.convert(s.folded, labels="0123456789"), "labels='0123456789': a list",
+    ),
+    "convert with text as budget": (
+        lambda s: mmx_tf.convert(s.folded, target_bops="5G"), "target_bops='5G': a number",
+    ),
+    "verify with text as a number": (
+        lambda s: mmx_tf.verify(s.folded, s.file, [], traced_images="all"), "traced_images='all': an integer",
     ),
     "rebuild of a float network": (
         lambda s: mmx_tf.rebuild(s.float_model, s.selection), "rebuild got .*'tiny'.*mmx_tf.augment",
@@ -263,3 +315,45 @@ def test_running_statistics_that_will_not_follow_are_told_in_a_notebook_too(stag
     with logged() as lines:
         on_folded_graph.fit(stages.images, stages.labels, batch_size=32, verbose=0)
     assert not lines
+
+
+def test_a_fit_after_a_failed_validation_takes_its_own_validation_data(stages):
+    spoilt = (stages.images, labels_to_ten(stages.labels))
+    with pytest.raises(ValueError, match="validation"):
+        stages.fixed.fit(stages.images, stages.labels, verbose=0, validation_data=spoilt)
+    history = stages.fixed.fit(stages.images, stages.labels, verbose=0, validation_split=0.25).history
+    assert np.isfinite(history["val_loss"]).all()
+
+
+def test_a_loss_that_takes_probabilities_for_logits_is_a_warning(stages, warnings):
+    stages.fixed.compile("sgd", "sparse_categorical_crossentropy")
+    stages.fixed.compile("sgd", CROSSENTROPY)
+    assert [line for line in warnings if "takes" in line] == [
+        "the loss takes probabilities, but the network ends without softmax or sigmoid: it will train for "
+        "something else. Give the loss from_logits=True."
+    ]
+
+
+def test_the_arguments_that_errors_name_are_those_of_augment():
+    named = set(inspect.signature(mmx_tf.augment).parameters) | {"meta_training", "train_weights_in_search"}
+    assert set(ARGUMENTS) == (named | {"batch_norm_update"}) - {"float_model", "ablations"}
+
+
+def test_costs_of_a_dict_may_have_numbers_as_bit_widths(stages):
+    table = {"unit": "us", "layers": {"middle": {8: 4.0, 4: 2.0}}}
+    search = mmx_tf.augment(stages.float_model, bit_widths=(8, 4), cost_table=table, target_cost=3)
+    assert search.budget.own.table == ((4.0, 2.0),)
+
+
+def test_a_loaded_fixed_network_goes_on_training_as_it_was_compiled(stages):
+    path = stages.folder / "compiled.keras"
+    stages.fixed.compile(keras.optimizers.SGD(0.125), CROSSENTROPY)
+    stages.fixed.save(path)
+    loaded = keras.models.load_model(path)
+    assert float(loaded.optimizer.learning_rate) == 0.125
+    assert np.isfinite(loaded.fit(stages.images, stages.labels, verbose=0).history["loss"]).all()
+
+
+def test_every_metric_of_a_search_is_told_once(stages):
+    names = [metric.name for metric in stages.search.metrics]
+    assert sorted(set(names)) == sorted(names) and "search_loss" in names
