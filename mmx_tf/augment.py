@@ -113,6 +113,7 @@ def augment(
     )
     if target_bytes is None and convert_options:
         raise ValueError(f"convert_options={convert_options!r}: they are for target_bytes alone.")
+    augment_checks.warn_of_frozen_layers(float_model)
     augment_checks.check_exportable(network, allowed=allow_unexportable)
     if budgets[0].target is None and target_bytes is None:
         augment_checks.warn_of_no_budget(budgets[0])

@@ -59,6 +59,17 @@ def check_options(ablations: dict, signed) -> None:
             raise ValueError(f"{name}={value!r}: True or False.")
 
 
+def warn_of_frozen_layers(float_model) -> None:
+    """Tells that layers which were frozen are trained: quantization changes what each one sees."""
+    frozen = [layer.name for layer in float_model.layers if layer.weights and not layer.trainable]
+    if frozen:
+        logging.warning(
+            "%d layer(s) of %s are frozen (%s%s); bit selection and weight training train them all the same, "
+            "since quantization changes what each one sees.",
+            len(frozen), float_model.name, ", ".join(frozen[:3]), ", ..." if len(frozen) > 3 else "",
+        )  # fmt: skip
+
+
 def warn_of_no_budget(budget) -> None:
     """Tells what a search without a budget does."""
     low, high = budget.reachable

@@ -77,6 +77,11 @@ def count_bops(
     Raises:
       ValueError: if the network cannot be handled (see `canonicalize`).
     """
+    if any(hasattr(layer, "initialized") or hasattr(layer, "output_grid") for layer in network.layers):
+        raise ValueError(
+            f"{network.name!r} has quantizers, and count_bops takes a float network. What a selection costs "
+            "is selection.bops."
+        )
     costs = layer_costs(canonical.canonicalize(keras3.as_tf_keras(network)))
     return sum(
         cost.macs * (first_last_bits**2 if cost.end else weight_bits * activation_bits) for cost in costs

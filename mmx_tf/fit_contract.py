@@ -18,7 +18,7 @@ import tf_keras as keras
 from absl import logging
 
 from layers import keras_defaults
-from mmx_tf import fit_labels, guards, keras3_twins
+from mmx_tf import fit_labels, fit_options, guards, keras3_twins
 from mmx_tf.carriers import last_activation
 from mmx_tf.divergence import DivergenceError, first_broken
 from mmx_tf.fit_data import Given, single_image
@@ -69,7 +69,7 @@ class FitContract:
                 f"{self.name}.compile: loss is missing. Give the loss of the float network, for example "
                 f"{LOSS_EXAMPLE}."
             )
-        if isinstance(keras3_twins.twin(options["loss"], "optimizers"), keras.optimizers.Optimizer):
+        if keras3_twins.is_optimizer(options["loss"]):
             raise TypeError(
                 f"{self.name}.compile: loss is the optimizer {type(options['loss']).__name__}. The second "
                 f"argument is the loss, as in Keras, for example {LOSS_EXAMPLE}; a search takes "
@@ -78,7 +78,7 @@ class FitContract:
         namespaces = {"optimizer": "optimizers", "loss": "losses"}
         namespaces |= {"metrics": "metrics", "weighted_metrics": "metrics"}
         for name in namespaces.keys() & options.keys():
-            _check_objects(f"{self.name}.compile", name, options[name])
+            fit_options.check_objects(f"{self.name}.compile", name, options[name])
             options[name] = keras3_twins.twin(options[name], namespaces[name])
         super().compile(**options, **more)
         fit_labels.warn_of_logits(self.compiled_loss, last_activation(self.trained_network.outputs[0]))
@@ -97,6 +97,7 @@ class FitContract:
         options = inspect.signature(keras.Model.fit).bind(self, *args, **kwargs).arguments
         del options["self"]
         given = Given(options.pop("x", None), options.pop("y", None), options.get("batch_size"))
+        fit_options.check(f"{self.name}.fit", options)
         if options.get("validation_data") is not None:
             options["validation_data"] = self._checked_validation(options["validation_data"])
         self._prepare(given)
@@ -108,7 +109,8 @@ class FitContract:
             )  # fmt: skip
         self.before_fit(given.steps(options))
         position = Position()
-        options["callbacks"] = [position, *self.fit_callbacks(), *_callbacks(options.get("callbacks"))]
+        users = fit_options.callbacks(options.get("callbacks"))
+        options["callbacks"] = [position, *self.fit_callbacks(), *users]
         if not hasattr(self, "_training_state"):
             # Keras's BackupAndRestore takes it away, and its own second `fit` then fails.
             self._training_state = None
@@ -121,7 +123,7 @@ class FitContract:
         self._require_compiled("evaluate")
         given = Given(x, y)
         if not self._guarding:
-            given.check(self.trained_network, labelled=False)
+            self._check_judged(given)
             self._label_rank = given.untold_label_rank()
         with guards.told(self._expected()):
             return super().evaluate(given.x, given.y, *args, **kwargs)
@@ -130,8 +132,14 @@ class FitContract:
     def predict(self, x, *args, **kwargs):
         """keras.Model.predict; takes a PyDataset of Keras 3 too."""
         given = Given(x)
-        given.check(self.trained_network, labelled=False)
+        self._check_judged(given)
         return super().predict(given.x, *args, **kwargs)
+
+    def train_on_batch(self, *args, **kwargs):
+        """keras.Model.train_on_batch; once `fit` has traced the step, its checks are told here too."""
+        self._require_compiled("train_on_batch")
+        with guards.told(self._expected()):
+            return super().train_on_batch(*args, **kwargs)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None):
         """keras.Model.compute_loss; while `fit` runs, a step whose loss is not finite fails."""
@@ -150,6 +158,7 @@ class FitContract:
             images = guards.checked_images(single_image(images, network), network)
             allowed = fit_labels.allowed(self.compiled_loss, network.output_shape)
             labels = fit_labels.checked(labels, allowed) if allowed else labels
+            weights = None if weights is None else guards.checked_weights(weights)
         return images, labels, weights
 
     def test_step(self, data):
@@ -186,6 +195,23 @@ class FitContract:
                 f"{self.name}.{method}: the network is not compiled. Call {self.name}.compile(optimizer=..., "
                 "loss=...) first."
             )
+
+    def _check_judged(self, given: Given) -> None:
+        """Checks images that are evaluated; those that set step sizes for good are told."""
+        network = self.trained_network
+        given.check(network, labelled=False)
+        if all_initialized(network):
+            return
+        first = given.first() if given.is_arrays else None
+        if first and not np.isfinite(np.asarray(single_image(first[0], network), np.float32)).all():
+            raise ValueError(
+                f"{self.name}: images hold values that are NaN or infinite, and they would set the step "
+                "sizes of its quantizers: give finite ones."
+            )
+        logging.warning(
+            "%s has seen no image: the step sizes of its quantizers are set from these, for good. Call fit "
+            "first, or give images as it will be trained on.", self.name,
+        )  # fmt: skip
 
     def _prepare(self, given: Given) -> None:
         """Checks the data, and makes what a step needs before it is traced."""
@@ -234,6 +260,7 @@ class FitContract:
             "images": "they must be finite numbers: clean them, or look at how they are scaled.",
             "shape": f"the network takes {tuple(network.input_shape)}: resize them.",
             "labels": f"the loss does not take them: {fit_labels.told(allowed)}",
+            "weights": "sample_weight and class_weight must be finite numbers.",
             "loss": "",
         }
 
@@ -264,19 +291,3 @@ class FitContract:
         where = batch and first_broken(self, network, single_image(batch[0], network), batch[1])
         where = where or "no layer is at fault on the first batch, so look at the labels"
         return f"{where}. The step changed no weight: compile with a lower learning rate and go on."
-
-
-def _check_objects(where: str, name: str, given) -> None:
-    """Refuses (TypeError) a class where an object of it is needed."""
-    for one in tf.nest.flatten(given):
-        if inspect.isclass(one):
-            raise TypeError(
-                f"{where}: {name} has the class {one.__name__}: give an object, {one.__name__}()."
-            )
-
-
-def _callbacks(given) -> list:
-    """The callbacks that Keras's fit takes in a list, alone, or in a CallbackList."""
-    if isinstance(given, keras.callbacks.CallbackList):
-        return list(given.callbacks)
-    return keras3_twins.twin(tf.nest.flatten(given or []), "callbacks")

@@ -36,7 +36,7 @@ class Given:
 
     def __post_init__(self):
         """Takes a PyDataset of Keras 3 for a Sequence."""
-        self.x = keras3_twins.as_sequence(self.x)
+        self.x, self.y = _as_array(keras3_twins.as_sequence(self.x)), _as_array(self.y)
         self._first = None
 
     @property
@@ -111,6 +111,9 @@ class Given:
         if parts is None:
             return
         image = single_image(parts[0], network)
+        for name, part in zip(("images", "labels"), (image, *parts[1:2]), strict=False):
+            if _is_text(part):
+                raise ValueError(f"{name} are text: give numbers; classes are numbered from 0.")
         check_shape(getattr(image, "shape", None), network)
         if labelled and (len(parts) < 2 or parts[1] is None):
             how = "y is missing" if self.is_arrays else f"the data gives {type(parts[0]).__name__} alone"
@@ -204,6 +207,19 @@ def _gives_batches(x) -> bool:
 
 def _parts(batch) -> tuple:
     return tuple(batch) if isinstance(batch, tuple | list) else (batch,)
+
+
+def _as_array(values):
+    """A NumPy array of numbers that are given in lists; anything else as it is."""
+    leaf = values
+    while isinstance(leaf, list) and leaf:
+        leaf = leaf[0]
+    return np.asarray(values) if isinstance(values, list) and np.isscalar(leaf) else values
+
+
+def _is_text(part) -> bool:
+    dtype = getattr(part, "dtype", None)
+    return dtype == tf.string or getattr(dtype, "kind", "f") in "USO"
 
 
 def _head(values):

@@ -6,6 +6,7 @@
 import tensorflow as tf
 import tf_keras as keras
 
+from layers.quantize_configs import QuantizeWrapper
 from mmx_tf import guards
 from mmx_tf.fit_contract import FitContract
 from mmx_tf.slow_statistics import warn_of_slow_statistics
@@ -32,7 +33,7 @@ class FixedNetwork(FitContract, keras.Model):
         network = cls(inputs, outputs, name=name)
         network.output_names = [output_name]
         network.moves_statistics = moves_statistics
-        return network
+        return _with_activity_regularizers(network)
 
     def call(self, inputs, training=None, mask=None):
         """Runs the network, also on batches whose static shape is not known."""
@@ -48,6 +49,17 @@ class FixedNetwork(FitContract, keras.Model):
         """Warns of running statistics that will not follow the steps trained so far and these."""
         if steps and self.moves_statistics:
             warn_of_slow_statistics(self, steps + int(self.optimizer.iterations))
+
+    @property
+    def trainable_weights(self):
+        """As Keras's, less those of frozen layers: tfmot's wrapper lists its kernel although it is frozen."""
+        frozen = {
+            id(variable)
+            for layer in self.layers
+            if isinstance(layer, QuantizeWrapper) and not layer.trainable
+            for variable in layer.weights
+        }
+        return [variable for variable in super().trainable_weights if id(variable) not in frozen]
 
     def compile_from_config(self, config):
         """Compiles a loaded network as it was when it was saved; for `keras.models.load_model`."""
@@ -65,4 +77,12 @@ class FixedNetwork(FitContract, keras.Model):
         output_name = config.pop("output_name")
         network = super().from_config(config, custom_objects)
         network.output_names = [output_name]
-        return network
+        return _with_activity_regularizers(network)
+
+
+def _with_activity_regularizers(network: FixedNetwork) -> FixedNetwork:
+    """Gives tfmot's wrappers the activity regularizers of their layers, whose calls Keras does not see."""
+    for layer in network.layers:
+        if isinstance(layer, QuantizeWrapper):
+            layer._activity_regularizer = layer.layer._activity_regularizer
+    return network

@@ -72,6 +72,11 @@ def _folded(fixed, weight_storage, *, calibrated):
             f"{count} of its numbers ({variable.name}) are NaN or infinite: its training has diverged.",
             advice=" Train it again with a lower learning rate, or load the weights of before.",
         )
+    if any(type(layer).__name__ == "BiasRounding" for layer in fixed.layers):
+        raise ValueError(
+            f"{fixed.name!r} is the folded graph of a fixed network, made to train it. Fold that network, "
+            "which shares its weights: mmx_tf.fold(fixed)."
+        )
     check_storage(weight_storage)
     last_layers = {tensor.node.layer.name for tensor in fixed.outputs}
     folder = IntegerGraph(weight_storage, last_layers=last_layers, calibrated=calibrated)

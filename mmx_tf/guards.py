@@ -19,7 +19,7 @@ _MARK = "mmx_tf guard:"
 
 
 class GuardedError(ValueError):
-    """A check of a step has failed; `kind` is "images", "shape", "labels" or "loss"."""
+    """A check of a step has failed; `kind` is "images", "shape", "labels", "weights" or "loss"."""
 
     def __init__(self, kind: str, message: str):
         super().__init__(message)
@@ -60,6 +60,15 @@ def checked_labels(labels, *, low: float, high: float) -> tf.Tensor:
     inside = tf.logical_and(smallest >= tf.cast(low, labels.dtype), largest <= tf.cast(high, labels.dtype))
     with tf.control_dependencies([_check(inside, "labels", smallest, largest)]):
         return tf.identity(labels)
+
+
+def checked_weights(weights) -> tf.Tensor:
+    """Weights of examples that are finite, or the step fails."""
+    weights = tf.convert_to_tensor(weights)
+    if not weights.dtype.is_floating:
+        return weights
+    with tf.control_dependencies([_check(tf.reduce_all(tf.math.is_finite(weights)), "weights")]):
+        return tf.identity(weights)
 
 
 def finite(loss: tf.Tensor) -> tf.Tensor:
@@ -103,6 +112,7 @@ def _sentence(kind: str, values: list[str], expected: str) -> str:
     found = {
         "images": "images hold values that are NaN or infinite",
         "shape": f"images have shape ({', '.join(values[0].split()) if values else '?'})",
+        "weights": "weights of examples hold values that are NaN or infinite",
         "labels": f"labels go from {' to '.join(values)}",
         "loss": f"the loss is {values[0] if values else 'no number'}",
     }[kind]

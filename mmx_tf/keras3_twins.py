@@ -58,6 +58,12 @@ def twin(value, namespace: str):
     )
 
 
+def is_optimizer(value) -> bool:
+    """Whether something is an optimizer of tf_keras or of Keras 3."""
+    ours = tf_keras.optimizers.Optimizer, tf_keras.optimizers.legacy.Optimizer
+    return isinstance(value, ours) or (not inspect.isfunction(value) and _is_keras3(value, "optimizers"))
+
+
 def as_sequence(data):
     """A PyDataset of Keras 3 (its `keras.utils.Sequence`) as a tf_keras Sequence; anything else as it is."""
     keras3 = sys.modules.get("keras")

@@ -32,10 +32,13 @@ def load_model(path: str | os.PathLike) -> keras.Model:
     A float network may have been written by Keras 3: it is imported as `keras3.as_tf_keras` does.
 
     Raises:
+      TypeError: for something that is not a path.
       FileNotFoundError: if there is no such file.
       ValueError: if it is not a .keras file of a Keras model, or names code (as a Lambda does).
       UnsupportedLayerError: for a layer of Keras 3 that cannot be imported.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"load_model got a {type(path).__name__}: give the path of a .keras file.")
     path = os.fspath(path)
     if not os.path.exists(path):
         raise FileNotFoundError(f"there is no file {path!r}.")

@@ -77,6 +77,7 @@ class SearchModel(FitContract, keras.Model):
         train_weights_in_search: bool = False,
         batch_norm_update: str = "mean",
         output_name: str | None = None,
+        finished_epochs: int = 0,
         **kwargs,
     ):
         """Takes one budget, or several that differ in their targets alone."""
@@ -110,7 +111,7 @@ class SearchModel(FitContract, keras.Model):
                 )
                 for name in self.quantizers
             }
-        self.finished_epochs = 0
+        self.finished_epochs = int(finished_epochs)
         self.searching = tf.Variable(False, trainable=False, name="searching")
         further = range(1, len(budgets))
         self.further_alphas = [_alphas(f"alpha_{index}", self.quantizers) for index in further]
@@ -187,6 +188,13 @@ class SearchModel(FitContract, keras.Model):
         if not args:
             kwargs.setdefault("optimizer", "sgd")
         super().compile(*args, **kwargs)
+        given = [one for one in (self.optimizer, step_optimizer, alpha_optimizer) if one is not None]
+        objects = [id(one) for one in given if not isinstance(one, str)]
+        if len(set(objects)) < len(objects):
+            raise ValueError(
+                f"{self.name}.compile: one optimizer is given twice. Each of optimizer, step_optimizer and "
+                "alpha_optimizer keeps the state of its own variables: give an object for each."
+            )
         self.step_optimizer = self._own_optimizer(step_optimizer or keras.optimizers.SGD(0.004, momentum=0.9))
         self.alpha_optimizer = self._own_optimizer(alpha_optimizer or keras.optimizers.Adam(0.02))
         with self.distribute_strategy.scope():
@@ -197,9 +205,9 @@ class SearchModel(FitContract, keras.Model):
                 output_names=self.output_names,
             )
         # Slot variables must exist before train_step is traced: tf.cond may not create any.
-        self.optimizer.build(self.meta_weights)
-        self.step_optimizer.build(self.step_sizes)
-        self.alpha_optimizer.build(self.alphas)
+        _build(self.optimizer, self.meta_weights)
+        _build(self.step_optimizer, self.step_sizes)
+        _build(self.alpha_optimizer, self.alphas)
 
     def _own_optimizer(self, optimizer):
         return self._get_optimizer(keras3_twins.twin(optimizer, "optimizers"))
@@ -373,6 +381,7 @@ class SearchModel(FitContract, keras.Model):
             "train_weights_in_search": self.train_weights_in_search,
             "batch_norm_update": self.batch_norm_update,
             "output_name": self.output_names[0],
+            "finished_epochs": self.finished_epochs,
         }
 
     @classmethod
@@ -383,6 +392,12 @@ class SearchModel(FitContract, keras.Model):
         found = config["budget"]
         budgets = [Budget.from_config(one) for one in (found if isinstance(found, list) else [found])]
         return cls(**{**config, "network": network, "budget": budgets})
+
+    def test_step(self, data):
+        """Keras's evaluation; losses of search steps are not among its results."""
+        logs = super().test_step(data)
+        own = {tracker.name for tracker in self._search_loss_trackers}
+        return {name: value for name, value in logs.items() if name not in own}
 
     @property
     def search_loss_trackers(self) -> list[keras.metrics.Mean]:
@@ -412,6 +427,12 @@ class StartSearch(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Counts the epoch."""
         self.model.finished_epochs += 1
+
+
+def _build(optimizer, variables) -> None:
+    # Optimizers of the legacy classes have another name for it.
+    build = optimizer.build if hasattr(optimizer, "build") else optimizer._create_all_weights
+    build(variables)
 
 
 def quantizer_name(layer_name: str) -> str:

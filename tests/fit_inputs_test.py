@@ -62,6 +62,7 @@ FORMS = {
     "labels (N, 1) as floats": lambda images, labels: tf.data.Dataset.from_tensors(
         (images, labels[:, np.newaxis].astype(np.float32))
     ),
+    "lists of numbers": lambda images, labels: (images.tolist(), labels.tolist()),
     "bytes": lambda images, labels: tf.data.Dataset.from_tensors(((255 * images).astype(np.uint8), labels)),
 }
 
@@ -72,17 +73,22 @@ def thirty_two(digits):
     return images.numpy(), labels.numpy()
 
 
+def _data(make, thirty_two) -> tuple:
+    data = make(*thirty_two)
+    return data if isinstance(data, tuple) else (data,)
+
+
 @pytest.mark.parametrize("make", FORMS.values(), ids=FORMS)
 def test_all_data_that_keras_takes_goes_all_the_way(make, thirty_two):
     search = mmx_tf.augment(tiny_network(), bit_widths=(8, 4), target_average_bits=6, meta_epochs=0)
     search.compile("sgd", CROSSENTROPY, metrics=["accuracy"], run_eagerly=True)
-    search.fit(make(*thirty_two), steps_per_epoch=2 if make is generator else None, verbose=0)
+    search.fit(*_data(make, thirty_two), steps_per_epoch=2 if make is generator else None, verbose=0)
     assert any(alpha.numpy().any() for alpha in search.alphas)
     fixed = mmx_tf.rebuild(search, search.bit_selection())
     fixed.compile("sgd", CROSSENTROPY, metrics=["accuracy"])
-    history = fixed.fit(make(*thirty_two), steps_per_epoch=2 if make is generator else None, verbose=0)
+    history = fixed.fit(*_data(make, thirty_two), steps_per_epoch=2 if make is generator else None, verbose=0)
     assert 0 < history.history["loss"][0] < 10
-    evaluated = fixed.evaluate(make(*thirty_two), None, None, 0, steps=1)
+    evaluated = fixed.evaluate(*[*_data(make, thirty_two), None][:2], None, 0, steps=1)
     assert np.isfinite(evaluated).all()
 
 
@@ -208,3 +214,58 @@ def test_a_sequential_network_of_keras_3_has_a_name_for_its_loss():
     search = mmx_tf.augment(network, bit_widths=(8, 4), target_average_bits=6)
     search.compile("sgd", {"digits": CROSSENTROPY})
     assert search.output_names == ["digits"]
+
+
+def test_losses_as_functions_of_keras_3_and_legacy_optimizers(thirty_two):
+    search = mmx_tf.augment(tiny_network(), bit_widths=(8, 4), target_average_bits=6, meta_epochs=0)
+    legacy = keras.optimizers.legacy
+    search.compile(
+        legacy.SGD(0.01),
+        keras3.losses.sparse_categorical_crossentropy,
+        step_optimizer=legacy.SGD(0.001),
+        alpha_optimizer=legacy.Adam(0.1),
+    )
+    assert search.compiled_loss._user_losses is keras.losses.sparse_categorical_crossentropy
+    search.fit(*thirty_two, batch_size=16, verbose=0)
+    assert any(alpha.numpy().any() for alpha in search.alphas)
+
+
+def test_a_saved_search_knows_its_epochs(thirty_two, tmp_path):
+    search = mmx_tf.augment(tiny_network(), bit_widths=(8, 4), target_average_bits=6)
+    search.compile("sgd", CROSSENTROPY, run_eagerly=True)
+    search.fit(*thirty_two, batch_size=32, verbose=0)
+    search.save(tmp_path / "search.keras")
+    loaded = mmx_tf.load_model(tmp_path / "search.keras")
+    loaded.compile("sgd", CROSSENTROPY, run_eagerly=True)
+    loaded.fit(*thirty_two, batch_size=32, verbose=0)
+    assert loaded.finished_epochs == 2 and any(alpha.numpy().any() for alpha in loaded.alphas)
+    assert len(loaded.evaluate(*thirty_two, verbose=0, return_dict=True)) == 1
+
+
+def test_layers_of_a_fixed_network_can_be_frozen(thirty_two):
+    search, selection = _search_and_selection(thirty_two[0])
+    fixed = mmx_tf.rebuild(search, selection)
+    (layer,) = [layer for layer in fixed.layers if layer.name.endswith("middle")]
+    layer.trainable = False
+    fixed.compile(keras.optimizers.SGD(0.1), CROSSENTROPY)
+    before = [variable.numpy() for variable in layer.weights]
+    others = [variable.numpy() for variable in fixed.trainable_weights]
+    fixed.fit(*thirty_two, verbose=0)
+    assert all(np.array_equal(old, new.numpy()) for old, new in zip(before, layer.weights, strict=True))
+    assert not all(np.array_equal(o, v.numpy()) for o, v in zip(others, fixed.trainable_weights, strict=True))
+
+
+def test_activity_regularizers_go_on_in_the_fixed_network(thirty_two, tmp_path):
+    inputs = keras.Input((16, 16, 1))
+    x = keras.layers.Conv2D(4, 3, strides=4, activation="relu")(inputs)
+    x = keras.layers.Conv2D(4, 1, activity_regularizer=keras.regularizers.L2(0.5))(x)
+    outputs = keras.layers.Dense(10)(keras.layers.GlobalAveragePooling2D()(x))
+    search = mmx_tf.augment(keras.Model(inputs, outputs), bit_widths=(8, 4), target_average_bits=6)
+    search(thirty_two[0], branch=0)
+    fixed = mmx_tf.rebuild(search, search.bit_selection())
+    fixed(thirty_two[0])
+    (loss,) = fixed.losses
+    fixed.save(tmp_path / "fixed.keras")
+    loaded = mmx_tf.load_model(tmp_path / "fixed.keras")
+    loaded(thirty_two[0])
+    assert float(loss) > 0 and float(loaded.losses[0]) == float(loss)

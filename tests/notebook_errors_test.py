@@ -15,6 +15,7 @@ import mmx_tf
 from mmx_tf.augment_checks import ARGUMENTS
 from mmx_tf.divergence import DivergenceError
 
+SAME = keras.optimizers.SGD()
 CROSSENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
@@ -112,7 +113,26 @@ FITS = {
     ),
     "no data": (lambda m, s: m.fit(), "no data: give images and labels"),
     "a function as data": (lambda m, s: m.fit(lambda: None), "x is the function '<lambda>': call it"),
-    "labels in a list": (lambda m, s: m.fit(s.images, list(map(int, s.labels))), "y .*int.*np.asarray"),
+    "labels in a set": (lambda m, s: m.fit(s.images, {3}), "y is or holds a set.*np.asarray"),
+    "labels as text": (lambda m, s: m.fit(s.images, s.labels.astype(str)), "labels are text: give numbers"),
+    "NaN weights of examples": (
+        lambda m, s: m.fit(s.images, s.labels, sample_weight=np.full(64, np.nan), verbose=0),
+        "weights of examples hold.*sample_weight and class_weight must be finite",
+    ),
+    "class weights in a list": (
+        lambda m, s: m.fit(s.images, s.labels, class_weight=[1.0] * 10), "class_weight is a list.*dict",
+    ),
+    "the name of a callback": (
+        lambda m, s: m.fit(s.images, s.labels, callbacks=["EarlyStopping"]), "'EarlyStopping'.*give objects",
+    ),
+    "text for a number": (lambda m, s: m.fit(s.images, s.labels, epochs="2"), "epochs='2': give an integer"),
+    "a misspelt metric": (
+        lambda m, s: m.compile("sgd", CROSSENTROPY, ["acuracy"]), "'acuracy', which Keras does not know",
+    ),
+    "labels outside the classes in train_on_batch": (
+        lambda m, s: m.fit(s.images, s.labels, verbose=0) and m.train_on_batch(s.images, s.labels + 9),
+        "labels go from 9 to 18",
+    ),
     "one-hot labels for class numbers": (
         lambda m, s: m.fit(s.images, np.eye(10)[s.labels]), r"\(64, 10\).*argmax.*CategoricalCrossentropy",
     ),
@@ -183,6 +203,17 @@ STAGES = {
     "rebuild with no file": (lambda s: mmx_tf.rebuild(s.search, "bits.json"), "no file.*bits.json"),
     "fold of a search": (lambda s: mmx_tf.fold(s.search), "fold got SearchModel.*rebuild"),
     "fold of a float network": (lambda s: mmx_tf.fold(s.float_model), "fold got .*mmx_tf.augment"),
+    "fold of the folded graph": (
+        lambda s: mmx_tf.fold(mmx_tf.fold_for_training(s.fixed)), "made to train it. Fold that network",
+    ),
+    "NaN images before any other": (
+        lambda s: s.untouched.predict(with_nan(s.images)), "NaN or infinite, and they would set the step sizes",
+    ),
+    "one optimizer for all": (
+        lambda s: s.search.compile(SAME, CROSSENTROPY, step_optimizer=SAME), "given twice.*an object for each",
+    ),
+    "load of no path": (lambda s: mmx_tf.load_model(None), "got a NoneType: give the path"),
+    "count of a fixed network": (lambda s: mmx_tf.count_bops(s.fixed), "has quantizers.*selection.bops"),
     "fold of a folded network": (lambda s: mmx_tf.fold(s.folded), "fold got.*folded already"),
     "fold of what has seen no image": (
         lambda s: mmx_tf.fold(s.untouched), "seen no image.*fixed.fit.*fixed.predict",
@@ -357,3 +388,17 @@ def test_a_loaded_fixed_network_goes_on_training_as_it_was_compiled(stages):
 def test_every_metric_of_a_search_is_told_once(stages):
     names = [metric.name for metric in stages.search.metrics]
     assert sorted(set(names)) == sorted(names) and "search_loss" in names
+
+
+def test_frozen_layers_are_told(stages, warnings):
+    network = tiny_network()
+    network.get_layer("middle").trainable = False
+    mmx_tf.augment(network, bit_widths=(8, 4), target_average_bits=6)
+    assert "1 layer(s) of tiny are frozen (middle); bit selection and weight training train them" in warnings[0]
+
+
+def test_images_that_set_step_sizes_in_inference_are_told(stages, warnings):
+    fixed = uncompiled(stages.fixed, stages)
+    fixed.predict(stages.images[:4], verbose=0)
+    fixed.predict(stages.images[:4], verbose=0)
+    assert [line for line in warnings if "has seen no image" in line] == warnings[:1]

@@ -1,0 +1,68 @@
+"""Arguments of `compile` and `fit` on which Keras fails without a word, or with one that does not help.
+
+>>> check_objects("search.compile", "loss", keras.losses.MeanSquaredError)      # TypeError: a class
+"""
+
+import inspect
+import numbers
+from collections.abc import Mapping
+
+import tensorflow as tf
+import tf_keras as keras
+
+from mmx_tf import keras3_twins
+
+KERAS_WORDS = ("accuracy", "acc", "crossentropy", "ce")
+"""Names of metrics that Keras's `compile` reads by itself."""
+INTEGERS = ("epochs", "initial_epoch", "batch_size", "steps_per_epoch", "validation_steps")
+
+
+def check_objects(where: str, name: str, given) -> None:
+    """Looks at what `compile` is given as `name`: optimizer, loss, metrics or weighted_metrics.
+
+    Raises:
+      TypeError: for a class where an object of it is needed.
+      ValueError: for the name of a metric that Keras does not know.
+    """
+    for one in tf.nest.flatten(given):
+        if inspect.isclass(one):
+            raise TypeError(
+                f"{where}: {name} has the class {one.__name__}: give an object, {one.__name__}()."
+            )
+        if isinstance(one, str) and name.endswith("metrics") and one not in KERAS_WORDS:
+            try:
+                keras.metrics.get(one)
+            except ValueError:
+                raise ValueError(
+                    f"{where}: {name} has {one!r}, which Keras does not know: give 'accuracy', or an object "
+                    "of tf_keras.metrics."
+                ) from None
+
+
+def check(where: str, options: Mapping) -> None:
+    """Looks at what `fit` is given beside its data.
+
+    Raises:
+      TypeError: for class weights that are no dict, callbacks that are no callbacks, numbers that are not
+        integers.
+    """
+    weights = options.get("class_weight")
+    if weights is not None and not isinstance(weights, Mapping):
+        raise TypeError(
+            f"{where}: class_weight is a {type(weights).__name__}: give a dict, class -> weight, such as "
+            "dict(enumerate(weights))."
+        )
+    for one in callbacks(options.get("callbacks")):
+        if not isinstance(one, keras.callbacks.Callback):
+            raise TypeError(f"{where}: callbacks hold {one!r}: give objects of tf_keras.callbacks.")
+    for name in INTEGERS:
+        value = options.get(name)
+        if value is not None and not isinstance(value, numbers.Integral):
+            raise TypeError(f"{where}: {name}={value!r}: give an integer.")
+
+
+def callbacks(given) -> list:
+    """The callbacks that Keras's fit takes in a list, alone, or in a CallbackList; twins of Keras 3's."""
+    if isinstance(given, keras.callbacks.CallbackList):
+        return list(given.callbacks)
+    return keras3_twins.twin(tf.nest.flatten(given or []), "callbacks")
