@@ -29,14 +29,19 @@ def check_objects(where: str, name: str, given) -> None:
             raise TypeError(
                 f"{where}: {name} has the class {one.__name__}: give an object, {one.__name__}()."
             )
-        if isinstance(one, str) and name.endswith("metrics") and one not in KERAS_WORDS:
-            try:
-                keras.metrics.get(one)
-            except ValueError:
-                raise ValueError(
-                    f"{where}: {name} has {one!r}, which Keras does not know: give 'accuracy', or an object "
-                    "of tf_keras.metrics."
-                ) from None
+        if isinstance(one, str) and name.endswith("metrics") and not _is_metric(one):
+            raise ValueError(
+                f"{where}: {name} has {one!r}, which Keras does not know: give 'accuracy', or an object of "
+                "tf_keras.metrics."
+            )
+
+
+def _is_metric(name: str) -> bool:
+    try:
+        # Keras gives an unknown name back.
+        return name in KERAS_WORDS or not isinstance(keras.metrics.get(name), str)
+    except ValueError:
+        return False
 
 
 def check(where: str, options: Mapping) -> None:
