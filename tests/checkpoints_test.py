@@ -116,7 +116,7 @@ def test_damage_that_was_signed_is_found_by_tensorflow(tmp_path, warnings):
     data = tmp_path / "ckpt-2" / "variables.data-00000-of-00001"
     cut(data)
     sums = json.loads((tmp_path / "ckpt-2" / "sha256.json").read_text())
-    sums[data.name] = checkpoints._checksum(data)
+    sums[data.name] = checkpoints.sha256_of(data)
     (tmp_path / "ckpt-2" / "sha256.json").write_text(json.dumps(sums))
     check_restored(tmp_path, 1, values[1])
     assert len(warnings) == 1
@@ -180,7 +180,7 @@ def test_a_checkpoint_that_cannot_be_read_is_not_a_damaged_one(tmp_path, monkeyp
     def unreadable(path):
         raise OSError(errno.EIO, "Input/output error", str(path))
 
-    monkeypatch.setattr(checkpoints, "_checksum", unreadable)
+    monkeypatch.setattr(checkpoints, "sha256_of", unreadable)
     with pytest.raises(OSError, match="Input/output error"):
         of(tmp_path, compiled()).restore()
     assert warnings == [] and checkpoints.numbers(tmp_path) == [1, 2]
