@@ -85,7 +85,7 @@ def test_all_data_that_keras_takes_goes_all_the_way(make, thirty_two):
     search.fit(*_data(make, thirty_two), steps_per_epoch=2 if make is generator else None, verbose=0)
     assert any(alpha.numpy().any() for alpha in search.alphas)
     fixed = mmx_tf.rebuild(search, search.bit_selection())
-    fixed.compile("sgd", CROSSENTROPY, metrics=["accuracy"])
+    fixed.compile("sgd", CROSSENTROPY, metrics=["accuracy"], run_eagerly=True)
     history = fixed.fit(*_data(make, thirty_two), steps_per_epoch=2 if make is generator else None, verbose=0)
     assert 0 < history.history["loss"][0] < 10
     evaluated = fixed.evaluate(*[*_data(make, thirty_two), None][:2], None, 0, steps=1)
@@ -100,6 +100,9 @@ def test_a_traced_search_takes_batches_of_unknown_shape(thirty_two):
     assert search.predict(images, None, 0).shape == (32, 10)
     fixed = mmx_tf.rebuild(search, search.bit_selection())
     assert fixed.predict(images, verbose=0).shape == (32, 10)
+    fixed.compile("sgd", CROSSENTROPY, metrics=["accuracy"])
+    fixed.fit(without_shapes(*thirty_two), verbose=0)
+    assert np.isfinite(fixed.evaluate(without_shapes(*thirty_two), verbose=0)).all()
 
 
 def test_a_batch_of_another_size_in_a_dataset_that_tells_none(thirty_two):
