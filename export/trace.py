@@ -40,6 +40,11 @@ class Trace:
     """
 
     def __init__(self, folded: keras.Model):
+        if not getattr(folded, "outputs", None):
+            raise ValueError(
+                f"{getattr(folded, 'name', folded)!r} ({type(folded).__name__}) was not made by mmx_tf.fold: "
+                "give mmx_tf.fold(fixed)."
+            )
         tensors = [layer for layer in folded.layers if hasattr(layer, "output_grid")]
         entries = [layer for layer in tensors if isinstance(layer, QuantizeInput)]
         ends = [tensor.node.layer for tensor in folded.outputs]

@@ -17,6 +17,7 @@ import tf_keras as keras
 from layers import keras_defaults
 from layers.straight_through import straight_through_one_hot
 from mmx_tf import canonical, graph, keras3
+from mmx_tf.saving import loaded
 
 KINDS = {"Conv2D": "conv", "DepthwiseConv2D": "depthwise", "Dense": "dense"}
 
@@ -77,6 +78,9 @@ def count_bops(
     Raises:
       ValueError: if the network cannot be handled (see `canonicalize`).
     """
+    network = loaded(network)
+    if not hasattr(network, "layers"):
+        raise ValueError(f"count_bops got a {type(network).__name__}: give a network of tf_keras or Keras 3.")
     if any(hasattr(layer, "initialized") or hasattr(layer, "output_grid") for layer in network.layers):
         raise ValueError(
             f"{network.name!r} has quantizers, and count_bops takes a float network. What a selection costs "

@@ -6,7 +6,7 @@
 import json
 import math
 import numbers
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import tf_keras as keras
 
@@ -91,13 +91,13 @@ def convert(
 def _names(labels) -> list[str] | None:
     if labels is None:
         return None
-    if isinstance(labels, str | bytes) or not isinstance(labels, Iterable):
+    if isinstance(labels, str | bytes | Mapping) or not isinstance(labels, Iterable):
         raise ValueError(f"labels={labels!r}: a list of the classes' names.")
     return [str(label) for label in labels]
 
 
 def _whole(target_bops) -> int | None:
-    if target_bops is not None and not isinstance(target_bops, numbers.Real):
+    if target_bops is not None and not (isinstance(target_bops, numbers.Real) and math.isfinite(target_bops)):
         raise ValueError(f"target_bops={target_bops!r}: a number of bit operations, or None.")
     return None if target_bops is None else int(target_bops)
 

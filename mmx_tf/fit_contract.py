@@ -124,6 +124,7 @@ class FitContract:
         given = Given(x, y)
         if not self._guarding:
             self._check_judged(given)
+            self._check_label_shape(given)
             self._label_rank = given.untold_label_rank()
         with guards.told(self._expected()):
             return super().evaluate(given.x, given.y, *args, **kwargs)
@@ -136,9 +137,9 @@ class FitContract:
         return super().predict(given.x, *args, **kwargs)
 
     def train_on_batch(self, *args, **kwargs):
-        """keras.Model.train_on_batch; once `fit` has traced the step, its checks are told here too."""
+        """keras.Model.train_on_batch, with the checks of a step of `fit`."""
         self._require_compiled("train_on_batch")
-        with guards.told(self._expected()):
+        with guards.told(self._expected() | {"loss": "the step changed no weight."}), self._guarded():
             return super().train_on_batch(*args, **kwargs)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None):
@@ -196,6 +197,11 @@ class FitContract:
                 "loss=...) first."
             )
 
+    def _check_label_shape(self, given: Given) -> None:
+        parts = given.described(consume=False)
+        labels = parts[1] if parts and len(parts) > 1 else None
+        fit_labels.check_shape(self.compiled_loss, self.trained_network.output_shape, labels)
+
     def _check_judged(self, given: Given) -> None:
         """Checks images that are evaluated; those that set step sizes for good are told."""
         network = self.trained_network
@@ -236,6 +242,7 @@ class FitContract:
         arrays = isinstance(data, list | tuple)
         given = Given(*data[:2]) if arrays and data else Given(data)
         given.check(self.trained_network)
+        self._check_label_shape(given)
         return data if arrays else given.x
 
     @contextlib.contextmanager

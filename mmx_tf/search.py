@@ -205,9 +205,23 @@ class SearchModel(FitContract, keras.Model):
                 output_names=self.output_names,
             )
         # Slot variables must exist before train_step is traced: tf.cond may not create any.
+        self._check_optimizers()
         _build(self.optimizer, self.meta_weights)
         _build(self.step_optimizer, self.step_sizes)
         _build(self.alpha_optimizer, self.alphas)
+
+    def _check_optimizers(self) -> None:
+        for optimizer in (self.optimizer, self.step_optimizer, self.alpha_optimizer):
+            kind = type(optimizer).__name__
+            if not (hasattr(optimizer, "build") or hasattr(optimizer, "_create_all_weights")):
+                raise TypeError(
+                    f"{self.name}.compile: {kind} is no optimizer of Keras: give one of tf_keras.optimizers."
+                )
+            if getattr(optimizer, "use_ema", False):
+                raise ValueError(
+                    f"{self.name}.compile: {kind} has use_ema=True, whose averages Keras takes of all "
+                    "variables at once, and a search trains them in groups. Give it to the fixed network."
+                )
 
     def _own_optimizer(self, optimizer):
         return self._get_optimizer(keras3_twins.twin(optimizer, "optimizers"))
