@@ -10,7 +10,7 @@ import tf_keras as keras
 from networks import pretrained
 
 import mmx_tf
-from mmx_tf import checkpoints, training
+from mmx_tf import checkpoints, heads, training
 from mmx_tf.distillation import DistilledModel
 from mmx_tf.divergence import DivergenceError, Watch
 from mmx_tf.pipeline import run
@@ -141,7 +141,8 @@ def test_what_is_evaluated_are_the_averages(float_network, digits, undisturbed):
     facts = checkpoints.newest_facts(workdir / "checkpoints" / "train")
     assert {"loss", "accuracy", "distillation_loss", "val_loss", "val_accuracy"} == set(facts["history"])
     on_folded_graph = mmx_tf.fold_for_training(fixed)
-    on_folded_graph.compile(loss=training._loss(fixed, label_smoothing=0.1), metrics=["accuracy"])
+    loss = heads.loss("classification", fixed, label_smoothing=0.1)
+    on_folded_graph.compile(loss=loss, metrics=["accuracy"])
     logs = on_folded_graph.evaluate(digits.evaluation(batch_size=32, limit=64), verbose=0, return_dict=True)
     assert logs["loss"] == pytest.approx(facts["history"]["val_loss"][-1], rel=1e-4)
 
@@ -230,7 +231,7 @@ def test_divergence_with_a_teacher_names_the_layer(float_network, digits, tmp_pa
 def test_a_number_that_is_not_finite_is_traced_to_its_layer(float_network, digits, tmp_path):
     fixed = trained(float_network, digits, tmp_path, "--train_epochs=1")
     distilled = DistilledModel(fixed, teacher=float_network, weight=0.5, temperature=1.0)
-    distilled.compile(loss=training._loss(fixed))
+    distilled.compile(loss=heads.loss("classification", fixed))
     bias = next(v for v in fixed.trainable_variables if v.shape == (8,) and "bias" in v.name)
     bias.assign(bias * np.nan)
 
