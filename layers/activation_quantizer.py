@@ -11,6 +11,7 @@ import tf_keras as keras
 
 from layers import lsq
 from layers.activation_codes import ActivationCodes
+from layers.as_written import AsWritten
 from layers.sources import source_of
 
 
@@ -73,7 +74,7 @@ def elements_of_one_example(x: tf.Tensor) -> int:
 
 
 @keras.saving.register_keras_serializable(package="mmx_tf")
-class ActivationQuantizer(keras.layers.Layer):
+class ActivationQuantizer(AsWritten, keras.layers.Layer):
     """Quantizes its input to `bits` bits: fake_quantize(x, s) with a trainable scalar step size s.
 
     The step size is initialised from the first batch that is seen, before it is used: by LSQ's rule, or, for
@@ -146,10 +147,6 @@ class ActivationQuantizer(keras.layers.Layer):
 
     def call(self, x):
         """Returns x on the grid; shape unchanged."""
-        return self._quantize(x)
-
-    @tf.autograph.experimental.do_not_convert
-    def _quantize(self, x):
         initialize_once(self.initialized, self._initialize, x)
         elements = elements_of_one_example(x)
         low, high = self.codes.range_at(self.step_size)

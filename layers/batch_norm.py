@@ -14,13 +14,14 @@ import tf_keras as keras
 
 from layers import batch_norm_arithmetic as arithmetic
 from layers import replicas, sources
+from layers.as_written import AsWritten
 
 FAST_FROM_ELEMENTS = 2048
 """Elements of one example from which on the compiled loops repay their compilation."""
 
 
 @keras.saving.register_keras_serializable(package="mmx_tf")
-class BatchNormalization(keras.layers.BatchNormalization):
+class BatchNormalization(AsWritten, keras.layers.BatchNormalization):
     """keras.layers.BatchNormalization, the same but for its speed in training on a CPU.
 
     Small tensors, inference, accelerators, other axes and types, and all options that Keras's fused form does
@@ -76,7 +77,6 @@ class BatchNormalization(keras.layers.BatchNormalization):
             and not tf.config.list_logical_devices("TPU")
         )
 
-    @tf.autograph.experimental.do_not_convert
     def _normalize(self, inputs):
         channels = inputs.shape[-1]
         gamma = tf.convert_to_tensor(self.gamma) if self.scale else tf.ones([channels])

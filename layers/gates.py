@@ -11,6 +11,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from layers import integer_layers, integer_ops, lsq
+from layers.as_written import AsWritten
 from layers.grid import LOWEST, Grid
 
 LOGISTIC_SCALE = 1 / 256
@@ -21,7 +22,7 @@ HARD_SIGMOID_SCALE = 1 / 255
 
 
 @keras.saving.register_keras_serializable(package="mmx_tf")
-class HardSigmoid(keras.layers.Layer):
+class HardSigmoid(AsWritten, keras.layers.Layer):
     """clip(slope * x + 1/2, 0, 1): of slope 1/6 in MobileNet-v3, 1/5 in Keras 2's "hard_sigmoid".
 
     Args:
@@ -47,7 +48,7 @@ class HardSigmoid(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="mmx_tf")
-class GateQuantizer(keras.layers.Layer):
+class GateQuantizer(AsWritten, keras.layers.Layer):
     """Quantizes a gate to 0, scale, ..., 255 * scale, with the straight-through gradient of LSQ for x.
 
     Args:

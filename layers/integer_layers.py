@@ -16,12 +16,13 @@ layer for another operator subclasses `IntegerLayer` and gets a writer in `expor
 import tf_keras as keras
 
 from layers import integer_ops
+from layers.as_written import AsWritten
 from layers.grid import as_grid
 
 register = keras.saving.register_keras_serializable(package="mmx_tf")
 
 
-class IntegerLayer(keras.layers.Layer):
+class IntegerLayer(AsWritten, keras.layers.Layer):
     """Base: one tensor of codes on `input_grid` -> one tensor of codes on `output_grid`. Not trainable."""
 
     def __init__(self, *, input_grid, output_grid, **kwargs):
@@ -51,7 +52,7 @@ class SameGridLayer(IntegerLayer):
         return {**config, "grid": grid}
 
 
-class BinaryLayer(keras.layers.Layer):
+class BinaryLayer(AsWritten, keras.layers.Layer):
     """Base: two code tensors on `input_grids` (a pair) -> codes on `output_grid`, fused linear|relu|relu6."""
 
     def __init__(self, *, input_grids, output_grid, activation="linear", **kwargs):
@@ -81,7 +82,7 @@ class BinaryLayer(keras.layers.Layer):
 
 
 @register
-class QuantizeInput(keras.layers.Layer):
+class QuantizeInput(AsWritten, keras.layers.Layer):
     """Float tensor -> codes on `output_grid`: round half to even of x * (1 / scale).
 
     The product with the float32 reciprocal is the rule of XNNPACK's float-to-int8 QUANTIZE, and of
@@ -102,7 +103,7 @@ class QuantizeInput(keras.layers.Layer):
 
 
 @register
-class Dequantize(keras.layers.Layer):
+class Dequantize(AsWritten, keras.layers.Layer):
     """Codes on `input_grid` -> float32: (code - zero_point) * scale. The last layer of a folded model.
 
     Args:

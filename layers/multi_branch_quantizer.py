@@ -20,11 +20,12 @@ from layers.activation_quantizer import (
     elements_of_one_example,
     initialize_once,
 )
+from layers.as_written import AsWritten
 from layers.sources import source_of
 
 
 @keras.saving.register_keras_serializable(package="mmx_tf")
-class MultiBranchQuantizer(keras.layers.Layer):
+class MultiBranchQuantizer(AsWritten, keras.layers.Layer):
     """Activation quantizer with B branches that share their input.
 
     Attributes:
@@ -71,10 +72,7 @@ class MultiBranchQuantizer(keras.layers.Layer):
             branch with the largest alpha.
           alpha: (B,) tensor to use in place of the layer's own.
         """
-        return self._quantize(x, branch, self.alpha if alpha is None else alpha)
-
-    @tf.autograph.experimental.do_not_convert
-    def _quantize(self, x, branch, alpha):
+        alpha = self.alpha if alpha is None else alpha
         initialize_once(self.initialized, self._initialize, x)
         elements = elements_of_one_example(x)
         source, fused = source_of(x), elements >= FUSED_FROM_ELEMENTS

@@ -21,11 +21,12 @@ import tf_keras as keras
 
 from layers import branches, lsq
 from layers.activation_quantizer import add_step_sizes
+from layers.as_written import AsWritten
 from layers.quantize_configs import kernel_attribute, step_size_shape
 
 
 @keras.saving.register_keras_serializable(package="mmx_tf")
-class MultiBranchWeightQuantizer(keras.layers.Layer):
+class MultiBranchWeightQuantizer(AsWritten, keras.layers.Layer):
     """Symmetric LSQ quantizer of a kernel with W branches; codes +-(2^(b-1)-1).
 
     Attributes:
@@ -80,10 +81,7 @@ class MultiBranchWeightQuantizer(keras.layers.Layer):
             `layers.branches`), or None for the branch with the largest alpha.
           alpha: (W,) tensor to use in place of the layer's own.
         """
-        return self._quantize(kernel, branch, self.alpha if alpha is None else alpha)
-
-    @tf.autograph.experimental.do_not_convert
-    def _quantize(self, kernel, branch, alpha):
+        alpha = self.alpha if alpha is None else alpha
         elements = kernel.shape.num_elements()
         settings = [(*pair, lsq.gradient_scale(elements, pair[1])) for pair in self._ranges]
         return branches.run(

@@ -18,6 +18,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from layers import integer_layers
+from layers.as_written import AsWritten
 from layers.grid import Grid
 
 HIGHEST_PIXEL = 255
@@ -49,7 +50,7 @@ def zero_point_of(*, scale: float, offset: float) -> int:
 
 
 @keras.saving.register_keras_serializable(package="mmx_tf")
-class PixelQuantizer(keras.layers.Layer):
+class PixelQuantizer(AsWritten, keras.layers.Layer):
     """x -> scale * (pixel - zero_point), 8 bits, nothing learnt. No gradient passes: it stands on the image.
 
     Args:

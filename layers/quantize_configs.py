@@ -11,8 +11,14 @@ from tensorflow_model_optimization.python.core.quantization.keras import quantiz
 
 from layers import lsq, strided_pointwise
 from layers.activation_quantizer import add_step_sizes
+from layers.as_written import AsWritten
 
-QuantizeWrapper = quantize_wrapper.QuantizeWrapperV2
+
+class QuantizeWrapperV2(AsWritten, quantize_wrapper.QuantizeWrapperV2):
+    """tfmot's wrapper, under tfmot's name: Keras finds the weights in a file by it."""
+
+
+QuantizeWrapper = QuantizeWrapperV2
 # tfmot does not register its wrapper, so that files with it would load inside of its scopes alone.
 keras.saving.get_custom_objects()["QuantizeWrapperV2"] = QuantizeWrapper
 
@@ -113,7 +119,6 @@ class LsqWeightConfig(tfmot.quantization.keras.QuantizeConfig):
 
     def set_quantize_activations(self, layer, quantize_activations):
         """Does nothing: there are none."""
-        return None  # A body of nothing but a docstring is more than AutoGraph can convert.
 
     def get_output_quantizers(self, layer):
         """Returns []: outputs are not quantized by the wrapper."""

@@ -34,6 +34,7 @@ class DamagedDataError(DataError):
     """Images that were found unusable while they were read: too many of them, or one for evaluation."""
 
 
+@tf.autograph.experimental.do_not_convert
 def decoded(
     stored: tf.Tensor, labels: tf.Tensor, numbers: tf.Tensor, *, fit: Callable
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:

@@ -293,6 +293,7 @@ class ImageData:
             lambda stored, label: (self._fit(stored), label), num_parallel_calls=tf.data.AUTOTUNE
         )
 
+    @tf.autograph.experimental.do_not_convert
     def _fit(self, stored: tf.Tensor) -> tf.Tensor:
         """One stored image as evaluation sees it: uint8 [H, W, C]."""
         image = images.decode(stored, channels=self.source.channels)
@@ -308,6 +309,7 @@ class ImageData:
             stored, tf.stack([number, 0]), size=self.image_size, channels=self.source.channels
         )
 
+    @tf.autograph.experimental.do_not_convert
     def _augmented(self, pixels: tf.Tensor, pair: tf.Tensor, part: tuple[int, int]) -> tf.Tensor:
         """A batch of training images, the small ones shifted, flipped: uint8 to float32 [B, H, W, C]."""
         if self._small:

@@ -24,11 +24,13 @@ JPEG_DIVISORS = (1, 2, 4, 8)
 EVAL_MARGIN = 256 / 224
 
 
+@tf.autograph.experimental.do_not_convert
 def normalise(images: tf.Tensor) -> tf.Tensor:
     """Map uint8 pixels 0..255 to float32 [-1, 1] by `pixels / 127.5 - 1`, any shape."""
     return tf.cast(images, tf.float32) / 127.5 - 1.0
 
 
+@tf.autograph.experimental.do_not_convert
 def decode(stored: tf.Tensor, *, channels: int) -> tf.Tensor:
     """Make uint8 [h, w, channels] of one stored image: an encoded file's bytes, or pixels as they are."""
     if stored.dtype != tf.string:
@@ -44,6 +46,7 @@ def resize(image: tf.Tensor, height, width) -> tf.Tensor:
     return tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8)
 
 
+@tf.autograph.experimental.do_not_convert
 def centre_square(image: tf.Tensor, *, size: int, margin: float = 1.0) -> tf.Tensor:
     """Resize the shorter side of uint8 [h, w, C] to `margin * size` and take the centre: [size, size, C]."""
     shape = tf.shape(image)
@@ -60,6 +63,7 @@ WHOLE = (0, 1)
 """(index, count) of the part of a batch that is all of it."""
 
 
+@tf.autograph.experimental.do_not_convert
 def shift(images: tf.Tensor, seed: tf.Tensor, *, by: int, part: tuple[int, int] = WHOLE) -> tf.Tensor:
     """Move each image of uint8 [B, H, W, C] by up to `by` pixels on both axes; black comes in behind it.
 
@@ -75,6 +79,7 @@ def shift(images: tf.Tensor, seed: tf.Tensor, *, by: int, part: tuple[int, int] 
     return tf.gather(rows, offsets[1] + tf.range(width), axis=2, batch_dims=1)
 
 
+@tf.autograph.experimental.do_not_convert
 def flip_and_normalise(images: tf.Tensor, seed: tf.Tensor, *, part: tuple[int, int] = WHOLE) -> tf.Tensor:
     """Mirror each image of uint8 [B, H, W, C] left to right with probability one half; float32 in [-1, 1].
 
@@ -100,6 +105,7 @@ def _mirror_and_normalise(images, mirrored, half_range):
     return tf.cast(tf.where(mirrored, tf.reverse(images, [2]), images), tf.float32) / half_range - 1.0
 
 
+@tf.autograph.experimental.do_not_convert
 def random_resized_crop(stored: tf.Tensor, seed: tf.Tensor, *, size: int, channels: int) -> tf.Tensor:
     """Cut a random window (`CROP_AREA`, `CROP_ASPECT`) out of one stored image: uint8 [size, size, C].
 

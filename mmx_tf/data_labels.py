@@ -58,6 +58,7 @@ class Labels:
             fine = (labels == 0) | (labels == 1)
         return ~tf.reduce_all(fine, axis=-1)
 
+    @tf.autograph.experimental.do_not_convert
     def given(self, labels: tf.Tensor) -> tf.Tensor:
         """Labels [N, ...] as training and evaluation get them: of a binary task float32 [N, 1]."""
         if self.task == "binary":

@@ -10,6 +10,7 @@ from layers.quantize_configs import QuantizeWrapper
 from mmx_tf import guards
 from mmx_tf.fit_contract import FitContract
 from mmx_tf.slow_statistics import warn_of_slow_statistics
+from mmx_tf.tracing import build_optimizer
 
 
 @keras.saving.register_keras_serializable(package="mmx_tf")
@@ -47,6 +48,8 @@ class FixedNetwork(FitContract, keras.Model):
 
     def before_fit(self, steps: int | None) -> None:
         """Warns of running statistics that will not follow the steps trained so far and these."""
+        with self.distribute_strategy.scope():
+            build_optimizer(self.optimizer, self.trainable_variables)
         if steps and self.moves_statistics:
             warn_of_slow_statistics(self, steps + int(self.optimizer.iterations))
 

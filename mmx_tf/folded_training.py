@@ -20,6 +20,7 @@ import tf_keras as keras
 
 from layers import keras_defaults
 from layers.activation_quantizer import ActivationQuantizer
+from layers.as_written import AsWritten
 from layers.quantize_configs import QuantizeWrapper
 from mmx_tf import carriers, graph
 from mmx_tf.fixed_network import FixedNetwork
@@ -91,7 +92,7 @@ def fold_for_training(fixed: keras.Model, *, weight_storage: str = "int8", scope
         )
 
 
-class BiasRounding(keras.layers.Layer):
+class BiasRounding(AsWritten, keras.layers.Layer):
     """Adds to every channel what rounding its bias to the int32 grid adds.
 
     No gradient sees the rounding: those of all variables are the unrounded map's, as straight-through
@@ -111,7 +112,6 @@ class BiasRounding(keras.layers.Layer):
         """Returns x with its bias on the grid; shape (batch, ..., C) unchanged."""
         return x + self._rounding_error(x.dtype)
 
-    @tf.autograph.experimental.do_not_convert
     def _rounding_error(self, dtype):
         return tf.stop_gradient(tf.cast(self.folded_bias().rounding_error, dtype))
 

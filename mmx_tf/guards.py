@@ -26,6 +26,7 @@ class GuardedError(ValueError):
         self.kind = kind
 
 
+@tf.autograph.experimental.do_not_convert
 def checked_images(images, network: keras.Model) -> tf.Tensor:
     """Images of the network's shape, also where TensorFlow did not know it; finite, or the step fails.
 
@@ -48,11 +49,13 @@ def checked_images(images, network: keras.Model) -> tf.Tensor:
         return shaped(images, network)
 
 
+@tf.autograph.experimental.do_not_convert
 def shaped(images, network: keras.Model) -> tf.Tensor:
     """Images as float32 whose static shape is the network's; their values are left alone."""
     return tf.cast(tf.ensure_shape(images, (None, *network.input_shape[1:])), tf.float32)
 
 
+@tf.autograph.experimental.do_not_convert
 def checked_labels(labels, *, low: float, high: float) -> tf.Tensor:
     """Labels in low..high, or the step fails."""
     labels = tf.convert_to_tensor(labels)
@@ -64,6 +67,7 @@ def checked_labels(labels, *, low: float, high: float) -> tf.Tensor:
         return tf.identity(labels)
 
 
+@tf.autograph.experimental.do_not_convert
 def checked_weights(weights) -> tf.Tensor:
     """Weights of examples that are finite, or the step fails."""
     weights = tf.convert_to_tensor(weights)
@@ -73,6 +77,7 @@ def checked_weights(weights) -> tf.Tensor:
         return tf.identity(weights)
 
 
+@tf.autograph.experimental.do_not_convert
 def finite(loss: tf.Tensor) -> tf.Tensor:
     """The loss, and by way of it all gradients, if it is finite; otherwise the step fails."""
 

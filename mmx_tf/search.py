@@ -33,6 +33,7 @@ from mmx_tf.budget import Budget
 from mmx_tf.fit_contract import FitContract
 from mmx_tf.fit_data import single_image
 from mmx_tf.target_search import TargetSearch
+from mmx_tf.tracing import build_optimizer
 
 BATCH_NORM_UPDATES = ("mean", "sequential", "none")
 
@@ -206,9 +207,9 @@ class SearchModel(FitContract, keras.Model):
             )
         # Slot variables must exist before train_step is traced: tf.cond may not create any.
         self._check_optimizers()
-        _build(self.optimizer, self.meta_weights)
-        _build(self.step_optimizer, self.step_sizes)
-        _build(self.alpha_optimizer, self.alphas)
+        build_optimizer(self.optimizer, self.meta_weights)
+        build_optimizer(self.step_optimizer, self.step_sizes)
+        build_optimizer(self.alpha_optimizer, self.alphas)
 
     def _check_optimizers(self) -> None:
         for optimizer in (self.optimizer, self.step_optimizer, self.alpha_optimizer):
@@ -441,12 +442,6 @@ class StartSearch(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Counts the epoch."""
         self.model.finished_epochs += 1
-
-
-def _build(optimizer, variables) -> None:
-    # Optimizers of the legacy classes have another name for it.
-    build = optimizer.build if hasattr(optimizer, "build") else optimizer._create_all_weights
-    build(variables)
 
 
 def quantizer_name(layer_name: str) -> str:

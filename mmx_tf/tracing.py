@@ -34,6 +34,13 @@ def build_before_tracing(model: keras.Model, x, y=None) -> None:
     model.compiled_metrics.build(outputs, tf.zeros([1, *labels.shape[1:]], labels.dtype))
 
 
+def build_optimizer(optimizer, variables) -> None:
+    """Makes an optimizer's slots for the variables that it will train, if it has none yet."""
+    # Optimizers of the legacy classes have another name for it.
+    build = optimizer.build if hasattr(optimizer, "build") else optimizer._create_all_weights
+    build(variables)
+
+
 def initialize_before_tracing(model: keras.Model, network: keras.Model, x, **kwargs) -> None:
     """Runs the first batch through a model whose step sizes are not all set yet, and changes nothing else.
 

@@ -115,7 +115,7 @@ def test_a_foreign_file_no_images_and_unknown_kernels_are_refused(exported, digi
     other = mmx_tf.fold(fine_tuned(small_network(batch_norm=False), digits, steps=1))
     with pytest.raises(ValueError, match="the file's output have scale .* from another model"):
         certify(folded, mmx_tf.convert(other), evaluation)
-    with pytest.raises(ValueError, match="not one made by mmx_tf.fold"):
+    with pytest.raises(ValueError, match="was not made by mmx_tf.fold"):
         Trace(small_network())
 
 
