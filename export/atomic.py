@@ -1,6 +1,7 @@
 """Writing a file so that a reader sees the old content or the whole new content, never a part."""
 
 import contextlib
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -14,6 +15,8 @@ def write_atomically(path, data):
     does.
     """
     path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "no such folder to write to", str(path.parent))
     data = data.encode() if isinstance(data, str) else bytes(data)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path.name))
     try:

@@ -13,6 +13,7 @@ Convolutions and dense are in `integer_weighted_layers`, pooling and shape layer
 layer for another operator subclasses `IntegerLayer` and gets a writer in `export.operators`.
 """
 
+import tensorflow as tf
 import tf_keras as keras
 
 from layers import integer_ops
@@ -20,6 +21,14 @@ from layers.as_written import AsWritten
 from layers.grid import as_grid
 
 register = keras.saving.register_keras_serializable(package="mmx_tf")
+
+
+NOT_FINITE = "images hold NaN or infinite values: give finite ones"
+
+
+def finite_images(images: tf.Tensor) -> tf.Tensor:
+    """The images, for which the call fails if they hold NaN or infinity: of these any code would come out."""
+    return tf.debugging.check_numerics(images, NOT_FINITE)
 
 
 class IntegerLayer(AsWritten, keras.layers.Layer):
@@ -94,8 +103,8 @@ class QuantizeInput(AsWritten, keras.layers.Layer):
         self.output_grid = as_grid(output_grid)
 
     def call(self, inputs):
-        """Quantize `inputs` of any shape."""
-        return integer_ops.quantize(inputs, self.output_grid)
+        """Quantize `inputs` of any shape; fails (tf.errors.InvalidArgumentError) if they are not finite."""
+        return integer_ops.quantize(finite_images(inputs), self.output_grid)
 
     def get_config(self):
         """Config with the grid as plain numbers."""

@@ -92,7 +92,8 @@ class QuantizePixels(integer_layers.QuantizeInput):
         self.scale, self.offset = float(scale), float(offset)
 
     def call(self, inputs):
-        """Quantize images of any shape."""
+        """Quantize images of any shape; fails (tf.errors.InvalidArgumentError) if they are not finite."""
+        inputs = integer_layers.finite_images(inputs)
         return pixels_of(inputs, scale=self.scale, offset=self.offset) - 128.0
 
     def get_config(self):

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mmx_tf import cost_table
-from mmx_tf.budget import WEIGHTINGS, Budget, average_bits_costs
+from mmx_tf.budget import WEIGHTINGS, Budget, UnreachableBudgetError, average_bits_costs
 
 # The kinds of budget, each with a value that it may have.
 EXAMPLES = {
@@ -78,6 +78,12 @@ class BudgetRequest:
             own = average_bits_costs(free.costs, free.bit_widths, weighting)
             return (dataclasses.replace(free, own=own, target_cost=float(average)),)
         if average is not None:
+            low, high = min(free.bit_widths), max(free.bit_widths)
+            if not low <= average <= high:
+                raise UnreachableBudgetError(
+                    f"target_average_bits={average!r} is out of reach: with candidates {free.bit_widths} the "
+                    f"average is {low} to {high} bits."
+                )
             targets = (free.bops_at(average),)
         elif isinstance(self.target_bops, list | tuple | np.ndarray):
             targets = tuple(map(int, self.target_bops))

@@ -93,7 +93,11 @@ def _names(labels) -> list[str] | None:
         return None
     if isinstance(labels, str | bytes | Mapping) or not isinstance(labels, Iterable):
         raise ValueError(f"labels={labels!r}: a list of the classes' names.")
-    return [str(label) for label in labels]
+    names = list(labels)
+    for name in names:
+        if not isinstance(name, str | numbers.Integral):
+            raise ValueError(f"labels hold {name!r}: a name is a text or a whole number.")
+    return [str(name) for name in names]
 
 
 def _whole(target_bops) -> int | None:

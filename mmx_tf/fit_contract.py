@@ -22,6 +22,7 @@ from mmx_tf import fit_labels, fit_options, guards, keras3_twins
 from mmx_tf.carriers import last_activation
 from mmx_tf.divergence import DivergenceError, first_broken
 from mmx_tf.fit_data import Given, single_image
+from mmx_tf.fit_images import check_first_images
 from mmx_tf.fit_position import Position, lost_weights
 from mmx_tf.tracing import all_initialized, build_before_tracing, initialize_before_tracing
 
@@ -97,7 +98,8 @@ class FitContract:
         options = inspect.signature(keras.Model.fit).bind(self, *args, **kwargs).arguments
         del options["self"]
         given = Given(options.pop("x", None), options.pop("y", None), options.get("batch_size"))
-        fit_options.check(f"{self.name}.fit", options)
+        classes = fit_labels.classes(self.compiled_loss, self.trained_network.output_shape)
+        fit_options.check(f"{self.name}.fit", options, classes)
         if options.get("validation_data") is not None:
             options["validation_data"] = self._checked_validation(options["validation_data"])
         self._prepare(given)
@@ -235,6 +237,7 @@ class FitContract:
         if untouched:
             images = np.asarray(single_image(parts[0], network))
             if np.isfinite(images).all():
+                check_first_images(network, images)
                 initialize_before_tracing(self, network, images, **self.first_call)
 
     def _checked_validation(self, data):

@@ -112,8 +112,8 @@ class Given:
             return
         image = single_image(parts[0], network)
         for name, part in zip(("images", "labels"), (image, *parts[1:2]), strict=False):
-            if _is_text(part):
-                raise ValueError(f"{name} are text: give numbers; classes are numbered from 0.")
+            if kind := _no_numbers(part):
+                raise ValueError(f"{name} are {kind}: give numbers; classes are numbered from 0.")
         check_shape(getattr(image, "shape", None), network)
         if labelled and (len(parts) < 2 or parts[1] is None):
             how = "y is missing" if self.is_arrays else f"the data gives {type(parts[0]).__name__} alone"
@@ -217,9 +217,13 @@ def _as_array(values):
     return np.asarray(values) if isinstance(values, list) and np.isscalar(leaf) else values
 
 
-def _is_text(part) -> bool:
+def _no_numbers(part) -> str | None:
+    """What an array holds in place of numbers."""
     dtype = getattr(part, "dtype", None)
-    return dtype == tf.string or getattr(dtype, "kind", "f") in "USO"
+    if isinstance(dtype, tf.DType):
+        return "text" if dtype == tf.string else None
+    kind = getattr(dtype, "kind", "f")
+    return "text" if kind in "US" else "Python objects (dtype object)" if kind == "O" else None
 
 
 def _head(values):

@@ -14,10 +14,9 @@ from mmx_tf import guards
 from mmx_tf.losses import SmoothedCrossentropy
 
 _SPARSE = (keras.losses.SparseCategoricalCrossentropy,)
-_SHARES = (
-    keras.losses.BinaryCrossentropy, keras.losses.CategoricalCrossentropy,
-    keras.losses.BinaryFocalCrossentropy, keras.losses.CategoricalFocalCrossentropy,
-)  # fmt: skip
+_BINARY = (keras.losses.BinaryCrossentropy, keras.losses.BinaryFocalCrossentropy)
+_ONE_HOT = (keras.losses.CategoricalCrossentropy, keras.losses.CategoricalFocalCrossentropy)
+_SHARES = (*_BINARY, *_ONE_HOT)
 
 
 class Allowed(typing.NamedTuple):
@@ -43,6 +42,16 @@ def allowed(compiled_loss, output_shape: tuple) -> Allowed | None:
     return Allowed(0, 1) if _is_one_of(loss, _SHARES) else None
 
 
+def classes(compiled_loss, output_shape: tuple) -> int | None:
+    """The number of classes of which each image has one; None for other losses. Arguments as `allowed`'s."""
+    loss = _the_loss(compiled_loss)
+    if loss is None or len(output_shape) != 2:
+        return None
+    if output_shape[-1] == 1:
+        return 2 if _is_one_of(loss, _BINARY) else None
+    return output_shape[-1] if _is_sparse(loss) or _is_one_of(loss, _ONE_HOT) else None
+
+
 def checked(labels, allowed: Allowed):
     """Labels, given alone or in a structure for one output, that fail the step if they are not allowed."""
     return tf.nest.map_structure(
@@ -51,27 +60,41 @@ def checked(labels, allowed: Allowed):
 
 
 def check_shape(compiled_loss, output_shape: tuple, labels) -> None:
-    """Refuses (ValueError) one-hot labels for a loss of class numbers, and numbers for one of one-hot labels.
+    """Refuses labels whose shape is not what a loss of Keras's takes.
+
+    Keras broadcasts what does not fit: one number for an image is then compared with each of its outputs.
 
     Args:
       compiled_loss, output_shape: as for `allowed`.
       labels: the first batch's, or what is known of them; those without a shape pass.
+
+    Raises:
+      ValueError: names both shapes, and the loss that takes these labels, where there is one.
     """
     loss = _the_loss(compiled_loss)
     shape = tf.TensorShape(getattr(labels, "shape", None))
-    if loss is None or shape.rank is None or len(output_shape) != 2:
+    if loss is None or shape.rank is None or not _is_kerass(loss):
         return
-    classes = output_shape[-1]
-    if _is_sparse(loss) and shape.rank == 2 and shape[-1] not in (None, 1):
-        raise ValueError(
-            f"labels have shape {tuple(shape)}, and the loss takes one class number for each image: give "
-            "labels.argmax(-1), or the loss CategoricalCrossentropy."
+    outputs = tf.TensorShape([None, *output_shape[1:]])
+    wanted, advice = [outputs], "give these"
+    places = "for each pixel" if outputs.rank > 2 else "for each image"
+    if _is_sparse(loss):
+        wanted = [outputs[:-1], outputs[:-1].concatenate(1)]
+        advice = (
+            f"it takes one class number {places}: give labels.argmax(-1), or the loss CategoricalCrossentropy"
         )
-    one_hot = (keras.losses.CategoricalCrossentropy, keras.losses.CategoricalFocalCrossentropy)
-    if _is_one_of(loss, one_hot) and (shape.rank == 1 or shape[-1] not in (None, classes)):
+    elif _is_one_of(loss, _ONE_HOT):
+        advice = (
+            f"it takes one-hot ones: give tf.one_hot(labels, {outputs[-1]}), or the loss "
+            "SparseCategoricalCrossentropy"
+        )
+    elif outputs[-1] == 1:
+        wanted.append(outputs[:-1])
+    if not any(shape.is_compatible_with(one) for one in wanted):
+        expected = tuple(["N", *wanted[0].as_list()[1:]])
         raise ValueError(
-            f"labels have shape {tuple(shape)}, and the loss takes one-hot ones of shape (N, {classes}): "
-            f"give tf.one_hot(labels, {classes}), or the loss SparseCategoricalCrossentropy."
+            f"labels have shape {tuple(shape)}, and the loss takes ones of shape "
+            f"({', '.join(map(str, expected))}{',' if len(expected) == 1 else ''}); {advice}."
         )
 
 
@@ -105,6 +128,12 @@ def told(allowed: Allowed | None) -> str:
 def _the_loss(compiled_loss):
     losses = tf.nest.flatten(compiled_loss._user_losses)
     return keras.losses.get(losses[0]) if len(losses) == 1 else None
+
+
+def _is_kerass(loss) -> bool:
+    """Whether a loss is one of Keras's, or ours like it; a user's own may take labels of any shape."""
+    module = getattr(loss, "__module__", None) or type(loss).__module__
+    return module.startswith(("tf_keras.", "mmx_tf."))
 
 
 def _is_sparse(loss) -> bool:

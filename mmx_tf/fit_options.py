@@ -44,18 +44,30 @@ def _is_metric(name: str) -> bool:
         return False
 
 
-def check(where: str, options: Mapping) -> None:
+def check(where: str, options: Mapping, classes: int | None) -> None:
     """Looks at what `fit` is given beside its data.
+
+    Args:
+      where: the call, for errors.
+      options: the arguments of `fit`.
+      classes: number of classes, None where the loss is not one of classes.
 
     Raises:
       TypeError: for class weights that are no dict, callbacks that are no callbacks, numbers that are not
         integers.
+      ValueError: for class weights that leave a class out.
     """
     weights = options.get("class_weight")
     if weights is not None and not isinstance(weights, Mapping):
         raise TypeError(
             f"{where}: class_weight is a {type(weights).__name__}: give a dict, class -> weight, such as "
             "dict(enumerate(weights))."
+        )
+    missing = sorted(set(range(classes or 0)) - set(weights or range(classes or 0)))
+    if missing:
+        raise ValueError(
+            f"{where}: class_weight has no weight for class {', '.join(map(str, missing))}: give one for "
+            f"each of 0 to {classes - 1}, 1.0 where nothing is to change."
         )
     for one in callbacks(options.get("callbacks")):
         if not isinstance(one, keras.callbacks.Callback):

@@ -16,6 +16,7 @@ from layers.integer_layers import Dequantize
 from layers.quantize_configs import QuantizeWrapper
 from layers.weight_storage import check_storage
 from mmx_tf import carriers, graph
+from mmx_tf.folded_network import FoldedNetwork
 from mmx_tf.integer_graph import IntegerGraph
 from mmx_tf.integer_values import Codes, FoldError, image, name_of
 from mmx_tf.next_step import next_step
@@ -93,4 +94,4 @@ def _folded(fixed, weight_storage, *, calibrated):
             name=f"{name_of(result.tensor)}_dequantize",
         )
         outputs.append(dequantize(result.tensor))
-    return keras.Model(inputs, outputs[0] if len(outputs) == 1 else outputs, name=f"{fixed.name}_folded")
+    return FoldedNetwork(inputs, outputs[0] if len(outputs) == 1 else outputs, name=f"{fixed.name}_folded")

@@ -24,6 +24,9 @@ NAMESPACES = {
 _ATTRIBUTES = {"separator": "sep", "initial_value_threshold": "best"}
 """Constructor arguments of callbacks that have another name as attributes."""
 
+_RENAMED = {"on_train_batch_begin": "on_batch_begin", "on_train_batch_end": "on_batch_end"}
+"""Constructor arguments of Keras 3's callbacks that tf_keras's have under another name."""
+
 
 def twin(value, namespace: str):
     """What tf_keras takes in place of something of Keras 3; anything else is given back as it is.
@@ -134,14 +137,16 @@ def _constructed_with(callback) -> dict:
         if name == "self" or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             continue
         attribute = _ATTRIBUTES.get(name, name)
-        # A LambdaCallback has a method of its own name where no function was given.
-        if not hasattr(callback, attribute) or inspect.ismethod(getattr(callback, attribute)):
+        # A LambdaCallback has a method of its own where no function was given.
+        if getattr(getattr(callback, attribute, None), "__self__", None) is callback:
+            continue
+        if not hasattr(callback, attribute):
             kind = type(callback).__name__
             raise TypeError(
                 f"{kind} ({type(callback).__module__}) is of Keras 3, and its setting {name!r} cannot be "
                 f"read back: give tf_keras.callbacks.{kind}."
             )
-        settings[name] = getattr(callback, attribute)
+        settings[_RENAMED.get(name, name)] = getattr(callback, attribute)
     return settings
 
 

@@ -274,7 +274,8 @@ class Recipe(RecipeOptions):
             f"{_flag_text(field, theirs) or 'empty'} there"
             for field in dataclasses.fields(self)
             for mine, theirs in [(getattr(self, field.name), getattr(other, field.name))]
-            if field.name not in FREE_FLAGS and mine != theirs
+            if field.name not in FREE_FLAGS
+            and mine != theirs
             # A task that is not told yet is that of the network, which is compared by itself.
             and not (field.name == "task" and mine in ("", "classification"))
         ]

@@ -49,7 +49,9 @@ def bit_meta_step(search: "SearchModel", batch) -> None:
             outputs = search(images, training=True, branch=i, weight_branch=weight_branch(search, i))
             loss = search.compute_loss(images, labels, outputs, sample_weight)
         search.compute_metrics(images, labels, outputs, sample_weight)
-        gradients = _accumulate(gradients, tape.gradient(loss, variables))
+        found = tape.gradient(loss, variables)
+        _require_gradients(found)
+        gradients = _accumulate(gradients, found)
         return i + 1, gradients, _accumulate(new_statistics, running)
 
     # A loop, since one pass is traced in a third of the time of three.
@@ -115,6 +117,7 @@ def joint_step(search: "SearchModel", batch) -> tf.Tensor:
         task_loss = search.task_loss(labels, outputs, sample_weight)
         loss = search_loss(search, task_loss, search.regularizer())
     gradients = tape.gradient(loss, groups)
+    _require_gradients(gradients[:2])
     optimizers = (search.optimizer, search.step_optimizer, search.alpha_optimizer)
     for optimizer, group, values in zip(optimizers, groups, gradients, strict=True):
         optimizer.apply_gradients(zip(values, group, strict=True))
@@ -175,6 +178,15 @@ def weight_branch(search: "SearchModel", i) -> tf.Tensor | None:
 def _assign(variables, values):
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
+
+
+def _require_gradients(gradients) -> None:
+    """Refuses (ValueError) a loss by which no weight has a gradient."""
+    if all(gradient is None for gradient in tf.nest.flatten(gradients)):
+        raise ValueError(
+            "the loss does not depend on the network's outputs, so that no weight has a gradient: look at "
+            "what it does with y_pred (tf.stop_gradient, tf.argmax, rounding, NumPy)."
+        )
 
 
 def _accumulate(totals, values):

@@ -184,7 +184,6 @@ custom_loss.__module__ = "keras.src.losses.of_their_own"
 
 REFUSED = [
     ("callbacks", Watching(), "derive your own from tf_keras.callbacks.Callback"),
-    ("callbacks", keras3.callbacks.LambdaCallback(), "give tf_keras.callbacks"),
     ("optimizers", keras3.optimizers.Lamb(), "one of tf_keras.optimizers"),
     ("losses", keras3.losses.MeanSquaredError(reduction="mean_with_sample_weight"), "reduction="),
     ("losses", custom_loss, "one of tf_keras.losses"),
@@ -195,6 +194,20 @@ REFUSED = [
 def test_what_has_no_twin_is_named_with_the_module_to_use(namespace, theirs, advice):
     with pytest.raises(TypeError, match=f"Keras 3.*{advice}"):
         keras3_twins.twin(theirs, namespace)
+
+
+def test_functions_of_a_lambda_callback_are_called_and_those_not_given_are_not():
+    called = []
+    theirs = keras3.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: called.append(epoch),
+        on_train_batch_end=lambda batch, logs: called.append(-1),
+    )
+    ours = keras3_twins.twin(theirs, "callbacks")
+    assert type(ours) is keras.callbacks.LambdaCallback
+    ours.on_epoch_begin(3)
+    ours.on_batch_end(0, {})
+    ours.on_epoch_end(3, {})
+    assert called == [-1, 3]
 
 
 def test_what_is_not_of_keras_3_is_left_alone():

@@ -115,6 +115,13 @@ FITS = {
     "a function as data": (lambda m, s: m.fit(lambda: None), "x is the function '<lambda>': call it"),
     "labels in a set": (lambda m, s: m.fit(s.images, {3}), "y is or holds a set.*np.asarray"),
     "labels as text": (lambda m, s: m.fit(s.images, s.labels.astype(str)), "labels are text: give numbers"),
+    "images as objects": (
+        lambda m, s: m.fit(s.images.astype(object), s.labels), r"images are Python objects .dtype object",
+    ),
+    "class weights without a class": (
+        lambda m, s: m.fit(s.images, s.labels, class_weight={c: 1.0 for c in range(10) if c != 7}),
+        r"no weight for class 7: give one for each of 0 to 9",
+    ),
     "NaN weights of examples": (
         lambda m, s: m.fit(s.images, s.labels, sample_weight=np.full(64, np.nan), verbose=0),
         "weights of examples hold.*sample_weight and class_weight must be finite",
@@ -187,6 +194,19 @@ STAGES = {
     "convert with one text as labels": (
         lambda s: mmx_tf.convert(s.folded, labels="0123456789"), "labels='0123456789': a list",
     ),
+    "convert with a list among the labels": (
+        lambda s: mmx_tf.convert(s.folded, labels=[["a"], None]), r"labels hold \['a'\]: a name is a text",
+    ),
+    "an average beyond the candidates": (
+        lambda s: mmx_tf.augment(s.float_model, bit_widths=(8, 4), target_average_bits=3),
+        "target_average_bits=3 is out of reach: with candidates .8, 4. the average is 4 to 8 bits",
+    ),
+    "a selection saved into no folder": (
+        lambda s: s.selection.save(s.folder / "nowhere" / "bits.json"), "no such folder to write.*nowhere'",
+    ),
+    "NaN images in a folded network": (
+        lambda s: s.folded.predict(with_nan(s.images), verbose=0), "images hold NaN or infinite values",
+    ),
     "convert with text as budget": (
         lambda s: mmx_tf.convert(s.folded, target_bops="5G"), "target_bops='5G': a number",
     ),
@@ -254,9 +274,69 @@ def test_fit_says_in_a_sentence_what_is_wrong(stage, action, expected, stages):
 
 @pytest.mark.parametrize(("action", "expected"), STAGES.values(), ids=STAGES)
 def test_a_call_at_the_wrong_stage_says_which_comes_next(action, expected, stages):
-    with pytest.raises((ValueError, TypeError, OSError)) as error:
+    with pytest.raises((ValueError, TypeError, OSError, tf.errors.InvalidArgumentError)) as error:
         action(stages)
     assert re.search(expected, told(error))
+
+
+@pytest.mark.parametrize(
+    ("images", "expected"),
+    [
+        (lambda images: np.zeros_like(images), "all 0, and the step sizes.*give real images"),
+        (lambda images: 127.5 * (images + 1), "go from 0 to 255, but pixel_scaling=.*makes pixels -1 to 1"),
+    ],
+)
+def test_images_that_would_set_step_sizes_wrongly_for_good(images, expected, stages):
+    search = mmx_tf.augment(
+        stages.float_model, bit_widths=(8, 4), target_average_bits=6, pixel_scaling=(1 / 127.5, -1)
+    )
+    search.compile("sgd", CROSSENTROPY)
+    with pytest.raises(ValueError, match=expected) as error:
+        search.fit(images(stages.images), stages.labels, verbose=0)
+    told(error)
+    search.fit(stages.images, stages.labels, verbose=0)
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_a_loss_that_does_not_see_the_outputs_trains_nothing_and_says_so(joint, stages):
+    search = mmx_tf.augment(
+        stages.float_model, bit_widths=(8, 4), target_average_bits=6, meta_training=not joint
+    )
+
+    def loss(labels, outputs):
+        return tf.cast(tf.argmax(outputs, 1), tf.float32)
+
+    search.compile("sgd", loss, run_eagerly=True)
+    with pytest.raises(ValueError, match="does not depend on the network's outputs.*tf.argmax"):
+        search.fit(stages.images, stages.labels, verbose=0)
+
+
+def numbers_network(outputs):
+    inputs = keras.Input((16, 16, 1))
+    x = keras.layers.Conv2D(4, 3, strides=4, activation="relu")(inputs)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 1, activation="relu")(x))
+    return keras.Model(inputs, keras.layers.Dense(outputs)(x))
+
+
+@pytest.mark.parametrize(
+    ("outputs", "shape", "wanted"),
+    [
+        (3, (8, 1), "(N, 3)"),
+        (3, (8,), "(N, 3)"),
+        (1, (8, 3), "(N, 1)"),
+        (3, (8, 2), "(N, 3)"),
+        (1, (8,), None),
+    ],
+)
+def test_labels_that_keras_would_broadcast_are_refused(outputs, shape, wanted):
+    search = mmx_tf.augment(numbers_network(outputs), bit_widths=(8, 4), target_average_bits=6)
+    search.compile("sgd", "mse", run_eagerly=True)
+    images = np.random.default_rng(0).normal(size=(8, 16, 16, 1)).astype(np.float32)
+    if wanted is None:
+        search.fit(images, np.zeros(shape, np.float32), verbose=0)
+        return
+    with pytest.raises(ValueError, match=re.escape(f"{shape}, and the loss takes ones of shape {wanted}")):
+        search.fit(images, np.zeros(shape, np.float32), verbose=0)
 
 
 def too_large(model, loss):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 from ablations_test import recipe_of
+from workdirs import forget
 
 import mmx_tf
 from mmx_tf import checkpoints
@@ -104,9 +105,7 @@ def test_a_run_that_was_killed_in_the_search_ends_as_if_it_had_not_been(
     words = arguments(float_file, workdir, target)
     flags = Recipe.from_flagfile("\n".join(words))
     (workdir / "run.flags").write_text(flags.to_flagfile())
-    state = json.loads((workdir / "checkpoints" / "state.json").read_text())
-    del state["results"]  # which only the end of a run records
-    (workdir / "checkpoints" / "state.json").write_text(json.dumps(state))
+    forget(workdir, "results")
     trained(words)
     for name in ("bit_selection.json", "model.tflite"):
         assert (workdir / name).read_bytes() == (finished / name).read_bytes()
