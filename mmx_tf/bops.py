@@ -87,6 +87,11 @@ def count_bops(
             "is selection.bops."
         )
     costs = layer_costs(canonical.canonicalize(keras3.as_tf_keras(network)))
+    return uniform_bops(costs, weight_bits, activation_bits, first_last_bits)
+
+
+def uniform_bops(costs, weight_bits: int, activation_bits: int, first_last_bits: int = 8) -> int:
+    """BOPs of layers, as `layer_costs` gives them, at equal bits; arguments as `count_bops`'s."""
     return sum(
         cost.macs * (first_last_bits**2 if cost.end else weight_bits * activation_bits) for cost in costs
     )

@@ -15,13 +15,15 @@ from networks import small_network
 import mmx_tf
 from layers.branches import JOINT, MIXED
 from layers.multi_branch_quantizer import MultiBranchQuantizer
-from mmx_tf import checkpoints
+from mmx_tf import checkpoints, stages
 from mmx_tf.bops import layer_costs
 from mmx_tf.budget import Budget
 from mmx_tf.canonical import canonicalize
 from mmx_tf.given_selection import bit_probabilities, given_selection, random_choice
-from mmx_tf.pipeline import run
+from mmx_tf.job import ALONE
+from mmx_tf.pipeline import run, search_network
 from mmx_tf.recipe import Recipe, RecipeError
+from mmx_tf.workdir import Workdir
 
 ENDS, SEARCHED = 3536 * 64, 8832 * 4
 """Of tests/networks.py's network: BOPs of first and last layers; MACs times weight bits of the others."""
@@ -268,9 +270,17 @@ def test_a_run_from_scratch_with_the_bits_of_a_file(random_run, float_file, tmp_
     assert metrics["fixed_top1"] > 0.2
 
 
-@pytest.mark.parametrize("candidates", ["8,4,3", "3"])
-def test_a_run_at_one_bit_width(float_file, tmp_path, candidates):
-    options = ["--selection=uniform", "--uniform_bits=3", f"--candidate_bits={candidates}"]
+def test_one_bit_width_among_several(float_file, digits, tmp_path):
+    options = ["--selection=uniform", "--uniform_bits=3", "--candidate_bits=8,4,3"]
+    recipe = recipe_of(tmp_path / "run", float_file, *options)
+    search = search_network(recipe, small_network(), digits)
+    found = given_selection(recipe, search)
+    assert [layer.activation_bits for layer in found.layers] == [8, 3, 3, 3, 8]
+    assert found.bops == found.target_bops == ENDS + SEARCHED * 3
+
+
+def test_a_run_at_one_bit_width(float_file, tmp_path):
+    options = ["--selection=uniform", "--uniform_bits=3", "--candidate_bits=3"]
     recipe = recipe_of(tmp_path / "run", float_file, *options)
     metrics = run(recipe)
     assert list(bits_of(tmp_path / "run").values()) == [8, 3, 3, 3, 8]
@@ -278,9 +288,10 @@ def test_a_run_at_one_bit_width(float_file, tmp_path, candidates):
 
 
 @pytest.mark.parametrize("flag", ["--nometa_training", "--train_weights_in_search"])
-def test_a_run_with_a_part_left_out(float_file, tmp_path, flag):
-    metrics = run(recipe_of(tmp_path / "run", float_file, flag))
-    assert metrics["bops"] <= metrics["target_bops"]
+def test_a_search_with_a_part_left_out(float_file, digits, tmp_path, flag):
+    recipe = recipe_of(tmp_path / "run", float_file, flag)
+    with Workdir.opened(recipe, ALONE) as workdir:
+        stages.search_stage(workdir, recipe, digits, search_network(recipe, small_network(), digits))
     steps = checkpoints.newest_facts(tmp_path / "run" / "checkpoints" / "select")["steps"]
     entropies = [entropy < np.log(3) - 1e-6 for entropy in steps["alpha_entropy"]]
     assert entropies == ([True] * 4 if flag == "--nometa_training" else [False, False, True, True])

@@ -1,5 +1,8 @@
 """Settings of the whole suite."""
 
+import gc
+import sys
+
 import pytest
 from hypothesis import settings
 from listening import logged
@@ -7,6 +10,15 @@ from listening import logged
 # The same examples in every run: a property that fails does so for everybody.
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten():
+    """Networks and traced steps go with the module that made them: all together they would be gigabytes."""
+    yield
+    if keras := sys.modules.get("tf_keras"):
+        keras.backend.clear_session()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +36,7 @@ def warnings():
         yield lines
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def good(tmp_path_factory):
     """A float network that fits; tests of flags, data and workdirs start from it."""
     from networks import small_network
@@ -34,7 +46,7 @@ def good(tmp_path_factory):
     return path
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def float_file(digits, tmp_path_factory):
     """A small network that is trained a little on digits, as a .keras file."""
     from networks import pretrained

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 from ai_edge_litert import schema_py_generated as schema
-from networks import fine_tuned, small_network
+from networks import calibrated, fine_tuned, pretrained, small_network
 
 import mmx_tf
 from export.flatbuffer import read_metadata
@@ -25,12 +25,7 @@ CHOICES = {"mixed": [1, 2, 0], "three": [2, 2, 2], "eight": [0, 0, 0]}
 @pytest.fixture(scope="module")
 def trained(digits):
     """A float network that has learnt something, so that its logits are no ties."""
-    keras.utils.set_random_seed(6)
-    network = small_network()
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    network.compile(optimizer=keras.optimizers.Adam(0.01), loss=loss)
-    network.fit(digits.train(batch_size=64, seed=0), epochs=8, verbose=0)
-    return network
+    return pretrained(digits)
 
 
 def check_exact(fixed, digits, *, weight_storage="int8"):
@@ -61,7 +56,7 @@ def test_file_equals_folded_and_folded_is_close_to_fixed(digits, trained, choice
 
 
 def test_searched_inputs_take_at_most_two_to_the_b_codes(digits):
-    fixed = fine_tuned(small_network(), digits, choice=CHOICES["mixed"])
+    fixed = calibrated(small_network(), digits, choice=CHOICES["mixed"])
     folded, _, report = check_exact(fixed, digits)
     distinct = {tensor.name: tensor.distinct for tensor in report.tensors}
     bits = {layer.name: layer.activation_bits for layer in folded.layers if isinstance(layer, WeightedLayer)}
@@ -73,7 +68,7 @@ def test_searched_inputs_take_at_most_two_to_the_b_codes(digits):
 
 @pytest.mark.parametrize("weight_bits", [8, 4, 3, 2])
 def test_weight_bits_and_int4_storage(digits, weight_bits):
-    fixed = fine_tuned(small_network(), digits, weight_bits=weight_bits)
+    fixed = calibrated(small_network(), digits, weight_bits=weight_bits)
     folded, content, _ = check_exact(fixed, digits)
     highest, k = 2 ** (weight_bits - 1) - 1, 127 // (2 ** (weight_bits - 1) - 1)
     codes = folded.get_layer("project").weight_codes.numpy()
@@ -97,7 +92,7 @@ def test_weight_bits_and_int4_storage(digits, weight_bits):
 
 
 def test_two_bit_weights_ride_in_int2_where_xnnpack_takes_them(digits):
-    fixed = fine_tuned(other_layers("swish_and_squeeze_excite"), digits, weight_bits=2, steps=2)
+    fixed = calibrated(other_layers("swish_and_squeeze_excite"), digits, weight_bits=2)
     _, content, report = check_exact(fixed, digits, weight_storage="int4_xnnpack")
     packed = {"reduce": INT2, "gate": INT2}
     assert _weight_types(content) == dict.fromkeys(("first", "swish", "last", "logits"), INT8) | packed
@@ -216,7 +211,7 @@ KINDS = (
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_layer_is_exact(digits, kind):
-    check_exact(fine_tuned(other_layers(kind), digits, steps=2), digits)
+    check_exact(calibrated(other_layers(kind), digits), digits)
 
 
 @pytest.mark.parametrize(
@@ -261,7 +256,7 @@ def test_rescaling_and_final_softmax(digits):
 
 
 def test_folded_model_saves_and_loads(digits, tmp_path):
-    folded = mmx_tf.fold(fine_tuned(small_network(), digits, steps=1))
+    folded = mmx_tf.fold(calibrated(small_network(), digits))
     folded.save(tmp_path / "folded.keras")
     loaded = mmx_tf.load_model(tmp_path / "folded.keras")
     images = next(iter(digits.evaluation(batch_size=32)))[0]
@@ -270,7 +265,7 @@ def test_folded_model_saves_and_loads(digits, tmp_path):
 
 
 def test_fixed_model_is_folded_by_convert_and_bits_are_in_the_metadata(digits):
-    fixed = fine_tuned(small_network(), digits, choice=CHOICES["mixed"], steps=1)
+    fixed = calibrated(small_network(), digits, choice=CHOICES["mixed"])
     content = mmx_tf.convert(fixed)
     assert content == mmx_tf.convert(mmx_tf.fold(fixed))
     document = json.loads(read_metadata(content)["mmx_tf"])
@@ -317,7 +312,7 @@ def test_batch_norm_is_folded_by_hand():
 
 
 def test_folded_layers_are_all_integer(digits):
-    folded = mmx_tf.fold(fine_tuned(small_network(), digits, steps=1))
+    folded = mmx_tf.fold(calibrated(small_network(), digits))
     codes = keras.Model(
         folded.inputs, [layer.output for layer in folded.layers if isinstance(layer, IntegerLayer)]
     )
@@ -333,7 +328,7 @@ def test_a_rescaling_behind_a_padding_is_in_the_file(digits):
     x = keras.layers.Conv2D(4, 3, name="middle")(keras.layers.Conv2D(4, 3, activation="relu")(x))
     x = keras.layers.GlobalAveragePooling2D()(x)
     network = keras.Model(inputs, keras.layers.Dense(10)(x))
-    folded, _, _ = check_exact(fine_tuned(network, digits, steps=1), digits)
+    folded, _, _ = check_exact(calibrated(network, digits), digits)
     assert isinstance(folded.get_layer("rescaling"), IntegerAffine)
 
 

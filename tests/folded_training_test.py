@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 from fold_test import check_exact, other_layers
-from networks import fine_tuned, small_network
+from networks import calibrated, fine_tuned, small_network
 
 import mmx_tf
 from layers.activation_quantizer import ActivationQuantizer
@@ -52,7 +52,7 @@ def differing(fixed, images, weight_storage):
 
 @pytest.mark.parametrize("weight_bits", [8, 4, 2])
 def test_it_computes_what_the_folded_network_computes(digits, images, weight_bits):
-    fixed = fine_tuned(small_network(), digits, weight_bits=weight_bits, steps=22)
+    fixed = calibrated(small_network(), digits, weight_bits=weight_bits)
     counts = [differing(fixed, images, weight_storage) for weight_storage in STORAGES]
     for of_fixed, of_training in counts:
         assert of_training <= FEW_CODES
@@ -70,7 +70,7 @@ KINDS = (
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_bias_has_the_codes_and_the_grid_of_the_file(digits, images, kind):
-    fixed = fine_tuned(other_layers(kind), digits, steps=2)
+    fixed = calibrated(other_layers(kind), digits)
     rng = np.random.default_rng(1)
     for layer in fixed.layers:
         # Nothing here has trained long enough to be far from factor 1 and bias 0.

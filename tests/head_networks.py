@@ -4,6 +4,9 @@ import numpy as np
 import tf_keras as keras
 
 import mmx_tf
+from layers.grid import Grid
+from layers.integer_layers import Dequantize, QuantizeInput
+from layers.integer_weighted_layers import IntegerDense
 
 losses = keras.losses
 LABELS = {
@@ -85,3 +88,18 @@ def trained(head, digits, *, whole=False):
     else:
         fixed(images[:64], training=True)  # What carriers start from.
     return fixed
+
+
+def pass_through(outputs, *, scale=0.25, zero_point=0, name="logits"):
+    """A folded network whose outputs' codes are its image's."""
+    image, grid = keras.Input((outputs,), name="image"), Grid(scale, zero_point)
+    codes = QuantizeInput(output_grid=grid, name="codes")(image)
+    dense = IntegerDense(
+        weight_codes=np.eye(outputs, dtype=int),
+        weight_scales=np.ones(1, np.float32),
+        bias_codes=np.zeros(outputs, int),
+        input_grid=grid,
+        output_grid=grid,
+        name=name,
+    )
+    return keras.Model(image, Dequantize(input_grid=grid, name="scores")(dense(codes)), name="pass_through")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tf_keras as keras
 from ai_edge_litert.interpreter import Interpreter
-from head_networks import HEADS, labelled, trained
+from head_networks import HEADS, labelled, pass_through, trained
 from tflite_samples import model_of, written
 
 import mmx_tf
@@ -16,8 +16,7 @@ from export.quality import MEASURES
 from export.trace import Trace, head_of
 from export.verify import verify
 from layers.grid import Grid
-from layers.integer_layers import Dequantize, QuantizeInput
-from layers.integer_weighted_layers import IntegerDense
+from layers.integer_layers import Dequantize
 
 # What the trained heads reach at least (regression: at most) of the first metric of their task.
 REACHED = {"classification": 0.7, "binary": 0.75, "multi_label": 0.7, "regression": 2.5, "segmentation": 0.8}
@@ -157,7 +156,7 @@ def test_a_sigmoid_is_known_without_its_memory(digits):
 
 
 def test_the_task_must_be_given_where_nothing_tells_it(digits):
-    plain = bare(1)
+    plain = pass_through(1)
     with pytest.raises(
         ValueError, match="'bare'.*without softmax or sigmoid.*task='binary' or task='regression'"
     ):
@@ -180,7 +179,7 @@ def test_the_task_must_be_given_where_nothing_tells_it(digits):
 
 def test_a_zero_point_is_no_yes():
     """A logit of zero is a no wherever the zero of the grid lies."""
-    folded = bare(2, zero_point=-100)
+    folded = pass_through(2, zero_point=-100)
     data = mmx_tf.convert(folded, input_type="int8", output_type="class", task="multi_label")
     found = litert.run(data, {"image": np.int8([[-101, -100], [-99, -128], [127, -100]])})
     assert found["end/class"].tolist() == [[0, 0], [1, 0], [1, 0]]
@@ -188,7 +187,7 @@ def test_a_zero_point_is_no_yes():
 
 def test_a_wrong_decision_is_found_though_the_codes_are_right():
     """A zero behind each logit in place of before it: yes and no change places, but where the logit is 0."""
-    folded = bare(1)
+    folded = pass_through(1)
     model = model_of(mmx_tf.convert(folded, input_type="int8", output_type="class", task="binary"))
     (by,) = [tensor for tensor in model.subgraphs[0].tensors if tensor.name == b"end/pairs/by"]
     model.buffers[by.buffer].data = np.array([[0, 0], [0, 1]], np.int32).view(np.uint8).reshape(-1)
@@ -208,22 +207,7 @@ def test_a_wrong_decision_is_found_though_the_codes_are_right():
 def test_labels_are_as_many_as_what_they_name(outputs, labels, task, fits):
     names = [f"label {i}" for i in range(labels)]
     if fits:
-        mmx_tf.convert(bare(outputs), labels=names, task=task)
+        mmx_tf.convert(pass_through(outputs), labels=names, task=task)
     else:
         with pytest.raises(ValueError, match=f"{labels} labels are given for"):
-            mmx_tf.convert(bare(outputs), labels=names, task=task)
-
-
-def bare(outputs, *, zero_point=0):
-    """A folded network whose outputs' codes are its image's, a quarter each."""
-    image, grid = keras.Input((outputs,), name="image"), Grid(0.25, zero_point)
-    codes = QuantizeInput(output_grid=grid, name="codes")(image)
-    dense = IntegerDense(
-        weight_codes=np.eye(outputs, dtype=int),
-        weight_scales=np.ones(1, np.float32),
-        bias_codes=np.zeros(outputs, int),
-        input_grid=grid,
-        output_grid=grid,
-        name="end",
-    )
-    return keras.Model(image, Dequantize(input_grid=grid, name="scores")(dense(codes)), name="bare")
+            mmx_tf.convert(pass_through(outputs), labels=names, task=task)

@@ -5,7 +5,7 @@ import micro_files
 import numpy as np
 import pytest
 from fold_test import other_layers
-from networks import fine_tuned, small_network
+from networks import calibrated, small_network
 
 import mmx_tf
 from benchmarks import micro_interpreter
@@ -23,7 +23,7 @@ IMAGES = 40
 
 @pytest.fixture(scope="module", params=[4, 3, 2])
 def fixed(request, digits):
-    return fine_tuned(small_network(), digits, choice=[1, 2, 0], weight_bits=request.param, steps=3)
+    return calibrated(small_network(), digits, choice=[1, 2, 0], weight_bits=request.param)
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ REFUSED = {
 @micro_files.interpreter_needed
 @pytest.mark.parametrize("kind", REFUSED)
 def test_c_array_refuses_what_micro_refuses(kind, digits):
-    fixed = fine_tuned(other_layers(kind), digits, weight_bits=2, steps=1)
+    fixed = calibrated(other_layers(kind), digits, weight_bits=2)
     folded = {storage: mmx_tf.fold(fixed, weight_storage=storage) for storage in STORAGES}
     files = {storage: mmx_tf.convert(model, weight_storage=storage) for storage, model in folded.items()}
     files["class"] = mmx_tf.convert(folded["int4_micro"], weight_storage="int4_micro", output_type="class")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tf_keras as keras
 from ai_edge_litert.interpreter import Interpreter
+from head_networks import pass_through
 from networks import fine_tuned, pretrained
 from tflite_samples import model_of, written
 
@@ -17,9 +18,6 @@ from export.partitions import Delegation, delegated_ops
 from export.reading.tflite_file import parse
 from export.tflite import convert
 from export.verify import verify
-from layers.grid import Grid
-from layers.integer_layers import Dequantize, QuantizeInput
-from layers.integer_weighted_layers import IntegerDense
 from mmx_tf.data import PIXEL_SCALING
 
 EVERY_TYPE = [(i, o) for i in INPUT_TYPES for o in OUTPUT_TYPES]
@@ -103,21 +101,6 @@ def check_probabilities(codes, logits):
     wanted = np.clip(np.rint(probabilities * 256) - 128, -128, 127)
     assert codes.dtype == np.int8 and len(np.unique(codes)) > 10
     assert np.abs(wanted - codes).max() <= 1
-
-
-def pass_through(classes, *, scale=0.25, name="logits"):
-    """A folded model whose logits' codes are its image's codes."""
-    image, grid = keras.Input((classes,), name="image"), Grid(scale, 0)
-    codes = QuantizeInput(output_grid=grid, name="codes")(image)
-    dense = IntegerDense(
-        weight_codes=np.eye(classes, dtype=int),
-        weight_scales=np.ones(1, np.float32),
-        bias_codes=np.zeros(classes, int),
-        input_grid=grid,
-        output_grid=grid,
-        name=name,
-    )
-    return keras.Model(image, Dequantize(input_grid=grid, name="scores")(dense(codes)))
 
 
 @pytest.mark.parametrize("scale", [0.011, 0.07, 0.6])

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import tf_keras as keras
-from networks import fine_tuned, small_network
+from networks import calibrated, small_network
 
 import mmx_tf
 from export.parity import Certificate, DisagreementError, certify
@@ -21,7 +21,7 @@ from layers.integer_weighted_layers import IntegerConv2D
 
 @pytest.fixture(scope="module")
 def exported(digits):
-    folded = mmx_tf.fold(fine_tuned(small_network(), digits, choice=[1, 2, 0]))
+    folded = mmx_tf.fold(calibrated(small_network(), digits, choice=[1, 2, 0]))
     return folded, mmx_tf.convert(folded)
 
 
@@ -112,7 +112,7 @@ def test_a_foreign_file_no_images_and_unknown_kernels_are_refused(exported, digi
         certify(folded, data, evaluation.take(0), kernels=["xnnpack"])
     with pytest.raises(ValueError, match="kernels is 'gpu'; use one of xnnpack, builtin, reference"):
         certify(folded, data, evaluation, kernels=["gpu"])
-    other = mmx_tf.fold(fine_tuned(small_network(batch_norm=False), digits, steps=1))
+    other = mmx_tf.fold(calibrated(small_network(batch_norm=False), digits))
     with pytest.raises(ValueError, match="the file's output have scale .* from another model"):
         certify(folded, mmx_tf.convert(other), evaluation)
     with pytest.raises(ValueError, match="was not made by mmx_tf.fold"):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -28,6 +29,10 @@ ALL = (
 @pytest.fixture(scope="module")
 def float_network(digits):
     return pretrained(digits)
+
+
+STILL = ("--ema_decay=0.99999999", "--train_epochs=1")
+"""Options of a phase whose averages, which it ends with, stay where it began."""
 
 
 def recipe_of(workdir, *more) -> Recipe:
@@ -126,7 +131,8 @@ def undisturbed(float_network, digits, tmp_path_factory):
 def test_a_phase_with_every_option_is_resumed(float_network, digits, undisturbed, tmp_path, number):
     """2: in the first epoch, 3: at its end, 5: on the folded graph."""
     expected = undisturbed[1].get_weights()
-    trained(float_network, digits, tmp_path, *ALL)
+    shutil.copytree(undisturbed[0], tmp_path, dirs_exist_ok=True)
+    (tmp_path / "run.flags").write_text(recipe_of(tmp_path, *ALL).to_flagfile())
     folder = tmp_path / "checkpoints" / "train"
     assert checkpoints.numbers(folder) == list(range(7))
     for other in range(number + 1, 7):
@@ -149,8 +155,8 @@ def test_what_is_evaluated_are_the_averages(float_network, digits, undisturbed):
 
 def test_averages_begin_at_the_network_that_is_trained(float_network, digits, tmp_path):
     """A decay of almost 1 leaves the start in place: step sizes that were set by the first batch, too."""
-    still = trained(float_network, digits, tmp_path / "still", "--ema_decay=0.99999999")
-    moved = trained(float_network, digits, tmp_path / "moved")
+    still = trained(float_network, digits, tmp_path / "still", *STILL)
+    moved = trained(float_network, digits, tmp_path / "moved", "--train_epochs=1")
     steps = [v for v in still.variables if "step_size" in v.name]
     assert len(steps) > 8 and not any(np.any(v.numpy() == 1.0) for v in steps)
     assert update_of(still, moved).max() > 1e-3
@@ -162,12 +168,17 @@ def update_of(network, start):
     return np.concatenate([np.ravel(ours.numpy() - theirs.numpy()) for ours, theirs in pairs])
 
 
+@pytest.fixture(scope="module")
+def start(float_network, digits, tmp_path_factory):
+    """The network that a phase starts with, its step sizes set."""
+    return trained(float_network, digits, tmp_path_factory.mktemp("start"), *STILL)
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_steps_compiled_by_xla_give_the_same_numbers(float_network, digits, tmp_path, optimizer):
+def test_steps_compiled_by_xla_give_the_same_numbers(float_network, digits, tmp_path, start, optimizer):
     flags = [f"--optimizer={optimizer}", *ALL[1:], "--train_epochs=1", "--folded_epochs=0"]
     plain = trained(float_network, digits, tmp_path / "plain", *flags)
     compiled = trained(float_network, digits, tmp_path / "compiled", *flags, "--jit_compile")
-    start = trained(float_network, digits, tmp_path / "start", "--ema_decay=0.99999999", "--train_epochs=1")
     # Adam makes whole steps of gradients next to 0, whose signs differ.
     ours, theirs = update_of(compiled, start), update_of(plain, start)
     assert np.dot(ours, theirs) > 0.95 * np.linalg.norm(ours) * np.linalg.norm(theirs) > 0
