@@ -14,8 +14,9 @@ def picture(draw: Callable[[themes.Theme], Figure], alt: str, caption: str) -> s
 
     On a phone it scrolls sideways.
     """
+    drawn = plots.render(draw(themes.MARKS), "svg").decode()
     light, dark = (
-        "data:image/svg+xml;base64," + base64.b64encode(plots.render(draw(theme), "svg")).decode()
+        "data:image/svg+xml;base64," + base64.b64encode(themes.painted(drawn, theme).encode()).decode()
         for theme in (themes.LIGHT, themes.DARK)
     )
     words = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""

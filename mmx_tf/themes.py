@@ -19,6 +19,11 @@ class Theme:
         """The colour of layer kind `name`; kinds that we do not know are grey."""
         return self.kinds.get(name, "#8c8c8c")
 
+    @property
+    def colours(self) -> tuple[str, ...]:
+        """All colours, in an order that is the same for all themes."""
+        return (self.ink, self.muted, self.grid, self.paper, *self.kinds.values(), *self.lines)
+
 
 LIGHT = Theme(
     ink="#1f2328",
@@ -36,3 +41,19 @@ DARK = Theme(
     kinds={"conv": "#56b4e9", "depthwise": "#f0c030", "dense": "#2fc99a"},
     lines=("#56b4e9", "#ff8f5e", "#2fc99a", "#e59cc4", "#f0c030", "#8ab4f8"),
 )
+MARKS = Theme(
+    ink="#fe0000",
+    muted="#fe0001",
+    grid="#fe0002",
+    paper="#fe0003",
+    kinds={"conv": "#fe0004", "depthwise": "#fe0005", "dense": "#fe0006"},
+    lines=("#fe0007", "#fe0008", "#fe0009", "#fe000a", "#fe000b", "#fe000c"),
+)
+"""Colours that stand for those of a theme: a figure that is drawn in them is painted for each."""
+
+
+def painted(svg: str, theme: Theme) -> str:
+    """A figure that was drawn in `MARKS`, in the colours of a theme."""
+    for mark, colour in zip(MARKS.colours, theme.colours, strict=True):
+        svg = svg.replace(mark, colour)
+    return svg

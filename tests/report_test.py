@@ -229,6 +229,21 @@ def test_same_run_gives_the_same_bytes(tmp_path, selection, metrics):
     assert pages[0] == pages[1]
 
 
+def test_a_figure_painted_for_a_theme_has_the_colours_of_one_that_is_drawn_in_it(selection, metrics):
+    facts = run_facts(selection, metrics)
+
+    def drawn(theme):
+        return plots.render(plots.bits_figure(facts, theme=theme), "svg").decode()
+
+    for theme in (themes.LIGHT, themes.DARK):
+        found, expected = (
+            re.findall("#[0-9a-f]{6}", svg)
+            for svg in (themes.painted(drawn(themes.MARKS), theme), drawn(theme))
+        )
+        assert found == expected and theme.paper in found and theme.kinds["dense"] in found
+    assert len(set(themes.MARKS.colours)) == len(themes.MARKS.colours)
+
+
 def test_bits_plot_shows_bits_kinds_and_shares(tmp_path, selection, metrics):
     facts = run_facts(selection, metrics)
     bits_axes, cost_axes = plots.bits_figure(facts).axes
