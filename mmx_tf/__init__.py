@@ -18,7 +18,7 @@ _tensorflow_settings.apply()
 
 from mmx_tf.quiet import without_native_noise as _without_native_noise  # noqa: E402
 
-with _without_native_noise():
+with _without_native_noise(), _tensorflow_settings.without_keras_engine():
     import tensorflow_model_optimization as _  # noqa: F401 (loads TensorFlow and Keras)
 
 from export.verify import VerificationReport, verify  # noqa: E402

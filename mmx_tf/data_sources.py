@@ -16,8 +16,6 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from google.protobuf import json_format
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from mmx_tf.data_labels import Labels
 
@@ -77,6 +75,10 @@ class Source:
 
 def digits() -> Source:
     """scikit-learn's 1797 handwritten digits (UCI, real scans), 8x8 grey, stratified split 1437/360."""
+    # Here, since scikit-learn takes seconds to load, which no other data needs.
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
     data = load_digits()
     images = np.rint(data.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
     labels = data.target.astype(np.int32)

@@ -11,9 +11,11 @@ XLA uses half of the registers of AVX-512 unless it is told otherwise; the loops
 take a tenth to a third less time with all of them, and compute the same. Other CPUs have no such choice.
 """
 
+import contextlib
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
 
 MEMORY_BYTES = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
@@ -21,6 +23,8 @@ SETTINGS = {
     # One line of ours is worth more than a screen of TensorFlow's.
     "TF_CPP_MIN_LOG_LEVEL": "2",
     "TF_CPU_ALLOCATOR_USE_BFC": "1",
+    # tfmot sets it too, but when TensorFlow has loaded Keras 3, and with it scikit-learn and Matplotlib.
+    "TF_USE_LEGACY_KERAS": "1",
     # Its limit is 64 GB otherwise, whatever the machine has.
     "TF_CPU_BFC_MEM_LIMIT_IN_MB": str(MEMORY_BYTES // 2**20),
 }
@@ -52,6 +56,19 @@ def apply() -> None:
     ours = [f"{name}={value}" for name, value in XLA_OPTIONS.items() if name not in flags]
     os.environ["XLA_FLAGS"] = " ".join([*flags.split(), *ours])
     _keep_one_heap()
+
+
+@contextlib.contextmanager
+def without_keras_engine() -> Iterator[None]:
+    """A block in which `import keras.engine`, which Keras 3 does not have, fails without loading Keras 3."""
+    if "keras" in sys.modules:
+        yield
+        return
+    sys.modules["keras.engine"] = None
+    try:
+        yield
+    finally:
+        del sys.modules["keras.engine"]
 
 
 def _keep_one_heap() -> None:

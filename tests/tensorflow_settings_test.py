@@ -41,8 +41,17 @@ def test_xla_uses_wide_registers_beside_what_the_user_asks_of_it():
 
 
 def test_the_allocator_may_use_all_of_the_machines_memory():
-    level, allocator, limit = shown()
+    level, allocator, _, limit = shown()
     assert (level, allocator) == ("2", "1")
     with open("/proc/meminfo") as lines:
         kilobytes = int(lines.readline().split()[1])
     assert int(limit) == kilobytes // 1024
+
+
+def test_a_command_loads_neither_keras_3_nor_what_it_loads():
+    command = [sys.executable, "-X", "importtime", "-m", "mmx_tf.train", "--nosuch=1"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "Unknown command line flag 'nosuch'" in done.stderr
+    loaded = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}
+    assert {"tensorflow", "tf_keras.datasets", "tensorflow_model_optimization"} <= loaded
+    assert not {"keras", "sklearn", "matplotlib.pyplot"} & loaded
