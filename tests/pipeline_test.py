@@ -11,13 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from commands import called, train_main
 from listening import logged
-from networks import fine_tuned, pretrained
+from networks import calibrated, pretrained
 from workdirs import forget
 
 import mmx_tf
 from benchmarks.provenance import bring_in
-from export import litert, provenance
+from export import litert, parity, provenance
+from export import verify as export_verify
 from export.verify import verify
 from mmx_tf import checkpoints
 from mmx_tf.bit_selection import BitSelection
@@ -186,10 +188,10 @@ def test_the_parity_certificate(finished, metrics):
     assert "Parity of the file" in (workdir / "report.html").read_text()
 
 
-def test_a_file_beyond_max_disagreement_fails_the_run_and_names_the_layers(finished, tmp_path):
+def test_a_file_beyond_max_disagreement_fails_the_run_and_names_the_layers(finished, tmp_path, capsys):
     """XNNPACK takes no int4 weights, and the builtin kernels that do round twice."""
     copy = again(finished[1], tmp_path / "strict", "--weight_storage=int4", "--max_disagreement=0")
-    done = command("mmx_tf.train", f"--flagfile={copy / 'run.flags'}")
+    done = called(capsys, train_main, f"--flagfile={copy / 'run.flags'}")
     assert done.returncode == 3
     assert "under the xnnpack kernels these differ" in done.stderr
     assert re.search(r"(expand|project|depthwise) \(\w*CONV_2D\): \d+ of \d+ codes", done.stderr)
@@ -212,9 +214,9 @@ def test_the_file_takes_the_bytes_of_a_camera(finished, metrics, digits):
     assert (logits.argmax(1) == labels.numpy()).mean() == metrics["tflite_top1"]
 
 
-def test_a_run_that_gives_classes(finished, metrics, tmp_path):
+def test_a_run_that_gives_classes(finished, metrics, tmp_path, capsys):
     workdir = again(finished[1], tmp_path / "class", "--output_type=class", "--max_disagreement=0")
-    done = command("mmx_tf.train", f"--flagfile={workdir / 'run.flags'}")
+    done = called(capsys, train_main, f"--flagfile={workdir / 'run.flags'}")
     assert done.returncode == 0, done.stderr
     found = json.loads((workdir / "metrics.json").read_text())
     assert set(found) == METRICS and found["xnnpack_partitions"] == 1
@@ -222,10 +224,10 @@ def test_a_run_that_gives_classes(finished, metrics, tmp_path):
     same = METRICS - {"seconds", "file_bytes", "file_sha256", "xnnpack_left_outside"}
     assert {key: found[key] for key in same} == {key: metrics[key] for key in same}
     assert Recipe.from_flagfile((workdir / "run.flags").read_text()).output_type == "class"
-    verified = command("export.verify", f"--workdir={workdir}")
+    verified = called(capsys, export_verify.main, f"--workdir={workdir}")
     assert verified.returncode == 0, verified.stderr
     assert json.loads(verified.stdout)["top1_agreement"] == 1.0
-    certified = command("export.parity", f"--workdir={workdir}", "--images=20", "--max_disagreement=0")
+    certified = called(capsys, parity.main, f"--workdir={workdir}", "--images=20", "--max_disagreement=0")
     assert certified.returncode == 0, certified.stderr
     assert "xnnpack, 20 images: 0 of " in certified.stdout and "reference, 20 images" in certified.stdout
 
@@ -240,16 +242,16 @@ def test_a_run_that_gives_floats(finished, metrics, tmp_path):
     assert (report.code_disagreement, report.top1_agreement) == (0.0, 1.0)
 
 
-def test_a_workdir_with_a_learnt_input_grid_can_be_verified(finished, digits, tmp_path):
+def test_a_workdir_with_a_learnt_input_grid_can_be_verified(finished, digits, tmp_path, capsys):
     """As runs left them before files took pixels: no such quantizer, and no flag for the output's type."""
     workdir = again(finished[1], tmp_path / "earlier")
     forget(workdir, "inputs", "results")
     flags = (workdir / "run.flags").read_text().splitlines()
     (workdir / "run.flags").write_text("\n".join(f for f in flags if not f.startswith("--output_type")))
-    fixed = fine_tuned(pretrained(digits), digits)
+    fixed = calibrated(pretrained(digits), digits)
     fixed.save(workdir / "fixed_model.keras")
     (workdir / "model.tflite").write_bytes(mmx_tf.convert(fixed))
-    done = command("export.verify", f"--workdir={workdir}")
+    done = called(capsys, export_verify.main, f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert (report["code_disagreement"], report["eval_images"]) == (0.0, EVAL_IMAGES)
@@ -384,16 +386,16 @@ def test_the_file_can_be_verified_again_by_command(finished, metrics):
     assert report["tflite_top1"] == metrics["tflite_top1"]
 
 
-def test_the_file_can_be_certified_again_by_command(finished, tmp_path):
+def test_the_file_can_be_certified_again_by_command(finished, tmp_path, capsys):
     _, workdir, _ = finished
     options = ("--images=20", "--kernels=xnnpack", f"--json={tmp_path / 'again.json'}")
-    done = command("export.parity", f"--workdir={workdir}", *options, "--max_disagreement=0")
+    done = called(capsys, parity.main, f"--workdir={workdir}", *options, "--max_disagreement=0")
     assert done.returncode == 0, done.stderr
     assert "xnnpack, 20 images: 0 of " in done.stdout and "64 images" not in done.stdout
     again = json.loads((tmp_path / "again.json").read_text())
     assert again["runtimes"]["xnnpack"]["images"] == 20
     assert {"commit", "date", "machine"} == set(again["provenance"])
-    refused = command("export.parity", f"--workdir={workdir}", "--kernels=gpu")
+    refused = called(capsys, parity.main, f"--workdir={workdir}", "--kernels=gpu")
     assert refused.returncode == 2 and "kernels is 'gpu'; use one of xnnpack" in refused.stderr
 
 
