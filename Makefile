@@ -1,15 +1,19 @@
-# make quick: the main job on scikit-learn's digits (workdir runs/quick).  make test: lint and tests.
+# make quick: the main job on scikit-learn's digits (workdir runs/quick).
+# make test: lint, and all tests but the slow ones.  make test-slow: whole runs, kills, several processes.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quick test lint clean
+.PHONY: quick test test-slow lint clean
 
 quick: $(VENV)/run.stamp
 	$(BIN)/python -m mmx_tf.train --flagfile=quick.flags
 
 test: lint
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow" tests
+
+test-slow: lint
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow tests
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

@@ -244,6 +244,7 @@ def random_run(float_file, tmp_path_factory):
     return workdir, run(recipe_of(workdir, float_file, "--selection=random", "--seed=3"))
 
 
+@pytest.mark.slow
 def test_a_run_with_random_bits(random_run):
     workdir, metrics = random_run
     limit = mmx_tf.augment(small_network(), target_average_bits=4.5).budget
@@ -258,6 +259,7 @@ def test_a_run_with_random_bits(random_run):
     assert steps["alpha_entropy"] == pytest.approx([np.log(3)] * 4)
 
 
+@pytest.mark.slow
 def test_a_run_from_scratch_with_the_bits_of_a_file(random_run, float_file, tmp_path):
     path = random_run[0] / "bit_selection.json"
     recipe = recipe_of(tmp_path / "run", float_file, f"--bit_selection={path}", "--from_scratch")
@@ -279,6 +281,7 @@ def test_one_bit_width_among_several(float_file, digits, tmp_path):
     assert found.bops == found.target_bops == ENDS + SEARCHED * 3
 
 
+@pytest.mark.slow
 def test_a_run_at_one_bit_width(float_file, tmp_path):
     options = ["--selection=uniform", "--uniform_bits=3", "--candidate_bits=3"]
     recipe = recipe_of(tmp_path / "run", float_file, *options)

@@ -9,6 +9,8 @@ from layers.integer_weighted_layers import IntegerAffine, WeightedLayer
 from mmx_tf import models
 from mmx_tf.search import quantizer_name
 
+pytestmark = pytest.mark.slow
+
 BIT_WIDTHS = (8, 4, 3)
 SHAPE = (16, 16, 1)
 

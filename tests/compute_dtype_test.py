@@ -89,6 +89,7 @@ def test_quantized_training_in_bfloat16_follows_float32():
     np.testing.assert_array_equal(two(images), one(images))  # in float32 again
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("searching", "options"),
     [
@@ -112,6 +113,7 @@ def test_a_compiled_search_step_gives_the_same_numbers(searching, options):
         np.testing.assert_allclose(compiled, plain, rtol=2e-3, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_a_compiled_fixed_step_gives_the_same_numbers():
     one, two = fixed_network(), fixed_network()
     two.set_weights(one.get_weights())

@@ -205,6 +205,7 @@ def test_flags_that_make_no_run_are_named(arguments, message):
         recipe(*arguments).validate()
 
 
+@pytest.mark.slow
 def test_a_run_with_a_cost_table(digits, tmp_path):
     pretrained(digits).save(tmp_path / "float.keras")
     table = tmp_path / "costs.json"

@@ -212,6 +212,7 @@ def command(tmp_path, *arguments):
     return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_a_run_with_a_damaged_image_ends_well_and_says_so_once(tmp_path):
     write_digits(tmp_path / "data" / "train", per_class=13)
     write_digits(tmp_path / "data" / "test", per_class=1, start=20)
@@ -223,6 +224,7 @@ def test_a_run_with_a_damaged_image_ends_well_and_says_so_once(tmp_path):
     assert re.search(rf"mmx_tf: warning: 1 of the 130 training images of .*: {path}\.", done.stderr)
 
 
+@pytest.mark.slow
 def test_a_run_with_too_much_damage_ends_with_its_own_exit_code(tmp_path):
     examples = digit_examples(120)
     features = {

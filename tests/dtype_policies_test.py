@@ -106,6 +106,7 @@ def expected(float_model, digits, tmp_path_factory):
     return the_whole_path(float_model, digits, tmp_path_factory.mktemp("expected"))[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "built_under_it"),
     [

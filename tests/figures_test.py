@@ -13,6 +13,8 @@ from mmx_tf import figure_comparison, figure_documents, figure_options, figures,
 from mmx_tf.figure_options import FigureOptions
 from mmx_tf.recipe import Recipe, RecipeError
 
+pytestmark = pytest.mark.slow
+
 BITS = (8, 4, 3)
 STEPS = 8
 

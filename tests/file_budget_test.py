@@ -56,6 +56,7 @@ def test_rows_that_fill_bytes_take_two_bits_a_weight():
     assert costs_in_bytes(search, {"weight_storage": "int4_micro"}).table[0][::3] == (32, 16, 16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "storage"), [*(("small", storage) for storage in BYTES), ("mobilenet_v2", "int4")]
 )

@@ -84,6 +84,7 @@ def trained_by(*arguments):
     train.main(train.parse_flags(["train", *arguments], flag_values), flag_values)
 
 
+@pytest.mark.slow
 def test_a_binary_network_on_a_folder_of_two_classes(tmp_path, folder, sigmoid, capsys):
     workdir = tmp_path / "run"
     arguments = [
@@ -120,6 +121,7 @@ def test_a_binary_network_on_a_folder_of_two_classes(tmp_path, folder, sigmoid, 
     assert capsys.readouterr().out == printed[printed.index("#  layer") :]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("head", "dataset", "task", "first"),
     [

@@ -33,6 +33,8 @@ from mmx_tf.pipeline import open_workdir, run
 from mmx_tf.recipe import Recipe, RecipeError
 from mmx_tf.workdir import Workdir
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 STEPS = 3
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 PATIENCE = 300
 
 # Where oneDNN is on, --deterministic starts the program anew.
-pytestmark = pytest.mark.usefixtures("without_onednn")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("without_onednn")]
 
 
 @pytest.fixture(scope="module")

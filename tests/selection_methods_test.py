@@ -99,6 +99,7 @@ def compared(tmp_path_factory):
     return folder, words
 
 
+@pytest.mark.slow
 def test_runs_are_made_once_and_told(compared, capsys):
     folder, words = compared
     written = json.loads((folder / "out.json").read_text())
@@ -116,6 +117,7 @@ def test_runs_are_made_once_and_told(compared, capsys):
     assert "one bit-width" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_told(compared, tmp_path, capsys):
     folder, words = compared
     words = [f"--workdir={tmp_path}", *words[1:4], "--", "--float_model=none.keras"]
@@ -126,6 +128,7 @@ def test_a_run_that_fails_is_told(compared, tmp_path, capsys):
     assert "none.keras" in (tmp_path / "metamix_4_seed3.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_selection_stands_among_random_ones(compared, tmp_path):
     run = compared[0] / "runs" / "metamix_4_seed3"
     other = compared[0] / "runs" / "single_4_seed3"
@@ -143,6 +146,7 @@ def test_a_selection_stands_among_random_ones(compared, tmp_path):
     assert BitSelection.load(other / "bit_selection.json").bops == written["target_bops"]
 
 
+@pytest.mark.slow
 def test_losses_are_those_of_keras(compared):
     search, data, recipe = meta_state.restored(compared[0] / "runs" / "metamix_4_seed3")
     batches = data.evaluation(batch_size=recipe.batch_size, limit=64)
@@ -166,6 +170,7 @@ def test_losses_are_those_of_keras(compared):
     np.testing.assert_allclose(by_batch["loss"], np.mean(np.concatenate(losses)), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_searches_of_several_lengths_on_one_meta_state(compared, tmp_path):
     run = compared[0] / "runs" / "metamix_4_seed3"
     words = [
@@ -190,6 +195,7 @@ def test_searches_of_several_lengths_on_one_meta_state(compared, tmp_path):
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_search_anew_leaves_the_meta_state_alone_and_begins_at_equal_alphas(compared):
     search, data, recipe = meta_state.restored(compared[0] / "runs" / "metamix_4_seed3")
     search.network.get_layer("dropout").rate = 0.0  # its noise goes on where the search before ended
@@ -219,6 +225,7 @@ def test_a_workdir_without_a_search_is_refused(tmp_path):
         random_selections.main([f"--workdir={tmp_path}"])
 
 
+@pytest.mark.slow
 def test_workdirs_of_one_name_are_refused(compared, tmp_path):
     run = compared[0] / "runs" / "metamix_4_seed3"
     other = tmp_path / run.name
@@ -230,6 +237,7 @@ def test_workdirs_of_one_name_are_refused(compared, tmp_path):
         random_selections.main([f"--workdir={run}", "--also", str(tmp_path)])
 
 
+@pytest.mark.slow
 def test_a_workdir_without_a_meta_state_is_refused_and_left_alone(compared, tmp_path):
     run = compared[0] / "runs" / "metamix_4_seed3"
     for name in ("bit_selection.json", "run.flags"):

@@ -101,6 +101,7 @@ def check_equal(found, expected):
     assert BitSelection.load(f"{found}.json") == BitSelection.load(f"{expected}.json")
 
 
+@pytest.mark.slow
 def test_two_devices_do_what_one_does(root, single):
     workdir = root / "mirrored"
     words = [PROGRAM, 2, root / "float.keras", f"--workdir={workdir}", "--strategy=mirrored"]
@@ -109,6 +110,7 @@ def test_two_devices_do_what_one_does(root, single):
     check_equal(workdir, single)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["mirrored", "multi_worker"])
 def test_one_device_does_what_it_does_without_a_strategy(root, single, strategy):
     workdir = root / f"{strategy}_alone"
@@ -119,6 +121,7 @@ def test_one_device_does_what_it_does_without_a_strategy(root, single, strategy)
     check_equal(workdir, single)
 
 
+@pytest.mark.slow
 def test_processes_that_cannot_be_connected_are_told():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -131,6 +134,7 @@ def test_processes_that_cannot_be_connected_are_told():
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_two_processes_do_what_one_does_and_one_of_them_writes(root, single):
     workdir = root / "multi_worker"
     words = [PROGRAM, 1, root / "float.keras", f"--workdir={workdir}", "--strategy=multi_worker"]
@@ -148,6 +152,7 @@ COMMAND = """
 """
 
 
+@pytest.mark.slow
 def test_a_killed_process_brings_the_job_down_and_a_restart_goes_on(root):
     workdir, killed = root / "killed", 1
     words = ["-m", "mmx_tf.train", *COMMAND.split(), f"--float_model={root / 'float.keras'}"]

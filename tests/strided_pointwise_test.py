@@ -64,6 +64,7 @@ def raw_tensorflow_fails():
         pytest.skip("TensorFlow's own gradient of these layers is right on this machine: nothing to avoid.")
 
 
+@pytest.mark.slow
 def test_training_survives_what_kills_tensorflow(raw_tensorflow_fails, tmp_path):
     assert in_a_process(OURS.format(folder=tmp_path), seconds=600) == 0
 

@@ -18,6 +18,8 @@ from mmx_tf import checkpoints
 from mmx_tf.pipeline import open_workdir, run
 from mmx_tf.recipe import Recipe, RecipeError
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 # Ends: 3536 MACs at 8x8 bits; searched: 8832 MACs at 4 bits times 3.5 and 6 on average.
 TARGETS = {"target_349.952K": 3536 * 64 + 8832 * 14, "target_438.272K": 3536 * 64 + 8832 * 24}

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from networks import small_network
 
 ROOT = Path(__file__).parents[1]
@@ -25,11 +26,13 @@ def start(*arguments):
     return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_filter_finds_a_deprecated_call():
     done = start("--check-the-filter")
     assert done.returncode == 1 and "DeprecationWarning: old" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_run_calls_nothing_deprecated_and_logs_one_line_per_event(tmp_path):
     small_network().save(tmp_path / "float.keras")
     done = start(

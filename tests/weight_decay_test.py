@@ -180,6 +180,7 @@ def test_optimizers_are_saved_with_their_network(kind, tmp_path):
 # The phases of a run; weight training with averages, a teacher and an epoch on the folded graph.
 
 
+@pytest.mark.slow
 def test_every_phase_decays_kernels_and_nothing_else(digits, tmp_path):
     lines = [
         "--float_epochs=1", "--image_size=16", "--batch_size=32", "--steps_per_epoch=1", "--eval_images=32",

@@ -174,6 +174,7 @@ def start(float_network, digits, tmp_path_factory):
     return trained(float_network, digits, tmp_path_factory.mktemp("start"), *STILL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_steps_compiled_by_xla_give_the_same_numbers(float_network, digits, tmp_path, start, optimizer):
     flags = [f"--optimizer={optimizer}", *ALL[1:], "--train_epochs=1", "--folded_epochs=0"]
@@ -193,6 +194,7 @@ def test_steps_compiled_by_xla_give_the_same_numbers(float_network, digits, tmp_
 # The command line.
 
 
+@pytest.mark.slow
 def test_a_run_with_a_teacher_from_a_file(float_network, tmp_path):
     path = tmp_path / "float.keras"
     float_network.save(path)

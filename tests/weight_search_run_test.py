@@ -19,6 +19,8 @@ from mmx_tf.given_selection import random_choice
 from mmx_tf.pipeline import run
 from mmx_tf.recipe import Recipe, RecipeError
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 STORAGE = "int4_xnnpack"
 WEIGHTS = (8, 4, 2)
