@@ -12,13 +12,16 @@
 The list below is the public interface.
 """
 
+import warnings as _warnings
+
 from mmx_tf import tensorflow_settings as _tensorflow_settings
 
 _tensorflow_settings.apply()
 
 from mmx_tf.quiet import without_native_noise as _without_native_noise  # noqa: E402
 
-with _without_native_noise(), _tensorflow_settings.without_keras_engine():
+with _without_native_noise(), _tensorflow_settings.without_keras_engine(), _warnings.catch_warnings():
+    _warnings.simplefilter("ignore", DeprecationWarning)  # tfmot asks distutils for versions.
     import tensorflow_model_optimization as _  # noqa: F401 (loads TensorFlow and Keras)
 
 from export.verify import VerificationReport, verify  # noqa: E402

@@ -1,11 +1,12 @@
 """What `augment` refuses or warns of before it changes anything."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from absl import logging
 
+from layers.quantize_configs import kernel_attribute
 from mmx_tf import canonical, carriers, graph
 from mmx_tf.integer_operators import has_integer_form
 from mmx_tf.integer_values import FOLDABLE, FoldError
@@ -52,11 +53,27 @@ def check_options(ablations: dict, signed) -> None:
             near = difflib.get_close_matches(name, ARGUMENTS, n=1)
             advice = f" Did you mean {near[0]}?" if near else f" It has {', '.join(ARGUMENTS)}."
             raise TypeError(f"augment has no argument {name!r}.{advice}")
+    if not isinstance(signed, Mapping | None):
+        raise ValueError(f"signed={signed!r}: a dict, layer name -> True or False.")
     switches = {name: ablations[name] for name in known[:2] if name in ablations}
     switches |= {f"signed[{name!r}]": value for name, value in dict(signed or {}).items()}
     for name, value in switches.items():
         if not isinstance(value, bool | np.bool_):
             raise ValueError(f"{name}={value!r}: True or False.")
+
+
+def check_activity_regularizers(float_model) -> None:
+    """Refuses (ValueError) those behind an activation, which is a layer of its own in a search."""
+    for layer in getattr(float_model, "layers", ()):
+        if getattr(layer, "activity_regularizer", None) is None:
+            continue
+        activation = getattr(getattr(layer, "activation", None), "__name__", "linear")
+        if kernel_attribute(layer) is None or activation != "linear":
+            raise ValueError(
+                f"layer {layer.name!r} ({type(layer).__name__}) has an activity_regularizer behind an "
+                "activation, which would act on another tensor here: remove it, or give it to a convolution "
+                "or dense layer without an activation."
+            )
 
 
 def warn_of_frozen_layers(float_model) -> None:

@@ -157,7 +157,13 @@ class BitSelection:
 
         Raises:
           SelectionMismatchError: if the file is not JSON or `from_json` refuses it.
+          TypeError: for what is no path.
         """
+        if not isinstance(path, str | os.PathLike):
+            raise TypeError(
+                f"BitSelection.load got a {type(path).__name__}: give the path of a file that save wrote, or "
+                "what is in it to BitSelection.from_json."
+            )
         with open(path, encoding="utf-8") as file:
             try:
                 document = json.load(file)

@@ -10,6 +10,7 @@ paper's figures are reproduced to the digit (MobileNet-v2 at 4/4 bits: 5.394 GBO
 
 import dataclasses
 import math
+import numbers
 
 import tensorflow as tf
 import tf_keras as keras
@@ -78,6 +79,10 @@ def count_bops(
     Raises:
       ValueError: if the network cannot be handled (see `canonicalize`).
     """
+    names = ("weight_bits", "activation_bits", "first_last_bits")
+    for name, value in zip(names, (weight_bits, activation_bits, first_last_bits), strict=True):
+        if not isinstance(value, numbers.Integral) or not 1 <= value <= 32:
+            raise ValueError(f"count_bops: {name}={value!r}: a bit-width is an integer in 1..32.")
     network = loaded(network)
     if not hasattr(network, "layers"):
         raise ValueError(f"count_bops got a {type(network).__name__}: give a network of tf_keras or Keras 3.")

@@ -101,9 +101,11 @@ def _names(labels) -> list[str] | None:
 
 
 def _whole(target_bops) -> int | None:
-    if target_bops is not None and not (isinstance(target_bops, numbers.Real) and math.isfinite(target_bops)):
+    if target_bops is None:
+        return None
+    if not (isinstance(target_bops, numbers.Real) and math.isfinite(target_bops) and target_bops >= 0):
         raise ValueError(f"target_bops={target_bops!r}: a number of bit operations, or None.")
-    return None if target_bops is None else int(target_bops)
+    return int(target_bops)
 
 
 def _check_labels(model, labels, task) -> None:

@@ -22,7 +22,7 @@ from mmx_tf import fit_labels, fit_options, guards, keras3_twins
 from mmx_tf.carriers import last_activation
 from mmx_tf.divergence import DivergenceError, first_broken
 from mmx_tf.fit_data import Given, single_image
-from mmx_tf.fit_images import check_first_images
+from mmx_tf.fit_images import check_first_images, check_pixels
 from mmx_tf.fit_position import Position, lost_weights
 from mmx_tf.tracing import all_initialized, build_before_tracing, initialize_before_tracing
 
@@ -208,6 +208,11 @@ class FitContract:
         """Checks images that are evaluated; those that set step sizes for good are told."""
         network = self.trained_network
         given.check(network, labelled=False)
+        if given.is_arrays:
+            try:
+                check_pixels(network, np.asarray(single_image(given.first()[0], network)))
+            except ValueError as error:
+                logging.warning("%s: %s", self.name, error)
         if all_initialized(network):
             return
         first = given.first() if given.is_arrays else None
@@ -227,7 +232,10 @@ class FitContract:
         untouched = not all_initialized(network)
         given.check(network, consume=untouched)
         parts = given.first() if untouched else given.described(consume=False)
-        fit_labels.check_shape(self.compiled_loss, network.output_shape, parts and parts[1])
+        labels = parts and parts[1]
+        if isinstance(labels, dict):
+            fit_labels.check_names(labels, self.output_names)
+        fit_labels.check_shape(self.compiled_loss, network.output_shape, labels)
         # Keras's metrics look at the rank of labels, which a generator's dataset may not tell.
         self._label_rank = given.untold_label_rank()
         if parts is None:
@@ -239,6 +247,8 @@ class FitContract:
             if np.isfinite(images).all():
                 check_first_images(network, images)
                 initialize_before_tracing(self, network, images, **self.first_call)
+        elif given.is_arrays:
+            check_pixels(network, np.asarray(single_image(parts[0], network)))
 
     def _checked_validation(self, data):
         """Validation data as Keras takes it."""

@@ -120,6 +120,11 @@ class Given:
             raise ValueError(
                 f"{how}: give images with their labels, as (images, labels) batches or as x and y."
             )
+        if self.is_arrays and isinstance(self.x, list | tuple) and len(self.x) > 1:
+            raise ValueError(
+                f"x is a list of {len(self.x)} arrays, which Keras reads as one for each input, and the "
+                "network has one: give np.stack(x)."
+            )
         if self.is_arrays and labelled:
             images, labels = (np.shape(tf.nest.flatten(part)[0])[0] for part in (self.x, self.y))
             if images != labels:
@@ -195,6 +200,8 @@ def check_shape(shape, network: keras.Model) -> None:
     wanted = f"the network takes batches of shape {(None, *expected)}"
     if shape.rank == len(expected) and shape.is_compatible_with(expected):
         raise ValueError(f"an image of shape {tuple(shape)} is no batch; {wanted}: use dataset.batch(64).")
+    if expected[-1:] == (1,) and shape.is_compatible_with((None, *expected[:-1])):
+        raise ValueError(f"images have shape {tuple(shape)}; {wanted}: give images[..., np.newaxis].")
     if not shape.is_compatible_with((None, *expected)):
         raise ValueError(
             f"images have shape {tuple(shape)}; {wanted}: resize them, or build it for their size."

@@ -27,16 +27,26 @@ def check_first_images(network: keras.Model, images: np.ndarray) -> None:
             "the images of the first batch are all 0, and the step sizes of the quantizers are set from "
             "them: give real images."
         )
+    check_pixels(network, images)
     quantizer = _of_the_image(network)
-    if quantizer is None:
+    if quantizer is not None and images.max() - images.min() < quantizer.scale:
+        raise ValueError(
+            f"images go from {images.min():.4g} to {images.max():.4g}, which {_scaling(quantizer)} makes one "
+            "and the same pixel: give the scale and offset of image = pixel * scale + offset."
+        )
+
+
+def check_pixels(network: keras.Model, images: np.ndarray) -> None:
+    """Refuses (ValueError) images of which much lies outside of what `pixel_scaling` gives."""
+    quantizer = _of_the_image(network)
+    if quantizer is None or not images.size:
         return
     low, high = quantizer.offset, quantizer.offset + HIGHEST_PIXEL * quantizer.scale
     outside = np.mean((images < low - quantizer.scale) | (images > high + quantizer.scale))
     if outside > LARGEST_SHARE_OUTSIDE:
         raise ValueError(
-            f"images go from {images.min():.4g} to {images.max():.4g}, but pixel_scaling="
-            f"({quantizer.scale:.6g}, {quantizer.offset:.6g}) makes pixels {low:.4g} to {high:.4g}: give "
-            "augment the scale and offset of these images."
+            f"images go from {images.min():.4g} to {images.max():.4g}, but {_scaling(quantizer)} makes "
+            f"pixels {low:.4g} to {high:.4g}: give augment the scale and offset of these images."
         )
 
 
@@ -50,3 +60,7 @@ def _of_the_image(network: keras.Model) -> PixelQuantizer | None:
         ),
         None,
     )
+
+
+def _scaling(quantizer: PixelQuantizer) -> str:
+    return f"pixel_scaling=({quantizer.scale:.6g}, {quantizer.offset:.6g})"

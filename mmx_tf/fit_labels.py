@@ -59,6 +59,15 @@ def checked(labels, allowed: Allowed):
     )
 
 
+def check_names(labels: dict, names: list[str]) -> None:
+    """Refuses (ValueError) labels in a dict whose keys are not the network's outputs."""
+    if set(labels) != set(names):
+        raise ValueError(
+            f"labels have the names {sorted(labels)}; the network has one output, {names[0]!r}: give the "
+            "labels alone, or under its name."
+        )
+
+
 def check_shape(compiled_loss, output_shape: tuple, labels) -> None:
     """Refuses labels whose shape is not what a loss of Keras's takes.
 

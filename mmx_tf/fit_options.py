@@ -55,7 +55,7 @@ def check(where: str, options: Mapping, classes: int | None) -> None:
     Raises:
       TypeError: for class weights that are no dict, callbacks that are no callbacks, numbers that are not
         integers.
-      ValueError: for class weights that leave a class out.
+      ValueError: for class weights that leave a class out, and a validation_split that is no share.
     """
     weights = options.get("class_weight")
     if weights is not None and not isinstance(weights, Mapping):
@@ -72,6 +72,11 @@ def check(where: str, options: Mapping, classes: int | None) -> None:
     for one in callbacks(options.get("callbacks")):
         if not isinstance(one, keras.callbacks.Callback):
             raise TypeError(f"{where}: callbacks hold {one!r}: give objects of tf_keras.callbacks.")
+    split = options.get("validation_split") or 0.0
+    if not isinstance(split, numbers.Real) or not 0.0 <= split < 1.0:
+        raise ValueError(
+            f"{where}: validation_split={split!r}: a share of the images, 0 or more and below 1."
+        )
     for name in INTEGERS:
         value = options.get(name)
         if value is not None and not isinstance(value, numbers.Integral):

@@ -51,7 +51,7 @@ class FixedNetwork(FitContract, keras.Model):
         with self.distribute_strategy.scope():
             build_optimizer(self.optimizer, self.trainable_variables)
         if steps and self.moves_statistics:
-            warn_of_slow_statistics(self, steps + int(self.optimizer.iterations))
+            warn_of_slow_statistics(self, steps + int(self.optimizer.iterations.numpy()))
 
     @property
     def trainable_weights(self):

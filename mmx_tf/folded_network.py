@@ -13,6 +13,13 @@ from layers.integer_layers import NOT_FINITE
 class FoldedNetwork(keras.Model):
     """A functional network of integer layers, from float images to dequantized outputs."""
 
+    def fit(self, *args, **kwargs):
+        """Refuses (ValueError): integers are not trained."""
+        raise ValueError(
+            f"{self.name}.fit: a folded network computes with integers and has nothing to train. Train the "
+            "fixed network, or mmx_tf.fold_for_training(fixed), and fold it again."
+        )
+
     def predict(self, *args, **kwargs):
         """keras.Model.predict. Raises ValueError for images that hold NaN or infinite values."""
         return _told(super().predict, *args, **kwargs)

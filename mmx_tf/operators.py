@@ -78,6 +78,8 @@ def _with_constant(arguments, name, constant):
         number = tf.cast(number, tf.float64)  # numpy has no bfloat16.
     # A number, or a constant of TensorFlow's as Keras's own functions have: one for all channels or for each.
     number = np.asarray(number)
+    if not tensor.shape.rank:
+        return None  # A scalar, as of a loss that the network adds.
     if number.dtype.kind not in "fiu" or number.shape not in ((), (tensor.shape[-1],)):
         return None
     scaling = constant(number.astype(np.float64))

@@ -29,7 +29,9 @@ def loaded(model):
 def load_model(path: str | os.PathLike) -> keras.Model:
     """Loads a .keras file: a search, fixed or folded network that mmx_tf wrote, or a float one.
 
-    A float network may have been written by Keras 3: it is imported as `keras3.as_tf_keras` does.
+    A float network may have been written by Keras 3: it is imported as `keras3.as_tf_keras` does. What is
+    loaded is not compiled, since losses and metrics may be code of the file's; `tf_keras.models.load_model`
+    compiles it and gives a fixed network its optimizer's state back.
 
     Raises:
       TypeError: for something that is not a path.

@@ -36,6 +36,12 @@ from mmx_tf.target_search import TargetSearch
 from mmx_tf.tracing import build_optimizer
 
 BATCH_NORM_UPDATES = ("mean", "sequential", "none")
+SHARING_STRATEGIES = (
+    tf.distribute.MirroredStrategy,
+    tf.distribute.MultiWorkerMirroredStrategy,
+    tf.distribute.TPUStrategy,
+)
+"""Strategies that share a batch out among devices."""
 
 
 @keras.saving.register_keras_serializable(package="mmx_tf")
@@ -188,16 +194,19 @@ class SearchModel(FitContract, keras.Model):
         """
         if not args:
             kwargs.setdefault("optimizer", "sgd")
-        super().compile(*args, **kwargs)
-        given = [one for one in (self.optimizer, step_optimizer, alpha_optimizer) if one is not None]
+        optimizer = args[0] if args else kwargs["optimizer"]
+        given = [one for one in (optimizer, step_optimizer, alpha_optimizer) if one is not None]
         objects = [id(one) for one in given if not isinstance(one, str)]
         if len(set(objects)) < len(objects):
             raise ValueError(
                 f"{self.name}.compile: one optimizer is given twice. Each of optimizer, step_optimizer and "
                 "alpha_optimizer keeps the state of its own variables: give an object for each."
             )
-        self.step_optimizer = self._own_optimizer(step_optimizer or keras.optimizers.SGD(0.004, momentum=0.9))
-        self.alpha_optimizer = self._own_optimizer(alpha_optimizer or keras.optimizers.Adam(0.02))
+        steps, alphas = keras.optimizers.SGD(0.004, momentum=0.9), keras.optimizers.Adam(0.02)
+        steps = self._own_optimizer("step_optimizer", step_optimizer or steps)
+        alphas = self._own_optimizer("alpha_optimizer", alpha_optimizer or alphas)
+        super().compile(*args, **kwargs)
+        self.step_optimizer, self.alpha_optimizer = steps, alphas
         with self.distribute_strategy.scope():
             # Keras's own reading of the loss, without the trackers that belong to the bit-meta step.
             self._search_loss = LossesContainer(
@@ -224,8 +233,28 @@ class SearchModel(FitContract, keras.Model):
                     "variables at once, and a search trains them in groups. Give it to the fixed network."
                 )
 
-    def _own_optimizer(self, optimizer):
-        return self._get_optimizer(keras3_twins.twin(optimizer, "optimizers"))
+    def _own_optimizer(self, argument: str, optimizer):
+        try:
+            return self._get_optimizer(keras3_twins.twin(optimizer, "optimizers"))
+        except ValueError as error:
+            raise ValueError(
+                f"{self.name}.compile: {argument}={optimizer!r}: give an optimizer of tf_keras.optimizers, "
+                "or its name."
+            ) from error
+
+    def before_fit(self, steps: int | None) -> None:
+        """Refuses (ValueError) what a search's `fit` cannot do: several devices, a frozen network."""
+        strategy = self.distribute_strategy
+        if isinstance(strategy, SHARING_STRATEGIES):
+            raise ValueError(
+                f"{self.name}.fit: under {type(strategy).__name__} a search is trained by the command line "
+                "alone (python -m mmx_tf.train --strategy); here it takes one device."
+            )
+        if not self.trainable:
+            raise ValueError(
+                f"{self.name}.fit: trainable is False, but a search trains weights, step sizes and alphas: "
+                "set it to True."
+            )
 
     def task_loss(self, labels, outputs, sample_weight=None) -> tf.Tensor:
         """What `compute_loss` gives, regularization losses included; no log is changed.

@@ -35,7 +35,19 @@ def build_before_tracing(model: keras.Model, x, y=None) -> None:
 
 
 def build_optimizer(optimizer, variables) -> None:
-    """Makes an optimizer's slots for the variables that it will train, if it has none yet."""
+    """Makes an optimizer's slots for the variables that it will train, if it has none yet.
+
+    Raises:
+      ValueError: if it has slots, and none for some of these variables.
+    """
+    known = getattr(optimizer, "_index_dict", None)
+    if getattr(optimizer, "_built", False) and known:
+        unknown = [variable.name for variable in variables if optimizer._var_key(variable) not in known]
+        if unknown:
+            raise ValueError(
+                f"the optimizer {type(optimizer).__name__} has trained another network, or this one before "
+                f"layers were unfrozen: it keeps nothing for {unknown[0]}. Give compile a new one."
+            )
     # Optimizers of the legacy classes have another name for it.
     build = optimizer.build if hasattr(optimizer, "build") else optimizer._create_all_weights
     build(variables)

@@ -122,6 +122,18 @@ FITS = {
         lambda m, s: m.fit(s.images, s.labels, class_weight={c: 1.0 for c in range(10) if c != 7}),
         r"no weight for class 7: give one for each of 0 to 9",
     ),
+    "images without the axis of their one channel": (
+        lambda m, s: m.fit(s.images[..., 0], s.labels), r"\(64, 16, 16\).*images\[\.\.\., np\.newaxis\]",
+    ),
+    "a list of images": (
+        lambda m, s: m.fit(list(s.images), s.labels), r"list of 64 arrays.*one for each input.*np\.stack",
+    ),
+    "labels under another name": (
+        lambda m, s: m.fit(s.images, {"digit": s.labels}), "labels have the names .'digit'.*one output",
+    ),
+    "a number of images as validation_split": (
+        lambda m, s: m.fit(s.images, s.labels, validation_split=20), "validation_split=20: a share",
+    ),
     "NaN weights of examples": (
         lambda m, s: m.fit(s.images, s.labels, sample_weight=np.full(64, np.nan), verbose=0),
         "weights of examples hold.*sample_weight and class_weight must be finite",
@@ -194,6 +206,33 @@ STAGES = {
     "convert with one text as labels": (
         lambda s: mmx_tf.convert(s.folded, labels="0123456789"), "labels='0123456789': a list",
     ),
+    "an activity regularizer behind an activation": (
+        lambda s: mmx_tf.augment(regularized_network()), "'odd' .Conv2D. has an activity_regularizer behind",
+    ),
+    "a loss added by the network": (lambda s: mmx_tf.augment(network_with_a_loss()), "cannot be handled"),
+    "one switch for all layers": (
+        lambda s: mmx_tf.augment(s.float_model, signed=True), "signed=True: a dict, layer name",
+    ),
+    "bits that are none": (
+        lambda s: mmx_tf.count_bops(s.float_model, weight_bits=2.5), "weight_bits=2.5: .*integer in 1..32",
+    ),
+    "a selection from its numbers": (
+        lambda s: mmx_tf.BitSelection.load(s.selection.to_json()), "got a dict: give the path.*from_json",
+    ),
+    "convert with a budget below zero": (
+        lambda s: mmx_tf.convert(s.folded, target_bops=-3), "target_bops=-3: a number",
+    ),
+    "a number as an optimizer": (
+        lambda s: s.search.compile("sgd", CROSSENTROPY, step_optimizer=0.01), "step_optimizer=0.01: give",
+    ),
+    "training of a folded network": (
+        lambda s: s.folded.fit(s.images, s.labels), "nothing to train.*fold_for_training",
+    ),
+    "an optimizer of another network": (
+        lambda s: with_the_optimizer_of_its_search(s).fit(s.images, s.labels),
+        "SGD has trained another network.*Give compile a new one",
+    ),
+    "a frozen search": (lambda s: frozen(s).fit(s.images, s.labels), "trainable is False, but a search"),
     "convert with a list among the labels": (
         lambda s: mmx_tf.convert(s.folded, labels=[["a"], None]), r"labels hold \['a'\]: a name is a text",
     ),
@@ -246,6 +285,32 @@ STAGES = {
 }  # fmt: skip
 
 
+def regularized_network():
+    inputs = keras.Input((16, 16, 1))
+    x = keras.layers.Conv2D(4, 3, activation="relu", activity_regularizer="l2", name="odd")(inputs)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 1)(x))
+    return keras.Model(inputs, keras.layers.Dense(10)(x))
+
+
+def network_with_a_loss():
+    network = tiny_network()
+    network.add_loss(0.01 * tf.reduce_mean(network.layers[1].output))
+    return network
+
+
+def with_the_optimizer_of_its_search(stages):
+    fixed = mmx_tf.rebuild(stages.search, stages.selection)
+    fixed.compile(stages.search.optimizer, CROSSENTROPY)
+    return fixed
+
+
+def frozen(stages):
+    search = uncompiled(stages.search, stages)
+    search.compile("sgd", CROSSENTROPY)
+    search.trainable = False
+    return search
+
+
 def uncompiled(model, stages):
     if isinstance(model, mmx_tf.SearchModel):
         return mmx_tf.augment(stages.float_model, bit_widths=(8, 4), target_average_bits=6)
@@ -284,6 +349,7 @@ def test_a_call_at_the_wrong_stage_says_which_comes_next(action, expected, stage
     [
         (lambda images: np.zeros_like(images), "all 0, and the step sizes.*give real images"),
         (lambda images: 127.5 * (images + 1), "go from 0 to 255, but pixel_scaling=.*makes pixels -1 to 1"),
+        (lambda images: images / 300, "makes one and the same pixel: give the scale"),
     ],
 )
 def test_images_that_would_set_step_sizes_wrongly_for_good(images, expected, stages):
@@ -295,6 +361,24 @@ def test_images_that_would_set_step_sizes_wrongly_for_good(images, expected, sta
         search.fit(images(stages.images), stages.labels, verbose=0)
     told(error)
     search.fit(stages.images, stages.labels, verbose=0)
+    with pytest.raises(ValueError, match="but pixel_scaling="):
+        search.fit(127.5 * (stages.images + 1), stages.labels, verbose=0)
+
+
+@pytest.mark.parametrize("stage", ["search", "fixed"])
+def test_several_devices_in_a_notebook_train_the_fixed_network_alone(stage, stages):
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        search = uncompiled(stages.search, stages)
+        search.compile("sgd", CROSSENTROPY)
+        fixed = mmx_tf.rebuild(search, stages.selection)
+        fixed.compile(keras.optimizers.SGD(0.01, momentum=0.9), CROSSENTROPY)
+    if stage == "search":
+        with pytest.raises(ValueError, match="MirroredStrategy.*python -m mmx_tf.train --strategy"):
+            search.fit(stages.images, stages.labels, verbose=0)
+        return
+    before = fixed.get_weights()
+    fixed.fit(stages.images, stages.labels, verbose=0)
+    assert any(not np.array_equal(old, new) for old, new in zip(before, fixed.get_weights(), strict=True))
 
 
 @pytest.mark.parametrize("joint", [False, True])
