@@ -158,15 +158,15 @@ def test_a_sigmoid_is_known_without_its_memory(digits):
 def test_the_task_must_be_given_where_nothing_tells_it(digits):
     plain = pass_through(1)
     with pytest.raises(
-        ValueError, match="'bare'.*without softmax or sigmoid.*task='binary' or task='regression'"
+        ValueError, match="'pass_through'.*without softmax or sigmoid.*task='binary' or task='regression'"
     ):
         mmx_tf.convert(plain, output_type="class")
     data = mmx_tf.convert(plain, input_type="int8", output_type="class", task="binary", labels=["no", "yes"])
     found = litert.run(data, {"image": np.int8([[5], [0], [-3], [3]])})
     # The zero point is 0: above it is yes.
-    assert found["end/class"].tolist() == [1, 0, 0, 1]
+    assert found["logits/class"].tolist() == [1, 0, 0, 1]
     # sigmoid(1.25) = 0.7773, sigmoid(-0.75) = 0.3208, sigmoid(0.75) = 0.6792, of 256.
-    assert (found["end/probabilities"][:, 0].astype(int) + 128).tolist() == [199, 128, 82, 174]
+    assert (found["logits/probabilities"][:, 0].astype(int) + 128).tolist() == [199, 128, 82, 174]
     images, labels = np.float32([[1.25], [0], [-0.75], [0.75]]), np.array([1, 0, 1, 1])
     report = verify(plain, data, [(images, labels)])
     assert report.metrics["binary_accuracy"] == {"folded": 0.75, "tflite": 0.75} and report.task == "binary"
@@ -182,14 +182,14 @@ def test_a_zero_point_is_no_yes():
     folded = pass_through(2, zero_point=-100)
     data = mmx_tf.convert(folded, input_type="int8", output_type="class", task="multi_label")
     found = litert.run(data, {"image": np.int8([[-101, -100], [-99, -128], [127, -100]])})
-    assert found["end/class"].tolist() == [[0, 0], [1, 0], [1, 0]]
+    assert found["logits/class"].tolist() == [[0, 0], [1, 0], [1, 0]]
 
 
 def test_a_wrong_decision_is_found_though_the_codes_are_right():
     """A zero behind each logit in place of before it: yes and no change places, but where the logit is 0."""
     folded = pass_through(1)
     model = model_of(mmx_tf.convert(folded, input_type="int8", output_type="class", task="binary"))
-    (by,) = [tensor for tensor in model.subgraphs[0].tensors if tensor.name == b"end/pairs/by"]
+    (by,) = [tensor for tensor in model.subgraphs[0].tensors if tensor.name == b"logits/pairs/by"]
     model.buffers[by.buffer].data = np.array([[0, 0], [0, 1]], np.int32).view(np.uint8).reshape(-1)
     images = np.float32([[1.25], [0], [-0.75], [0.75]])
     report = verify(folded, written(model), [(images, np.array([1, 0, 0, 1]))], task="binary")
