@@ -24,6 +24,7 @@ from layers.gates import IntegerLogistic
 from layers.grid import Grid
 from layers.integer_layers import Dequantize, QuantizeInput
 from layers.integer_shape_layers import IntegerReshape
+from layers.pixel_quantizer import QuantizePixels, told_outside
 
 
 class Trace:
@@ -60,6 +61,9 @@ class Trace:
             self.logits, self.logits_grid = logistic.input.node.layer.name, logistic.input_grid
         self.head = head_of(folded)
         self.entry, self.entry_grid = entries[0].name, entries[0].output_grid
+        # Behind a rescaling its scale is not that of the images.
+        takes_images = isinstance(entries[0], QuantizePixels) and entries[0].input is folded.inputs[0]
+        self._pixels = entries[0] if takes_images else None
         self.image_shape = tuple(folded.input_shape[1:])
         self._ordered = [layer.name for layer in tensors]
         self.names = set(self._ordered)
@@ -72,6 +76,12 @@ class Trace:
         """Tensor name -> int8 codes [N, ...] for float images [N, height, width, channels]."""
         codes = self._run(tf.convert_to_tensor(images))
         return dict(zip(self._ordered, (tensor.numpy() for tensor in codes), strict=True))
+
+    def told_outside(self, images: np.ndarray) -> str | None:
+        """A sentence about float images of which much is outside of the pixels that the model takes."""
+        if self._pixels is None:
+            return None
+        return told_outside(images, scale=self._pixels.scale, offset=self._pixels.offset)
 
 
 def logistic_of(dequantize: Dequantize) -> IntegerLogistic | None:

@@ -17,6 +17,7 @@ import pathlib
 import sys
 
 import tf_keras as keras
+from absl import logging
 
 from export import litert
 from export.counting import AnswerCount, CodeCount
@@ -126,6 +127,8 @@ def verify(
     tensors = {name: CodeCount() for name in exposed.outputs if name in trace.names}
     whole, traced = None, 0
     for batch, labels in checked(eval_ds, image_shape=trace.image_shape):
+        if whole is None and (outside := trace.told_outside(batch)):
+            logging.warning("%s: these are not the images that the network was trained on.", outside)
         expected = trace(batch)
         pixels = image(batch, expected)
         whole = whole or AnswerCount(told(trace.head, labels, task), trace.head)

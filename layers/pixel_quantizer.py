@@ -14,6 +14,7 @@ takes care of the shift.
 
 import math
 
+import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
@@ -22,6 +23,7 @@ from layers.as_written import AsWritten
 from layers.grid import Grid
 
 HIGHEST_PIXEL = 255
+LARGEST_SHARE_OUTSIDE = 0.05
 # Images come with rounding errors of their own; a value that is half a pixel in theory goes up.
 TOLERANCE = 1e-3
 
@@ -30,6 +32,20 @@ def pixels_of(values, *, scale: float, offset: float):
     """The pixels 0..255, as floats, of which `values` are pixel * scale + offset; halves go up."""
     nearest = tf.floor((values - offset) / scale + (0.5 + TOLERANCE))
     return tf.clip_by_value(nearest, 0.0, float(HIGHEST_PIXEL))
+
+
+def told_outside(images: np.ndarray, *, scale: float, offset: float) -> str | None:
+    """A sentence about images of which much lies outside of pixel * scale + offset; None where it fits.
+
+    `LARGEST_SHARE_OUTSIDE` of the values may lie there, as random contrast makes them.
+    """
+    low, high = offset, offset + HIGHEST_PIXEL * scale
+    if not images.size or np.mean((images < low - scale) | (images > high + scale)) <= LARGEST_SHARE_OUTSIDE:
+        return None
+    return (
+        f"images go from {images.min():.4g} to {images.max():.4g}, but pixel_scaling=({scale:.6g}, "
+        f"{offset:.6g}) makes pixels {low:.4g} to {high:.4g}"
+    )
 
 
 def zero_point_of(*, scale: float, offset: float) -> int:

@@ -99,6 +99,7 @@ def augment(
     if not isinstance(meta_epochs, numbers.Integral) or meta_epochs < 0:
         raise ValueError(f"meta_epochs={meta_epochs!r}: an integer of 0 or more.")
     float_model = loaded(float_model)
+    augment_checks.check_float(float_model)
     augment_checks.check_activity_regularizers(float_model)
     network, budgets = plan(
         float_model,

@@ -10,6 +10,7 @@ from layers.quantize_configs import kernel_attribute
 from mmx_tf import canonical, carriers, graph
 from mmx_tf.integer_operators import has_integer_form
 from mmx_tf.integer_values import FOLDABLE, FoldError
+from mmx_tf.next_step import step_of_ours
 
 ARGUMENTS = (
     "bit_widths", "weight_bits", "target_bops", "target_average_bits", "average_bits_weighting",
@@ -62,17 +63,24 @@ def check_options(ablations: dict, signed) -> None:
             raise ValueError(f"{name}={value!r}: True or False.")
 
 
+def check_float(model) -> None:
+    """Refuses (ValueError) a network that mmx_tf made already."""
+    step = step_of_ours(model)
+    if step:
+        raise ValueError(f"augment got {model.name!r}, and it takes a float network. {step}")
+
+
 def check_activity_regularizers(float_model) -> None:
-    """Refuses (ValueError) those behind an activation, which is a layer of its own in a search."""
+    """Refuses (ValueError) those of layers that search and file divide or replace."""
     for layer in getattr(float_model, "layers", ()):
         if getattr(layer, "activity_regularizer", None) is None:
             continue
         activation = getattr(getattr(layer, "activation", None), "__name__", "linear")
         if kernel_attribute(layer) is None or activation != "linear":
             raise ValueError(
-                f"layer {layer.name!r} ({type(layer).__name__}) has an activity_regularizer behind an "
-                "activation, which would act on another tensor here: remove it, or give it to a convolution "
-                "or dense layer without an activation."
+                f"layer {layer.name!r} ({type(layer).__name__}) has an activity_regularizer, which "
+                "would act on another tensor here: remove it, or give it to a convolution or dense layer "
+                "without an activation."
             )
 
 

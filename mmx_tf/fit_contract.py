@@ -22,7 +22,7 @@ from mmx_tf import fit_labels, fit_options, guards, keras3_twins
 from mmx_tf.carriers import last_activation
 from mmx_tf.divergence import DivergenceError, first_broken
 from mmx_tf.fit_data import Given, single_image
-from mmx_tf.fit_images import check_first_images, check_pixels
+from mmx_tf.fit_images import check_first_images, check_pixels, outside_pixels
 from mmx_tf.fit_position import Position, lost_weights
 from mmx_tf.tracing import all_initialized, build_before_tracing, initialize_before_tracing
 
@@ -209,10 +209,9 @@ class FitContract:
         network = self.trained_network
         given.check(network, labelled=False)
         if given.is_arrays:
-            try:
-                check_pixels(network, np.asarray(single_image(given.first()[0], network)))
-            except ValueError as error:
-                logging.warning("%s: %s", self.name, error)
+            outside = outside_pixels(network, np.asarray(single_image(given.first()[0], network)))
+            if outside:
+                logging.warning("%s: %s", self.name, outside)
         if all_initialized(network):
             return
         first = given.first() if given.is_arrays else None

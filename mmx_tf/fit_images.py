@@ -6,10 +6,7 @@
 import numpy as np
 import tf_keras as keras
 
-from layers.pixel_quantizer import HIGHEST_PIXEL, PixelQuantizer
-
-LARGEST_SHARE_OUTSIDE = 0.05
-"""Share of values that may lie beyond the darkest and brightest pixel, as random contrast makes them."""
+from layers.pixel_quantizer import PixelQuantizer, told_outside
 
 
 def check_first_images(network: keras.Model, images: np.ndarray) -> None:
@@ -27,27 +24,32 @@ def check_first_images(network: keras.Model, images: np.ndarray) -> None:
             "the images of the first batch are all 0, and the step sizes of the quantizers are set from "
             "them: give real images."
         )
-    check_pixels(network, images)
     quantizer = _of_the_image(network)
-    if quantizer is not None and images.max() - images.min() < quantizer.scale:
+    if quantizer is None:
+        return
+    check_pixels(network, images)
+    if images.max() - images.min() < quantizer.scale:
         raise ValueError(
-            f"images go from {images.min():.4g} to {images.max():.4g}, which {_scaling(quantizer)} makes one "
-            "and the same pixel: give the scale and offset of image = pixel * scale + offset."
+            f"images go from {images.min():.4g} to {images.max():.4g}, which pixel_scaling=("
+            f"{quantizer.scale:.6g}, {quantizer.offset:.6g}) makes one and the same pixel: give the "
+            "scale and offset of image = pixel * scale + offset."
         )
 
 
 def check_pixels(network: keras.Model, images: np.ndarray) -> None:
     """Refuses (ValueError) images of which much lies outside of what `pixel_scaling` gives."""
+    sentence = outside_pixels(network, images)
+    if sentence:
+        raise ValueError(sentence)
+
+
+def outside_pixels(network: keras.Model, images: np.ndarray) -> str | None:
+    """A sentence about images of which much lies outside of `pixel_scaling`; None where it fits."""
     quantizer = _of_the_image(network)
-    if quantizer is None or not images.size:
-        return
-    low, high = quantizer.offset, quantizer.offset + HIGHEST_PIXEL * quantizer.scale
-    outside = np.mean((images < low - quantizer.scale) | (images > high + quantizer.scale))
-    if outside > LARGEST_SHARE_OUTSIDE:
-        raise ValueError(
-            f"images go from {images.min():.4g} to {images.max():.4g}, but {_scaling(quantizer)} makes "
-            f"pixels {low:.4g} to {high:.4g}: give augment the scale and offset of these images."
-        )
+    if quantizer is None:
+        return None
+    outside = told_outside(images, scale=quantizer.scale, offset=quantizer.offset)
+    return outside and f"{outside}: give augment the scale and offset of these images."
 
 
 def _of_the_image(network: keras.Model) -> PixelQuantizer | None:
@@ -60,7 +62,3 @@ def _of_the_image(network: keras.Model) -> PixelQuantizer | None:
         ),
         None,
     )
-
-
-def _scaling(quantizer: PixelQuantizer) -> str:
-    return f"pixel_scaling=({quantizer.scale:.6g}, {quantizer.offset:.6g})"

@@ -6,6 +6,7 @@
 
 import tf_keras as keras
 
+from layers.activation_quantizer import ActivationQuantizer
 from layers.integer_weighted_layers import WeightedLayer
 from layers.multi_branch_quantizer import MultiBranchQuantizer
 from layers.quantize_configs import QuantizeWrapper
@@ -15,7 +16,14 @@ def next_step(model) -> str:
     """One or two sentences for the end of an error."""
     if not isinstance(model, keras.Model):
         return "Give a network of tf_keras, or the path of its .keras file."
-    layers = getattr(model, "network", model).layers
+    return step_of_ours(model) or (
+        "It is a float network: begin with search = mmx_tf.augment(float_model, target_average_bits=4)."
+    )
+
+
+def step_of_ours(model: keras.Model) -> str | None:
+    """The sentences for a network that mmx_tf made; None for others."""
+    layers = getattr(getattr(model, "network", model), "layers", ())
     if any(isinstance(layer, MultiBranchQuantizer) for layer in layers):
         return (
             "It is a search network: call mmx_tf.rebuild(search, search.bit_selection()), fit what that "
@@ -25,4 +33,9 @@ def next_step(model) -> str:
         return "It is folded already: give it to mmx_tf.convert, or to mmx_tf.verify with its file."
     if any(isinstance(layer, QuantizeWrapper) for layer in layers):
         return "It is a fixed network: call mmx_tf.fold(fixed)."
-    return "It is a float network: begin with search = mmx_tf.augment(float_model, target_average_bits=4)."
+    if any(isinstance(layer, ActivationQuantizer) for layer in layers):
+        return (
+            "Its activations are quantized but its weights are not: call mmx_tf.rebuild(search, selection) "
+            "without quantized_weights=False."
+        )
+    return None

@@ -207,7 +207,7 @@ STAGES = {
         lambda s: mmx_tf.convert(s.folded, labels="0123456789"), "labels='0123456789': a list",
     ),
     "an activity regularizer behind an activation": (
-        lambda s: mmx_tf.augment(regularized_network()), "'odd' .Conv2D. has an activity_regularizer behind",
+        lambda s: mmx_tf.augment(regularized_network()), "'odd' .Conv2D. has an activity_regularizer, which",
     ),
     "a loss added by the network": (lambda s: mmx_tf.augment(network_with_a_loss()), "cannot be handled"),
     "one switch for all layers": (
@@ -273,6 +273,16 @@ STAGES = {
     ),
     "load of no path": (lambda s: mmx_tf.load_model(None), "got a NoneType: give the path"),
     "count of a fixed network": (lambda s: mmx_tf.count_bops(s.fixed), "has quantizers.*selection.bops"),
+    "fold without quantized weights": (
+        lambda s: mmx_tf.fold(mmx_tf.rebuild(s.search, s.selection, quantized_weights=False)),
+        "its weights are not: call mmx_tf.rebuild",
+    ),
+    "augment of a search": (
+        lambda s: mmx_tf.augment(s.search, target_average_bits=6), "takes a float network.*mmx_tf.rebuild",
+    ),
+    "augment of a fixed network": (
+        lambda s: mmx_tf.augment(s.fixed, target_average_bits=6), "takes a float network.*mmx_tf.fold",
+    ),
     "fold of a folded network": (lambda s: mmx_tf.fold(s.folded), "fold got.*folded already"),
     "fold of what has seen no image": (
         lambda s: mmx_tf.fold(s.untouched), "seen no image.*fixed.fit.*fixed.predict",

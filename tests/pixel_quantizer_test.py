@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tf_keras as keras
+from listening import logged
 
 import mmx_tf
 from export.litert import run
@@ -94,6 +95,23 @@ def test_the_file_takes_the_bytes_of_a_camera(digits, padded):
     assert report.code_disagreement == 0 and not any(tensor.differing for tensor in report.tensors)
     with pytest.raises(ValueError, match="pixels, whose grid no float32 image has"):
         mmx_tf.convert(folded, input_type="float32")
+
+
+def test_images_of_another_scale_are_told_when_a_file_is_verified(digits):
+    images, pixels = pixels_of(digits)
+    labels = np.zeros(len(images))
+    folded, _ = exported(network(), images, PIXEL_SCALING)
+    file = mmx_tf.convert(folded)
+    with logged() as lines:
+        mmx_tf.verify(folded, file, [(images, labels)], traced_images=0)
+        assert not lines
+        mmx_tf.verify(folded, file, [(pixels.astype(np.float32), labels)], traced_images=0)
+    (line,) = lines
+    assert line.startswith("images go from 0 to 255, but pixel_scaling=(0.00784314, -1) makes pixels -1 to 1")
+    rescaled, _ = exported(network(keras.layers.Rescaling(1 / 127.5, -1.0)), pixels, (1.0, 0.0))
+    with logged() as lines:
+        mmx_tf.verify(rescaled, mmx_tf.convert(rescaled), [(pixels, labels)], traced_images=0)
+    assert not lines
 
 
 def test_a_rescaling_of_the_network_is_taken_into_account(digits):
