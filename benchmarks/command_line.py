@@ -12,7 +12,7 @@ import pathlib
 from collections.abc import Callable, Iterable
 
 from benchmarks import measuring
-from export import provenance
+from mmx_tf.export import provenance
 
 
 def argument_parser(module: str, doc: str, *, rounds: int | None = None) -> argparse.ArgumentParser:

@@ -23,11 +23,11 @@ import tf_keras as keras
 
 import mmx_tf
 from benchmarks import command_line, measuring
-from layers.weight_storage import STORAGES
-from mmx_tf import graph
-from mmx_tf.float_model import gives_probabilities
-from mmx_tf.tracing import build_before_tracing
-from mmx_tf.weight_training import cosine_schedule, sgd
+from mmx_tf.layers.integer.storage import STORAGES
+from mmx_tf.network import graph
+from mmx_tf.network.tracing import build_before_tracing
+from mmx_tf.run.float_network import gives_probabilities
+from mmx_tf.training.optimizers import cosine_schedule, sgd
 
 MODULE = "benchmarks.folded_training"
 MEASURED = ("fixed_top1", "folded_top1", "same_class")

@@ -20,8 +20,8 @@ from importlib import metadata
 
 import numpy as np
 
-from export.atomic import write_atomically
-from export.provenance import provenance
+from mmx_tf.export.atomic import write_atomically
+from mmx_tf.export.provenance import provenance
 
 _PACKAGES = (
     "tensorflow", "tf-keras", "tensorflow-model-optimization", "ai-edge-litert", "ai-edge-quantizer", "numpy",

@@ -16,10 +16,14 @@ import tf_keras as keras
 
 from benchmarks import command_line
 from mmx_tf import data as datasets
-from mmx_tf import exit_codes, fingerprints, float_model, graph, pipeline, quiet, training
-from mmx_tf.bit_selection import BitSelection, SelectionMismatchError
-from mmx_tf.recipe import Recipe
-from mmx_tf.workdir import Workdir, check_inputs, earlier_state
+from mmx_tf import exit_codes, quiet
+from mmx_tf.metamix.selection import BitSelection, SelectionMismatchError
+from mmx_tf.network import graph
+from mmx_tf.recipe.recipe import Recipe
+from mmx_tf.run import float_network, pipeline
+from mmx_tf.training import phases
+from mmx_tf.workdir import fingerprints
+from mmx_tf.workdir.workdir import Workdir, check_inputs, earlier_state
 
 STATISTICS = ("batch", "running")
 """What batch norm normalizes by: the batch, as in training and bit-search steps, or running statistics.
@@ -64,14 +68,14 @@ def restored(folder: pathlib.Path):
         )
     try:
         data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
-        network = float_model.load_trained(recipe, data)
+        network = float_network.load_trained(recipe, data)
         check_inputs(recipe, earlier_state(folder), fingerprints.of_inputs(recipe, data, network))
         search = pipeline.search_network(recipe, network, data)
         if search.budget.target_bops is None:
             sys.exit(f"{folder} has no budget in BOPs, in which random selections are drawn.")
         with Workdir.opened(recipe) as workdir:
             # Not as a stage, whose seconds would be added to those of the run.
-            training.train_search(workdir, recipe, data, search)
+            phases.train_search(workdir, recipe, data, search)
     except exit_codes.ERRORS as error:
         sys.exit(str(error))
     return search, data, recipe
@@ -86,7 +90,7 @@ class Evaluation:
             raise ValueError(f"statistics={statistics!r}: one of {STATISTICS}.")
         self._batches, by_batch = list(batches), statistics == "batch"
         loss_of = keras.losses.SparseCategoricalCrossentropy(
-            from_logits=not float_model.gives_probabilities(search.network), reduction="sum"
+            from_logits=not float_network.gives_probabilities(search.network), reduction="sum"
         )
 
         @tf.function

@@ -44,7 +44,7 @@ class Mutation:
     tests: tuple[str, ...]
 
 
-STEPS = "mmx_tf/search_steps.py"
+STEPS = "mmx_tf/metamix/algorithm.py"
 MUTATIONS = (
     Mutation(
         "search_loss_without_task", STEPS,
@@ -82,50 +82,50 @@ MUTATIONS = (
         ("weight_search_test",),
     ),
     Mutation(
-        "search_begins_an_epoch_late", "mmx_tf/search.py",
+        "search_begins_an_epoch_late", "mmx_tf/metamix/search.py",
         "self.model.finished_epochs >= self.model.meta_epochs",
         "self.model.finished_epochs > self.model.meta_epochs",
         ("search_test",),
     ),
     Mutation(
-        "regularizer_not_relative", "mmx_tf/target_search.py",
+        "regularizer_not_relative", "mmx_tf/metamix/target.py",
         "tf.cast(gap / target, tf.float32)", "tf.cast(gap, tf.float32)",
         ("targets_search_test", "search_test"),
     ),
     Mutation(
-        "hard_bits_without_softmax_gradient", "layers/straight_through.py",
+        "hard_bits_without_softmax_gradient", "layers/lsq/straight_through.py",
         "return probabilities * (upstream - inner)", "return upstream - inner",
         ("straight_through_test", "bops_test"),
     ),
     Mutation(
-        "alpha_gradient_without_softmax", "layers/quantizer_formulas.py",
+        "alpha_gradient_without_softmax", "layers/lsq/formulas.py",
         "probabilities * (slopes - tf.reduce_sum(probabilities * slopes))",
         "slopes - tf.reduce_sum(probabilities * slopes)",
         ("lsq_test",),
     ),
     Mutation(
-        "step_gradient_without_the_inside", "layers/quantizer_formulas.py",
+        "step_gradient_without_the_inside", "layers/lsq/formulas.py",
         "- tf.where(inside, scaled, 0.0)", "- tf.where(inside, tf.round(scaled), 0.0)",
         ("lsq_test",),
     ),
     Mutation(
-        "gradient_passes_where_clipped", "layers/quantizer_formulas.py",
+        "gradient_passes_where_clipped", "layers/lsq/formulas.py",
         "return (x >= grid.first) & (x <= grid.last)", "return x >= grid.first",
         ("lsq_test",),
     ),
     Mutation(
-        "rounding_half_up", "layers/quantizer_formulas.py",
+        "rounding_half_up", "layers/lsq/formulas.py",
         "tf.clip_by_value(tf.round(x / grid.step_size), grid.low",
         "tf.clip_by_value(tf.floor(x / grid.step_size + 0.5), grid.low",
         ("lsq_test",),
     ),
     Mutation(
-        "gradient_scale_of_the_batch", "layers/lsq.py",
+        "gradient_scale_of_the_batch", "layers/lsq/lsq.py",
         "return 1.0 / math.sqrt(elements * high)", "return 1.0 / (elements * high)",
         ("lsq_test", "activation_quantizer_test"),
     ),
     Mutation(
-        "first_step_size_half", "layers/lsq.py",
+        "first_step_size_half", "layers/lsq/lsq.py",
         "tf.maximum(2.0 * mean / tf.sqrt", "tf.maximum(1.0 * mean / tf.sqrt",
         ("lsq_test",),
     ),
@@ -150,12 +150,12 @@ MUTATIONS = (
         ("fold_test", "flatbuffer_test"),
     ),
     Mutation(
-        "mean_not_folded_into_the_bias", "mmx_tf/folded_bias.py",
+        "mean_not_folded_into_the_bias", "mmx_tf/folding/bias.py",
         "beta + (bias - _float64(batch_norm.moving_mean)) * factor", "beta + bias * factor",
         ("fold_test",),
     ),
     Mutation(
-        "end_layers_cost_nothing", "mmx_tf/budget.py",
+        "end_layers_cost_nothing", "mmx_tf/budget/budget.py",
         "sum(cost.macs for cost in self.costs if cost.end) * self.first_last_bits**2", "0",
         ("budget_test", "golden_bops_test"),
     ),

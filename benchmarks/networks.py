@@ -24,8 +24,8 @@ from sklearn.datasets import load_sample_images
 
 import mmx_tf
 from benchmarks import command_line, measuring
-from export.parity import certify
-from mmx_tf.keras3 import as_tf_keras
+from mmx_tf.export.comparing.certificate import certify
+from mmx_tf.network.keras3 import as_tf_keras
 
 CLASSES = 10
 SIZE = 64

@@ -14,12 +14,12 @@ import pathlib
 import sys
 
 from benchmarks import command_line
-from export import provenance
-from export.atomic import write_atomically
-from mmx_tf import workdir_lock
-from mmx_tf.bit_selection import BitSelection
-from mmx_tf.plots import save_bits_plot
-from mmx_tf.recipe import RecipeError
+from mmx_tf.export import provenance
+from mmx_tf.export.atomic import write_atomically
+from mmx_tf.metamix.selection import BitSelection
+from mmx_tf.recipe.recipe import RecipeError
+from mmx_tf.report.plots import save_bits_plot
+from mmx_tf.workdir import lock
 
 MODULE = "benchmarks.provenance"
 COPIED = ("metrics.json", "bit_selection.json", "parity.json")
@@ -45,7 +45,7 @@ def documents_of(workdir: pathlib.Path) -> dict[str, dict]:
             "run's command again: it goes on where it stopped."
         )
     try:
-        workdir_lock.check_free(workdir)
+        lock.check_free(workdir)
     except RecipeError as error:
         raise OriginError(str(error)) from error
     documents = {}

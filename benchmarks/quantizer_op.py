@@ -17,11 +17,11 @@ import tensorflow as tf
 import tf_keras as keras
 
 from benchmarks import command_line, measuring
-from layers import lsq
-from layers.activation_quantizer import ActivationQuantizer
-from layers.branches import MIXED
-from layers.multi_branch_quantizer import MultiBranchQuantizer
 from mmx_tf import quiet
+from mmx_tf.layers.branches import MIXED
+from mmx_tf.layers.lsq import lsq
+from mmx_tf.layers.quantizers.activation import ActivationQuantizer
+from mmx_tf.layers.quantizers.multi_branch import MultiBranchQuantizer
 
 MODULE = "benchmarks.quantizer_op"
 SHAPES = ("128x32x32x64", "128x8x8x192", "128x4x4x480", "8x4x4x16")

@@ -16,8 +16,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks import command_line, measuring, meta_state
-from mmx_tf import themes
-from mmx_tf.given_selection import random_choice
+from mmx_tf.report import themes
+from mmx_tf.run.given_selection import random_choice
 
 MODULE = "benchmarks.random_selections"
 

@@ -26,7 +26,8 @@ import numpy as np
 import tf_keras as keras
 
 from benchmarks import command_line, measuring
-from mmx_tf import checkpoints, data
+from mmx_tf import data
+from mmx_tf.workdir import checkpoints
 
 STEPS = 6
 PHASES = {

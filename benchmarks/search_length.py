@@ -20,9 +20,11 @@ import tf_keras as keras
 from matplotlib.figure import Figure
 
 from benchmarks import command_line, measuring, meta_state
-from mmx_tf import search_steps, stages, themes
-from mmx_tf.given_selection import random_choice
-from mmx_tf.weight_training import cosine_schedule
+from mmx_tf.metamix import algorithm
+from mmx_tf.report import themes
+from mmx_tf.run import stages
+from mmx_tf.run.given_selection import random_choice
+from mmx_tf.training.optimizers import cosine_schedule
 
 MODULE = "benchmarks.search_length"
 
@@ -49,7 +51,7 @@ def searched(search, data, recipe, *, steps: int, rate: float, regularizer_weigh
 
     @tf.function
     def step(images, labels):
-        search_steps.bit_search_step(search, (images, labels, None))
+        algorithm.bit_search_step(search, (images, labels, None))
 
     begin = time.monotonic()
     stages.seed(recipe, "select")

@@ -6,7 +6,7 @@ A row is what one run found: its `method`, `target_average_bits`, `seed`, `fixed
 import numpy as np
 from matplotlib.figure import Figure
 
-from mmx_tf import themes
+from mmx_tf.report import themes
 
 METHODS = {
     "metamix": "MetaMix",

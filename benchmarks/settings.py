@@ -2,7 +2,7 @@
 
     python -m benchmarks.settings --json=results/performance/settings.json        # about 10 minutes
 
-`mmx_tf.tensorflow_settings` turns the first on. Each combination is timed by `benchmarks.training_steps` in
+`mmx_tf.startup` turns the first on. Each combination is timed by `benchmarks.training_steps` in
 processes of its own, which alternate, since TensorFlow reads its settings once.
 """
 

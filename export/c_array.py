@@ -8,8 +8,8 @@
 
 The header names the operators that the application must register, the grids of inputs and outputs, and the
 SHA-256 of the .tflite, so that a firmware can be traced to its file. Imports no TensorFlow. Exit code 2: the
-file is no .tflite, or a damaged one, or has what Micro refuses (`export.micro_operators`), the name is no C
-identifier, or the folder cannot be written.
+file is no .tflite, or a damaged one, or has what Micro refuses (`export.reading.micro_operators`), the name
+is no C identifier, or the folder cannot be written.
 """
 
 import argparse
@@ -20,10 +20,10 @@ import re
 import sys
 from collections.abc import Sequence
 
-from export.atomic import write_atomically
-from export.micro_operators import Refusal, refusals, resolver_method
-from export.reading import tflite_file
-from export.reading.contents import Tensor, TfliteFile
+from mmx_tf.export.atomic import write_atomically
+from mmx_tf.export.reading import tflite_file
+from mmx_tf.export.reading.contents import Tensor, TfliteFile
+from mmx_tf.export.reading.micro_operators import Refusal, refusals, resolver_method
 
 _BYTES_A_LINE = 12
 _SHOWN_TENSORS = 3

@@ -24,10 +24,17 @@ if __name__ == "inspect":
     del sys.modules["inspect"]
     importlib.import_module("inspect")
 else:
-    from export.inspect_command import main, text
-    from export.reading.file_bytes import FileBytes
-    from export.reading.layers import LayerInfo
-    from export.reading.summary import Endpoint, FileSummary, OperatorCount, SignatureInfo, layers, summary
+    from mmx_tf.export.reading.file_bytes import FileBytes
+    from mmx_tf.export.reading.layers import LayerInfo
+    from mmx_tf.export.reading.summary import (
+        Endpoint,
+        FileSummary,
+        OperatorCount,
+        SignatureInfo,
+        layers,
+        summary,
+    )
+    from mmx_tf.export.reading.text import main, text
 
     __all__ = [
         "Endpoint",

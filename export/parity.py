@@ -1,195 +1,19 @@
-"""The parity certificate: what of a folded model its file computes, operator by operator, on three runtimes.
+"""`python -m export.parity`: the parity certificate (`export.comparing.certificate`) of a finished workdir.
 
-`verify` runs the whole file; a code that differs early then shows in every tensor after it. Here each
-operator gets its true inputs, the folded model's own codes, so that what differs is the operator's doing:
-
-    certificate = certify(folded, data, eval_ds, kernels=("xnnpack", "builtin", "reference"))
-    certificate.runtimes["builtin"].operators[7]      # name, codes, how many differ, by how much
-    certificate.check(max_disagreement=0.0)           # raises DisagreementError that names the layers
-
-From the command line, on a finished workdir:
-
-    python -m export.parity --workdir=DIR --images=10000 --kernels=xnnpack --json=parity.json
-
-The operators are those of the file itself, taken apart by `export.cut`, up to the logits' codes. What output
-types put after them (DEQUANTIZE, ARG_MAX, SOFTMAX) has no layer in the folded model; the whole file is judged
-by its codes and the class that it names.
+python -m export.parity --workdir=DIR --images=10000 --kernels=xnnpack --json=parity.json
 """
 
 import argparse
-import dataclasses
-import hashlib
 import json
 import pathlib
 import sys
-from collections.abc import Sequence
 
-import tf_keras as keras
+from mmx_tf.export.atomic import write_atomically
+from mmx_tf.export.comparing.certificate import Certificate, DisagreementError, certify, summary
+from mmx_tf.export.provenance import commit, provenance
+from mmx_tf.export.running import litert
 
-from export import litert
-from export.atomic import write_atomically
-from export.cut import cut, expose
-from export.evaluation import checked
-from export.heads import check_task, told
-from export.parity_count import Counter, RuntimeParity
-from export.partitions import require_xnnpack
-from export.provenance import commit, provenance
-from export.quality import SAME
-from export.trace import FileOutput, Trace
-from export.unpacked import unpacked
-
-SHOWN_OPERATORS = 3
-
-
-class DisagreementError(ValueError):
-    """A file whose codes differ from the folded model's more than allowed."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Certificate:
-    """What `certify` found.
-
-    Attributes:
-      sha256: of the file.
-      folded_top1: accuracy of the folded model on the images of the first runtime; of a binary one its binary
-        accuracy, None for other tasks.
-      runtimes: kernels -> what they compute.
-      unable: kernels -> why LiteRT cannot run the file with them.
-      unpacked: kernels -> why they were given the file with its packed weights in int8 tensors, the same
-        codes.
-      task: what the outputs stand for, one of `export.heads.TASKS`.
-      folded_metrics: of the task, metric -> value of the folded model on the same images as `folded_top1`.
-    """
-
-    sha256: str
-    folded_top1: float | None
-    runtimes: dict[str, RuntimeParity]
-    unable: dict[str, str] = dataclasses.field(default_factory=dict)
-    unpacked: dict[str, str] = dataclasses.field(default_factory=dict)
-    task: str = "classification"
-    folded_metrics: dict[str, float | None] = dataclasses.field(default_factory=dict)
-
-    def to_json(self) -> dict:
-        """The certificate as plain JSON values."""
-        return {"schema": 1, **dataclasses.asdict(self)}
-
-    def check(self, *, max_disagreement: float, kernels: str = "xnnpack") -> None:
-        """Checks a limit on the share of differing codes, for each operator and for the logits.
-
-        Raises:
-          DisagreementError: with the layers that are beyond it.
-        """
-        runtime = self.runtimes[kernels]
-        broken = [
-            f"{operator.name} ({operator.kind}): {operator.differing} of {operator.codes} codes"
-            for operator in runtime.operators
-            if operator.disagreement > max_disagreement
-        ]
-        if runtime.code_disagreement > max_disagreement:
-            broken.append(f"logits of the whole file: {100 * runtime.code_disagreement:.4g}% of the codes")
-        if broken:
-            raise DisagreementError(
-                f"under the {kernels} kernels these differ from the folded model by more than the share "
-                f"{max_disagreement:g} of their codes that is allowed: {'; '.join(broken)}."
-            )
-
-
-def certify(
-    folded: keras.Model,
-    data: bytes,
-    eval_ds,
-    *,
-    kernels: Sequence[str] = tuple(litert.KERNELS),
-    max_images: Sequence[int] | int | None = None,
-    task: str | None = None,
-    progress=None,
-    trace: Trace | None = None,
-) -> Certificate:
-    """Compares every operator of a folded model, and the whole file, with LiteRT.
-
-    Args:
-      folded: model made by `mmx_tf.fold`, with one output.
-      data: its file, with any input and output type.
-      eval_ds: batches of (float images, labels), as for `verify`.
-      kernels: what to run, of `litert.KERNELS`.
-      max_images: images for each of `kernels`, or for all of them; None for all images. The reference
-        kernels are slow.
-      task: what the outputs stand for, as for `verify`.
-      progress: called with (images done) after every batch.
-      trace: of `folded`, if there is one already.
-
-    Raises:
-      ValueError: if there are no images or they do not fit the network, the file is not of this model, or
-        LiteRT runs it without XNNPACK, which is among `kernels`.
-    """
-    limits = [max_images] * len(kernels) if max_images is None or isinstance(max_images, int) else max_images
-    check_task(task)
-    trace = trace or Trace(folded)
-    output, pieces = _whole_and_cut(trace, data)
-    unknown = {operator.output for operator in pieces.operators} - trace.names
-    if unknown:
-        raise ValueError(
-            f"the file's tensors {sorted(unknown)} are not in the folded model: give the model's own file."
-        )
-    if "xnnpack" in kernels:
-        require_xnnpack(data)
-    counters, unable, as_int8 = {}, {}, {}
-    for name, limit in zip(kernels, limits, strict=True):
-        try:
-            counters[name] = Counter(trace, pieces, output, name, limit)
-        except litert.KernelsMissingError as error:
-            try:
-                counters[name] = Counter(trace, *_whole_and_cut(trace, unpacked(data))[::-1], name, limit)
-                as_int8[name] = f"{error} They were given its packed weights in int8 tensors, the same codes."
-            except litert.KernelsMissingError:
-                unable[name] = str(error)
-    if not counters:
-        raise ValueError(f"LiteRT cannot run the file: {unable}.")
-    done = 0
-    for images, labels in checked(eval_ds, image_shape=trace.image_shape):
-        codes, task = trace(images), told(trace.head, labels, task)
-        for counter in counters.values():
-            counter.add(images, codes, labels, task=task)
-        done += len(labels)
-        if progress:
-            progress(done)
-        if all(counter.full for counter in counters.values()):
-            break
-    first = next(iter(counters.values())).answers
-    return Certificate(
-        sha256=hashlib.sha256(data).hexdigest(),
-        folded_top1=first.top1()[0],
-        runtimes={name: counter.result() for name, counter in counters.items()},
-        unable=unable,
-        unpacked=as_int8,
-        task=task,
-        folded_metrics=first.folded.result(),
-    )
-
-
-def _whole_and_cut(trace: Trace, data: bytes):
-    return FileOutput(trace, data), cut(expose(data, [trace.final]))
-
-
-def summary(certificate: Certificate) -> str:
-    """The certificate in a few lines: a line for each set of kernels, then the operators that differ most."""
-    lines = []
-    for kernels, runtime in certificate.runtimes.items():
-        same = SAME[certificate.task].format(f"{runtime.agreement:.2%}")
-        codes = sum(operator.codes for operator in runtime.operators)
-        known = sum(operator.rules is not None for operator in runtime.operators)
-        lines.append(
-            f"{kernels}, {runtime.images:,} images: {runtime.differing:,} of {codes:,} codes differ; the "
-            f"rounding of {known} of {len(runtime.operators)} operators is known. Whole file: "
-            f"{same}, {runtime.code_disagreement:.4%} of logit codes differ"
-        )
-        worst = sorted(runtime.operators, key=lambda operator: -operator.disagreement)[:SHOWN_OPERATORS]
-        lines += [
-            f"    {operator.name} ({operator.kind}): {operator.disagreement:.4%} of its codes"
-            for operator in worst
-            if operator.differing
-        ]
-    return "\n".join([*lines, *certificate.unable.values(), *certificate.unpacked.values()])
+__all__ = ["Certificate", "DisagreementError", "certify", "main", "summary"]
 
 
 def main(arguments=None) -> int:
@@ -213,9 +37,9 @@ def main(arguments=None) -> int:
     options = parser.parse_args(arguments)
     if options.images is not None and options.images < 1:
         parser.error(f"--images={options.images}: at least 1 is needed.")
-    # The command stands above the library: the workdir's recipe and data are not known in export.
+    # Only the command knows of workdirs: the library stands below the rooms that do.
     from mmx_tf import quiet
-    from mmx_tf.pipeline import open_workdir, task_of
+    from mmx_tf.run.pipeline import open_workdir, task_of
 
     commit()  # asked for now: the certificate names the code that this process has begun with
     quiet.set_up_logging()

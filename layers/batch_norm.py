@@ -12,9 +12,9 @@ XLA-compiled loops (`layers.batch_norm_arithmetic`). A quantizer that takes y co
 import tensorflow as tf
 import tf_keras as keras
 
-from layers import batch_norm_arithmetic as arithmetic
-from layers import replicas, sources
-from layers.as_written import AsWritten
+from mmx_tf.layers import batch_norm_arithmetic as arithmetic
+from mmx_tf.layers import replicas, sources
+from mmx_tf.layers.as_written import AsWritten
 
 FAST_FROM_ELEMENTS = 2048
 """Elements of one example from which on the compiled loops repay their compilation."""

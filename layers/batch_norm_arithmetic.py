@@ -12,9 +12,9 @@ statistics and the sums in dx are those of the whole batch (`layers.replicas`): 
 
 import tensorflow as tf
 
-from layers import replicas
-from layers.sources import Normalized
-from layers.unrolled_sums import partial_sums, totals
+from mmx_tf.layers import replicas
+from mmx_tf.layers.sources import Normalized
+from mmx_tf.layers.unrolled_sums import partial_sums, totals
 
 
 def statistics(x):

@@ -9,33 +9,42 @@
     data = mmx_tf.convert(folded)
     report = mmx_tf.verify(folded, data, eval_ds)
 
-The list below is the public interface.
+The list below is the public interface. A name is loaded when it is first used, and TensorFlow with the first
+that needs it.
 """
 
-import warnings as _warnings
+import importlib as _importlib
+import pathlib as _pathlib
+import typing as _typing
 
-from mmx_tf import tensorflow_settings as _tensorflow_settings
+from mmx_tf import startup as _startup
+from mmx_tf.version import VERSION as __version__  # noqa: F401
 
-_tensorflow_settings.apply()
+_ROOT = _pathlib.Path(__file__).resolve().parents[1]
+if not (_ROOT / "mmx_tf" / "layers").is_dir():
+    # In a checkout `mmx_tf.layers` and `mmx_tf.export` are the folders beside this one; installed they are in
+    # it.
+    __path__.append(str(_ROOT))
 
-from mmx_tf.quiet import without_native_noise as _without_native_noise  # noqa: E402
+_startup.apply()
 
-with _without_native_noise(), _tensorflow_settings.without_keras_engine(), _warnings.catch_warnings():
-    _warnings.simplefilter("ignore", DeprecationWarning)  # tfmot asks distutils for versions.
-    import tensorflow_model_optimization as _  # noqa: F401 (loads TensorFlow and Keras)
-
-from export.verify import VerificationReport, verify  # noqa: E402
-from mmx_tf import data, models, report  # noqa: E402
-from mmx_tf.augment import augment  # noqa: E402
-from mmx_tf.bit_selection import BitSelection  # noqa: E402
-from mmx_tf.bops import count_bops  # noqa: E402
-from mmx_tf.convert import convert  # noqa: E402
-from mmx_tf.fold import fold  # noqa: E402
-from mmx_tf.folded_training import fold_for_training  # noqa: E402
-from mmx_tf.rebuild import rebuild  # noqa: E402
-from mmx_tf.saving import load_model  # noqa: E402
-from mmx_tf.search import SearchModel  # noqa: E402
-from mmx_tf.version import VERSION as __version__  # noqa: E402, F401
+_MODULES = {
+    "BitSelection": "mmx_tf.metamix.selection",
+    "SearchModel": "mmx_tf.metamix.search",
+    "VerificationReport": "mmx_tf.export.comparing.whole_file",
+    "augment": "mmx_tf.metamix.augment",
+    "convert": "mmx_tf.folding.convert",
+    "count_bops": "mmx_tf.budget.bops",
+    "data": "",
+    "fold": "mmx_tf.folding.fold",
+    "fold_for_training": "mmx_tf.folding.training_graph",
+    "load_model": "mmx_tf.network.loading",
+    "models": "",
+    "rebuild": "mmx_tf.metamix.rebuild",
+    "report": "",
+    "verify": "mmx_tf.export.comparing.whole_file",
+}
+"""Where each name is; "" for those that are rooms of their own."""
 
 __all__ = [
     "BitSelection",
@@ -53,3 +62,31 @@ __all__ = [
     "report",
     "verify",
 ]
+
+if _typing.TYPE_CHECKING:
+    from mmx_tf import data, models, report
+    from mmx_tf.budget.bops import count_bops
+    from mmx_tf.export.comparing.whole_file import VerificationReport, verify
+    from mmx_tf.folding.convert import convert
+    from mmx_tf.folding.fold import fold
+    from mmx_tf.folding.training_graph import fold_for_training
+    from mmx_tf.metamix.augment import augment
+    from mmx_tf.metamix.rebuild import rebuild
+    from mmx_tf.metamix.search import SearchModel
+    from mmx_tf.metamix.selection import BitSelection
+    from mmx_tf.network.loading import load_model
+
+
+def __getattr__(name: str):
+    """Loads a public name when it is first asked for (PEP 562)."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'mmx_tf' has no attribute {name!r}")
+    module = _importlib.import_module(_MODULES[name] or f"mmx_tf.{name}")
+    value = getattr(module, name) if _MODULES[name] else module
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names, loaded or not."""
+    return sorted({*globals(), *__all__})

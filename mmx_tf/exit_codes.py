@@ -13,13 +13,13 @@ import typing
 
 from absl import flags
 
-from export.parity import DisagreementError
-from mmx_tf.damaged_images import DamagedDataError
-from mmx_tf.data import DataError
-from mmx_tf.divergence import DivergenceError
-from mmx_tf.job import PeerError
+from mmx_tf.data.damaged import DamagedDataError
+from mmx_tf.data.dataset import DataError
+from mmx_tf.distribution.job import PeerError
+from mmx_tf.export.comparing.certificate import DisagreementError
+from mmx_tf.fitting.divergence import DivergenceError
 from mmx_tf.models.errors import ModelError
-from mmx_tf.recipe import RecipeError
+from mmx_tf.recipe.recipe import RecipeError
 
 
 class ExitCode(enum.IntEnum):

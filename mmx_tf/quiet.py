@@ -35,8 +35,13 @@ LOGGED_NOISE = re.compile(
     # take longer than a training step of a tiny network.
     r"triggered tf\.function retracing|is slow compared to the batch time"
 )
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
-_OUR_FOLDERS = tuple(f"{_ROOT / package}{os.sep}" for package in ("mmx_tf", "layers", "export"))
+_MMX_TF = pathlib.Path(__file__).resolve().parent
+_OURS = (
+    [_MMX_TF]
+    if (_MMX_TF / "layers").is_dir()
+    else [_MMX_TF, _MMX_TF.parent / "layers", _MMX_TF.parent / "export"]
+)
+_OUR_FOLDERS = tuple(f"{folder}{os.sep}" for folder in _OURS)
 
 
 @contextmanager
@@ -84,7 +89,7 @@ def provoke_native_noise() -> None:
     from ai_edge_litert.interpreter import Interpreter
     from ai_edge_litert.schema_py_generated import BuiltinOperator, TensorType
 
-    from export.flatbuffer import GraphWriter
+    from mmx_tf.export.writing.flatbuffer import GraphWriter
 
     writer = GraphWriter()
     value = writer.tensor("value", (1,), TensorType.FLOAT32)

@@ -24,11 +24,11 @@ import sys
 
 from absl import app, flags
 
-from mmx_tf import exit_codes, quiet, tensorflow_settings
-from mmx_tf import recipe as recipes
+from mmx_tf import exit_codes, quiet, startup
 from mmx_tf.exit_codes import ExitCode
-from mmx_tf.pipeline import run
-from mmx_tf.recipe import Recipe
+from mmx_tf.recipe import recipe as recipes
+from mmx_tf.recipe.recipe import Recipe
+from mmx_tf.run.pipeline import run
 
 FLAGS = flags.FLAGS
 ADVICE = {
@@ -63,7 +63,7 @@ def _main(flag_values: flags.FlagValues) -> None:
         recipe = Recipe.from_flags(flag_values)
         recipe.validate()
         if recipe.deterministic:
-            tensorflow_settings.make_deterministic()
+            startup.make_deterministic()
         run(recipe, command=" ".join(["python -m mmx_tf.train", *sys.argv[1:]]))
     except exit_codes.ERRORS as error:
         code = exit_codes.of(error)

@@ -13,17 +13,18 @@ from hypothesis import strategies as st
 from networks import small_network
 
 import mmx_tf
-from layers.branches import JOINT, MIXED
-from layers.multi_branch_quantizer import MultiBranchQuantizer
-from mmx_tf import checkpoints, stages
-from mmx_tf.bops import layer_costs
-from mmx_tf.budget import Budget
-from mmx_tf.canonical import canonicalize
-from mmx_tf.given_selection import bit_probabilities, given_selection, random_choice
-from mmx_tf.job import ALONE
-from mmx_tf.pipeline import run, search_network
-from mmx_tf.recipe import Recipe, RecipeError
-from mmx_tf.workdir import Workdir
+from mmx_tf.budget.bops import layer_costs
+from mmx_tf.budget.budget import Budget
+from mmx_tf.distribution.job import ALONE
+from mmx_tf.layers.branches import JOINT, MIXED
+from mmx_tf.layers.quantizers.multi_branch import MultiBranchQuantizer
+from mmx_tf.network.canonical import canonicalize
+from mmx_tf.recipe.recipe import Recipe, RecipeError
+from mmx_tf.run import stages
+from mmx_tf.run.given_selection import bit_probabilities, given_selection, random_choice
+from mmx_tf.run.pipeline import run, search_network
+from mmx_tf.workdir import checkpoints
+from mmx_tf.workdir.workdir import Workdir
 
 ENDS, SEARCHED = 3536 * 64, 8832 * 4
 """Of tests/networks.py's network: BOPs of first and last layers; MACs times weight bits of the others."""

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from layers import lsq
-from layers.activation_codes import ActivationCodes
-from layers.activation_quantizer import FUSED_FROM_ELEMENTS, ActivationQuantizer
-from layers.branches import MIXED
-from layers.multi_branch_quantizer import MultiBranchQuantizer
+from mmx_tf.layers.branches import MIXED
+from mmx_tf.layers.lsq import lsq
+from mmx_tf.layers.quantizers.activation import FUSED_FROM_ELEMENTS, ActivationQuantizer
+from mmx_tf.layers.quantizers.activation_codes import ActivationCodes
+from mmx_tf.layers.quantizers.multi_branch import MultiBranchQuantizer
 
 FLOOR = -0.375
 SMALL, LARGE = (4, 4, 3), (32, 32, 4)

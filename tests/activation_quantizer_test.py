@@ -7,8 +7,8 @@ import tensorflow as tf
 import tf_keras as keras
 from layer_contract import LayerContract, examples, one_layer_model
 
-from layers import lsq
-from layers.activation_quantizer import FUSED_FROM_ELEMENTS, ActivationQuantizer
+from mmx_tf.layers.lsq import lsq
+from mmx_tf.layers.quantizers.activation import FUSED_FROM_ELEMENTS, ActivationQuantizer
 
 SMALL, LARGE = (4, 4, 3), (32, 32, 4)  # below and from FUSED_FROM_ELEMENTS on
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from mmx_tf import activation_statistics as statistics
+from mmx_tf.figures import statistics
 
 # Standard deviations 1, 2 and 1; the third is the first, shifted by 3.
 ONE, TWO, SHIFTED = np.array([1.0, -1.0]), np.array([2.0, -2.0]), np.array([4.0, 2.0])

@@ -6,11 +6,11 @@ import tensorflow as tf
 import tf_keras as keras
 
 import mmx_tf
-from layers.activation_quantizer import ActivationQuantizer
-from layers.multi_branch_quantizer import MultiBranchQuantizer
-from mmx_tf.bit_selection import LayerSelection
-from mmx_tf.budget import UnreachableBudgetError
-from mmx_tf.carriers import is_quantizer
+from mmx_tf.budget.budget import UnreachableBudgetError
+from mmx_tf.folding.carriers import is_quantizer
+from mmx_tf.layers.quantizers.activation import ActivationQuantizer
+from mmx_tf.layers.quantizers.multi_branch import MultiBranchQuantizer
+from mmx_tf.metamix.selection import LayerSelection
 
 layers = keras.layers
 

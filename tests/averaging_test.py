@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
-from layers.activation_quantizer import StepSizeFloor
-from layers.lsq import STEP_SIZE_FLOOR
-from mmx_tf.averaging import WeightAverages
-from mmx_tf.weight_training import weight_optimizer
+from mmx_tf.layers.lsq.lsq import STEP_SIZE_FLOOR
+from mmx_tf.layers.quantizers.activation import StepSizeFloor
+from mmx_tf.training.averaging import WeightAverages
+from mmx_tf.training.optimizers import weight_optimizer
 
 PLAIN = {"momentum": 0.0, "nesterov": False}
 

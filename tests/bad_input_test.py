@@ -19,9 +19,10 @@ from networks import small_network
 from refusals import files_of, refused
 
 import mmx_tf
-from mmx_tf import data, fingerprints
-from mmx_tf.recipe import Recipe
-from mmx_tf.workdir import WORKDIR_FORMAT, Workdir
+from mmx_tf import data
+from mmx_tf.recipe.recipe import Recipe
+from mmx_tf.workdir import fingerprints
+from mmx_tf.workdir.workdir import WORKDIR_FORMAT, Workdir
 
 L = keras.layers
 IMAGE = tfds.features.Image(shape=(8, 8, 1))

@@ -6,12 +6,12 @@ import tensorflow as tf
 import tf_keras as keras
 
 import mmx_tf
-from layers import sources
-from layers.activation_quantizer import ActivationQuantizer
-from layers.batch_norm import BatchNormalization
-from layers.branches import MIXED
-from layers.multi_branch_quantizer import MultiBranchQuantizer
-from layers.unrolled_sums import SLICES, partial_sums, slices_of, totals
+from mmx_tf.layers import sources
+from mmx_tf.layers.batch_norm import BatchNormalization
+from mmx_tf.layers.branches import MIXED
+from mmx_tf.layers.quantizers.activation import ActivationQuantizer
+from mmx_tf.layers.quantizers.multi_branch import MultiBranchQuantizer
+from mmx_tf.layers.unrolled_sums import SLICES, partial_sums, slices_of, totals
 
 SHAPES = [(3, 16, 16, 12), (2, 7, 7, 45), (4, 1, 1, 2048), (5, 9, 11, 24)]
 

@@ -14,9 +14,9 @@ from benchmark_profile_test import convolutions
 from small_files import SAME, Net, options
 from tflite_samples import bits_document, sample
 
-from export.benchmark import main
-from export.benchmark.program import program_abi
-from export.benchmark.timing import file_operators
+from mmx_tf.export.benchmark import main
+from mmx_tf.export.benchmark.program import program_abi
+from mmx_tf.export.benchmark.timing import file_operators
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _HERE = {"x86_64": "x86_64", "aarch64": "arm64-v8a"}.get(platform.machine())

@@ -10,7 +10,7 @@ import pytest
 from small_files import Net
 from tflite_samples import bits_document, model_of, sample, written
 
-from export.benchmark import main
+from mmx_tf.export.benchmark import main
 
 _ROOT = Path(__file__).resolve().parent.parent
 _WHOLE = sample(bits_document())

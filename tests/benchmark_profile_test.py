@@ -8,10 +8,10 @@ import pytest
 from small_files import SAME, Net, options
 from tflite_samples import bits_document, sample
 
-from export.benchmark import benchmark, main
-from export.benchmark.isolated import ask
-from export.benchmark.operators import FileOperator, Kernel, operator_times
-from export.benchmark.timing import file_operators, profiles
+from mmx_tf.export.benchmark import benchmark, main
+from mmx_tf.export.benchmark.isolated import ask
+from mmx_tf.export.benchmark.operators import FileOperator, Kernel, operator_times
+from mmx_tf.export.benchmark.timing import file_operators, profiles
 
 CONV, DWCONV = "Convolution (NHWC, QC8) IGEMM", "Convolution (NHWC, QC8) DWConv"
 GEMM, UNARY = "Fully Connected (NC, QS8, QC8W) GEMM", "Invalid Unary Op"

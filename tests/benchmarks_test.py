@@ -17,8 +17,8 @@ from benchmarks import (
     step_profile,
     tracing,
 )
-from export import provenance
-from mmx_tf.data import load
+from mmx_tf.data.dataset import load
+from mmx_tf.export import provenance
 
 
 def test_every_round_runs_all_and_begins_with_another():

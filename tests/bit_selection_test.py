@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmx_tf.bit_selection import BitSelection, LayerSelection, SelectionMismatchError
+from mmx_tf.metamix.selection import BitSelection, LayerSelection, SelectionMismatchError
 
 LAYERS = (
     LayerSelection("stem", "conv", 100, 8, 8, True, 30, False),

@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from mmx_tf.bops import LayerCost, count_bops, layer_costs, selected_bops
-from mmx_tf.canonical import canonicalize
+from mmx_tf.budget.bops import LayerCost, count_bops, layer_costs, selected_bops
+from mmx_tf.network.canonical import canonicalize
 
 layers = keras.layers
 

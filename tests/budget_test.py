@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmx_tf.bops import LayerCost
-from mmx_tf.budget import (
+from mmx_tf.budget.bops import LayerCost
+from mmx_tf.budget.budget import (
     WEIGHTINGS,
     Budget,
     CandidateCosts,

@@ -5,9 +5,9 @@ import pytest
 import tf_keras as keras
 
 import mmx_tf
-from layers.integer_weighted_layers import IntegerAffine, WeightedLayer
 from mmx_tf import models
-from mmx_tf.search import quantizer_name
+from mmx_tf.layers.integer.weighted import IntegerAffine, WeightedLayer
+from mmx_tf.metamix.search import quantizer_name
 
 pytestmark = pytest.mark.slow
 

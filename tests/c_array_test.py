@@ -11,10 +11,10 @@ from ai_edge_litert import schema_py_generated as schema
 from small_files import Net, options
 from tflite_samples import bits_document, sample
 
-from export.c_array import MicroError, main, sources
-from export.flatbuffer import GraphWriter, quantization
-from export.micro_operators import resolver_method
-from export.reading.tflite_file import parse
+from mmx_tf.export.c_array import MicroError, main, sources
+from mmx_tf.export.reading.micro_operators import resolver_method
+from mmx_tf.export.reading.tflite_file import parse
+from mmx_tf.export.writing.flatbuffer import GraphWriter, quantization
 
 SAMPLE = sample(bits_document())
 

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from mmx_tf.canonical import canonicalize
+from mmx_tf.network.canonical import canonicalize
 
 layers = keras.layers
 

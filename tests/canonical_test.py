@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from mmx_tf import graph
-from mmx_tf.canonical import WEIGHTED, canonicalize
+from mmx_tf.network import graph
+from mmx_tf.network.canonical import WEIGHTED, canonicalize
 
 layers = keras.layers
 

@@ -4,7 +4,9 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from mmx_tf import augment, carriers, graph
+from mmx_tf.folding import carriers
+from mmx_tf.metamix import augment
+from mmx_tf.network import graph
 
 layers = keras.layers
 

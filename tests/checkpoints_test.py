@@ -11,9 +11,9 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from mmx_tf import checkpoints
-from mmx_tf.checkpoints import Checkpoints
-from mmx_tf.recipe import RecipeError
+from mmx_tf.recipe.recipe import RecipeError
+from mmx_tf.workdir import checkpoints
+from mmx_tf.workdir.checkpoints import Checkpoints
 
 
 def compiled(units=2):

@@ -5,7 +5,7 @@ import subprocess
 from absl import flags
 
 from mmx_tf import train
-from mmx_tf.recipe import define_flags
+from mmx_tf.recipe.recipe import define_flags
 
 
 def called(capsys, main, *words) -> subprocess.CompletedProcess:

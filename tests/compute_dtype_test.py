@@ -7,7 +7,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 import mmx_tf
-from mmx_tf.compute_dtype import convolutions_in
+from mmx_tf.training.compute_dtype import convolutions_in
 
 
 def rounded(values) -> np.ndarray:

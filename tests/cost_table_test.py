@@ -8,12 +8,12 @@ import tensorflow as tf
 from networks import pretrained, small_network
 
 import mmx_tf
-from mmx_tf import cost_table
-from mmx_tf.bit_selection import BitSelection, SelectedCost
-from mmx_tf.budget import Budget, CandidateCosts, UnreachableBudgetError, average_bits_costs
-from mmx_tf.cost_table import CostTableError
-from mmx_tf.pipeline import run
-from mmx_tf.recipe import Recipe, RecipeError
+from mmx_tf.budget import cost_table
+from mmx_tf.budget.budget import Budget, CandidateCosts, UnreachableBudgetError, average_bits_costs
+from mmx_tf.budget.cost_table import CostTableError
+from mmx_tf.metamix.selection import BitSelection, SelectedCost
+from mmx_tf.recipe.recipe import Recipe, RecipeError
+from mmx_tf.run.pipeline import run
 
 BITS = (8, 4, 3)
 # 3 bits are no faster than 4 in the second layer, and slower than 8 in the third.

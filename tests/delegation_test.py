@@ -4,10 +4,10 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from tflite_samples import sample
 
-from export import inspect
-from export.delegation import DelegationError, query
-from export.flatbuffer import GraphWriter, quantization
-from export.partitions import delegated_ops
+from mmx_tf.export import inspect
+from mmx_tf.export.running.delegation import DelegationError, query
+from mmx_tf.export.running.partitions import delegated_ops
+from mmx_tf.export.writing.flatbuffer import GraphWriter, quantization
 
 TensorType = schema.TensorType
 

@@ -11,8 +11,8 @@ import pathlib
 import statistics
 import sys
 
-from export.benchmark.interpreter import operators, partitions, run, start
-from export.benchmark.profiler import profile
+from mmx_tf.export.benchmark.interpreter import operators, partitions, run, start
+from mmx_tf.export.benchmark.profiler import profile
 
 
 def main():

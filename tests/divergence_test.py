@@ -10,9 +10,9 @@ from listening import logged
 from networks import pretrained, small_network
 
 import mmx_tf
-from mmx_tf.divergence import DivergenceError, Watch, collapsed_quantizers
-from mmx_tf.pipeline import run
-from mmx_tf.recipe import Recipe
+from mmx_tf.fitting.divergence import DivergenceError, Watch, collapsed_quantizers
+from mmx_tf.recipe.recipe import Recipe
+from mmx_tf.run.pipeline import run
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 

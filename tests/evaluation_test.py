@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from export.evaluation import checked
+from mmx_tf.export.comparing.evaluation import checked
 
 SHAPE = (4, 5, 3)
 IMAGES, LABELS = np.zeros((6, *SHAPE), np.float32), np.arange(6)

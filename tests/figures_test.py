@@ -9,9 +9,10 @@ from networks import pretrained
 from refusals import files_of
 
 import mmx_tf
-from mmx_tf import figure_comparison, figure_documents, figure_options, figures, paper_plots
-from mmx_tf.figure_options import FigureOptions
-from mmx_tf.recipe import Recipe, RecipeError
+from mmx_tf.figures import comparison, documents, make, plots
+from mmx_tf.figures import options as figure_options
+from mmx_tf.figures.options import FigureOptions
+from mmx_tf.recipe.recipe import Recipe, RecipeError
 
 pytestmark = pytest.mark.slow
 
@@ -45,7 +46,7 @@ def made(workdir):
         which=("1", "6", "2", "7"), layers=("project", "expand"), steps=STEPS, switch_every=2, images=100,
         compare=(str(workdir / "other.json"),), hessian_samples=3, hessian_images=128,
     )  # fmt: skip
-    return figures.make(options, recipe_of(workdir), command="python -m mmx_tf.figures ...")
+    return make.make(options, recipe_of(workdir), command="python -m mmx_tf.figures ...")
 
 
 def test_each_figure_is_a_picture_and_its_numbers(made, workdir):
@@ -98,7 +99,7 @@ def test_the_later_of_figures_1_and_6_compares_them(made):
 
 def test_figures_of_different_experiments_are_not_compared(made, warnings):
     for other in ({"options": made["6"]["options"] | {"steps": 9}}, {"float_weights": "0"}, {"layers": []}):
-        assert figure_comparison.compared(made["1"], made["6"] | other) is None
+        assert comparison.compared(made["1"], made["6"] | other) is None
     assert len(warnings) == 3 and "different experiments" in warnings[0]
 
 
@@ -133,22 +134,22 @@ def test_figure_7_has_both_selections_and_the_traces(made, workdir):
 def test_figure_7_knows_how_a_run_was_searched(tmp_path):
     fixed = finished(tmp_path / "fixed", bops=5, top1=0.9)
     trained = finished(tmp_path / "trained", "--train_weights_in_search", bops=5, top1=0.9)
-    assert figure_documents.name_of(fixed, trains_weights=False) == "fixed meta-state"
-    assert figure_documents.name_of(trained, trains_weights=True) == "weights trained in the search"
+    assert documents.name_of(fixed, trains_weights=False) == "fixed meta-state"
+    assert documents.name_of(trained, trains_weights=True) == "weights trained in the search"
     with pytest.raises(RecipeError, match="--compare is to be one with --train_weights_in_search"):
-        figure_documents.name_of(fixed, trains_weights=True)
+        documents.name_of(fixed, trains_weights=True)
     with pytest.raises(RecipeError, match="trained is of a run with search that trains weights"):
-        figure_documents.name_of(trained, trains_weights=False)
+        documents.name_of(trained, trains_weights=False)
     given = finished(tmp_path / "uniform", "--selection=uniform", "--uniform_bits=4", bops=5, top1=0.9)
     with pytest.raises(RecipeError, match="uniform bits"):
-        figure_documents.name_of(given, trains_weights=False)
+        documents.name_of(given, trains_weights=False)
 
 
 def test_rank_correlation():
-    assert figure_documents.rank_correlation([8, 4, 3], [0.3, 0.2, -5.0]) == pytest.approx(1.0)
+    assert documents.rank_correlation([8, 4, 3], [0.3, 0.2, -5.0]) == pytest.approx(1.0)
     # Ranks 1.5, 1.5, 0 and 0, 1, 2; centred 0.5, 0.5, -1 and -1, 0, 1: -1.5 / sqrt(1.5 * 2).
-    assert figure_documents.rank_correlation([4, 4, 3], [1.0, 2.0, 3.0]) == pytest.approx(-1.5 / 3**0.5)
-    assert figure_documents.rank_correlation([4, 4], [1.0, 2.0]) is None
+    assert documents.rank_correlation([4, 4, 3], [1.0, 2.0, 3.0]) == pytest.approx(-1.5 / 3**0.5)
+    assert documents.rank_correlation([4, 4], [1.0, 2.0]) is None
 
 
 # Figure 5
@@ -174,7 +175,7 @@ def test_figure_5_draws_a_line_for_each_way_to_choose_bits(tmp_path):
         tmp_path / "uniform", "--selection=uniform", "--uniform_bits=4", bops=4_500_000, top1=0.7
     )
     options = FigureOptions(which=("5",), compare=(str(tmp_path / "several"), str(uniform)))
-    document = figures.make(options, recipe_of(dear))["5"]
+    document = make.make(options, recipe_of(dear))["5"]
     assert [(run["label"], run["bops"], run["fixed_top1"]) for run in document["runs"]] == [
         ("MetaMix, 4-bit weights", 4_000_000, 0.8),
         ("uniform bits, 4-bit weights", 4_500_000, 0.7),
@@ -182,7 +183,7 @@ def test_figure_5_draws_a_line_for_each_way_to_choose_bits(tmp_path):
     ]
     assert (document["dataset"], document["eval_images"]) == ("digits", 360)
     # Points, the line through them, and an empty one for the legend, for each of the two.
-    points, line, _, uniform_points, *_ = figures._drawn("5", document).axes[0].lines
+    points, line, _, uniform_points, *_ = make._drawn("5", document).axes[0].lines
     for drawn in (points, line):
         assert list(drawn.get_xdata()) == [4.0, 5.0] and list(drawn.get_ydata()) == [80.0, 90.0]
     assert list(uniform_points.get_xdata()) == [4.5]
@@ -197,7 +198,7 @@ def test_figure_5_draws_a_line_through_the_mean_of_each_budget():
             (5_000_000, None, 0.25),
         )
     ]  # fmt: skip
-    points, line, *_ = paper_plots.accuracy_figure({"runs": runs, "eval_images": 8}).axes[0].lines
+    points, line, *_ = plots.accuracy_figure({"runs": runs, "eval_images": 8}).axes[0].lines
     assert sorted(points.get_xdata()) == [3.0, 3.5, 5.0, 6.0]
     assert (list(line.get_xdata()), list(line.get_ydata())) == ([3.25, 5.0, 6.0], [62.5, 25.0, 87.5])
 
@@ -215,17 +216,17 @@ def test_figure_5_draws_a_line_through_the_mean_of_each_budget():
     ],
 )
 def test_labels(arguments, label):
-    assert figure_documents.label(Recipe.from_flagfile("\n".join(arguments))) == label
+    assert documents.label(Recipe.from_flagfile("\n".join(arguments))) == label
 
 
 def test_accuracies_on_different_images_are_refused(tmp_path):
     one = finished(tmp_path / "one", bops=5, top1=0.9)
     other = finished(tmp_path / "other", bops=5, top1=0.9, images=64)
     with pytest.raises(RecipeError, match="different images .*64 images of digits"):
-        figure_documents.accuracy_document([one, other])
+        documents.accuracy_document([one, other])
     (other / "metrics.json").write_text("{")
     with pytest.raises(RecipeError, match="other is no finished workdir"):
-        figure_documents.accuracy_document([other])
+        documents.accuracy_document([other])
 
 
 # What is refused, before anything is written
@@ -254,28 +255,28 @@ def test_accuracies_on_different_images_are_refused(tmp_path):
 def test_refused(workdir, options, message):
     before = files_of(workdir)
     with pytest.raises(RecipeError, match=message):
-        figures.make(FigureOptions(**options), recipe_of(workdir))
+        make.make(FigureOptions(**options), recipe_of(workdir))
     assert files_of(workdir) == before
 
 
 def test_without_a_trained_float_network_or_a_selection_of_its_own(workdir, tmp_path, digits):
     with pytest.raises(RecipeError, match="has no trained float network"):
-        figures.make(FigureOptions(which=("1",)), recipe_of(tmp_path))
+        make.make(FigureOptions(which=("1",)), recipe_of(tmp_path))
     float_model = f"--float_model={workdir / 'checkpoints' / 'float.keras'}"
     with pytest.raises(RecipeError, match=r"bit_selection.json is no bit selection"):
-        figures.make(FigureOptions(which=("7",)), recipe_of(tmp_path, float_model))
+        make.make(FigureOptions(which=("7",)), recipe_of(tmp_path, float_model))
     built_in = mmx_tf.models.build("mobilenet_v2", input_shape=(16, 16, 1), num_classes=10, width=0.35)
     other = mmx_tf.augment(built_in, bit_widths=BITS)
     other.selection_of([0] * len(other.quantizers)).save(tmp_path / "bit_selection.json")
     with pytest.raises(RecipeError, match="of another network"):
-        figures.make(FigureOptions(which=("7",)), recipe_of(tmp_path, float_model))
+        make.make(FigureOptions(which=("7",)), recipe_of(tmp_path, float_model))
     assert [path.name for path in tmp_path.iterdir()] == ["bit_selection.json"]
 
 
 def parsed(*arguments):
     flag_values = flags.FlagValues()
     figure_options.define(flag_values)
-    argv = figures.parse_flags(["figures", *arguments], flag_values)
+    argv = make.parse_flags(["figures", *arguments], flag_values)
     return argv, flag_values
 
 
@@ -322,7 +323,7 @@ def test_a_flagfile_that_is_no_text_is_refused(tmp_path, capsys):
 def test_the_command_refuses_in_one_paragraph(capsys, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as exit_:
-        figures.main(*parsed(*arguments))
+        make.main(*parsed(*arguments))
     shown = capsys.readouterr()
     assert exit_.value.code == 2 and message in shown.err and shown.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []

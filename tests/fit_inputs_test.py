@@ -10,7 +10,7 @@ import tf_keras as keras
 from notebook_errors_test import CROSSENTROPY, tiny_network
 
 import mmx_tf
-from mmx_tf import keras3_twins
+from mmx_tf.network import keras3_twins
 
 
 class Batches(keras.utils.Sequence):

@@ -8,8 +8,8 @@ import tensorflow as tf
 import tf_keras as keras
 
 import mmx_tf
-from layers.branches import MIXED
-from mmx_tf import search_steps, target_search
+from mmx_tf.layers.branches import MIXED
+from mmx_tf.metamix import algorithm, target
 
 CLASSES = 4
 WEIGHTS = {0: 1.0, 1: 0.5, 2: 3.0, 3: 0.0}
@@ -46,9 +46,7 @@ def compiled(search, loss, **options):
 
 def alpha_gradient(search, images, labels, weights=None):
     search(images[:1], branch=0)
-    gradient, _ = search_steps.search_pass(
-        search, (images, labels, weights), search.targets[0].stacked(), None
-    )
+    gradient, _ = algorithm.search_pass(search, (images, labels, weights), search.targets[0].stacked(), None)
     return gradient.numpy()
 
 
@@ -59,7 +57,7 @@ def by_hand(search, images, per_example, regularization=lambda: 0.0):
         tape.watch(alphas)
         outputs = search(images, training=True, branch=MIXED, alphas=alphas)
         loss = tf.reduce_mean(per_example(outputs)) + regularization()
-        loss += 0.5 * target_search.regularizer(search.budget, alphas)
+        loss += 0.5 * target.regularizer(search.budget, alphas)
     return tape.gradient(loss, alphas).numpy()
 
 

@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from export.flatbuffer import CONSTANT_ALIGNMENT, GraphWriter, packed, quantization, read_metadata
-from export.litert import run
+from mmx_tf.export.running.litert import run
+from mmx_tf.export.writing.flatbuffer import (
+    CONSTANT_ALIGNMENT,
+    GraphWriter,
+    packed,
+    quantization,
+    read_metadata,
+)
 
 Builtin, TensorType = schema.BuiltinOperator, schema.TensorType
 

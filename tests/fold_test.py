@@ -10,13 +10,13 @@ from ai_edge_litert import schema_py_generated as schema
 from networks import calibrated, fine_tuned, pretrained, small_network
 
 import mmx_tf
-from export.flatbuffer import read_metadata
-from layers.grid import Grid
-from layers.integer_layers import IntegerLayer
-from layers.integer_weighted_layers import IntegerAffine, WeightedLayer
-from layers.quantize_configs import LsqWeightConfig, quantize_weights
-from mmx_tf.fold import FoldError, check_foldable
-from mmx_tf.folded_weights import folded_weights
+from mmx_tf.export.writing.flatbuffer import read_metadata
+from mmx_tf.folding.fold import FoldError, check_foldable
+from mmx_tf.folding.weights import folded_weights
+from mmx_tf.layers.grid import Grid
+from mmx_tf.layers.integer.layers import IntegerLayer
+from mmx_tf.layers.integer.weighted import IntegerAffine, WeightedLayer
+from mmx_tf.layers.quantizers.weights import LsqWeightConfig, quantize_weights
 
 INT8, INT4, INT2 = schema.TensorType.INT8, schema.TensorType.INT4, schema.TensorType.INT2
 CHOICES = {"mixed": [1, 2, 0], "three": [2, 2, 2], "eight": [0, 0, 0]}

@@ -8,12 +8,12 @@ from fold_test import check_exact, other_layers
 from networks import calibrated, fine_tuned, small_network
 
 import mmx_tf
-from layers.activation_quantizer import ActivationQuantizer
-from layers.integer_weighted_layers import WeightedLayer
-from layers.quantize_configs import LsqWeightConfig, QuantizeWrapper, quantize_weights
-from mmx_tf.fold import FoldError
-from mmx_tf.folded_bias import affine_bias, batch_norm_affine, weighted_bias
-from mmx_tf.folded_training import BiasRounding
+from mmx_tf.folding.bias import affine_bias, batch_norm_affine, weighted_bias
+from mmx_tf.folding.fold import FoldError
+from mmx_tf.folding.training_graph import BiasRounding
+from mmx_tf.layers.integer.weighted import WeightedLayer
+from mmx_tf.layers.quantizers.activation import ActivationQuantizer
+from mmx_tf.layers.quantizers.weights import LsqWeightConfig, QuantizeWrapper, quantize_weights
 
 STORAGES = ("int8", "int4")
 FEW_CODES = 20

@@ -5,7 +5,8 @@ import json
 import pytest
 from matplotlib.image import imread
 
-from mmx_tf import front, report
+from mmx_tf import report
+from mmx_tf.report import front
 
 
 def metrics(target, bops, top1, **changes):

@@ -5,8 +5,14 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from layers.gates import HARD_SIGMOID_SCALE, LOGISTIC_SCALE, GateQuantizer, HardSigmoid, IntegerLogistic
-from layers.grid import Grid
+from mmx_tf.layers.grid import Grid
+from mmx_tf.layers.quantizers.gates import (
+    HARD_SIGMOID_SCALE,
+    LOGISTIC_SCALE,
+    GateQuantizer,
+    HardSigmoid,
+    IntegerLogistic,
+)
 
 GATE = Grid(LOGISTIC_SCALE, -128)
 

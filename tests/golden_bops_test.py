@@ -12,7 +12,7 @@ import network_bops_test
 import pytest
 
 from mmx_tf import models
-from mmx_tf.bops import uniform_bops
+from mmx_tf.budget.bops import uniform_bops
 
 GOLDEN = pathlib.Path(__file__).resolve().parents[2] / "shared" / "golden_bops.json"
 KINDS = {"conv": "conv", "se": "conv", "down": "conv", "dw": "depthwise", "fc": "dense"}

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from mmx_tf import graph
+from mmx_tf.network import graph
 
 layers = keras.layers
 

@@ -4,9 +4,9 @@ import numpy as np
 import tf_keras as keras
 
 import mmx_tf
-from layers.grid import Grid
-from layers.integer_layers import Dequantize, QuantizeInput
-from layers.integer_weighted_layers import IntegerDense
+from mmx_tf.layers.grid import Grid
+from mmx_tf.layers.integer.layers import Dequantize, QuantizeInput
+from mmx_tf.layers.integer.weighted import IntegerDense
 
 losses = keras.losses
 LABELS = {

@@ -8,15 +8,16 @@ from head_networks import HEADS, labelled, pass_through, trained
 from tflite_samples import model_of, written
 
 import mmx_tf
-from export import inspect, litert
-from export.heads import told
-from export.parity import certify, summary
-from export.partitions import delegated_ops
-from export.quality import MEASURES
-from export.trace import Trace, head_of
-from export.verify import verify
-from layers.grid import Grid
-from layers.integer_layers import Dequantize
+from mmx_tf.export import inspect
+from mmx_tf.export.comparing.certificate import certify, summary
+from mmx_tf.export.comparing.heads import told
+from mmx_tf.export.comparing.quality import MEASURES
+from mmx_tf.export.comparing.trace import Trace, head_of
+from mmx_tf.export.comparing.whole_file import verify
+from mmx_tf.export.running import litert
+from mmx_tf.export.running.partitions import delegated_ops
+from mmx_tf.layers.grid import Grid
+from mmx_tf.layers.integer.layers import Dequantize
 
 # What the trained heads reach at least (regression: at most) of the first metric of their task.
 REACHED = {"classification": 0.7, "binary": 0.75, "multi_label": 0.7, "regression": 2.5, "segmentation": 0.8}

@@ -13,11 +13,13 @@ from refusals import refused
 from sklearn.datasets import load_digits
 from stored_datasets import store, write_png
 
-from export import parity, verify
 from mmx_tf import data as datasets
-from mmx_tf import float_model, heads, train
-from mmx_tf.pipeline import run
-from mmx_tf.recipe import Recipe, define_flags
+from mmx_tf import train
+from mmx_tf.export import parity, verify
+from mmx_tf.recipe.recipe import Recipe, define_flags
+from mmx_tf.run import float_network
+from mmx_tf.run import task as heads
+from mmx_tf.run.pipeline import run
 
 FLAGS = (
     "--image_size=16", "--batch_size=64", "--steps_per_epoch=4", "--train_epochs=2", "--learning_rate=0.002",
@@ -230,7 +232,7 @@ def test_the_built_in_network_has_the_outputs_of_its_task(folder, vectors, task,
     arguments = ["--float_epochs=1", "--width=0.35", f"--task={task}", "--workdir=w"]
     recipe = Recipe.from_flagfile("\n".join(arguments))
     recipe.validate()
-    model, trained = float_model.load_or_build(recipe, data)
+    model, trained = float_network.load_or_build(recipe, data)
     settled, of_task = heads.settled(recipe, model, data)
     assert (model.output_shape, trained, settled.told_task) == ((None, outputs), False, told)
     assert settled.task == ("" if told == "classification" else told)

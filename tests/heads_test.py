@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
-from export.heads import TASKS, Head, candidates, labels_of, loss_name, told
+from mmx_tf.export.comparing.heads import TASKS, Head, candidates, labels_of, loss_name, told
 
 losses = keras.losses
 CLASSES, YES, ONE_HOT = np.array([0, 2, 1]), np.array([0, 1, 1]), np.eye(3)[[0, 2, 1]]
@@ -151,7 +151,7 @@ def test_labels_that_do_not_fit_are_named(task, network, labels, reason):
 
 
 def test_every_task_is_described():
-    from export import heads, quality
+    from mmx_tf.export.comparing import heads, quality
 
     for task in TASKS:
         assert f"| {task} |" in heads.__doc__ and f"| {task} |" in quality.__doc__

@@ -6,7 +6,8 @@ import tensorflow as tf
 import tf_keras as keras
 from networks import randomize_statistics, small_network
 
-from mmx_tf import canonical, hessian
+from mmx_tf.figures import hessian
+from mmx_tf.network import canonical
 
 NOTHING = [()]
 

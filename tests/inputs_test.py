@@ -26,12 +26,13 @@ from refusals import refused
 from workdirs import facts_of, forget
 
 from benchmarks import meta_state
-from mmx_tf import checkpoints, figure_documents, fingerprints, results
 from mmx_tf import data as datasets
-from mmx_tf.job import Job
-from mmx_tf.pipeline import open_workdir, run
-from mmx_tf.recipe import Recipe, RecipeError
-from mmx_tf.workdir import Workdir
+from mmx_tf.distribution.job import Job
+from mmx_tf.figures import documents
+from mmx_tf.recipe.recipe import Recipe, RecipeError
+from mmx_tf.run.pipeline import open_workdir, run
+from mmx_tf.workdir import checkpoints, fingerprints, results
+from mmx_tf.workdir.workdir import Workdir
 
 pytestmark = pytest.mark.slow
 
@@ -219,12 +220,12 @@ def test_commands_on_finished_workdirs_notice_other_input(given, copy, warnings)
         recipe = recipe_of(given, copy)
         data = datasets.load(recipe.dataset, image_size=16)
         with pytest.raises(RecipeError, match="--float_model"):
-            figure_documents.check_run(recipe, data, small_network())
+            documents.check_run(recipe, data, small_network())
     with replaced(given / "images", another_evaluation_image):
         open_workdir(copy)
         (told,) = warnings
         assert "20 evaluation images" in told and "Accuracies are not those in" in told
-    figure_documents.check_run(recipe, data, small_network())
+    documents.check_run(recipe, data, small_network())
     (copy / "model.tflite").write_bytes(b"")
     with pytest.raises(RecipeError, match=r"not what the finished run wrote.*model\.tflite \(0 bytes\)"):
         open_workdir(copy)

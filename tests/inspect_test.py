@@ -10,10 +10,10 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from tflite_samples import BITS, bits_document, model_of, sample, written
 
-from export import inspect
-from export.delegation import query
-from export.flatbuffer import GraphWriter, quantization
-from export.reading.contents import TfliteFileError
+from mmx_tf.export import inspect
+from mmx_tf.export.reading.contents import TfliteFileError
+from mmx_tf.export.running.delegation import query
+from mmx_tf.export.writing.flatbuffer import GraphWriter, quantization
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TensorType = schema.TensorType

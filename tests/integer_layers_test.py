@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
-from export.litert import run
-from export.partitions import delegated_ops
-from export.tflite import convert
-from layers.grid import Grid
-from layers.integer_layers import (
+from mmx_tf.export.running.litert import run
+from mmx_tf.export.running.partitions import delegated_ops
+from mmx_tf.export.writing.tflite import convert
+from mmx_tf.layers.grid import Grid
+from mmx_tf.layers.integer.layers import (
     IntegerAdd,
     IntegerMean,
     IntegerMul,
@@ -16,15 +16,15 @@ from layers.integer_layers import (
     IntegerRescale,
     QuantizeInput,
 )
-from layers.integer_shape_layers import (
+from mmx_tf.layers.integer.shapes import (
     IntegerAveragePool2D,
     IntegerConcatenate,
     IntegerMaxPool2D,
     IntegerPad,
     IntegerReshape,
 )
-from layers.integer_weighted_layers import IntegerConv2D, IntegerDense, IntegerDepthwiseConv2D, finer_codes
-from layers.weight_storage import CONTAINERS
+from mmx_tf.layers.integer.storage import CONTAINERS
+from mmx_tf.layers.integer.weighted import IntegerConv2D, IntegerDense, IntegerDepthwiseConv2D, finer_codes
 
 ALL_CODES = np.arange(-128, 128, dtype=np.int8)
 PAIRS = [np.repeat(ALL_CODES, 256).reshape(1, 256, 256, 1), np.tile(ALL_CODES, 256).reshape(1, 256, 256, 1)]

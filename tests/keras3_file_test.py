@@ -14,7 +14,7 @@ import tf_keras
 from keras3_networks import SHAPE, L, functional, small_cnn, with_random_weights
 
 import mmx_tf
-from mmx_tf.canonical import UnsupportedLayerError
+from mmx_tf.network.canonical import UnsupportedLayerError
 
 ROOT = Path(__file__).parents[1]
 

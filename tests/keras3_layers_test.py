@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from keras3_networks import SHAPE, L, assert_equal, functional
 
-from mmx_tf.canonical import UnsupportedLayerError
-from mmx_tf.keras3 import as_tf_keras
+from mmx_tf.network.canonical import UnsupportedLayerError
+from mmx_tf.network.keras3 import as_tf_keras
 
 ops = keras.ops
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tf_keras
 
-from mmx_tf.keras3 import as_tf_keras
+from mmx_tf.network.keras3 import as_tf_keras
 
 L = keras.layers
 SHAPE = (8, 8, 3)

@@ -7,7 +7,7 @@ import tf_keras
 from keras3_networks import SHAPE, L, assert_equal, functional, small_cnn, with_random_weights
 
 import mmx_tf
-from mmx_tf.keras3 import as_tf_keras
+from mmx_tf.network.keras3 import as_tf_keras
 
 
 def test_a_sequential_network_keeps_names_and_weights():

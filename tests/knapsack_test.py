@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmx_tf.knapsack import LARGEST, solve
+from mmx_tf.budget.knapsack import LARGEST, solve
 
 
 def total(rows, choice):

@@ -12,7 +12,7 @@ import numpy as np
 import tf_keras as keras
 
 import mmx_tf
-from layers.activation_quantizer import StepSizeFloor
+from mmx_tf.layers.quantizers.activation import StepSizeFloor
 
 BATCH = 8
 

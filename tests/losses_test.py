@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from mmx_tf.losses import (
+from mmx_tf.fitting.losses import (
     ProbabilityCrossentropy,
     SmoothedCrossentropy,
     as_logits,

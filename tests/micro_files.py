@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from small_files import SAME, VALID, Net, options, random_codes, schema
 
-from export.flatbuffer import packed, quantization
-from export.reading.contents import tensor_bits
+from mmx_tf.export.reading.contents import tensor_bits
+from mmx_tf.export.writing.flatbuffer import packed, quantization
 
 interpreter_needed = pytest.mark.skipif(
     (sys.platform, platform.machine()) != ("linux", "x86_64"),

@@ -9,13 +9,14 @@ from networks import calibrated, small_network
 
 import mmx_tf
 from benchmarks import micro_interpreter
-from export import inspect, litert
-from export.c_array import MicroError, main, sources
-from export.cut import expose
-from export.parity import certify, summary
-from export.reading.tflite_file import parse
-from export.unpacked import unpacked
-from layers.weight_storage import STORAGES
+from mmx_tf.export import inspect
+from mmx_tf.export.c_array import MicroError, main, sources
+from mmx_tf.export.comparing.certificate import certify, summary
+from mmx_tf.export.comparing.cut import expose
+from mmx_tf.export.comparing.unpacked import unpacked
+from mmx_tf.export.reading.tflite_file import parse
+from mmx_tf.export.running import litert
+from mmx_tf.layers.integer.storage import STORAGES
 
 PACKED = ("depthwise", "project", "expand")
 IMAGES = 40

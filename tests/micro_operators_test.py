@@ -1,4 +1,4 @@
-"""What export.micro_operators knows of TensorFlow Lite Micro is what its interpreter says."""
+"""What export.reading.micro_operators knows of TensorFlow Lite Micro is what its interpreter says."""
 
 import itertools
 
@@ -8,8 +8,8 @@ from micro_files import NUMPY, OF_ONE_TYPE, converting, operator, weighted
 from small_files import VALID, Net, options, random_codes, run_litert, schema
 
 from benchmarks import micro_interpreter
-from export.micro_operators import FORMS, SOFTMAX_LIMIT, refusals, resolver_method
-from export.reading.tflite_file import parse
+from mmx_tf.export.reading.micro_operators import FORMS, SOFTMAX_LIMIT, refusals, resolver_method
+from mmx_tf.export.reading.tflite_file import parse
 
 pytestmark = micro_files.interpreter_needed
 

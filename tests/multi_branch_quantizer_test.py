@@ -7,10 +7,10 @@ import tensorflow as tf
 import tf_keras as keras
 from layer_contract import LayerContract, one_layer_model
 
-from layers import lsq
-from layers.activation_quantizer import ActivationQuantizer
-from layers.branches import MIXED
-from layers.multi_branch_quantizer import MultiBranchQuantizer
+from mmx_tf.layers.branches import MIXED
+from mmx_tf.layers.lsq import lsq
+from mmx_tf.layers.quantizers.activation import ActivationQuantizer
+from mmx_tf.layers.quantizers.multi_branch import MultiBranchQuantizer
 
 BITS = (8, 4, 3)
 # As in lsq_test: 8 bits give (0, .25, 2.5, 63.75, 10), 4 bits (0, .5, 2.5, 7.5, 7.5), 3 bits (0, 0, 3, 7, 7).

@@ -8,8 +8,12 @@ import tensorflow as tf
 import tf_keras as keras
 from quantize_configs_test import LAYERS, inputs_of, plain_layer, wrapped
 
-from layers.branches import JOINT, MIXED
-from layers.multi_branch_weights import MultiBranchWeightQuantizer, computing_with, kernel_of
+from mmx_tf.layers.branches import JOINT, MIXED
+from mmx_tf.layers.quantizers.multi_branch_weights import (
+    MultiBranchWeightQuantizer,
+    computing_with,
+    kernel_of,
+)
 
 # Steps .25 and .5: 4 bits give codes -4, 1, 2, 8 -> 7; 2 bits -2 -> -1, .6 -> 1, 1.2 -> 1, 4 -> 1.
 KERNEL = np.float32([[-1.0, 0.3], [0.6, 2.0]])

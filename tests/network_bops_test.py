@@ -5,9 +5,9 @@ import functools
 import pytest
 
 from mmx_tf import models
-from mmx_tf.bit_selection import BitSelection, LayerSelection
-from mmx_tf.bops import count_bops, layer_costs, uniform_bops
-from mmx_tf.canonical import canonicalize
+from mmx_tf.budget.bops import count_bops, layer_costs, uniform_bops
+from mmx_tf.metamix.selection import BitSelection, LayerSelection
+from mmx_tf.network.canonical import canonicalize
 
 RESNET_18 = {
     # 112x112 places, 7x7x3 taps, 64 filters

@@ -12,8 +12,8 @@ import tf_keras as keras
 from listening import logged
 
 import mmx_tf
-from mmx_tf.augment_checks import ARGUMENTS
-from mmx_tf.divergence import DivergenceError
+from mmx_tf.fitting.divergence import DivergenceError
+from mmx_tf.metamix.augment_checks import ARGUMENTS
 
 SAME = keras.optimizers.SGD()
 CROSSENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -9,16 +9,17 @@ from networks import fine_tuned, pretrained
 from tflite_samples import model_of, written
 
 import mmx_tf
-from export import inspect, litert, reference
-from export.borders import INPUT_TYPES, OUTPUT_TYPES
-from export.c_array import sources
-from export.cut import expose
-from export.parity import certify
-from export.partitions import Delegation, delegated_ops
-from export.reading.tflite_file import parse
-from export.tflite import convert
-from export.verify import verify
-from mmx_tf.data import PIXEL_SCALING
+from mmx_tf.data.dataset import PIXEL_SCALING
+from mmx_tf.export import inspect, reference
+from mmx_tf.export.c_array import sources
+from mmx_tf.export.comparing.certificate import certify
+from mmx_tf.export.comparing.cut import expose
+from mmx_tf.export.comparing.whole_file import verify
+from mmx_tf.export.reading.tflite_file import parse
+from mmx_tf.export.running import litert
+from mmx_tf.export.running.partitions import Delegation, delegated_ops
+from mmx_tf.export.writing.borders import INPUT_TYPES, OUTPUT_TYPES
+from mmx_tf.export.writing.tflite import convert
 
 EVERY_TYPE = [(i, o) for i in INPUT_TYPES for o in OUTPUT_TYPES]
 

@@ -7,16 +7,16 @@ import tf_keras as keras
 from networks import calibrated, small_network
 
 import mmx_tf
-from export.parity import Certificate, DisagreementError, certify
-from export.parity_count import OperatorParity, RuntimeParity
-from export.partitions import DelegateMissingError
-from export.tflite import convert
-from export.trace import Trace
-from export.verify import verify
-from layers.grid import Grid
-from layers.integer_layers import Dequantize, QuantizeInput
-from layers.integer_shape_layers import IntegerAveragePool2D
-from layers.integer_weighted_layers import IntegerConv2D
+from mmx_tf.export.comparing.certificate import Certificate, DisagreementError, certify
+from mmx_tf.export.comparing.operator_count import OperatorParity, RuntimeParity
+from mmx_tf.export.comparing.trace import Trace
+from mmx_tf.export.comparing.whole_file import verify
+from mmx_tf.export.running.partitions import DelegateMissingError
+from mmx_tf.export.writing.tflite import convert
+from mmx_tf.layers.grid import Grid
+from mmx_tf.layers.integer.layers import Dequantize, QuantizeInput
+from mmx_tf.layers.integer.shapes import IntegerAveragePool2D
+from mmx_tf.layers.integer.weighted import IntegerConv2D
 
 
 @pytest.fixture(scope="module")

@@ -18,13 +18,14 @@ from workdirs import forget
 
 import mmx_tf
 from benchmarks.provenance import bring_in
-from export import litert, parity, provenance
-from export import verify as export_verify
-from export.verify import verify
-from mmx_tf import checkpoints
-from mmx_tf.bit_selection import BitSelection
-from mmx_tf.pipeline import open_workdir, run
-from mmx_tf.recipe import Recipe, RecipeError
+from mmx_tf.export import parity, provenance
+from mmx_tf.export import verify as export_verify
+from mmx_tf.export.comparing.whole_file import verify
+from mmx_tf.export.running import litert
+from mmx_tf.metamix.selection import BitSelection
+from mmx_tf.recipe.recipe import Recipe, RecipeError
+from mmx_tf.run.pipeline import open_workdir, run
+from mmx_tf.workdir import checkpoints
 
 ROOT = Path(__file__).parents[1]
 EVAL_IMAGES = 64

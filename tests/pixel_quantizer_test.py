@@ -6,9 +6,9 @@ import tf_keras as keras
 from listening import logged
 
 import mmx_tf
-from export.litert import run
-from layers.pixel_quantizer import PixelQuantizer, QuantizePixels, zero_point_of
-from mmx_tf.data import PIXEL_SCALING
+from mmx_tf.data.dataset import PIXEL_SCALING
+from mmx_tf.export.running.litert import run
+from mmx_tf.layers.quantizers.pixels import PixelQuantizer, QuantizePixels, zero_point_of
 
 PIXELS = np.arange(256, dtype=np.uint8)
 

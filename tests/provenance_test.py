@@ -10,9 +10,9 @@ import pytest
 
 from benchmarks import networks
 from benchmarks import provenance as command
-from export import provenance
-from mmx_tf import workdir_lock
-from mmx_tf.bit_selection import BitSelection, LayerSelection
+from mmx_tf.export import provenance
+from mmx_tf.metamix.selection import BitSelection, LayerSelection
+from mmx_tf.workdir import lock
 
 
 def git(root, *arguments):
@@ -217,7 +217,7 @@ def test_a_run_with_several_targets_is_brought_in_target_by_target(run, tmp_path
 
 
 def test_a_run_that_goes_on_is_refused(run, tmp_path, capsys):
-    with workdir_lock.held(run):
+    with lock.held(run):
         said = refused(capsys, f"--workdir={run}", f"--out={tmp_path / 'out'}", "--commit=HEAD")
     assert str(run) in said and not (tmp_path / "out").exists()
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import roc_auc_score
 
-from export.quality import MEASURES, Quality, decisions
+from mmx_tf.export.comparing.quality import MEASURES, Quality, decisions
 
 
 def judged(task, outputs, labels, *, from_logits=True, batches=1):

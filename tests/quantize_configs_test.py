@@ -8,7 +8,7 @@ import tf_keras as keras
 from layer_contract import LayerContract, one_layer_model
 
 import mmx_tf
-from layers.quantize_configs import (
+from mmx_tf.layers.quantizers.weights import (
     LsqWeightConfig,
     LsqWeightQuantizer,
     QuantizeWrapper,

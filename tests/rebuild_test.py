@@ -7,9 +7,9 @@ import tf_keras as keras
 from networks import small_network
 
 import mmx_tf
-from layers.activation_quantizer import ActivationQuantizer
-from layers.quantize_configs import QuantizeWrapper
-from mmx_tf.bit_selection import SelectionMismatchError
+from mmx_tf.layers.quantizers.activation import ActivationQuantizer
+from mmx_tf.layers.quantizers.weights import QuantizeWrapper
+from mmx_tf.metamix.selection import SelectionMismatchError
 
 CHOICE = [1, 2, 0]  # depthwise 4 bits, project 3 bits, expand 8 bits
 

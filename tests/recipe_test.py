@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmx_tf import models
-from mmx_tf.bops import layer_costs
-from mmx_tf.bops_text import short_bops
-from mmx_tf.budget import Budget
-from mmx_tf.canonical import canonicalize
-from mmx_tf.recipe import Recipe, RecipeError, define_flags, format_bops, parse_bops
-from mmx_tf.recipe_options import RecipeOptions
+from mmx_tf.budget.bops import layer_costs
+from mmx_tf.budget.budget import Budget
+from mmx_tf.network.canonical import canonicalize
+from mmx_tf.notation import short_bops
+from mmx_tf.recipe.options import RecipeOptions
+from mmx_tf.recipe.recipe import Recipe, RecipeError, define_flags, format_bops, parse_bops
 
 ROOT = Path(__file__).parents[1]
 RUNNABLE = "--float_epochs=3\n--workdir=runs/test\n"

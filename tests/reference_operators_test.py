@@ -15,7 +15,7 @@ from small_files import (
     random_codes,
 )
 
-from export import reference
+from mmx_tf.export import reference
 
 EVERY_CODE = np.arange(-128, 128, dtype=np.int8)[None]
 

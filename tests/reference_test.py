@@ -15,8 +15,8 @@ from small_files import (
     random_codes,
 )
 
-from export import reference
-from export.flatbuffer import GraphWriter
+from mmx_tf.export import reference
+from mmx_tf.export.writing.flatbuffer import GraphWriter
 
 
 class Network(Net):

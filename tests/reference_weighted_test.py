@@ -15,7 +15,7 @@ from small_files import (
     random_codes,
 )
 
-from export import reference
+from mmx_tf.export import reference
 
 WINDOWS = [
     {},

@@ -6,7 +6,7 @@ import pytest
 from absl import flags
 
 from mmx_tf import train
-from mmx_tf.recipe import define_flags
+from mmx_tf.recipe.recipe import define_flags
 
 
 def files_of(folder: Path):

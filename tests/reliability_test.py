@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from benchmarks import reliability
-from mmx_tf import checkpoints
+from mmx_tf.workdir import checkpoints
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 300

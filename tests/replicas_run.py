@@ -25,7 +25,7 @@ def batch_norm_case(shape):
     """() -> (network on inputs of a shape, its trainable variables, its statistics)."""
     import tf_keras as keras
 
-    from layers.batch_norm import BatchNormalization
+    from mmx_tf.layers.batch_norm import BatchNormalization
 
     layer = BatchNormalization(momentum=0.5, gamma_initializer=keras.initializers.Constant(1.5))
     layer.build((None, *shape))
@@ -36,7 +36,7 @@ def quantized_case():
     """Batch norm, ReLU and a quantizer that takes both over."""
     import tf_keras as keras
 
-    from layers.activation_quantizer import ActivationQuantizer
+    from mmx_tf.layers.quantizers.activation import ActivationQuantizer
 
     norm, variables, statistics = batch_norm_case((16, 16, 8))
     quantizer = ActivationQuantizer(bits=4, signed=False)
@@ -74,7 +74,8 @@ def main(path: str) -> None:
     import mmx_tf  # noqa: F401, I001 (sets what TensorFlow reads)
     import tensorflow as tf
 
-    from layers import lsq, replicas
+    from mmx_tf.layers.lsq import lsq
+    from mmx_tf.layers import replicas
 
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
@@ -142,7 +143,7 @@ def decayed(strategy) -> dict:
     """A kernel and a bias of 2 after each of two steps; of their gradient of 1 each replica has half."""
     import tensorflow as tf
 
-    from mmx_tf.weight_training import sgd
+    from mmx_tf.training.optimizers import sgd
 
     found = {}
     for kind in ("decoupled", "l2"):

@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 from replicas_run import CASES, inputs, step
 
-from layers import lsq, replicas
+from mmx_tf.layers import replicas
+from mmx_tf.layers.lsq import lsq
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from export import provenance
+from mmx_tf.export import provenance
 
 RESULTS = pathlib.Path(__file__).resolve().parents[1] / "results"
 FILES = sorted(path.relative_to(RESULTS).as_posix() for path in RESULTS.rglob("*.json"))

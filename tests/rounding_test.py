@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export.reference import rounding
-from export.reference.fixed_point import exp_of_negative, reciprocal
+from mmx_tf.export.reference import rounding
+from mmx_tf.export.reference.fixed_point import exp_of_negative, reciprocal
 
 ACCUMULATORS = st.integers(-(2**31), 2**31 - 1)
 MULTIPLIERS = st.floats(2.0**-20, 0.999)

@@ -13,9 +13,10 @@ import tensorflow as tf
 import tf_keras as keras
 from networks import small_network
 
-from mmx_tf import load_model, safe_config
-from mmx_tf.bit_selection import BitSelection
-from mmx_tf.checkpoints import Checkpoints
+from mmx_tf import load_model
+from mmx_tf.metamix.selection import BitSelection
+from mmx_tf.network import safe_config
+from mmx_tf.workdir.checkpoints import Checkpoints
 
 L = keras.layers
 

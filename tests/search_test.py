@@ -7,9 +7,9 @@ import tf_keras as keras
 from networks import small_network
 
 import mmx_tf
-from layers.branches import MIXED
-from layers.lsq import STEP_SIZE_FLOOR
-from mmx_tf.tracing import initialize_before_tracing
+from mmx_tf.layers.branches import MIXED
+from mmx_tf.layers.lsq.lsq import STEP_SIZE_FLOOR
+from mmx_tf.network.tracing import initialize_before_tracing
 
 BITS = (8, 4, 3)
 

@@ -15,7 +15,7 @@ from benchmarks import (
     selection_summary,
 )
 from benchmarks.selection_methods import Run
-from mmx_tf.bit_selection import BitSelection
+from mmx_tf.metamix.selection import BitSelection
 
 
 def test_one_bit_width_is_planned_where_the_budget_is_one():

@@ -4,8 +4,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from export import reference
-from export.flatbuffer import GraphWriter, packed, quantization
+from mmx_tf.export import reference
+from mmx_tf.export.writing.flatbuffer import GraphWriter, packed, quantization
 
 Builtin, TensorType = schema.BuiltinOperator, schema.TensorType
 Activation = schema.ActivationFunctionType

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from layers.straight_through import straight_through_one_hot
+from mmx_tf.layers.lsq.straight_through import straight_through_one_hot
 
 ALPHA = st.floats(-5, 5, width=32, allow_subnormal=False)
 

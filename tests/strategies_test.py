@@ -15,10 +15,10 @@ import pytest
 import tensorflow as tf
 from networks import pretrained
 
-from mmx_tf import strategies
-from mmx_tf.bit_selection import BitSelection
-from mmx_tf.job import ALONE, Job
-from mmx_tf.recipe import Recipe, RecipeError
+from mmx_tf.distribution import strategies
+from mmx_tf.distribution.job import ALONE, Job
+from mmx_tf.metamix.selection import BitSelection
+from mmx_tf.recipe.recipe import Recipe, RecipeError
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = Path(__file__).with_name("strategy_run.py")

@@ -38,9 +38,13 @@ def main(cpus: int, float_network: str, flags: list[str]) -> None:
     import numpy as np
     import tensorflow as tf
 
-    from mmx_tf import data, rebuild, stages, strategies, training
-    from mmx_tf.recipe import Recipe
-    from mmx_tf.workdir import Workdir
+    from mmx_tf import data
+    from mmx_tf.distribution import strategies
+    from mmx_tf.metamix import rebuild
+    from mmx_tf.recipe.recipe import Recipe
+    from mmx_tf.run import stages
+    from mmx_tf.training import phases
+    from mmx_tf.workdir.workdir import Workdir
 
     if cpus > 1:
         cpu = tf.config.list_physical_devices("CPU")[0]
@@ -58,7 +62,7 @@ def main(cpus: int, float_network: str, flags: list[str]) -> None:
     with Workdir.opened(recipe, job) as workdir, job.peer_errors():
         network = mmx_tf.load_model(float_network)
         stages.seed(recipe, "float")
-        training.train_float(workdir, recipe, digits, network)
+        phases.train_float(workdir, recipe, digits, network)
         keep("float", network)
         search = mmx_tf.augment(
             network,
@@ -67,11 +71,11 @@ def main(cpus: int, float_network: str, flags: list[str]) -> None:
             target_average_bits=recipe.target_average_bits,
             regularizer_weight=recipe.regularizer_weight,
         )
-        training.train_search(workdir, recipe, digits, search)
+        phases.train_search(workdir, recipe, digits, search)
         keep("select", search)
         selection = search.bit_selection()
         fixed = rebuild(search, selection)
-        training.train_fixed(workdir, recipe, digits, fixed, teacher=network)
+        phases.train_fixed(workdir, recipe, digits, fixed, teacher=network)
         keep("train", fixed)
         if job.is_chief:
             np.savez(f"{recipe.workdir}.npz", **left)

@@ -10,8 +10,8 @@ import tensorflow as tf
 import tf_keras as keras
 
 import mmx_tf
-from layers import strided_pointwise
-from mmx_tf.compute_dtype import convolutions_in
+from mmx_tf.layers import strided_pointwise
+from mmx_tf.training.compute_dtype import convolutions_in
 
 
 def in_a_process(code: str, *, seconds: float) -> int:

@@ -7,8 +7,8 @@ import tf_keras as keras
 from networks import small_network
 
 import mmx_tf
-from mmx_tf import target_search
-from mmx_tf.divergence import DivergenceError, Watch
+from mmx_tf.fitting.divergence import DivergenceError, Watch
+from mmx_tf.metamix import target as target_search
 
 BITS = (8, 4, 3)
 # MACs of the network: ends 3456 + 80 at 8x8 bits; searched 3456 + 2304 + 3072 at 4 bits times 3 to 8.

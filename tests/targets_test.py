@@ -14,9 +14,9 @@ import pytest
 from networks import pretrained, small_network
 from refusals import refused
 
-from mmx_tf import checkpoints
-from mmx_tf.pipeline import open_workdir, run
-from mmx_tf.recipe import Recipe, RecipeError
+from mmx_tf.recipe.recipe import Recipe, RecipeError
+from mmx_tf.run.pipeline import open_workdir, run
+from mmx_tf.workdir import checkpoints
 
 pytestmark = pytest.mark.slow
 

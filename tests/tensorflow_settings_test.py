@@ -4,13 +4,13 @@ import os
 import subprocess
 import sys
 
-from mmx_tf import tensorflow_settings
+from mmx_tf import startup
 
-SHOW = "import os, mmx_tf; print(*(os.environ[name] for name in mmx_tf.tensorflow_settings.SETTINGS))"
+SHOW = "import os, mmx_tf; print(*(os.environ[name] for name in mmx_tf.startup.SETTINGS))"
 
 
 def environment(**changes):
-    known = {k: v for k, v in os.environ.items() if k not in tensorflow_settings.SETTINGS}
+    known = {k: v for k, v in os.environ.items() if k not in startup.SETTINGS}
     return {**known, **changes}
 
 

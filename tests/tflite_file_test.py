@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tflite_samples import bits_document, model_of, sample, written
 
-from export.reading.contents import TfliteFileError, tensor_bits
-from export.reading.summary import summary
-from export.reading.tflite_file import parse, read
+from mmx_tf.export.reading.contents import TfliteFileError, tensor_bits
+from mmx_tf.export.reading.summary import summary
+from mmx_tf.export.reading.tflite_file import parse, read
 
 SAMPLE = sample(bits_document())
 

@@ -6,7 +6,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from export.flatbuffer import GraphWriter, packed, quantization
+from mmx_tf.export.writing.flatbuffer import GraphWriter, packed, quantization
 
 Builtin, TensorType = schema.BuiltinOperator, schema.TensorType
 BITS = {"conv": (8, 8), "depthwise": (4, 4), "logits": (8, 8)}

@@ -6,13 +6,13 @@ import tf_keras as keras
 from ai_edge_litert.interpreter import Interpreter
 from sklearn.datasets import load_sample_image
 
-from export.atomic import write_atomically
-from export.flatbuffer import packed, read_metadata
-from export.litert import run
-from export.partitions import Delegation, delegated_ops
-from export.tflite import convert
-from layers.grid import Grid
-from layers.integer_layers import (
+from mmx_tf.export.atomic import write_atomically
+from mmx_tf.export.running.litert import run
+from mmx_tf.export.running.partitions import Delegation, delegated_ops
+from mmx_tf.export.writing.flatbuffer import packed, read_metadata
+from mmx_tf.export.writing.tflite import convert
+from mmx_tf.layers.grid import Grid
+from mmx_tf.layers.integer.layers import (
     Dequantize,
     IntegerAdd,
     IntegerMean,
@@ -20,7 +20,7 @@ from layers.integer_layers import (
     IntegerRescale,
     QuantizeInput,
 )
-from layers.integer_weighted_layers import IntegerConv2D, IntegerDense, IntegerDepthwiseConv2D, finer_codes
+from mmx_tf.layers.integer.weighted import IntegerConv2D, IntegerDense, IntegerDepthwiseConv2D, finer_codes
 
 
 class Builder:

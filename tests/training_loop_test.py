@@ -8,12 +8,13 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from mmx_tf import checkpoints, training_loop
-from mmx_tf.divergence import Watch
-from mmx_tf.phase import epoch_seed
-from mmx_tf.progress import Progress
-from mmx_tf.signals import held_back
-from mmx_tf.tracing import build_before_tracing
+from mmx_tf.fitting.divergence import Watch
+from mmx_tf.network.tracing import build_before_tracing
+from mmx_tf.training import loop
+from mmx_tf.training.phase import epoch_seed
+from mmx_tf.training.progress import Progress
+from mmx_tf.training.signals import held_back
+from mmx_tf.workdir import checkpoints
 
 STEPS = 5
 EVALUATION = tf.data.Dataset.from_tensors((tf.ones((2, 4)), tf.range(2))).repeat(3)
@@ -79,7 +80,7 @@ def phase(folder, *, callbacks=(), epochs=3, minutes=0.0):
     build_before_tracing(model, batches(0, 0))
     watch = Watch("float", model, model, batches=batches, steps_per_epoch=STEPS)
     options = {"epochs": epochs, "batches": batches, "watch": watch, "validation_data": EVALUATION}
-    training_loop.train(model, progress, callbacks=callbacks, **options)
+    loop.train(model, progress, callbacks=callbacks, **options)
     return model, progress
 
 
@@ -160,14 +161,14 @@ def test_a_signal_in_an_evaluation_does_not_wait_for_its_end(tmp_path, undisturb
             if len(seen) == 4:  # the first batch of the second epoch's evaluation
                 os.kill(os.getpid(), signal.SIGINT)
 
-    own = training_loop._EndAtSignal
+    own = loop._EndAtSignal
 
     class Both(own):
         def on_test_batch_end(self, batch, logs=None):
             Evaluation.on_test_batch_end(self, batch, logs)
             super().on_test_batch_end(batch, logs)
 
-    monkeypatch.setattr(training_loop, "_EndAtSignal", Both)
+    monkeypatch.setattr(loop, "_EndAtSignal", Both)
     with pytest.raises(KeyboardInterrupt):
         phase(tmp_path)
     monkeypatch.undo()

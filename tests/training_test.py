@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
-from export import atomic
-from mmx_tf import training
-from mmx_tf.board import Board
+from mmx_tf.export import atomic
+from mmx_tf.training import phases
+from mmx_tf.training.board import Board
 
 
 def network(*momenta):
@@ -18,7 +18,7 @@ def network(*momenta):
 
 def test_statistics_that_a_few_steps_do_not_change_are_told_of(caplog):
     # 0.999^200 = 0.8187; 0.999^2994.2 = 0.05.
-    training.warn_of_slow_statistics(network(0.9, 0.999), 200)
+    phases.warn_of_slow_statistics(network(0.9, 0.999), 200)
     assert "momentum of 0.999 is slow for the 200 steps of weight training" in caplog.text
     assert "statistics: 82% of them will be those from before" in caplog.text
     assert "Train for 2,995 steps or more, or give a network" in caplog.text
@@ -26,12 +26,12 @@ def test_statistics_that_a_few_steps_do_not_change_are_told_of(caplog):
 
 @pytest.mark.parametrize(("momenta", "steps"), [((0.999,), 2995), ((0.9,), 29), ((0.0,), 1), ((), 1)])
 def test_enough_steps_are_passed_over(momenta, steps, caplog):
-    training.warn_of_slow_statistics(network(*momenta), steps)
+    phases.warn_of_slow_statistics(network(*momenta), steps)
     assert caplog.text == ""
 
 
 def test_statistics_that_never_change_are_told_of(caplog):
-    training.warn_of_slow_statistics(network(1.0), 5000)
+    phases.warn_of_slow_statistics(network(1.0), 5000)
     assert "100% of them" in caplog.text and "Give a network" in caplog.text
 
 

@@ -7,12 +7,12 @@ import tf_keras as keras
 from networks import small_network
 
 import mmx_tf
-from mmx_tf import training
-from mmx_tf.float_model import gives_probabilities
-from mmx_tf.recipe import Recipe, RecipeError
-from mmx_tf.weight_decay import KINDS
-from mmx_tf.weight_training import OPTIMIZERS, sgd, weight_optimizer
-from mmx_tf.workdir import Workdir
+from mmx_tf.recipe.recipe import Recipe, RecipeError
+from mmx_tf.run.float_network import gives_probabilities
+from mmx_tf.training import phases as training
+from mmx_tf.training.optimizers import OPTIMIZERS, sgd, weight_optimizer
+from mmx_tf.training.weight_decay import KINDS
+from mmx_tf.workdir.workdir import Workdir
 
 PLAIN = {"momentum": 0.0, "nesterov": False}
 

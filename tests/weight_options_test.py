@@ -11,13 +11,15 @@ import tf_keras as keras
 from networks import pretrained
 
 import mmx_tf
-from mmx_tf import checkpoints, heads, training
-from mmx_tf.distillation import DistilledModel
-from mmx_tf.divergence import DivergenceError, Watch
-from mmx_tf.pipeline import run
-from mmx_tf.recipe import Recipe, RecipeError
-from mmx_tf.weight_training import OPTIMIZERS, weight_optimizer
-from mmx_tf.workdir import Workdir
+from mmx_tf.fitting.divergence import DivergenceError, Watch
+from mmx_tf.recipe.recipe import Recipe, RecipeError
+from mmx_tf.run import task
+from mmx_tf.run.pipeline import run
+from mmx_tf.training import phases
+from mmx_tf.training.distillation import DistilledModel
+from mmx_tf.training.optimizers import OPTIMIZERS, weight_optimizer
+from mmx_tf.workdir import checkpoints
+from mmx_tf.workdir.workdir import Workdir
 
 PLAIN = {"momentum": 0.0, "nesterov": False}
 ALL = (
@@ -52,7 +54,7 @@ def trained(float_network, digits, workdir, *flags):
     fixed = mmx_tf.rebuild(search, search.selection_of([1] * len(search.quantizers)))
     recipe = recipe_of(workdir, *flags)
     teacher = float_network if recipe.teacher else None
-    training.train_fixed(Workdir(recipe), recipe, digits, fixed, teacher=teacher)
+    phases.train_fixed(Workdir(recipe), recipe, digits, fixed, teacher=teacher)
     return fixed
 
 
@@ -147,7 +149,7 @@ def test_what_is_evaluated_are_the_averages(float_network, digits, undisturbed):
     facts = checkpoints.newest_facts(workdir / "checkpoints" / "train")
     assert {"loss", "accuracy", "distillation_loss", "val_loss", "val_accuracy"} == set(facts["history"])
     on_folded_graph = mmx_tf.fold_for_training(fixed)
-    loss = heads.loss("classification", fixed, label_smoothing=0.1)
+    loss = task.loss("classification", fixed, label_smoothing=0.1)
     on_folded_graph.compile(loss=loss, metrics=["accuracy"])
     logs = on_folded_graph.evaluate(digits.evaluation(batch_size=32, limit=64), verbose=0, return_dict=True)
     assert logs["loss"] == pytest.approx(facts["history"]["val_loss"][-1], rel=1e-4)
@@ -244,7 +246,7 @@ def test_divergence_with_a_teacher_names_the_layer(float_network, digits, tmp_pa
 def test_a_number_that_is_not_finite_is_traced_to_its_layer(float_network, digits, tmp_path):
     fixed = trained(float_network, digits, tmp_path, "--train_epochs=1")
     distilled = DistilledModel(fixed, teacher=float_network, weight=0.5, temperature=1.0)
-    distilled.compile(loss=heads.loss("classification", fixed))
+    distilled.compile(loss=task.loss("classification", fixed))
     bias = next(v for v in fixed.trainable_variables if v.shape == (8,) and "bias" in v.name)
     bias.assign(bias * np.nan)
 

@@ -8,14 +8,16 @@ from ablations_test import moved, values
 from networks import small_network
 
 import mmx_tf
-from export import inspect
-from layers.branches import JOINT
-from layers.multi_branch_weights import kernel_of
-from layers.weight_storage import STORAGES
-from mmx_tf import bops, search_steps, target_search
-from mmx_tf.bit_selection import BitSelection, SelectionMismatchError
-from mmx_tf.budget import Budget
-from mmx_tf.divergence import DivergenceError, Watch
+from mmx_tf.budget import bops
+from mmx_tf.budget.budget import Budget
+from mmx_tf.export import inspect
+from mmx_tf.fitting.divergence import DivergenceError, Watch
+from mmx_tf.layers.branches import JOINT
+from mmx_tf.layers.integer.storage import STORAGES
+from mmx_tf.layers.quantizers.multi_branch_weights import kernel_of
+from mmx_tf.metamix import algorithm
+from mmx_tf.metamix import target as target_search
+from mmx_tf.metamix.selection import BitSelection, SelectionMismatchError
 
 BITS, WEIGHTS = (8, 4, 3), (8, 4, 2)
 # MACs of the network: ends 3456 + 80 at 8x8 bits; searched 3456, 2304 and 3072 at 2x3 to 8x8 bits.
@@ -124,7 +126,7 @@ def test_meta_steps_cover_every_pair_at_the_cost_of_b_passes():
         pairs = []
         for step in range(len(weights)):
             search.optimizer.iterations.assign(7 + step)
-            pairs += [(i, int(search_steps.weight_branch(search, i))) for i in range(len(bits))]
+            pairs += [(i, int(algorithm.weight_branch(search, i))) for i in range(len(bits))]
         assert sorted(pairs) == [(i, k) for i in range(len(bits)) for k in range(len(weights))]
 
 
@@ -178,9 +180,7 @@ def test_search_gradient_is_that_of_the_mix_of_all_branches(search, batch):
     search(images, branch=0)
     for alpha, own in zip(search.alphas, np.random.default_rng(0).normal(0, 1, (6, 3)), strict=True):
         alpha.assign(own)
-    gradient, loss = search_steps.search_pass(
-        search, (images, labels, None), search.targets[0].stacked(), None
-    )
+    gradient, loss = algorithm.search_pass(search, (images, labels, None), search.targets[0].stacked(), None)
     with tf.GradientTape() as tape:
         expected = search.task_loss(labels, search(images, training=True, branch=JOINT))
         total = expected + search.regularizer()

@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 from networks import small_network
 
-from mmx_tf import workdir_lock
-from mmx_tf.recipe import Recipe
-from mmx_tf.workdir import Workdir
-from mmx_tf.workdir_lock import WorkdirInUseError
+from mmx_tf.recipe.recipe import Recipe
+from mmx_tf.workdir import lock
+from mmx_tf.workdir.lock import WorkdirInUseError
+from mmx_tf.workdir.workdir import Workdir
 
 ROOT = Path(__file__).parents[1]
 # Holds the lock until its standard input is closed, or it is killed.
 HOLDER = """
 import pathlib, sys
 from mmx_tf import workdir_lock
-with workdir_lock.held(pathlib.Path(sys.argv[1])):
+with lock.held(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -97,23 +97,23 @@ def test_the_lock_of_a_killed_process_is_taken_over(holder, tmp_path):
     run = tmp_path / "run"
     start = time.monotonic()
     with pytest.raises(WorkdirInUseError, match=f"in use by process {holder.pid} "):
-        workdir_lock.check_free(run)
-    with pytest.raises(WorkdirInUseError), workdir_lock.held(run):
+        lock.check_free(run)
+    with pytest.raises(WorkdirInUseError), lock.held(run):
         pass
     assert time.monotonic() - start < 5
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     # Its note is left, which does not matter.
     assert json.loads((run / "run.lock").read_text())["pid"] == holder.pid
-    workdir_lock.check_free(run)
-    with workdir_lock.held(run):
+    lock.check_free(run)
+    with lock.held(run):
         assert json.loads((run / "run.lock").read_text())["pid"] == os.getpid()
     assert (run / "run.lock").read_text() == ""
 
 
 def test_nobody_opens_a_workdir_twice_and_a_look_writes_nothing(tmp_path):
     recipe = Recipe.from_flagfile(f"--float_epochs=1\n--workdir={tmp_path / 'run'}\n")
-    workdir_lock.check_free(tmp_path / "run")
+    lock.check_free(tmp_path / "run")
     assert not (tmp_path / "run").exists()
     with Workdir.opened(recipe):
         before = contents(tmp_path)
@@ -146,7 +146,7 @@ def test_an_opening_that_is_killed_at_any_moment_can_be_repeated(tmp_path):
 
 
 def test_a_damaged_note_does_not_hide_that_the_workdir_is_in_use(tmp_path):
-    with workdir_lock.held(tmp_path):
+    with lock.held(tmp_path):
         (tmp_path / "run.lock").write_text("{")
         with pytest.raises(WorkdirInUseError, match="a process that has left no name"):
-            workdir_lock.check_free(tmp_path)
+            lock.check_free(tmp_path)

@@ -14,7 +14,9 @@ import sys
 from typing import Any
 
 _PACKAGE = __package__
-_ROOT = pathlib.Path(__file__).resolve().parents[_PACKAGE.count(".") + 1]
+# Of mmx_tf, of this folder's parent in a checkout, or of this folder alone on a device.
+_TOP = sys.modules[_PACKAGE.partition(".")[0]]
+_ROOT = pathlib.Path(_TOP.__file__).resolve().parents[1]
 
 
 def ask(task: str, path: pathlib.Path, *, limit_s: float | None = None, **arguments: Any) -> Any:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export.reading.contents import TfliteFile
-from export.reading.layers import weights_and_bias
+from mmx_tf.export.reading.contents import TfliteFile
+from mmx_tf.export.reading.layers import weights_and_bias
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from export.reading.contents import Operator, Tensor, TfliteFile, TfliteFileError, tensor_bits
+from mmx_tf.export.reading.contents import Operator, Tensor, TfliteFile, TfliteFileError, tensor_bits
 
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 # Operators, by part of their name, that multiply too (custom ones may), but that BOPs as defined do not know.

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export.reading.contents import TfliteFile, tensor_bits
-from export.reading.layers import LayerInfo, weights_and_bias
+from mmx_tf.export.reading.contents import TfliteFile, tensor_bits
+from mmx_tf.export.reading.layers import LayerInfo, weights_and_bias
 
 NAME = "mmx_tf"
 SCHEMA = 1

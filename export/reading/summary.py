@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from export import delegation as delegation_query
-from export.reading import metadata as file_metadata
-from export.reading.contents import Tensor, TfliteFile
-from export.reading.file_bytes import FileBytes, file_bytes
-from export.reading.layers import UNCOUNTED, LayerInfo, layer_table
-from export.reading.tflite_file import parse
+from mmx_tf.export.reading import metadata as file_metadata
+from mmx_tf.export.reading.contents import Tensor, TfliteFile
+from mmx_tf.export.reading.file_bytes import FileBytes, file_bytes
+from mmx_tf.export.reading.layers import UNCOUNTED, LayerInfo, layer_table
+from mmx_tf.export.reading.tflite_file import parse
+from mmx_tf.export.running import delegation as delegation_query
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from export.reading.contents import Operator, Tensor, TfliteFile, TfliteFileError, tensor_bits
+from mmx_tf.export.reading.contents import Operator, Tensor, TfliteFile, TfliteFileError, tensor_bits
 
 FILE_IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3

@@ -43,9 +43,9 @@ the batch (QUANTIZE, DEQUANTIZE, ADD and MUL): give `run` the batches that the r
 
 import numpy as np
 
-from export.reference import kernels
-from export.reference.graph import Graph, load
-from export.reference.kernels import KERNELS, RULES
+from mmx_tf.export.reference import kernels
+from mmx_tf.export.reference.graph import Graph, load
+from mmx_tf.export.reference.kernels import KERNELS, RULES
 
 __all__ = ["KERNELS", "RULES", "Graph", "load", "run", "step"]
 

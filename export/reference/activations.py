@@ -8,9 +8,9 @@ XNNPACK takes LOGISTIC alone; the rest is computed by TFLite's kernels, in fixed
 
 import numpy as np
 
-from export.reference import rounding
-from export.reference.bounds import BOUNDS, HIGHEST, LOWEST, real_bounds, saturate
-from export.reference.fixed_point import exp_of_negative, reciprocal
+from mmx_tf.export.reference import rounding
+from mmx_tf.export.reference.bounds import BOUNDS, HIGHEST, LOWEST, real_bounds, saturate
+from mmx_tf.export.reference.fixed_point import exp_of_negative, reciprocal
 
 ALL_CODES = (LOWEST, HIGHEST)
 EVERY_CODE = np.arange(LOWEST, HIGHEST + 1)

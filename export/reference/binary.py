@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export.reference import rounding
-from export.reference.bounds import activation_bounds, saturate
+from mmx_tf.export.reference import rounding
+from mmx_tf.export.reference.bounds import activation_bounds, saturate
 
 # Fractional bits of an addition: of XNNPACK's multipliers, and of TFLite's common grid.
 XNNPACK_ADD_BITS, ADD_SHIFT = 20, 20

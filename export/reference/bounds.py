@@ -10,7 +10,7 @@ float32 and rounds half to even, TFLite's own kernels round half away from zero 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from export.reference import rounding
+from mmx_tf.export.reference import rounding
 
 LOWEST, HIGHEST = -128, 127
 ACTIVATION_NAMES = {

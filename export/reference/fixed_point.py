@@ -9,7 +9,7 @@ values.
 
 import numpy as np
 
-from export.reference.rounding import INT32, doubling_high_multiply, rounding_shift
+from mmx_tf.export.reference.rounding import INT32, doubling_high_multiply, rounding_shift
 
 EXP_MINUS_EIGHTH, ONE_THIRD = 1895147668, 715827883
 # exp(-2^exponent) for the bits of the exponent's quarters: -1/4, -1/2, -1, ..., -16.

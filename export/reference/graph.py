@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from export.reading import tflite_file
+from mmx_tf.export.reading import tflite_file
 
 # Packed codes have no numpy type: they are held as int8.
 PACKED_BITS = {"INT4": 4, "INT2": 2}

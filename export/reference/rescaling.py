@@ -8,8 +8,8 @@ some codes depend on their position in the batch (QUANTIZE) or on their channel 
 
 import numpy as np
 
-from export.reference import rounding
-from export.reference.bounds import HIGHEST, LOWEST, saturate
+from mmx_tf.export.reference import rounding
+from mmx_tf.export.reference.bounds import HIGHEST, LOWEST, saturate
 
 ALL_CODES = (LOWEST, HIGHEST)
 # Values per step of TFLite's vector loops, on int8 and on float32.

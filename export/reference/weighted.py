@@ -12,9 +12,9 @@ What goes beyond int32 wraps, as the kernels' registers do.
 
 import numpy as np
 
-from export.reference import rounding
-from export.reference.bounds import activation_bounds, saturate
-from export.reference.windows import Window
+from mmx_tf.export.reference import rounding
+from mmx_tf.export.reference.bounds import activation_bounds, saturate
+from mmx_tf.export.reference.windows import Window
 
 # Numbers in one matrix of patches: keeps it in a cache-friendly 32 MiB or less, whatever the batch.
 PATCH_NUMBERS = 2**22

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export.reference import rounding
-from export.reference.bounds import activation_bounds, saturate
+from mmx_tf.export.reference import rounding
+from mmx_tf.export.reference.bounds import activation_bounds, saturate
 
 SAME, VALID = 0, 1
 

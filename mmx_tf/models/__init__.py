@@ -10,7 +10,7 @@ that it lists.
 
 import tf_keras as keras
 
-from layers import keras_defaults, strided_pointwise
+from mmx_tf.layers import keras_defaults, strided_pointwise
 from mmx_tf.models import mobilenet_v2, mobilenet_v3, resnet18
 from mmx_tf.models.errors import ModelError
 

@@ -1,0 +1,48 @@
+"""Evaluation images as they are asked for: float images and their labels, batch by batch.
+
+for images, labels in checked(eval_ds, image_shape=(32, 32, 3)):
+    ...                                          # float32 [N, 32, 32, 3], labels [N, ...] as they come
+"""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+
+def checked(eval_ds: Iterable, *, image_shape: tuple[int, ...]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The batches of `eval_ds` as arrays.
+
+    Args:
+      eval_ds: batches of (images [N, *image_shape], scaled as for training, labels [N, ...]), such as a
+        tf.data.Dataset. What labels there may be depends on the task (`export.comparing.heads`).
+      image_shape: of one image, as the network takes it.
+
+    Raises:
+      ValueError: if there are no images, or a batch is something else.
+    """
+    images_seen = 0
+    for batch in eval_ds:
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+            raise ValueError(
+                f"eval_ds gives {type(batch).__name__}; it must give pairs of (images, labels), in batches."
+            )
+        images, labels = (np.asarray(part) for part in batch)
+        expected = "(N, " + ", ".join(map(str, image_shape)) + ")"
+        if images.shape[1:] != tuple(image_shape):
+            raise ValueError(f"eval_ds gives images of shape {images.shape}; the network takes {expected}.")
+        images = images.astype(np.float32, copy=False)
+        if not np.all(np.isfinite(images)):
+            raise ValueError("eval_ds gives images with values that are NaN or infinite.")
+        if labels.shape[:1] != images.shape[:1] or labels.dtype.kind not in "iufb":
+            raise ValueError(
+                f"eval_ds gives {labels.dtype} labels of shape {labels.shape} for {len(images)} images; "
+                "numbers are needed, for each image its own."
+            )
+        if labels.dtype.kind == "f" and not np.all(np.isfinite(labels)):
+            raise ValueError("eval_ds gives labels that are NaN or infinite.")
+        if not len(images):
+            continue
+        images_seen += len(images)
+        yield images, labels
+    if not images_seen:
+        raise ValueError("eval_ds has no images; give at least one batch of (images, labels).")

@@ -1,0 +1,177 @@
+"""Does the file compute what the folded model computes? Judged by running it in LiteRT under XNNPACK.
+
+    report = verify(folded, data, eval_ds)
+    report.code_disagreement, report.agreement               # 0.0, 1.0 when every code is equal
+    report.task, report.metrics                              # "classification", {"accuracy": {...}}
+    report.tensors[0]                                        # the same, tensor by tensor
+
+The command is `python -m export.verify`.
+"""
+
+import dataclasses
+import numbers
+import os
+import pathlib
+
+import tf_keras as keras
+from absl import logging
+
+from mmx_tf.export.comparing.count import AnswerCount, CodeCount
+from mmx_tf.export.comparing.cut import expose
+from mmx_tf.export.comparing.evaluation import checked
+from mmx_tf.export.comparing.heads import check_task, told
+from mmx_tf.export.comparing.trace import FileOutput, ImageInput, Trace
+from mmx_tf.export.running import litert
+from mmx_tf.export.running.partitions import require_xnnpack
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorParity:
+    """Codes of one tensor in the folded model and in the file.
+
+    Attributes:
+      name: the tensor's name, that of the folded layer that produces it.
+      codes: number of codes compared.
+      differing: number of codes that differ.
+      largest_difference: largest absolute difference of two codes.
+      distinct: number of different codes that the tensor took in the file.
+    """
+
+    name: str
+    codes: int
+    differing: int
+    largest_difference: int
+    distinct: int
+
+
+@dataclasses.dataclass(frozen=True)
+class VerificationReport:
+    """What `verify` found; all fractions are over the same images.
+
+    Attributes:
+      eval_images: number of images.
+      folded_top1, tflite_top1: accuracy of the folded model and of the file: of a classification top-1, of a
+        binary one the binary accuracy; None for every other task.
+      top1_agreement: `agreement` of a classification or a binary one; None for every other task.
+      code_disagreement: share of logit codes that differ; where the network ends with a sigmoid, of the codes
+        of logits and probabilities together.
+      tensors: every operator's output on the first images (`traced_images` of them). Here a code that
+        differs goes on into the operators after it; `export.parity` tells them apart.
+      traced_images: number of images that `tensors` was counted on.
+      partitions: XNNPACK partitions of the file on this machine.
+      left_outside: operators that XNNPACK does not take, as (index, name).
+      task: what the outputs stand for, one of `export.comparing.heads.TASKS`.
+      metrics: of the task (`export.comparing.quality`), metric -> {"folded": value, "tflite": value of the
+        file}. Those of decisions and areas are of the logits, also where the outputs are a sigmoid's.
+      agreement: share of what both name that is the same: the class of an image (of its largest logit, the
+        first of equal ones; of a binary one 1 where the logit is above 0), the decision on each label, the
+        class of each pixel, and for regression the number itself.
+    """
+
+    eval_images: int
+    folded_top1: float | None
+    tflite_top1: float | None
+    top1_agreement: float | None
+    code_disagreement: float
+    tensors: tuple[TensorParity, ...]
+    traced_images: int
+    partitions: int
+    left_outside: tuple
+    task: str = "classification"
+    metrics: dict[str, dict[str, float | None]] = dataclasses.field(default_factory=dict)
+    agreement: float | None = None
+
+    def to_json(self) -> dict:
+        """The report as plain JSON values."""
+        return dataclasses.asdict(self)
+
+
+def verify(
+    folded: keras.Model,
+    data: bytes | str | os.PathLike,
+    eval_ds,
+    *,
+    task: str | None = None,
+    traced_images: int = 128,
+    trace: Trace | None = None,
+) -> VerificationReport:
+    """Compares a folded model with its file on evaluation images.
+
+    Args:
+      folded: model made by `mmx_tf.fold`, with one output.
+      data: what `convert` made of it, with any input and output type, or the path of a file with it. Of a
+        file that gives classes, these and the logits' codes are compared.
+      eval_ds: batches of (float images, labels), as the network was trained on; `export.comparing.heads` has
+        the forms of labels that fit each task.
+      task: what the outputs stand for, one of `export.comparing.heads.TASKS`. By default it is told from the
+        network's last activation, the loss with which it was compiled before `fold`, if it was, and the
+        labels.
+      traced_images: images on which every tensor is compared, not only the logits.
+      trace: of `folded`, if there is one already.
+
+    Raises:
+      ValueError: if there are no images or they or their labels do not fit the network, the task cannot be
+        told, the file is damaged or not the folded model's, or LiteRT runs it without XNNPACK.
+    """
+    check_task(task)
+    if not isinstance(traced_images, numbers.Integral) or traced_images < 0:
+        raise ValueError(f"traced_images={traced_images!r}: an integer of 0 or more.")
+    data = file_contents(data)
+    trace = trace or Trace(folded)
+    output = FileOutput(trace, data)
+    runner, exposed = litert.Runner(output.data), litert.Runner(expose(data))
+    image = ImageInput(trace, runner)
+    delegation = require_xnnpack(data)
+    tensors = {name: CodeCount() for name in exposed.outputs if name in trace.names}
+    whole, traced = None, 0
+    for batch, labels in checked(eval_ds, image_shape=trace.image_shape):
+        if whole is None and (outside := trace.told_outside(batch)):
+            logging.warning("%s: these are not the images that the network was trained on.", outside)
+        expected = trace(batch)
+        pixels = image(batch, expected)
+        whole = whole or AnswerCount(told(trace.head, labels, task), trace.head)
+        whole.add(output.folded(expected), output(runner(pixels)), labels)
+        if size := min(traced_images - traced, len(labels)):
+            everything = exposed({name: values[:size] for name, values in pixels.items()})
+            for name, counter in tensors.items():
+                counter.add(expected[name][:size], everything[name])
+            traced += size
+    folded_top1, tflite_top1 = whole.top1()
+    return VerificationReport(
+        eval_images=whole.images,
+        folded_top1=folded_top1,
+        tflite_top1=tflite_top1,
+        top1_agreement=None if tflite_top1 is None else whole.agreement,
+        code_disagreement=whole.differing / whole.codes,
+        tensors=tuple(
+            TensorParity(name, count.codes, count.differing, count.largest_difference, count.distinct)
+            for name, count in tensors.items()
+        ),
+        traced_images=traced,
+        partitions=delegation.partitions,
+        left_outside=delegation.left_outside,
+        task=whole.task,
+        metrics=whole.metrics(),
+        agreement=whole.agreement,
+    )
+
+
+def file_contents(data) -> bytes:
+    """The bytes of a .tflite that is given as bytes or as a path.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      TypeError: for anything else.
+    """
+    if isinstance(data, str | os.PathLike):
+        path = pathlib.Path(data)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"there is no file {str(path)!r}: give the .tflite that convert's bytes went to."
+            )
+        return path.read_bytes()
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise TypeError(
+            f"the file is of type {type(data).__name__}: give the bytes that convert returns, or a path."
+        )
+    return bytes(data)

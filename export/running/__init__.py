@@ -1,0 +1,1 @@
+"""Running a .tflite in LiteRT, and asking what XNNPACK takes of it."""

@@ -1,0 +1,156 @@
+"""From a folded model to the bytes of a .tflite: one operator per integer layer, in topological order.
+
+    data = convert(folded, input_type="uint8")
+    write_atomically("model.tflite", data)
+
+Tensor names are the names of the Keras layers that produce them. The batch dimension is 1 with shape
+signature -1: `resize_tensor_input` gives larger batches. No float tensor is inside unless float input or
+output is asked for. How images go in and logits come out is in `export.writing.borders`.
+"""
+
+from ai_edge_litert import schema_py_generated as schema
+
+from mmx_tf.export.comparing.trace import logistic_of
+from mmx_tf.export.writing.borders import INPUT_TYPES, OUTPUT_TYPES, check_outputs, write_input, write_outputs
+from mmx_tf.export.writing.flatbuffer import GraphWriter
+from mmx_tf.export.writing.operators import WRITERS, Context
+from mmx_tf.layers.integer.layers import Dequantize, QuantizeInput
+from mmx_tf.layers.quantizers.pixels import QuantizePixels
+
+TensorType = schema.TensorType
+
+
+def convert(
+    folded,
+    *,
+    input_type="uint8",
+    output_type="int8",
+    task=None,
+    metadata=None,
+    packed_as_matrix_product=True,
+):
+    """The bytes of the .tflite that computes the same codes as `folded` under LiteRT's XNNPACK delegate.
+
+    Args:
+      folded: a functional tf_keras model of integer layers, with `QuantizeInput` after each input (or after
+        the image's rescaling, which then stays in front of the file); a `Dequantize` may end it.
+      input_type: "int8": the input tensor holds the codes of `QuantizeInput`. "uint8": the same codes plus
+        128, with one exact QUANTIZE in front. "float32": a QUANTIZE of the float image in front.
+      output_type: "int8": the outputs' codes. "float32": a DEQUANTIZE of them at the end. "class": two
+        outputs, the index of the largest code (int32, the first of equal ones), or for yes-or-no tasks 1
+        where the logit is above 0, and the probabilities (int8, code / 256 + 0.5).
+      task: for "class", what the outputs stand for, one of `export.comparing.heads.TASKS`; None to tell it
+        from the model.
+      metadata: dict from name to bytes, written to the model's metadata buffers.
+      packed_as_matrix_product: whether a pointwise convolution with packed weights is written as a
+        FULLY_CONNECTED, for XNNPACK, or as the CONV_2D that it is, for TensorFlow Lite Micro.
+
+    The signature "serving_default" names the input like the model's input layer, codes and float logits like
+    the layer that computes the codes, and the outputs of "class" `class` and `probabilities`.
+
+    Raises TypeError for a layer that has no TFLite operator, ValueError for an option outside its set, a
+    layer that is used twice, or outputs that are not what `output_type` needs.
+    """
+    _check_option("input_type", input_type, INPUT_TYPES)
+    _check_option("output_type", output_type, OUTPUT_TYPES)
+    task = check_outputs(folded, output_type, task)
+    writer = GraphWriter()
+    nodes = _nodes(folded)
+    shapes = {name: _shape(name, node.output_shapes) for name, node in nodes.items()}
+    grids = {layer.name: layer.output_grid for layer in folded.layers if hasattr(layer, "output_grid")}
+    context = Context(writer, shapes, grids, packed_as_matrix_product)
+    inputs, produced, dequantized = {}, {}, {}
+    in_front = _in_front_of_the_file(folded, nodes)
+    rescalings = [
+        layer.name for layer in folded.layers if layer.name in in_front and layer.get_config().get("scale")
+    ]
+    pixels = [layer.name for layer in folded.layers if isinstance(layer, QuantizePixels)]
+    if pixels and input_type == "float32":
+        raise ValueError(
+            "the network's input are pixels, whose grid no float32 image has. Use input_type 'uint8' (the "
+            "pixels) or 'int8' (the pixels less 128)."
+        )
+    if rescalings and input_type == "float32":
+        raise ValueError(
+            f"the network rescales its image ({rescalings[0]!r}), which stays in front of the file: a "
+            "float32 input would be taken for the rescaled image. Use input_type 'uint8' or 'int8', "
+            "whose codes are those of the rescaled image."
+        )
+    for layer in folded.layers:
+        if layer.name in in_front:
+            continue
+        sources = [tensor._keras_history.layer for tensor in nodes[layer.name].keras_inputs]
+        if isinstance(layer, QuantizeInput):
+            name = _image_name(nodes, layer.name)
+            inputs[name], produced[layer.name] = write_input(context, name, layer, input_type)
+        elif isinstance(layer, Dequantize):
+            # Not written here: `output_type` decides what comes after the codes.
+            dequantized[layer.name] = sources[0].name
+        elif type(layer) in WRITERS:
+            index = context.codes(layer)
+            WRITERS[type(layer)](context, layer, [produced[source.name] for source in sources], index)
+            produced[layer.name] = index
+        else:
+            raise TypeError(
+                f"layer {layer.name!r} is a {type(layer).__name__}, which is no integer layer. Pass a model "
+                f"made by mmx_tf.fold; known layers: {sorted(known.__name__ for known in WRITERS)}."
+            )
+    last = [tensor._keras_history.layer.name for tensor in folded.outputs]
+    ends = {name: dequantized.get(name, name) for name in last}
+    logistic = logistic_of(folded.outputs[0].node.layer) if task else None
+    logits = logistic and nodes[logistic.name].keras_inputs[0].node.layer.name
+    outputs = write_outputs(context, ends, produced, output_type, task=task, logits=logits)
+    floats = {*(inputs if input_type == "float32" else ()), *(ends if output_type == "float32" else ())}
+    _check_no_float(writer, floats)
+    return writer.finish(inputs, outputs, metadata=metadata)
+
+
+def _check_option(name, value, allowed):
+    if value not in allowed:
+        raise ValueError(f"{name} is {value!r}; use one of {', '.join(map(repr, allowed))}.")
+
+
+def _in_front_of_the_file(folded, nodes):
+    """Names of the input layers and of what lies between them and `QuantizeInput` (the image's rescaling)."""
+    names, pending = set(), [layer.name for layer in folded.layers if isinstance(layer, QuantizeInput)]
+    while pending:
+        sources = {tensor._keras_history.layer.name for tensor in nodes[pending.pop()].keras_inputs}
+        pending += sources - names
+        names |= sources
+    return names
+
+
+def _image_name(nodes, name):
+    """Name of the input layer that the image comes from; its rescaling may be in between."""
+    while nodes[name].keras_inputs:
+        (source,) = {tensor._keras_history.layer.name for tensor in nodes[name].keras_inputs}
+        if source not in nodes or not nodes[source].keras_inputs:
+            return source
+        name = source
+    return name
+
+
+def _nodes(folded):
+    """dict from layer name to its one node in this model; the layer may have others in other models."""
+    nodes = {}
+    for node in (node for depth in folded._nodes_by_depth.values() for node in depth):
+        if nodes.setdefault(node.layer.name, node) is not node:
+            raise ValueError(
+                f"layer {node.layer.name!r} is used more than once; each integer layer is one operator. "
+                "Make one layer per use."
+            )
+    return nodes
+
+
+def _shape(name, shape):
+    # An input layer's node gives a list of one shape.
+    shape = shape[0] if isinstance(shape, list) else shape
+    if None in shape[1:]:
+        raise ValueError(f"layer {name!r} has output shape {shape}; only the batch may be unknown.")
+    return tuple(shape[1:])
+
+
+def _check_no_float(writer, allowed):
+    floats = set(writer.tensors_of_type(TensorType.FLOAT32))
+    if floats - allowed:
+        raise ValueError(f"float tensors inside the file: {sorted(floats - allowed)}. Fold the model again.")

@@ -1,0 +1,225 @@
+"""Integer layers: one tf_keras layer per TFLite operator, computing the same int8 codes as the operator.
+
+Tensors between these layers hold int8 codes (-128..127) as float32; each layer knows the `Grid` of its
+input(s) and of its output. A functional model of them is the *folded* model; `export.writing.tflite.convert`
+writes it operator by operator.
+
+    image = keras.Input((32, 32, 3))                                  # float, as the training network saw it
+    codes = QuantizeInput(output_grid=Grid(0.02, 0))(image)           # the input tensor of the file total =
+    IntegerAdd(input_grids=(g, g), output_grid=h)([x, y]) logits = Dequantize(input_grid=h)(codes)
+    # float again; the file ends with the codes
+
+Convolutions and dense are in `integer_weighted_layers`, pooling and shape layers in `integer_shape_layers`. A
+layer for another operator subclasses `IntegerLayer` and gets a writer in `export.writing.operators`.
+"""
+
+import tensorflow as tf
+import tf_keras as keras
+
+from mmx_tf.layers.as_written import AsWritten
+from mmx_tf.layers.grid import as_grid
+from mmx_tf.layers.integer import arithmetic
+
+register = keras.saving.register_keras_serializable(package="mmx_tf")
+
+
+NOT_FINITE = "images hold NaN or infinite values: give finite ones"
+
+
+def finite_images(images: tf.Tensor) -> tf.Tensor:
+    """The images, for which the call fails if they hold NaN or infinity: of these any code would come out."""
+    return tf.debugging.check_numerics(images, NOT_FINITE)
+
+
+class IntegerLayer(AsWritten, keras.layers.Layer):
+    """Base: one tensor of codes on `input_grid` -> one tensor of codes on `output_grid`. Not trainable."""
+
+    def __init__(self, *, input_grid, output_grid, **kwargs):
+        # Codes must stay float32 whatever the session's mixed-precision policy is: float16 cannot hold
+        # accumulators.
+        super().__init__(**{**kwargs, "dtype": "float32", "trainable": False})
+        self.input_grid = as_grid(input_grid)
+        self.output_grid = as_grid(output_grid)
+
+    def get_config(self):
+        """Config with the grids as plain numbers."""
+        grids = {"input_grid": self.input_grid.get_config(), "output_grid": self.output_grid.get_config()}
+        return {**super().get_config(), **grids}
+
+
+class SameGridLayer(IntegerLayer):
+    """Base of the operators that TFLite defines on one grid: `grid` is the grid of input(s) and output."""
+
+    def __init__(self, *, grid, **kwargs):
+        super().__init__(input_grid=grid, output_grid=grid, **kwargs)
+
+    def get_config(self):
+        """Config with the one grid."""
+        config = super().get_config()
+        del config["input_grid"]
+        grid = config.pop("output_grid")
+        return {**config, "grid": grid}
+
+
+class BinaryLayer(AsWritten, keras.layers.Layer):
+    """Base: two code tensors on `input_grids` (a pair) -> codes on `output_grid`, fused linear|relu|relu6."""
+
+    def __init__(self, *, input_grids, output_grid, activation="linear", **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32", "trainable": False})
+        first, second = input_grids
+        self.input_grids = (as_grid(first), as_grid(second))
+        self.output_grid = as_grid(output_grid)
+        self.activation = activation
+        arithmetic.activation_bounds(activation, self.output_grid)
+
+    def get_config(self):
+        """Config with the grids as plain numbers."""
+        return {
+            **super().get_config(),
+            "input_grids": [grid.get_config() for grid in self.input_grids],
+            "output_grid": self.output_grid.get_config(),
+            "activation": self.activation,
+        }
+
+    def _arguments(self):
+        grids = {
+            "grid_a": self.input_grids[0],
+            "grid_b": self.input_grids[1],
+            "output_grid": self.output_grid,
+        }
+        return {**grids, "activation": self.activation}
+
+
+@register
+class QuantizeInput(AsWritten, keras.layers.Layer):
+    """Float tensor -> codes on `output_grid`: round half to even of x * (1 / scale).
+
+    The product with the float32 reciprocal is the rule of XNNPACK's float-to-int8 QUANTIZE, and of
+    `Grid.quantize`.
+    """
+
+    def __init__(self, *, output_grid, **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32", "trainable": False})
+        self.output_grid = as_grid(output_grid)
+
+    def call(self, inputs):
+        """Quantize `inputs` of any shape; fails (tf.errors.InvalidArgumentError) if they are not finite."""
+        return arithmetic.quantize(finite_images(inputs), self.output_grid)
+
+    def get_config(self):
+        """Config with the grid as plain numbers."""
+        return {**super().get_config(), "output_grid": self.output_grid.get_config()}
+
+
+@register
+class Dequantize(AsWritten, keras.layers.Layer):
+    """Codes on `input_grid` -> float32: (code - zero_point) * scale. The last layer of a folded model.
+
+    Args:
+      input_grid: of the codes.
+      activation: the last activation of the network that was folded, "softmax" (which is left out), "sigmoid"
+        or "hard_sigmoid" (which are layers before this one); None for any other, or none.
+      loss: name of the loss that it was trained with, None if that is not known.
+    """
+
+    def __init__(self, *, input_grid, activation=None, loss=None, **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32", "trainable": False})
+        self.input_grid = as_grid(input_grid)
+        self.activation, self.loss = activation, loss
+
+    def call(self, inputs):
+        """Dequantize `inputs` of any shape."""
+        return (inputs - float(self.input_grid.zero_point)) * self.input_grid.scale
+
+    def get_config(self):
+        """Config with the grid as plain numbers."""
+        own = {"input_grid": self.input_grid.get_config(), "activation": self.activation, "loss": self.loss}
+        return {**super().get_config(), **own}
+
+
+@register
+class IntegerRequantize(IntegerLayer):
+    """int8 -> int8 QUANTIZE: moves codes to another grid; its saturation clips (see `layers.grid`).
+
+    The operator rounds s_in / s_out to a multiple of 1/256 (see `arithmetic.requantize`): right for grids of
+    one scale. Between different scales use `IntegerRescale`.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        arithmetic.requantize_multiplier(self.input_grid, self.output_grid)
+
+    def call(self, inputs):
+        """Requantize codes of any shape."""
+        return arithmetic.requantize(inputs, input_grid=self.input_grid, output_grid=self.output_grid)
+
+
+@register
+class IntegerRescale(IntegerLayer):
+    """MUL by the constant 1: moves codes to a grid of another scale by the full float32 ratio.
+
+    With a fused `activation` ("relu", "relu6") it is that activation where no operator before it fuses one.
+    """
+
+    def __init__(self, *, activation="linear", **kwargs):
+        super().__init__(**kwargs)
+        self.activation = activation
+        arithmetic.activation_bounds(activation, self.output_grid)
+        arithmetic.rescale_multiplier(self.input_grid, self.output_grid)
+
+    def call(self, inputs):
+        """Rescale codes of any shape."""
+        return arithmetic.rescale(
+            inputs, input_grid=self.input_grid, output_grid=self.output_grid, activation=self.activation
+        )
+
+    def get_config(self):
+        """Config with the activation."""
+        return {**super().get_config(), "activation": self.activation}
+
+
+@register
+class IntegerAdd(BinaryLayer):
+    """ADD of two code tensors of one shape."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        arithmetic.add_constants(*self.input_grids, self.output_grid)
+
+    def call(self, inputs):
+        """`inputs`: a list of two code tensors."""
+        first, second = inputs
+        return arithmetic.add(first, second, **self._arguments())
+
+
+@register
+class IntegerMul(BinaryLayer):
+    """MUL of two code tensors, with broadcasting (squeeze-excite: [N,H,W,C] times [N,1,1,C])."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        arithmetic.multiply_multiplier(*self.input_grids, self.output_grid)
+
+    def call(self, inputs):
+        """`inputs`: a list of two code tensors."""
+        first, second = inputs
+        return arithmetic.multiply(first, second, **self._arguments())
+
+
+@register
+class IntegerMean(IntegerLayer):
+    """MEAN over height and width (global average pooling): [N,H,W,C] -> [N,C]; [N,1,1,C] with `keepdims`."""
+
+    def __init__(self, *, keepdims=False, **kwargs):
+        super().__init__(**kwargs)
+        self.keepdims = keepdims
+
+    def call(self, inputs):
+        """Average NHWC codes whose height and width are known."""
+        return arithmetic.mean(
+            inputs, input_grid=self.input_grid, output_grid=self.output_grid, keepdims=self.keepdims
+        )
+
+    def get_config(self):
+        """Config with `keepdims`."""
+        return {**super().get_config(), "keepdims": self.keepdims}

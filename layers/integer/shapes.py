@@ -1,0 +1,133 @@
+"""Integer pooling and shape layers: operators whose input and output share one grid.
+
+AVERAGE_POOL_2D is the exception in two ways: it computes, and XNNPACK does not take it in int8. It runs in
+the builtin kernel, which rounds half away from zero, and splits the graph into two XNNPACK partitions. It is
+for poolings that pad; the mean of whole windows is an `IntegerAffine`, that of the image an `IntegerMean`.
+"""
+
+import math
+
+import tensorflow as tf
+
+from mmx_tf.layers.integer.layers import SameGridLayer, register
+from mmx_tf.layers.integer.weighted import pair
+
+
+class _Pool(SameGridLayer):
+    """Window, strides and padding of a pooling layer."""
+
+    def __init__(self, *, pool_size=(2, 2), strides=None, padding="valid", **kwargs):
+        super().__init__(**kwargs)
+        self.pool_size = pair("pool_size", pool_size)
+        self.strides = self.pool_size if strides is None else pair("strides", strides)
+        self.padding = padding
+        if padding not in ("same", "valid"):
+            raise ValueError(f"padding is {padding!r}; use 'same' or 'valid'.")
+
+    def get_config(self):
+        """Config with window, strides and padding."""
+        window = {"pool_size": list(self.pool_size), "strides": list(self.strides), "padding": self.padding}
+        return {**super().get_config(), **window}
+
+
+@register
+class IntegerMaxPool2D(_Pool):
+    """MAX_POOL_2D."""
+
+    def call(self, inputs):
+        """Largest code in each window; padding never wins."""
+        return tf.nn.max_pool2d(inputs, self.pool_size, self.strides, self.padding.upper())
+
+
+@register
+class IntegerAveragePool2D(_Pool):
+    """AVERAGE_POOL_2D: mean of the codes inside the image, rounded half away from zero."""
+
+    def call(self, inputs):
+        """Average codes over each window, leaving padding out of sum and count."""
+        window = tf.ones((*self.pool_size, 1, 1), tf.float32)
+        channels = tf.shape(inputs)[-1]
+        arguments = {"strides": (1, *self.strides, 1), "padding": self.padding.upper()}
+        total = tf.nn.depthwise_conv2d(inputs, tf.tile(window, (1, 1, channels, 1)), **arguments)
+        count = tf.nn.depthwise_conv2d(tf.ones_like(inputs[:1, :, :, :1]), window, **arguments)
+        # Integer division of sum +- count // 2, truncating toward zero, is what the kernel's C code does.
+        rounded = tf.math.abs(total) + tf.floor(count * 0.5)
+        return tf.sign(total) * tf.cast(tf.cast(rounded, tf.int32) // tf.cast(count, tf.int32), tf.float32)
+
+
+@register
+class IntegerPad(SameGridLayer):
+    """PAD of height and width with real zero. `padding`: ((top, bottom), (left, right))."""
+
+    def __init__(self, *, padding, **kwargs):
+        super().__init__(**kwargs)
+        (top, bottom), (left, right) = padding
+        self.padding = ((int(top), int(bottom)), (int(left), int(right)))
+
+    def call(self, inputs):
+        """Pad NHWC codes with the zero point."""
+        paddings = ((0, 0), *self.padding, (0, 0))
+        return tf.pad(inputs, paddings, constant_values=float(self.output_grid.zero_point))
+
+    def get_config(self):
+        """Config with the four amounts."""
+        return {**super().get_config(), "padding": [list(side) for side in self.padding]}
+
+
+@register
+class IntegerCrop(SameGridLayer):
+    """STRIDED_SLICE of height and width. `cropping`: ((top, bottom), (left, right))."""
+
+    def __init__(self, *, cropping, **kwargs):
+        super().__init__(**kwargs)
+        (top, bottom), (left, right) = cropping
+        self.cropping = ((int(top), int(bottom)), (int(left), int(right)))
+
+    def call(self, inputs):
+        """Crop NHWC codes."""
+        (top, bottom), (left, right) = self.cropping
+        return inputs[:, top : inputs.shape[1] - bottom, left : inputs.shape[2] - right]
+
+    def get_config(self):
+        """Config with the four amounts."""
+        return {**super().get_config(), "cropping": [list(side) for side in self.cropping]}
+
+
+@register
+class IntegerConcatenate(SameGridLayer):
+    """CONCATENATION along `axis` of tensors that share one grid."""
+
+    def __init__(self, *, axis=-1, **kwargs):
+        super().__init__(**kwargs)
+        self.axis = axis
+
+    def call(self, inputs):
+        """`inputs`: a list of code tensors."""
+        return tf.concat(inputs, self.axis)
+
+    def get_config(self):
+        """Config with the axis."""
+        return {**super().get_config(), "axis": self.axis}
+
+
+@register
+class IntegerReshape(SameGridLayer):
+    """RESHAPE; `target_shape` is without the batch dimension, and (-1,) flattens."""
+
+    def __init__(self, *, target_shape=(-1,), **kwargs):
+        super().__init__(**kwargs)
+        self.target_shape = tuple(int(size) for size in target_shape)
+
+    def resolved_shape(self, input_shape):
+        """The target shape with its -1 filled in, for an input shape that starts with the batch dimension."""
+        known = -math.prod(self.target_shape) if -1 in self.target_shape else 1
+        filled = math.prod(input_shape[1:]) // known
+        return tuple(filled if size == -1 else size for size in self.target_shape)
+
+    def call(self, inputs):
+        """Reshape everything but the batch dimension."""
+        return tf.reshape(inputs, (-1, *self.resolved_shape(inputs.shape)))
+
+    def get_config(self):
+        """Config with the target shape."""
+        return {**super().get_config(), "target_shape": list(self.target_shape)}

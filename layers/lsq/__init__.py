@@ -1,0 +1,1 @@
+"""Learned step size quantization: the formulas, their fused form, and the gradients."""

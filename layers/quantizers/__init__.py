@@ -1,0 +1,1 @@
+"""Layers that quantize in training: activations, weights, branches, gates, pixels."""

@@ -1,0 +1,5 @@
+"""What a choice of bits costs, and the choice that fits a budget."""
+
+from mmx_tf import startup
+
+startup.load_tensorflow()

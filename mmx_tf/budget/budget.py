@@ -1,0 +1,241 @@
+"""The budget of a search: what each choice costs, what is reachable, and the repair that fills the target.
+
+A budget counts one cost per searched layer and candidate (`CandidateCosts`): BOPs, average bits under some
+weighting, bytes of the file, or a table of the user's own. Regularizer and repair know nothing else of it.
+
+A layer's candidate is an activation bit-width, or, where weight bits are searched too, a pair of both: with W
+weight and B activation candidates the pair (w, a) has the index w * B + a (`Budget.pairs`).
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+
+from mmx_tf.budget.bops import LayerCost
+from mmx_tf.budget.repair import Flip, exact, repaired
+
+
+class UnreachableBudgetError(ValueError):
+    """A budget that no choice of the candidate bit-widths can meet."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CandidateCosts:
+    """What the searched layers cost at each candidate.
+
+    Attributes:
+      unit: what is counted, such as "BOPs" or "us".
+      table: L rows, one per searched layer in graph order, of a cost per candidate: B, or W * B where weight
+        bits are searched.
+      fixed: cost of everything else.
+
+    Costs that are no integers are the decimal numbers that they are written as (`repair.exact`), and their
+    sums are exact: neither the order of the layers nor rounding decides whether a choice fits.
+    """
+
+    unit: str
+    table: tuple[tuple[float, ...], ...]
+    fixed: float = 0.0
+
+    def of(self, choice: Sequence[int]) -> float:
+        """Cost of a choice: the candidate's index for every searched layer."""
+        total = self.exactly(choice)
+        return total if isinstance(total, int) else float(total)
+
+    def exactly(self, choice: Sequence[int]) -> int | Fraction:
+        """`of` before it is rounded to a float."""
+        chosen = (exact(row[branch]) for row, branch in zip(self.table, choice, strict=True))
+        return exact(self.fixed) + sum(chosen)
+
+    @property
+    def reachable(self) -> tuple[float, float]:
+        """Smallest and largest cost of any choice."""
+        return tuple(self.of([row.index(pick(row)) for row in self.table]) for pick in (min, max))
+
+
+WEIGHTINGS = ("operations", "elements", "plain")
+SHARES = 10**14
+"""What the layers' weights in an average are whole parts of. A part times a bit-width has 15 digits, which a
+float64 holds, so that averages are exact: 4 bits everywhere are 4 bits on average."""
+
+
+def average_bits_costs(
+    costs: Sequence[LayerCost], bit_widths: Sequence[int], weighting: str
+) -> CandidateCosts:
+    """Average activation bits of the searched layers as a cost.
+
+    Args:
+      costs: all weighted layers.
+      bit_widths: candidates.
+      weighting: what a layer's bits are weighted by: its "operations", the "elements" of its input, or
+        "plain" for equal weights.
+    """
+    weights = {
+        "operations": [cost.macs for cost in costs if not cost.end],
+        "elements": [cost.input_elements for cost in costs if not cost.end],
+        "plain": [1 for cost in costs if not cost.end],
+    }[weighting]
+    shares = [SHARES * weight // sum(weights) for weight in weights]
+    # The largest remainders get what is left, so that the shares add up.
+    remainders = sorted(range(len(weights)), key=lambda i: -(SHARES * weights[i] % sum(weights)))
+    for i in remainders[: SHARES - sum(shares)]:
+        shares[i] += 1
+    table = tuple(tuple(share * bits / SHARES for bits in bit_widths) for share in shares)
+    behind = "" if weighting == "plain" else f", weighted by {weighting}"
+    return CandidateCosts(f"bits on average{behind}", table)
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """Costs of the layers and the target that the selection must not exceed.
+
+    The target is in BOPs, or, with `own` costs, in their unit.
+
+    Attributes:
+      costs: all weighted layers in graph order.
+      bit_widths: B candidate activation bit-widths, in the order of the branches.
+      weight_bits: weight bits of the searched layers; a tuple of W candidates where they are searched.
+      first_last_bits: weight and activation bits of first and last layers.
+      target_bops: budget in bit operations on one image, or None.
+      own: costs in place of BOPs, or None.
+      target_cost: budget in the unit of `own`; None without it.
+    """
+
+    costs: tuple[LayerCost, ...]
+    bit_widths: tuple[int, ...]
+    weight_bits: int | tuple[int, ...]
+    first_last_bits: int
+    target_bops: int | None = None
+    own: CandidateCosts | None = None
+    target_cost: float | None = None
+
+    def __post_init__(self):
+        """Refuses an unreachable target before any training.
+
+        Raises:
+          UnreachableBudgetError: with the reachable range.
+        """
+        if self.own is not None:
+            low, high = self.own.reachable
+            if self.target_cost is not None and not low <= self.target_cost <= high:
+                weights = f" and {self.weight_bits} for weights" if self.searches_weights else ""
+                target, low, high = (_exactly(cost) for cost in (self.target_cost, low, high))
+                raise UnreachableBudgetError(
+                    f"the target of {target} {self.own.unit} is out of reach: with candidates "
+                    f"{self.bit_widths}{weights} this network takes {low} to {high} {self.own.unit}."
+                )
+            return
+        low, high = self.reachable
+        weights = ", ".join(map(str, self.weight_bit_widths))
+        if self.target_bops is not None and not low <= self.target_bops <= high:
+            raise UnreachableBudgetError(
+                f"target_bops={self.target_bops} ({self.target_bops / 1e9:.4g} GBOPs) is out of reach: "
+                f"with candidates {self.bit_widths} and {weights}-bit weights this network "
+                f"takes {low} to {high} BOPs ({low / 1e9:.4g} to {high / 1e9:.4g} GBOPs), on average "
+                f"{min(self.bit_widths)} to {max(self.bit_widths)} bits."
+            )
+
+    @classmethod
+    def from_config(cls, config: dict) -> "Budget":
+        """The budget of a dict that `dataclasses.asdict` made, lists in place of tuples included."""
+        own = config.get("own")
+        if own is not None:
+            own = CandidateCosts(own["unit"], tuple(map(tuple, own["table"])), own["fixed"])
+        read = {"own": own, "costs": tuple(LayerCost(**cost) for cost in config["costs"])}
+        for name in ("bit_widths", "weight_bits"):
+            read[name] = tuple(config[name]) if isinstance(config[name], list | tuple) else config[name]
+        return cls(**{**config, **read})
+
+    @property
+    def searched(self) -> list[LayerCost]:
+        """The layers whose bits are searched."""
+        return [cost for cost in self.costs if not cost.end]
+
+    @property
+    def searches_weights(self) -> bool:
+        """Whether there are several weight candidates."""
+        return isinstance(self.weight_bits, tuple)
+
+    @property
+    def weight_bit_widths(self) -> tuple[int, ...]:
+        """The W weight candidates in the order of their branches; one where weight bits are given."""
+        return self.weight_bits if self.searches_weights else (self.weight_bits,)
+
+    @property
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """(weight bits, activation bits) of a layer's W * B candidates, in the order of their indices."""
+        return tuple(itertools.product(self.weight_bit_widths, self.bit_widths))
+
+    @property
+    def fixed_bops(self) -> int:
+        """BOPs of first and last layers."""
+        return sum(cost.macs for cost in self.costs if cost.end) * self.first_last_bits**2
+
+    @property
+    def reachable(self) -> tuple[int, int]:
+        """Smallest and largest BOPs of any choice of bits."""
+        return self.bops_costs.reachable
+
+    @property
+    def candidate_costs(self) -> CandidateCosts:
+        """What regularizer and repair count."""
+        return self.bops_costs if self.own is None else self.own
+
+    @property
+    def bops_costs(self) -> CandidateCosts:
+        """BOPs of every searched layer at each candidate; `fixed` are those of first and last layers."""
+        table = tuple(tuple(cost.macs * w * a for w, a in self.pairs) for cost in self.searched)
+        return CandidateCosts("BOPs", table, self.fixed_bops)
+
+    @property
+    def target(self) -> float | None:
+        """The target in the unit of `candidate_costs`, or None for no budget."""
+        return self.target_bops if self.own is None else self.target_cost
+
+    def bops_at(self, average_bits: float) -> int:
+        """BOPs at the given activation bits, averaged over the searched layers weighted by operations.
+
+        Raises:
+          ValueError: if weight bits are searched, on which the BOPs then depend.
+        """
+        if self.searches_weights:
+            raise ValueError(f"average bits are no number of BOPs with weight candidates {self.weight_bits}.")
+        macs = sum(cost.macs for cost in self.searched)
+        return self.fixed_bops + round(macs * self.weight_bits * average_bits)
+
+    def bops_of(self, choice: Sequence[int]) -> int:
+        """BOPs of a choice: the candidate's index for every searched layer."""
+        return self.bops_costs.of(choice)
+
+    def meets(self, choice: Sequence[int]) -> bool:
+        """Whether a choice costs no more than the target."""
+        return self.target is None or self.candidate_costs.exactly(choice) <= exact(self.target)
+
+    def repair(
+        self, alphas: np.ndarray, choice: Sequence[int], weight_alphas: np.ndarray | None = None
+    ) -> tuple[list[int], list[Flip]]:
+        """The choice with the largest sum of alphas that the target allows (`mmx_tf.budget.repair`).
+
+        No flip of a layer that raises its alpha fits into what this choice leaves of the target.
+
+        Args:
+          alphas: (L, B) architectural parameters of the searched layers.
+          choice: L candidates' indices that flips are told from: those of the largest alphas. Where these
+            meet the target they stay.
+          weight_alphas: (L, W), where weight bits are searched.
+
+        Returns:
+          The best choice, and the flips that lead there from `choice`, in graph order.
+
+        Raises:
+          ValueError: if an alpha is not finite.
+        """
+        return repaired(self, alphas, choice, weight_alphas)
+
+
+def _exactly(cost: float) -> str:
+    """A cost with every digit that matters when it is given as a target."""
+    return str(int(cost)) if float(cost).is_integer() else f"{cost:g}"

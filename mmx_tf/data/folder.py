@@ -1,0 +1,188 @@
+"""A folder of one's own images as a dataset: `folder:PATH`, one subfolder per class.
+
+Either PATH holds `train` and one of `validation`, `val`, `test`, each with the same class folders, or it
+holds the class folders themselves; then one image in ten of every class, the same ones in every run, is kept
+for evaluation.
+
+    >>> source = from_folder("photos")   # photos/cat/1.jpg, photos/dog/1.png, ...
+"""
+
+import collections
+import functools
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from mmx_tf.data.damaged import DAMAGED_SHARE
+from mmx_tf.data.images import decode
+from mmx_tf.data.sources import LARGE_IMAGE_SIZE, DataError, Source, Split
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+EVALUATION_FOLDERS = ("validation", "val", "test")
+EVALUATION_SHARE = 0.1
+# Up to this many bytes of images are all decoded when the folder is opened; of more, a few of each class.
+FULL_CHECK_BYTES = 64 * 2**20
+SAMPLE_PER_CLASS = 4
+
+_Files = dict[str, list[Path]]
+
+
+def from_folder(path: str) -> Source:
+    """Open a folder of class folders with images of any format in `SUFFIXES`.
+
+    The images that are looked at decide what the rest is taken for: grey if all of them are grey, and of a
+    natural size that is the median of their shorter sides, at most 224.
+
+    Raises:
+        DataError: no such folder, fewer than two classes, a class without enough images, classes that
+            differ between training and evaluation; a file that is no image, if it is one for evaluation or
+            more than `DAMAGED_SHARE` of the training files are such.
+    """
+    root = Path(path).expanduser()
+    if not os.path.isdir(root):
+        raise DataError(
+            f"--dataset=folder:{path} names no folder that can be read. It must hold one subfolder of images "
+            "per class, or 'train' and 'validation' with such subfolders in each."
+        )
+    train, evaluation = _two_halves(root)
+    if len(train) < 2:
+        raise DataError(
+            f"The folder {root} has {len(train)} class folder(s) ({', '.join(train) or 'none'}); a "
+            "classifier needs at least 2, each a subfolder with the images of one class."
+        )
+    if set(train) != set(evaluation):
+        raise DataError(
+            f"Training and evaluation images in {root} do not have the same classes; only one of them has "
+            f"{', '.join(sorted(set(train) ^ set(evaluation)))}. Give both the same class folders."
+        )
+    size, channels, broken = _look_at([*train.values(), *evaluation.values()])
+    _check_damage(train, evaluation, broken)
+    return Source(
+        name=f"folder:{path}",
+        class_names=tuple(train),
+        natural_size=size,
+        channels=channels,
+        mirrored=True,
+        train=_split(root, train),
+        evaluation=_split(root, evaluation),
+    )
+
+
+def _two_halves(root: Path) -> tuple[_Files, _Files]:
+    """The files of training and of evaluation, by class."""
+    held_out = next((root / name for name in EVALUATION_FOLDERS if (root / name).is_dir()), None)
+    if (root / "train").is_dir() and held_out is not None:
+        return _class_files(root / "train"), _class_files(held_out)
+    train, evaluation = {}, {}
+    for name, files in _class_files(root).items():
+        if len(files) < 2:
+            raise DataError(
+                f"The class folder {root / name} has only {len(files)} image; it needs at least 2, one of "
+                "which is kept for evaluation."
+            )
+        order = np.random.default_rng(0).permutation(len(files))
+        count = max(1, round(EVALUATION_SHARE * len(files)))
+        evaluation[name] = [files[index] for index in sorted(order[:count])]
+        train[name] = [files[index] for index in sorted(order[count:])]
+    return train, evaluation
+
+
+def _class_files(folder: Path) -> _Files:
+    """Sorted image files of each class folder, classes in alphabetical order, hidden folders left out."""
+    try:
+        classes = sorted(entry for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
+        found = {
+            entry.name: sorted(file for file in entry.rglob("*") if file.suffix.lower() in SUFFIXES)
+            for entry in classes
+        }
+    except OSError as error:
+        raise DataError(f"The folder {folder} cannot be read: {error.strerror}.") from error
+    for name, files in found.items():
+        if not files:
+            raise DataError(
+                f"The class folder {folder / name} has no image ({', '.join(SUFFIXES)}); fill it or remove "
+                "it."
+            )
+    return found
+
+
+def _split(root: Path, files: _Files) -> Split:
+    paths = np.array([str(path) for members in files.values() for path in members])
+    labels = np.repeat(np.arange(len(files), dtype=np.int32), [len(members) for members in files.values()])
+    # One fixed mixture of the classes, so that the first images of a split are a fair sample of it.
+    order = np.random.default_rng(0).permutation(len(paths))
+    paths, labels = paths[order], labels[order]
+
+    def stream(shuffle_seed: int | None) -> tf.data.Dataset:
+        dataset = tf.data.Dataset.from_tensor_slices((paths, labels))
+        if shuffle_seed is not None:
+            dataset = dataset.shuffle(len(paths), seed=shuffle_seed)
+        return dataset.map(
+            lambda path, label: (tf.io.read_file(path), label), num_parallel_calls=tf.data.AUTOTUNE
+        )
+
+    @functools.cache
+    def by_size() -> dict[int, list[str]]:
+        sizes = collections.defaultdict(list)
+        for path in sorted(map(str, paths)):
+            sizes[os.path.getsize(path)].append(path)
+        return sizes
+
+    def files_of(stored: bytes) -> list[str]:
+        return [path for path in by_size()[len(stored)] if Path(path).read_bytes() == stored]
+
+    def listed() -> list[tuple[str, int]]:
+        # Plain strings: a folder may have millions of files.
+        return [(path[len(str(root)) :], os.stat(path).st_size) for path in paths.tolist()]
+
+    return Split(count=len(paths), stream=stream, files_of=files_of, files=listed)
+
+
+def _check_damage(train: _Files, evaluation: _Files, broken: set[Path]) -> None:
+    """Refuses a folder for undecodable evaluation images, or more training ones than others stand in for."""
+    listed = [path for files in (*evaluation.values(), *train.values()) for path in files if path in broken]
+    in_evaluation = sum(path in broken for files in evaluation.values() for path in files)
+    allowed = DAMAGED_SHARE * sum(map(len, train.values()))
+    if not in_evaluation and len(listed) <= allowed:
+        return
+    of_them = f", {in_evaluation} of them for evaluation" if in_evaluation else ""
+    raise DataError(
+        f"{len(listed)} file(s) cannot be decoded as an image{of_them}, the first is {listed[0]}. Repair or "
+        f"remove: {', '.join(map(str, listed[:5]))}{', ...' if len(listed) > 5 else ''}."
+    )
+
+
+def _look_at(classes: list[list[Path]]) -> tuple[int, int, set[Path]]:
+    """Decode all images, or some of each class when there are many.
+
+    Returns:
+        Natural size and channels of these, and those that cannot be decoded.
+    """
+    paths = [path for members in classes for path in members]
+    step = math.ceil(len(paths) / 1000)
+    estimated_bytes = step * sum(path.stat().st_size for path in paths[::step])
+    if estimated_bytes > FULL_CHECK_BYTES:
+        paths = [path for files in classes for path in files[:: math.ceil(len(files) / SAMPLE_PER_CLASS)]]
+
+    def shape_of(index, path):
+        stored = tf.io.read_file(path)
+        native = tf.io.decode_image(stored, expand_animations=False)
+        # The network's own decoding is tried as well: not every format gives every number of channels.
+        colour = decode(stored, channels=3)
+        return index, tf.shape(native), tf.shape(colour)
+
+    shapes = (
+        tf.data.Dataset.from_tensor_slices((range(len(paths)), [str(path) for path in paths]))
+        .map(shape_of, num_parallel_calls=tf.data.AUTOTUNE)
+        .ignore_errors(log_warning=False)
+    )
+    seen = {int(index): shape for index, shape, _ in shapes.as_numpy_iterator()}
+    broken = {path for index, path in enumerate(paths) if index not in seen}
+    if not seen:
+        raise DataError(f"None of {len(paths)} files can be decoded as an image, {paths[0]} among them.")
+    channels = 1 if all(shape[2] == 1 for shape in seen.values()) else 3
+    shorter_sides = [min(shape[:2]) for shape in seen.values()]
+    return min(LARGE_IMAGE_SIZE, int(np.median(shorter_sides))), channels, broken

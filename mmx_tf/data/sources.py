@@ -1,0 +1,236 @@
+"""Where images come from: scikit-learn's digits, or a TFDS dataset that was prepared on this machine.
+
+A `Source` says what there is and hands out *stored* images (encoded bytes, or uint8 pixels), which
+`mmx_tf.data` turns into training batches. Nothing is ever downloaded here: a dataset that is missing is an
+error with the command that prepares it. Folders of images are in `mmx_tf.data.folder`.
+"""
+
+import difflib
+import math
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from google.protobuf import json_format
+
+from mmx_tf.data.labels import Labels
+
+DIGITS_EVAL_IMAGES = 360
+LARGE_IMAGE_SIZE = 224
+SHUFFLE_BUFFER = 10_000
+# Parts of TFDS names whose images are writing, which a mirror turns into something else.
+WRITING = ("mnist", "digits", "svhn", "omniglot", "letters")
+
+
+class DataError(ValueError):
+    """A dataset that cannot be used as asked; the message is one paragraph that says what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """One half of a dataset: how many examples, and how to read them.
+
+    `stream(shuffle_seed)` gives a `tf.data.Dataset` of (stored image, label): in a fixed order for
+    None, otherwise shuffled under that seed, in a new order for each iteration. `files_of(stored)` names the
+    files that hold a stored image; nothing where it has none of its own. `files()` lists all files of the
+    split as (name, bytes), names without the folder of the dataset; nothing where there are none.
+    """
+
+    count: int
+    stream: Callable[[int | None], tf.data.Dataset]
+    files_of: Callable[[bytes], list[str]] = lambda stored: []
+    files: Callable[[], list[tuple[str, int]]] = list
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A dataset before any choice of image size: its classes, its splits and what its images are.
+
+    `class_names` is empty where labels are vectors of numbers, of the length `label_size`.
+    `natural_size` is the height and width to use when nobody asks for another, `channels` 1 or 3, `mirrored`
+    whether an image keeps its class when it is flipped left to right, `version` which edition of the dataset
+    it is, where it has editions.
+    """
+
+    name: str
+    version: str = ""
+    class_names: tuple[str, ...]
+    natural_size: int
+    channels: int
+    mirrored: bool
+    train: Split
+    evaluation: Split
+    label_size: int = 0
+    task: str = ""
+
+    @property
+    def labels(self) -> Labels:
+        """What the labels are like."""
+        return Labels(class_names=self.class_names, size=self.label_size, task=self.task)
+
+
+def digits() -> Source:
+    """scikit-learn's 1797 handwritten digits (UCI, real scans), 8x8 grey, stratified split 1437/360."""
+    # Here, since scikit-learn takes seconds to load, which no other data needs.
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    data = load_digits()
+    images = np.rint(data.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
+    labels = data.target.astype(np.int32)
+    train, evaluation = train_test_split(
+        np.arange(len(labels)), test_size=DIGITS_EVAL_IMAGES, stratify=labels, random_state=0
+    )
+    return Source(
+        name="digits",
+        class_names=tuple(map(str, data.target_names)),
+        natural_size=32,
+        channels=1,
+        mirrored=False,
+        train=_in_memory(images[train], labels[train]),
+        evaluation=_in_memory(images[evaluation], labels[evaluation]),
+    )
+
+
+def _in_memory(images: np.ndarray, labels: np.ndarray) -> Split:
+    def stream(shuffle_seed: int | None) -> tf.data.Dataset:
+        dataset = tf.data.Dataset.from_tensor_slices((images, labels))
+        return dataset if shuffle_seed is None else dataset.shuffle(len(labels), seed=shuffle_seed)
+
+    return Split(count=len(labels), stream=stream)
+
+
+def from_tfds(name: str, *, data_dir: str) -> Source:
+    """A prepared TFDS dataset of images with one label each: a class, a number, or a vector of numbers.
+
+    Image and label are its supervised keys, else the features "image" and "label".
+    Trains on the split `train`. Evaluates on `validation`, else on `test`; without either, the last tenth of
+    `train` is kept apart for evaluation.
+
+    Raises:
+        DataError: no dataset of this name, not prepared under `data_dir`, or not a labelled image dataset.
+    """
+    builder = _builder(name, data_dir)
+    features, splits = builder.info.features, builder.info.splits
+    named = dict(features.items()) if isinstance(features, tfds.features.FeaturesDict) else {}
+    keys = builder.info.supervised_keys
+    if not (isinstance(keys, tuple) and len(keys) == 2 and all(key in named for key in keys)):
+        keys = ("image", "label")
+    image, label = (named.get(key) for key in keys)
+    if isinstance(image, tfds.features.Image) and isinstance(label, tfds.features.Image):
+        raise DataError(
+            f"The labels of the TFDS dataset {name} ({keys[1]!r}) are images, such as masks: they would have "
+            "to be cropped and mirrored with their images, which this command does not do. Search, train and "
+            "verify such a network in a notebook, with batches of your own (README, In a notebook)."
+        )
+    classes = isinstance(label, tfds.features.ClassLabel)
+    if not isinstance(image, tfds.features.Image) or not (classes or _is_vector(label)):
+        raise DataError(
+            f"The TFDS dataset {name} has no features 'image' and 'label' (or supervised keys) that are an "
+            f"image and its class, a number or a vector of numbers: it has {_one_line(features)}. Choose "
+            "another --dataset, or write the images to folders and use folder:PATH."
+        )
+    channels = image.shape[-1]
+    if channels not in (1, 3) or image.np_dtype != np.uint8:
+        raise DataError(
+            f"The images of the TFDS dataset {name} have shape {image.shape} and type "
+            f"{np.dtype(image.np_dtype).name}; only grey (1 channel) or colour (3 channels) uint8 images can "
+            "be used."
+        )
+    if "train" not in splits:
+        raise DataError(f"The TFDS dataset {name} has no split 'train', only {', '.join(splits) or 'none'}.")
+    evaluation = next((split for split in ("validation", "test") if split in splits), None)
+    halves = ("train", evaluation) if evaluation else ("train[:90%]", "train[90%:]")
+    size = min(image.shape[:2]) if None not in image.shape else LARGE_IMAGE_SIZE
+    return Source(
+        name=name,
+        version=builder.info.full_name,
+        class_names=tuple(label.names or map(str, range(label.num_classes))) if classes else (),
+        label_size=0 if classes else math.prod(label.shape),
+        natural_size=size,
+        channels=channels,
+        mirrored=not any(part in name for part in WRITING),
+        train=_tfds_split(builder, halves[0], keys),
+        evaluation=_tfds_split(builder, halves[1], keys),
+    )
+
+
+def _builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
+    """The builder of a prepared dataset; no server is asked: names with a foreign namespace are refused."""
+    unknown = (
+        f"There is no dataset {name!r}; --dataset is 'digits', 'folder:PATH' (one subfolder of images per "
+        "class) or the name of a TFDS image dataset such as cifar10 or imagenet2012"
+    )
+    if not re.fullmatch(r"[a-z]\w*(/[\w.+-]+)*(:[\d.*]+)?", name):
+        raise DataError(f"{unknown}.")
+    try:
+        builder = tfds.builder(name, data_dir=data_dir or None)
+    except tfds.core.DatasetNotFoundError as error:
+        known = tfds.list_builders(with_community_datasets=False)
+        close = difflib.get_close_matches(name, known, n=3)
+        raise DataError(unknown + (f" (did you mean {' or '.join(close)}?)." if close else ".")) from error
+    # A configuration or version that TFDS does not know, or a description that it cannot read.
+    except (ValueError, AssertionError, json_format.ParseError) as error:
+        raise DataError(f"The TFDS dataset {name!r} cannot be had: {_one_line(error)}") from error
+    if not builder.is_prepared() or not builder.info.splits:
+        where = f", data_dir={os.fspath(data_dir)!r}" if data_dir else ""
+        manual = (
+            " ImageNet must be fetched by hand first: log in at image-net.org, download "
+            "ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar, and put both into "
+            f"{os.path.join(data_dir or '~/tensorflow_datasets', '')}downloads/manual."
+            if builder.name.startswith("imagenet")
+            else ""
+        )
+        raise DataError(
+            f"The dataset {name} is not prepared in {data_dir or 'the default folder of TFDS'} (--data_dir), "
+            "and nothing is downloaded without being asked for. Prepare it with: "
+            'python -c "import tensorflow_datasets as tfds; '
+            f'tfds.load({name!r}{where}, download=True)".{manual}'
+        )
+    return builder
+
+
+def _is_vector(label) -> bool:
+    """Whether a feature is a number or a vector of a fixed length."""
+    if not isinstance(label, tfds.features.Tensor) or isinstance(label, tfds.features.ClassLabel):
+        return False
+    return np.dtype(label.np_dtype).kind in "biuf" and len(label.shape) <= 1 and None not in label.shape
+
+
+def _tfds_split(builder: tfds.core.DatasetBuilder, split: str, keys: tuple[str, str]) -> Split:
+    image, label = keys
+    feature = builder.info.features[label]
+    labels = Labels(size=0 if isinstance(feature, tfds.features.ClassLabel) else math.prod(feature.shape))
+
+    def stream(shuffle_seed: int | None) -> tf.data.Dataset:
+        count = builder.info.splits[split].num_examples
+        dataset = builder.as_dataset(
+            split=split,
+            shuffle_files=shuffle_seed is not None,
+            decoders={image: tfds.decode.SkipDecoding()},
+            read_config=tfds.ReadConfig(
+                shuffle_seed=shuffle_seed, try_autocache=False, add_tfds_id=False, skip_prefetch=True
+            ),
+        )
+        dataset = dataset.map(
+            lambda example: (example[image], labels.read(example[label])),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+        if shuffle_seed is None:
+            return dataset
+        return dataset.shuffle(min(count, SHUFFLE_BUFFER), seed=shuffle_seed)
+
+    def files() -> list[tuple[str, int]]:
+        paths = builder.info.splits[split].filepaths
+        return [(path.name, tf.io.gfile.stat(os.fspath(path)).length) for path in paths]
+
+    return Split(count=builder.info.splits[split].num_examples, stream=stream, files=files)
+
+
+def _one_line(thing: object) -> str:
+    """The text of an error or a feature description as part of a paragraph."""
+    return " ".join(str(thing).split())[:300]

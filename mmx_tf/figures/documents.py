@@ -1,0 +1,248 @@
+"""Figures 5 and 7: what finished runs chose and reached, read from their workdirs.
+
+accuracy_document([pathlib.Path("runs/search"), pathlib.Path("runs/uniform")])
+"""
+
+import json
+import math
+import pathlib
+from collections.abc import Iterable, Sequence
+
+import tf_keras as keras
+
+from mmx_tf.budget import bops
+from mmx_tf.figures.hessian import classification_traces
+from mmx_tf.metamix.selection import BitSelection, SelectionMismatchError
+from mmx_tf.network import canonical
+from mmx_tf.recipe.recipe import Recipe, RecipeError
+from mmx_tf.workdir import fingerprints, results
+from mmx_tf.workdir.workdir import check_inputs, earlier_state
+
+_COPIED = (
+    "bops", "target_bops", "average_bits", "float_top1", "fixed_top1", "folded_top1", "tflite_top1",
+)  # fmt: skip
+FIXED, TRAINED = "fixed meta-state", "weights trained in the search"
+
+
+def label(recipe: Recipe) -> str:
+    """What a recipe's results are called in Figure 5: how bits were chosen, and what else differs."""
+    if recipe.bit_selection:
+        parts = ["given bits"]
+    elif recipe.selection != "search":
+        parts = [f"{recipe.selection} bits"]
+    elif not recipe.meta_training:
+        parts = ["search without bit-meta training"]
+    elif recipe.train_weights_in_search:
+        parts = ["search that trains weights"]
+    else:
+        parts = ["MetaMix"]
+    weight_bits = recipe.weight_bits if recipe.searches_weights else (recipe.weight_bits,)
+    parts.append(f"{'/'.join(map(str, weight_bits))}-bit weights")
+    if recipe.target_bytes or recipe.cost_table:
+        parts.append("budget in bytes" if recipe.target_bytes else "budget of own costs")
+    if recipe.from_scratch:
+        parts.append("from the float network")
+    if recipe.teacher:
+        parts.append("distilled")
+    return ", ".join(parts)
+
+
+def accuracy_document(workdirs: Sequence[pathlib.Path]) -> dict:
+    """Figure 5: BOPs and accuracies of finished runs.
+
+    Args:
+      workdirs: finished ones; a run with several targets stands for each of its finished targets.
+
+    Returns:
+      `dataset`, `eval_images`, and `runs` in the order of their BOPs: `workdir`, `label`, `bops`,
+      `target_bops`, `average_bits`, `float_top1`, `fixed_top1`, `folded_top1`, `tflite_top1`.
+
+    Raises:
+      RecipeError: if a folder is no finished workdir, its metrics were edited, or runs are of different
+        evaluation images.
+    """
+    if not workdirs:
+        raise RecipeError(
+            "there is no finished workdir to draw: --workdir is none and --compare= names none; allowed: "
+            "finished workdirs."
+        )
+    runs, images, files = [], {}, {}
+    for workdir in dict.fromkeys(path for root in workdirs for path in _checked(root)):
+        state = earlier_state(workdir)
+        results.check(workdir, state, (results.METRICS,))
+        try:
+            metrics = json.loads((workdir / results.METRICS).read_text())
+            recipe = Recipe.from_flagfile((workdir / "run.flags").read_text())
+            if recipe.told_task not in ("classification", "binary"):
+                raise ValueError(f"--task={recipe.task} has no top-1")
+            runs.append(
+                {"workdir": str(workdir), "label": label(recipe)} | {key: metrics[key] for key in _COPIED}
+            )
+            images[workdir] = (recipe.dataset, metrics["eval_images"])
+            known = state.get("inputs", {}).get("dataset", {}).get("evaluation")
+            if known:
+                files[recipe.dataset, known["sha256"]] = workdir
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise RecipeError(f"{workdir} is no finished workdir: {error!r}.") from error
+    if len(set(images.values())) > 1:
+        found = "; ".join(f"{path}: {count} images of {name}" for path, (name, count) in images.items())
+        raise RecipeError(f"accuracies on different images cannot be compared ({found}). Leave some out.")
+    if len(files) > 1:
+        found = ", ".join(map(str, files.values()))
+        raise RecipeError(
+            "accuracies on different images cannot be compared: the files of the evaluation images changed "
+            f"between the runs of {found}. Leave some out."
+        )
+    dataset, eval_images = next(iter(images.values()))
+    return {"dataset": dataset, "eval_images": eval_images, "runs": sorted(runs, key=lambda run: run["bops"])}
+
+
+def _checked(root: pathlib.Path) -> list[pathlib.Path]:
+    found = results.finished_folders(root)
+    if not found:
+        raise RecipeError(f"{root} is no finished workdir: it has no metrics.json, nor has a target in it.")
+    return found
+
+
+def load_selection(path: pathlib.Path) -> BitSelection:
+    """The bit selection of a workdir or a file.
+
+    Raises:
+      RecipeError: if there is none that can be read.
+    """
+    path = path / "bit_selection.json" if path.is_dir() else path
+    try:
+        return BitSelection.load(path)
+    except (OSError, SelectionMismatchError) as error:
+        raise RecipeError(f"{path} is no bit selection: {error}") from error
+
+
+def check_run(recipe: Recipe, data, network: keras.Model) -> None:
+    """Refuses a float network or data that have changed since the workdir's run chose its bits.
+
+    Those that a flag of one's own names are what was asked for.
+
+    Raises:
+      RecipeError: says what has changed.
+    """
+    flagfile = pathlib.Path(recipe.workdir, "run.flags")
+    if not flagfile.exists():
+        return
+    run = Recipe.from_flagfile(flagfile.read_text())
+    inputs = fingerprints.of_inputs(recipe, data, network)
+    same = ("float_model", "dataset") if run.data_dir == recipe.data_dir else ("float_model",)
+    shown = {f: inputs[f] for f in same if f in inputs and getattr(run, f) == getattr(recipe, f)}
+    check_inputs(recipe, earlier_state(flagfile.parent), shown)
+
+
+def name_of(path: pathlib.Path, *, trains_weights: bool) -> str:
+    """What a selection is called in Figure 7: how its search was run, or, where that is not known, its file.
+
+    Args:
+      path: workdir or file that it is read from.
+      trains_weights: whether the search is to be one that trained weights.
+
+    Raises:
+      RecipeError: if the workdir's run was of another kind.
+    """
+    flagfile = path / "run.flags"
+    if not flagfile.exists():
+        return path.name
+    found = Recipe.from_flagfile(flagfile.read_text())
+    if not found.searches or found.train_weights_in_search != trains_weights:
+        wanted = "--train_weights_in_search" if trains_weights else "a search on the fixed meta-state"
+        where = "the workdir of --compare" if trains_weights else "--workdir"
+        raise RecipeError(f"{path} is of a run with {label(found)}; {where} is to be one with {wanted}.")
+    return TRAINED if trains_weights else FIXED
+
+
+def check_selections(network: keras.Model, selections: Iterable[BitSelection]) -> None:
+    """Refuses selections that are not of this network.
+
+    Raises:
+      RecipeError: names the layers.
+    """
+    names = [cost.name for cost in bops.layer_costs(canonical.canonicalize(network))]
+    for selection in selections:
+        if [layer.name for layer in selection.layers] != names:
+            odd = sorted({layer.name for layer in selection.layers} ^ set(names))
+            raise RecipeError(
+                f"the bit selection is of another network than {network.name!r}: layers "
+                f"{odd or 'in another order'}. Give the --float_model of the run that made it."
+            )
+
+
+def bits_document(
+    network: keras.Model,
+    batches,
+    selections: Sequence[tuple[str, BitSelection]],
+    *,
+    samples: int,
+    seed: int,
+) -> dict:
+    """Figure 7: one or two selections, and the Hessian trace of each layer's weights over its operations.
+
+    Args:
+      network: float network whose Hessian it is.
+      batches: (images, labels) of one size.
+      selections: (name that it is drawn under, selection) of (a), if there is one, and of (b), over which the
+        traces are drawn.
+      samples, seed: of Hutchinson's estimator.
+
+    Returns:
+      `bit_widths`; `selections` with `part`, `name`, `bops`, `target_bops`, `activation_bits`; `layers` with
+      `name`, `kind`, `macs`, `trace`, `standard_error` and both over the MACs; `rank_correlation`, Spearman's
+      of bits in (b) and trace per operation over the searched layers.
+    """
+    traces = classification_traces(canonical.canonicalize(network), batches, samples=samples, seed=seed)
+    fixed = selections[-1][1]
+    layers = []
+    for layer in fixed.layers:
+        trace = traces[layer.name]
+        error = trace.standard_error
+        layers.append(
+            {
+                "name": layer.name,
+                "kind": layer.kind,
+                "macs": layer.macs,
+                "searched": layer.searched,
+                "trace": trace.mean,
+                "standard_error": error,
+                "trace_per_operation": trace.mean / layer.macs,
+                "standard_error_per_operation": None if error is None else error / layer.macs,
+            }
+        )
+    searched = [index for index, layer in enumerate(fixed.layers) if layer.searched]
+    return {
+        "bit_widths": list(fixed.bit_widths),
+        "selections": [
+            {
+                "part": part,
+                "name": name,
+                "bops": selection.bops,
+                "target_bops": selection.target_bops,
+                "activation_bits": [layer.activation_bits for layer in selection.layers],
+            }
+            for part, (name, selection) in zip("ab"[-len(selections) :], selections, strict=True)
+        ],
+        "layers": layers,
+        "rank_correlation": rank_correlation(
+            [fixed.layers[index].activation_bits for index in searched],
+            [layers[index]["trace_per_operation"] for index in searched],
+        ),
+    }
+
+
+def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float | None:
+    """Spearman's rank correlation, equal values sharing their mean rank; None where all of one are equal."""
+    ranks = [_mean_ranks(values) for values in (one, other)]
+    centred = [[rank - sum(r) / len(r) for rank in r] for r in ranks]
+    squares = [sum(value**2 for value in values) for values in centred]
+    if not all(squares):
+        return None
+    return sum(a * b for a, b in zip(*centred, strict=True)) / math.sqrt(squares[0] * squares[1])
+
+
+def _mean_ranks(values: Sequence[float]) -> list[float]:
+    ordered = sorted(values)
+    return [ordered.index(value) + (ordered.count(value) - 1) / 2 for value in values]

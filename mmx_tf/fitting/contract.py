@@ -1,0 +1,315 @@
+"""Keras's `compile` and `fit` for our networks: what Keras takes, with the checks that a notebook needs.
+
+The training itself is Keras's own. What is added: objects of Keras 3 are taken for their twins of tf_keras,
+the data is looked at before a step is traced, step sizes are set by then, and a step on images, labels or a
+loss that are no numbers fails with a sentence that says where, before it changes a weight.
+
+    class FixedNetwork(FitContract, keras.Model): ...
+"""
+
+import contextlib
+import inspect
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+from absl import logging
+
+from mmx_tf.fitting import guards
+from mmx_tf.fitting import labels as fit_labels
+from mmx_tf.fitting import options as fit_options
+from mmx_tf.fitting.divergence import DivergenceError, first_broken
+from mmx_tf.fitting.given import Given, single_image
+from mmx_tf.fitting.images import check_first_images, check_pixels, outside_pixels
+from mmx_tf.fitting.position import Position, lost_weights
+from mmx_tf.folding.carriers import last_activation
+from mmx_tf.layers import keras_defaults
+from mmx_tf.network import keras3_twins
+from mmx_tf.network.tracing import all_initialized, build_before_tracing, initialize_before_tracing
+
+LOSS_EXAMPLE = "loss=tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)"
+
+
+class FitContract:
+    """Mixed in before keras.Model; the class says what is trained and how step sizes are first set."""
+
+    _guarding = False
+    _judging = False
+    _label_rank = None
+    _guarded_function = None
+
+    @property
+    def trained_network(self) -> keras.Model:
+        """The functional network whose layers are trained."""
+        return self
+
+    @property
+    def first_call(self) -> dict:
+        """Arguments of the call that sets the first step sizes."""
+        return {}
+
+    def fit_callbacks(self) -> list[keras.callbacks.Callback]:
+        """Callbacks of every `fit`, which run before the user's."""
+        return []
+
+    def before_fit(self, steps: int | None) -> None:
+        """Called with the number of steps that a `fit` will take, None where it is not known."""
+
+    @keras_defaults.float32()
+    def compile(self, *args, **kwargs):
+        """keras.Model.compile. A loss is needed; optimizers, losses and metrics of Keras 3 are taken too.
+
+        Raises:
+          ValueError: without a loss.
+          TypeError: for an optimizer in the loss's place, or something of Keras 3 without a twin in tf_keras.
+        """
+        options = inspect.signature(keras.Model.compile).bind(self, *args, **kwargs).arguments
+        del options["self"]
+        more = options.pop("kwargs", {})
+        if options.get("loss") is None:
+            raise ValueError(
+                f"{self.name}.compile: loss is missing. Give the loss of the float network, for example "
+                f"{LOSS_EXAMPLE}."
+            )
+        if keras3_twins.is_optimizer(options["loss"]):
+            raise TypeError(
+                f"{self.name}.compile: loss is the optimizer {type(options['loss']).__name__}. The second "
+                f"argument is the loss, as in Keras, for example {LOSS_EXAMPLE}; a search takes "
+                "step_optimizer= and alpha_optimizer= by name."
+            )
+        namespaces = {"optimizer": "optimizers", "loss": "losses"}
+        namespaces |= {"metrics": "metrics", "weighted_metrics": "metrics"}
+        for name in namespaces.keys() & options.keys():
+            fit_options.check_objects(f"{self.name}.compile", name, options[name])
+            options[name] = keras3_twins.twin(options[name], namespaces[name])
+        super().compile(**options, **more)
+        fit_labels.warn_of_logits(self.compiled_loss, last_activation(self.trained_network.outputs[0]))
+
+    @keras_defaults.float32()
+    def fit(self, *args, **kwargs):
+        """keras.Model.fit, with checks.
+
+        Raises:
+          RuntimeError: before `compile`.
+          ValueError: for data that does not fit, before anything is traced; for a batch whose images are no
+            finite numbers, or whose labels the loss does not take, when its turn comes.
+          DivergenceError: when the loss is NaN or infinite. No step on it has changed a weight.
+        """
+        self._require_compiled("fit")
+        options = inspect.signature(keras.Model.fit).bind(self, *args, **kwargs).arguments
+        del options["self"]
+        given = Given(options.pop("x", None), options.pop("y", None), options.get("batch_size"))
+        classes = fit_labels.classes(self.compiled_loss, self.trained_network.output_shape)
+        fit_options.check(f"{self.name}.fit", options, classes)
+        if options.get("validation_data") is not None:
+            options["validation_data"] = self._checked_validation(options["validation_data"])
+        self._prepare(given)
+        larger = given.larger_batch()
+        if larger:
+            logging.warning(
+                "batch_size=%d, but there are %d images: each step trains on all of them. Give a batch_size "
+                "of at most %d.", *larger, larger[1],
+            )  # fmt: skip
+        self.before_fit(given.steps(options))
+        position = Position()
+        users = fit_options.callbacks(options.get("callbacks"))
+        options["callbacks"] = [position, *self.fit_callbacks(), *users]
+        if not hasattr(self, "_training_state"):
+            # Keras's BackupAndRestore takes it away, and its own second `fit` then fails.
+            self._training_state = None
+        with self._told(position, given), self._guarded():
+            return super().fit(given.x, given.y, **options)
+
+    @keras_defaults.float32()
+    def evaluate(self, x=None, y=None, *args, **kwargs):
+        """keras.Model.evaluate; takes a PyDataset of Keras 3 too."""
+        self._require_compiled("evaluate")
+        given = Given(x, y)
+        if not self._guarding:
+            self._check_judged(given)
+            self._check_label_shape(given)
+            self._label_rank = given.untold_label_rank()
+        with guards.told(self._expected()):
+            return super().evaluate(given.x, given.y, *args, **kwargs)
+
+    @keras_defaults.float32()
+    def predict(self, x, *args, **kwargs):
+        """keras.Model.predict; takes a PyDataset of Keras 3 too."""
+        given = Given(x)
+        self._check_judged(given)
+        return super().predict(given.x, *args, **kwargs)
+
+    def train_on_batch(self, *args, **kwargs):
+        """keras.Model.train_on_batch, with the checks of a step of `fit`."""
+        self._require_compiled("train_on_batch")
+        with guards.told(self._expected() | {"loss": "the step changed no weight."}), self._guarded():
+            return super().train_on_batch(*args, **kwargs)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None):
+        """keras.Model.compute_loss; while `fit` runs, a step whose loss is not finite fails."""
+        loss = super().compute_loss(x, y, y_pred, sample_weight)
+        return self.guarded_loss(loss)
+
+    def guarded_loss(self, loss: tf.Tensor) -> tf.Tensor:
+        """The loss, checked while `fit` runs."""
+        return guards.finite(loss) if self._guarding and not self._judging else loss
+
+    def guarded_batch(self, data):
+        """The data of a step, checked in evaluation and while `fit` runs."""
+        images, labels, weights = self._ranked(data)
+        network = self.trained_network
+        if self._guarding or self._judging:
+            images = guards.checked_images(single_image(images, network), network)
+            allowed = fit_labels.allowed(self.compiled_loss, network.output_shape)
+            labels = fit_labels.checked(labels, allowed) if allowed else labels
+            weights = None if weights is None else guards.checked_weights(weights)
+        return images, labels, weights
+
+    def test_step(self, data):
+        """keras.Model.test_step, also for labels of unknown rank; images and labels are checked in `fit`."""
+        self._judging = True
+        try:
+            return super().test_step(self.guarded_batch(data))
+        finally:
+            self._judging = False
+
+    def save(self, filepath, *args, **kwargs):
+        """keras.Model.save of a .keras file.
+
+        Raises:
+          ValueError: for another format, in which networks with quantizers cannot be written.
+        """
+        if not os.fspath(filepath).endswith(".keras") or kwargs.get("save_format", "keras") != "keras":
+            raise ValueError(
+                f"{self.name}.save: filepath is {os.fspath(filepath)!r}; give one that ends with .keras, the "
+                "one format for networks with quantizers. Weights alone: save_weights."
+            )
+        super().save(filepath, *args, **kwargs)
+
+    def _ranked(self, data):
+        """Images, labels and weights of a batch; the labels with the rank of the first batch's."""
+        images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        if self._label_rank is not None and tf.is_tensor(labels):
+            labels = tf.ensure_shape(labels, [None] * self._label_rank)
+        return images, labels, weights
+
+    def _require_compiled(self, method: str) -> None:
+        if not getattr(self, "_is_compiled", False):
+            raise RuntimeError(
+                f"{self.name}.{method}: the network is not compiled. Call {self.name}.compile(optimizer=..., "
+                "loss=...) first."
+            )
+
+    def _check_label_shape(self, given: Given) -> None:
+        parts = given.described(consume=False)
+        labels = parts[1] if parts and len(parts) > 1 else None
+        fit_labels.check_shape(self.compiled_loss, self.trained_network.output_shape, labels)
+
+    def _check_judged(self, given: Given) -> None:
+        """Checks images that are evaluated; those that set step sizes for good are told."""
+        network = self.trained_network
+        given.check(network, labelled=False)
+        if given.is_arrays:
+            outside = outside_pixels(network, np.asarray(single_image(given.first()[0], network)))
+            if outside:
+                logging.warning("%s: %s", self.name, outside)
+        if all_initialized(network):
+            return
+        first = given.first() if given.is_arrays else None
+        if first and not np.isfinite(np.asarray(single_image(first[0], network), np.float32)).all():
+            raise ValueError(
+                f"{self.name}: images hold values that are NaN or infinite, and they would set the step "
+                "sizes of its quantizers: give finite ones."
+            )
+        logging.warning(
+            "%s has seen no image: the step sizes of its quantizers are set from these, for good. Call fit "
+            "first, or give images as it will be trained on.", self.name,
+        )  # fmt: skip
+
+    def _prepare(self, given: Given) -> None:
+        """Checks the data, and makes what a step needs before it is traced."""
+        network = self.trained_network
+        untouched = not all_initialized(network)
+        given.check(network, consume=untouched)
+        parts = given.first() if untouched else given.described(consume=False)
+        labels = parts and parts[1]
+        if isinstance(labels, dict):
+            fit_labels.check_names(labels, self.output_names)
+        fit_labels.check_shape(self.compiled_loss, network.output_shape, labels)
+        # Keras's metrics look at the rank of labels, which a generator's dataset may not tell.
+        self._label_rank = given.untold_label_rank()
+        if parts is None:
+            return
+        known = given.is_arrays or (isinstance(given.x, tf.data.Dataset) and self._label_rank is None)
+        build_before_tracing(self, *((given.x, given.y) if known else parts[:2]))
+        if untouched:
+            images = np.asarray(single_image(parts[0], network))
+            if np.isfinite(images).all():
+                check_first_images(network, images)
+                initialize_before_tracing(self, network, images, **self.first_call)
+        elif given.is_arrays:
+            check_pixels(network, np.asarray(single_image(parts[0], network)))
+
+    def _checked_validation(self, data):
+        """Validation data as Keras takes it."""
+        arrays = isinstance(data, list | tuple)
+        given = Given(*data[:2]) if arrays and data else Given(data)
+        given.check(self.trained_network)
+        self._check_label_shape(given)
+        return data if arrays else given.x
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        if self.train_function is not self._guarded_function:
+            # `train_on_batch` has traced it, without checks.
+            self.train_function = None
+        self._guarding = True
+        try:
+            yield
+        finally:
+            self._guarding = False
+            self._guarded_function = self.train_function
+            # Left behind by a validation that failed, Keras would take its data for those of the next `fit`.
+            self.__dict__.pop("_eval_data_handler", None)
+
+    def _expected(self) -> dict[str, str]:
+        """What a check of a step expects, and what to do."""
+        network = self.trained_network
+        allowed = fit_labels.allowed(self.compiled_loss, network.output_shape)
+        return {
+            "images": "they must be finite numbers: clean them, or look at how they are scaled.",
+            "shape": f"the network takes {tuple(network.input_shape)}: resize them.",
+            "labels": f"the loss does not take them: {fit_labels.told(allowed)}",
+            "weights": "sample_weight and class_weight must be finite numbers.",
+            "loss": "",
+        }
+
+    @contextlib.contextmanager
+    def _told(self, position: Position, given: Given) -> Iterator[None]:
+        """What a check of a step has found, told with its place."""
+        try:
+            with guards.told(self._expected()):
+                yield
+        except ValueError as error:
+            if not isinstance(error, guards.GuardedError):
+                if not position.seen:
+                    given.first()  # Keras has no plain word for a dataset without a batch; this has.
+                raise
+            place = "validation" if position.judging else f"step {position.step + 1}"
+            where = f"{self.name}.fit, epoch {position.epoch + 1}, {place}"
+            if error.kind != "loss":
+                raise ValueError(f"{where}: {error}") from None
+            raise DivergenceError(f"{where}: {error}{self._origin(given)}") from None
+
+    def _origin(self, given: Given) -> str:
+        """Where the numbers went bad, and what to do."""
+        network = self.trained_network
+        lost = lost_weights(network)
+        if lost:
+            return lost
+        batch = given.first()
+        where = batch and first_broken(self, network, single_image(batch[0], network), batch[1])
+        where = where or "no layer is at fault on the first batch, so look at the labels"
+        return f"{where}. The step changed no weight: compile with a lower learning rate and go on."

@@ -1,0 +1,209 @@
+"""Training that has gone wrong, found in the step in which it happens and told with the layer's name.
+
+After every step are looked at: the loss and all weights (is each a finite number), the step sizes of the
+activation quantizers (has one fallen to its floor, where a layer sees next to nothing), and, in the first
+steps of a search, the alphas (has one branch so much of the probability that no gradient can change it).
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from mmx_tf.layers.branches import MIXED
+from mmx_tf.layers.lsq.lsq import STEP_SIZE_FLOOR
+from mmx_tf.layers.quantizers.activation import ActivationQuantizer
+from mmx_tf.layers.quantizers.multi_branch import MultiBranchQuantizer
+from mmx_tf.network import graph
+
+COLLAPSED_BELOW = 10 * STEP_SIZE_FLOOR
+SATURATED_FROM = 0.99
+"""Probability of one branch whose alpha counts as saturated: its gradient is a hundredth of what it was."""
+
+
+class DivergenceError(RuntimeError):
+    """Training has diverged; the message names phase, epoch, step and layer."""
+
+
+class Watch:
+    """Looks at a network after every training step.
+
+    Args:
+      phase: name of the phase, for messages.
+      fitted: compiled model that is trained.
+      network: functional network that holds its layers; `fitted` itself but for a search.
+      batches: (epoch, first step) -> batches, as the training loop's.
+      early: (first, last) step, counted over all epochs, between which an alpha that saturates is an error.
+      steps_per_epoch: steps of every epoch.
+    """
+
+    def __init__(
+        self,
+        phase: str,
+        fitted: keras.Model,
+        network: keras.Model,
+        *,
+        batches: Callable,
+        steps_per_epoch: int,
+        early: tuple[int, int] = (0, 0),
+    ):
+        self._phase, self._fitted, self._network = phase, fitted, network
+        self._batches, self._steps_per_epoch, self._early = batches, steps_per_epoch, early
+        self._alphas = getattr(fitted, "named_alphas", [])
+        self._weights = [v for v in network.weights if v.dtype.is_floating]
+        # Those of further targets, and the quantizers of weights, stand beside the network.
+        known = {id(variable) for variable in self._weights}
+        beside = [alpha for _, alpha in self._alphas] + list(getattr(fitted, "step_sizes", []))
+        self._weights += [variable for variable in beside if id(variable) not in known]
+        # A layer that sees nothing from the beginning was not broken by training.
+        self._collapsed = collapsed_quantizers(network)
+        self._values: list[tf.Tensor] = []
+
+    def before_step(self) -> None:
+        """Remembers the weights that the first step starts from; `after_step` does those of the others."""
+        if not self._values:
+            *_, self._values = self._look()
+
+    def after_step(self, logs: dict[str, float], *, epoch: int, step: int) -> None:
+        """Judges a step.
+
+        Args:
+          logs: the step's logs; those whose names end in "loss" must be finite.
+          epoch, step: of the step, both from 0.
+
+        Raises:
+          DivergenceError: if training has diverged.
+        """
+        where = f"{self._phase}, epoch {epoch + 1}, step {step + 1}"
+        losses = {name: value for name, value in logs.items() if name.endswith("loss")}
+        finite, collapsed, saturated, values = self._look()
+        for name, value in losses.items():
+            if not np.isfinite(value):
+                raise DivergenceError(f"{where}: the {name} is {value}; {self._origin(epoch, step)}.")
+        if not finite:
+            raise DivergenceError(f"{where}: a weight is no finite number; {self._origin(epoch, step)}.")
+        if collapsed:
+            fallen = [name for name in collapsed_quantizers(self._network) if name not in self._collapsed]
+            if fallen:
+                raise DivergenceError(
+                    f"{where}: the step size of {', '.join(fallen)} has fallen to its floor, so that the "
+                    "layer behind sees next to nothing."
+                )
+        first, last = self._early
+        if saturated and first <= epoch * self._steps_per_epoch + step < last:
+            raise DivergenceError(
+                f"{where}: alpha is saturated after {epoch * self._steps_per_epoch + step + 1 - first} "
+                f"bit-search step(s), before the search can have compared the branches: "
+                f"{'; '.join(self._saturated())}."
+            )
+        self._values = values
+
+    @tf.function(autograph=False)
+    def _look(self):
+        """(all weights are finite, a step size is at its floor, an alpha is saturated, the weights)."""
+        finite = [tf.reduce_all(tf.math.is_finite(variable)) for variable in self._weights]
+        steps = [tf.reduce_min(step) for _, step in _step_sizes(self._network)]
+        alphas = [tf.reduce_max(tf.nn.softmax(alpha)) for _, alpha in self._alphas]
+        return (
+            tf.reduce_all(finite),
+            tf.reduce_any(tf.stack(steps or [1.0]) <= COLLAPSED_BELOW),
+            tf.reduce_any(tf.stack(alphas or [0.0]) > SATURATED_FROM),
+            # No copies: TensorFlow writes a variable whose value somebody holds to a new place.
+            [variable.read_value() for variable in self._weights],
+        )
+
+    def _saturated(self) -> list[str]:
+        said = []
+        candidates = self._fitted.alpha_bit_widths
+        for (name, alpha), bit_widths in zip(self._alphas, candidates, strict=True):
+            probabilities = tf.nn.softmax(alpha).numpy()
+            if probabilities.max() > SATURATED_FROM:
+                bits = bit_widths[probabilities.argmax()]
+                said.append(f"{name} has {bits} bits with probability {probabilities.max():.4f}")
+        return said
+
+    def _origin(self, epoch: int, step: int) -> str:
+        """Repeats the step from the weights before it, layer by layer; where the first bad number is."""
+        updated = [
+            node.layer.name
+            for node in graph.nodes(self._network)
+            if not all(np.isfinite(v.numpy()).all() for v in node.layer.weights if v.dtype.is_floating)
+        ]
+        updated += [name for name, alpha in self._alphas if not np.isfinite(alpha.numpy()).all()]
+        for variable, value in zip(self._weights, self._values, strict=True):
+            variable.assign(value)
+        images, labels = next(iter(self._batches(epoch, step).take(1)))
+        broken = first_broken(self._fitted, self._network, images, labels)
+        if broken:
+            return broken
+        return (
+            f"the update of layer {updated[0]!r} went beyond all numbers"
+            if updated
+            else "no layer is at fault"
+        )
+
+
+def first_broken(fitted: keras.Model, network: keras.Model, images, labels) -> str | None:
+    """Where a training step on a batch first meets a number that is not finite; None if it meets none.
+
+    Args:
+      fitted: compiled model that is trained.
+      network: functional network that holds its layers; `fitted` itself but for a search.
+      images, labels: the batch.
+    """
+    images, labels = tf.nest.map_structure(tf.convert_to_tensor, (images, labels))
+    multi = _multi_branch(network)
+    for branch in [*range(len(multi[0].bit_widths)), MIXED] if multi else [None]:
+        probe = _Probe(network, fitted.layer_call(branch) if multi else _plain_call)
+        with tf.GradientTape() as tape:
+            outputs = probe(images, training=True)
+            loss = fitted.compute_loss(images, labels, outputs)
+        if probe.broken:
+            return f"the first output that is not finite is that of layer {probe.broken[0]!r}"
+        gradients = tape.gradient(loss, network.trainable_variables)
+        broken = {
+            id(v) for v, g in zip(network.trainable_variables, gradients, strict=True)
+            if g is not None and not np.isfinite(g.numpy()).all()
+        }  # fmt: skip
+        # The gradient runs from the last layer to the first.
+        for node in reversed(graph.nodes(network)):
+            if any(id(variable) in broken for variable in node.layer.trainable_variables):
+                return f"the first gradient that is not finite is that of layer {node.layer.name!r}"
+    return None
+
+
+class _Probe(keras.Model):
+    """A network that remembers which layers gave numbers that are not finite, in the order of the calls."""
+
+    def __init__(self, network: keras.Model, layer_call: Callable):
+        super().__init__()
+        self._network, self._layer_call = network, layer_call
+        self.broken: list[str] = []
+
+    def call(self, inputs, training=None):
+        def call(layer, args, kwargs):
+            output = self._layer_call(layer, args, kwargs)
+            if not all(np.isfinite(part.numpy()).all() for part in tf.nest.flatten(output)):
+                self.broken.append(layer.name)
+            return output
+
+        return graph.replay(self._network, inputs, call)
+
+
+def _plain_call(layer, args, kwargs):
+    return layer(*args, **kwargs)
+
+
+def collapsed_quantizers(network: keras.Model) -> list[str]:
+    """Names of the activation quantizers of which a step size has fallen to the floor."""
+    return [name for name, step in _step_sizes(network) if float(tf.reduce_min(step)) <= COLLAPSED_BELOW]
+
+
+def _step_sizes(network: keras.Model) -> list[tuple[str, tf.Variable]]:
+    single = [(q.name, q.step_size) for q in network.layers if isinstance(q, ActivationQuantizer)]
+    return single + [(q.name, q.step_sizes) for q in _multi_branch(network)]
+
+
+def _multi_branch(network: keras.Model) -> list[MultiBranchQuantizer]:
+    return [layer for layer in network.layers if isinstance(layer, MultiBranchQuantizer)]

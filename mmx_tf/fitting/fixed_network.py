@@ -1,0 +1,91 @@
+"""The class of fixed networks: ordinary functional tf_keras models, with the checks of `FitContract`.
+
+>>> fixed = FixedNetwork.of(inputs, outputs, name="fixed", output_name="logits")
+"""
+
+import tensorflow as tf
+import tf_keras as keras
+
+from mmx_tf.fitting import guards
+from mmx_tf.fitting.contract import FitContract
+from mmx_tf.fitting.slow_statistics import warn_of_slow_statistics
+from mmx_tf.layers.quantizers.weights import QuantizeWrapper
+from mmx_tf.network.tracing import build_optimizer
+
+
+@keras.saving.register_keras_serializable(package="mmx_tf")
+class FixedNetwork(FitContract, keras.Model):
+    """A functional network of one image and one output at fixed bits.
+
+    Attributes:
+      output_names: name of the one output, that of the float network's: the key of losses, metrics and
+        labels that are given in a dict.
+      moves_statistics: whether training moves running batch-norm statistics; not on the folded graph.
+    """
+
+    moves_statistics = True
+
+    @classmethod
+    def of(
+        cls, inputs, outputs, *, name: str, output_name: str, moves_statistics: bool = True
+    ) -> "FixedNetwork":
+        """A network from symbolic inputs and outputs; the other arguments are attributes."""
+        # Keras saves the graph only of classes that keep keras.Model's own constructor.
+        network = cls(inputs, outputs, name=name)
+        network.output_names = [output_name]
+        network.moves_statistics = moves_statistics
+        return _with_activity_regularizers(network)
+
+    def call(self, inputs, training=None, mask=None):
+        """Runs the network, also on batches whose static shape is not known."""
+        if tf.is_tensor(inputs):
+            inputs = guards.shaped(inputs, self)
+        return super().call(inputs, training=training, mask=mask)
+
+    def train_step(self, data):
+        """Keras's training step on checked data."""
+        return super().train_step(self.guarded_batch(data))
+
+    def before_fit(self, steps: int | None) -> None:
+        """Warns of running statistics that will not follow the steps trained so far and these."""
+        with self.distribute_strategy.scope():
+            build_optimizer(self.optimizer, self.trainable_variables)
+        if steps and self.moves_statistics:
+            warn_of_slow_statistics(self, steps + int(self.optimizer.iterations.numpy()))
+
+    @property
+    def trainable_weights(self):
+        """As Keras's, less those of frozen layers: tfmot's wrapper lists its kernel although it is frozen."""
+        frozen = {
+            id(variable)
+            for layer in self.layers
+            if isinstance(layer, QuantizeWrapper) and not layer.trainable
+            for variable in layer.weights
+        }
+        return [variable for variable in super().trainable_weights if id(variable) not in frozen]
+
+    def compile_from_config(self, config):
+        """Compiles a loaded network as it was when it was saved; for `keras.models.load_model`."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def get_config(self):
+        """The functional config, and the output's name."""
+        return {**super().get_config(), "output_name": self.output_names[0]}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """The network of a config that `get_config` made."""
+        config = dict(config)
+        output_name = config.pop("output_name")
+        network = super().from_config(config, custom_objects)
+        network.output_names = [output_name]
+        return _with_activity_regularizers(network)
+
+
+def _with_activity_regularizers(network: FixedNetwork) -> FixedNetwork:
+    """Gives tfmot's wrappers the activity regularizers of their layers, whose calls Keras does not see."""
+    for layer in network.layers:
+        if isinstance(layer, QuantizeWrapper):
+            layer._activity_regularizer = layer.layer._activity_regularizer
+    return network

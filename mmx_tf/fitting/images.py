@@ -1,0 +1,64 @@
+"""The images of a first batch, from which step sizes are set for good: those that would set them wrongly.
+
+>>> check_first_images(network, images)     # ValueError: all zeros, or another scale than pixel_scaling
+"""
+
+import numpy as np
+import tf_keras as keras
+
+from mmx_tf.layers.quantizers.pixels import PixelQuantizer, told_outside
+
+
+def check_first_images(network: keras.Model, images: np.ndarray) -> None:
+    """Checks the first batch of a network whose step sizes are not set yet.
+
+    Args:
+      network: functional network of one image, with its quantizers.
+      images: finite numbers, (batch, height, width, channels).
+
+    Raises:
+      ValueError: for images that are all zero, or that lie outside of what `pixel_scaling` gives.
+    """
+    if not np.any(images):
+        raise ValueError(
+            "the images of the first batch are all 0, and the step sizes of the quantizers are set from "
+            "them: give real images."
+        )
+    quantizer = _of_the_image(network)
+    if quantizer is None:
+        return
+    check_pixels(network, images)
+    if images.max() - images.min() < quantizer.scale:
+        raise ValueError(
+            f"images go from {images.min():.4g} to {images.max():.4g}, which pixel_scaling=("
+            f"{quantizer.scale:.6g}, {quantizer.offset:.6g}) makes one and the same pixel: give the "
+            "scale and offset of image = pixel * scale + offset."
+        )
+
+
+def check_pixels(network: keras.Model, images: np.ndarray) -> None:
+    """Refuses (ValueError) images of which much lies outside of what `pixel_scaling` gives."""
+    sentence = outside_pixels(network, images)
+    if sentence:
+        raise ValueError(sentence)
+
+
+def outside_pixels(network: keras.Model, images: np.ndarray) -> str | None:
+    """A sentence about images of which much lies outside of `pixel_scaling`; None where it fits."""
+    quantizer = _of_the_image(network)
+    if quantizer is None:
+        return None
+    outside = told_outside(images, scale=quantizer.scale, offset=quantizer.offset)
+    return outside and f"{outside}: give augment the scale and offset of these images."
+
+
+def _of_the_image(network: keras.Model) -> PixelQuantizer | None:
+    """The quantizer that takes the images themselves; behind a rescaling its scale is not theirs."""
+    return next(
+        (
+            layer
+            for layer in network.layers
+            if isinstance(layer, PixelQuantizer) and layer.input is network.inputs[0]
+        ),
+        None,
+    )

@@ -1,0 +1,215 @@
+"""Where a fixed network needs 8-bit carriers.
+
+An exported tensor has one grid. Where a tensor feeds exactly one quantizer it is written on that quantizer's
+grid at once. Everywhere else (an addition, a pooling, several consumers, the logits) it is written on an
+8-bit grid of its own, its carrier, and each consuming layer requantizes from there. The fixed network trains
+with the carriers in place, so that the file computes what was trained.
+
+TFLite's int8 CONCATENATION and AVERAGE_POOL_2D keep one grid from input to output: the tensors around them
+share one carrier. (An average pooling is an AVERAGE_POOL_2D only if it pads, see `averages_windows`.) The
+output of a sigmoid has a grid that nothing is learnt of (`layers.quantizers.gates`), and so have pixels;
+where they meet other tensors on one grid, they get a carrier besides.
+"""
+
+import collections
+
+import tensorflow as tf
+import tf_keras as keras
+
+from mmx_tf.layers.quantizers.activation import ActivationQuantizer
+from mmx_tf.layers.quantizers.gates import HARD_SIGMOID_SCALE, LOGISTIC_SCALE, GateQuantizer, HardSigmoid
+from mmx_tf.layers.quantizers.multi_branch import MultiBranchQuantizer
+from mmx_tf.layers.quantizers.pixels import PixelQuantizer
+from mmx_tf.network import canonical, graph
+from mmx_tf.network import floors as signs
+
+COMMUTING = ("ZeroPadding2D", "Cropping2D", "MaxPooling2D", "Flatten", "Reshape", "Dropout")
+"""Layers that commute with a quantizer: on the grid of their input, their output is on it too."""
+
+FUSING = (*canonical.WEIGHTED, "BatchNormalization", "Add", "Multiply", "Rescaling")
+"""Layers whose operator takes ReLU or ReLU6 as its fused activation."""
+
+
+def is_quantizer(layer) -> bool:
+    """Whether a layer is an activation quantizer of any kind."""
+    return isinstance(layer, (ActivationQuantizer, MultiBranchQuantizer, PixelQuantizer, GateQuantizer))
+
+
+def is_fusable_activation(layer) -> bool:
+    """Whether TFLite fuses the layer into the operator before it: ReLU and ReLU6."""
+    return (
+        isinstance(layer, keras.layers.ReLU)
+        and float(layer.negative_slope) == 0.0
+        and float(layer.threshold) == 0.0
+        and (layer.max_value is None or float(layer.max_value) == 6.0)
+    )
+
+
+def is_softmax(layer) -> bool:
+    """Whether a layer is a softmax; at the end of a network it is left out of the file."""
+    return isinstance(layer, keras.layers.Softmax) or (
+        isinstance(layer, keras.layers.Activation) and layer.get_config()["activation"] == "softmax"
+    )
+
+
+def is_sigmoid(layer) -> bool:
+    """Whether a layer is the logistic function."""
+    return isinstance(layer, keras.layers.Activation) and layer.get_config()["activation"] == "sigmoid"
+
+
+def last_activation(output) -> str | None:
+    """What an output is that of: "softmax", "sigmoid", "hard_sigmoid", or None for anything else.
+
+    Args:
+      output: symbolic tensor of a float, search or fixed network; quantizers may be behind the activation.
+    """
+    node = output.node
+    while is_quantizer(node.layer) or type(node.layer).__name__ in ("Flatten", "Reshape", "Dropout"):
+        node = tf.nest.flatten(node.call_args[0])[0].node
+    if is_softmax(node.layer):
+        return "softmax"
+    if isinstance(node.layer, HardSigmoid):
+        return "hard_sigmoid"
+    return "sigmoid" if is_sigmoid(node.layer) else None
+
+
+def averages_windows(layer, shape) -> bool:
+    """Whether an AveragePooling2D averages whole windows, which a depthwise convolution computes.
+
+    AVERAGE_POOL_2D leaves padding out of the mean, which no convolution can; but XNNPACK does not take it, it
+    keeps its grid, and it rounds halves away from zero, where quantizers round them to even.
+
+    Args:
+      layer: the AveragePooling2D.
+      shape: of its input, (batch, height, width, channels).
+    """
+    (height, width), strides = layer.pool_size, layer.strides
+    padded = layer.padding == "same" and any(
+        max((-(-length // stride) - 1) * stride + size - length, 0)
+        for length, stride, size in zip(shape[1:3], strides, (height, width), strict=True)
+    )
+    # TensorFlow's depthwise convolution has one stride.
+    return not padded and strides[0] == strides[1]
+
+
+def gate_quantizer(layer) -> GateQuantizer | None:
+    """The quantizer of a sigmoid's or hard-sigmoid's output; None for other layers."""
+    if isinstance(layer, HardSigmoid):
+        return GateQuantizer(scale=HARD_SIGMOID_SCALE, name=f"{layer.name}_gate")
+    return GateQuantizer(scale=LOGISTIC_SCALE, name=f"{layer.name}_gate") if is_sigmoid(layer) else None
+
+
+def plan(network: keras.Model) -> dict[int, ActivationQuantizer]:
+    """Carriers of a quantized network.
+
+    Args:
+      network: flat functional network with an activation quantizer in front of every weighted layer.
+
+    Returns:
+      Maps ids of the network's symbolic tensors to the carrier that quantizes them. Tensors that must share
+      a grid map to the same layer object.
+    """
+    uses = graph.consumers(network)
+    calls = graph.nodes(network)
+    outputs_of_layer = {node.layer.name: node.outputs for node in calls}
+    floors: dict[int, float] = {}
+    grid: dict[int, int] = {}  # tensor id -> representative of the tensors that share its grid
+    needing: list[tuple[int, str]] = []
+    fixed: list[tuple[int, str]] = []  # tensors whose grid is given
+    sharing: list[int] = []  # outputs of operators that have the grid of their inputs
+    image = _image_tensors(network)
+
+    def root(tensor_id):
+        while grid.get(tensor_id, tensor_id) != tensor_id:
+            tensor_id = grid[tensor_id]
+        return tensor_id
+
+    for tensor in network.inputs:
+        if not _only_feeds_one_quantizer(tensor, uses, outputs_of_layer, image):
+            needing.append((id(tensor), tensor.node.layer.name))
+    for node in calls:
+        output, kind = id(node.outputs), type(node.layer).__name__
+        inputs = [id(tensor) for tensor in tf.nest.flatten(node.call_args[0])]
+        floors[output] = signs.floor_of(node.layer, node.call_args, floors)
+        averaging = kind == "AveragePooling2D" and not averages_windows(node.layer, node.call_args[0].shape)
+        if kind in (*COMMUTING, "Concatenate") or averaging:
+            for tensor_id in inputs:
+                grid[root(tensor_id)] = root(output)
+            if kind not in COMMUTING:
+                sharing.append(output)
+            if averaging:
+                needing.append((output, node.layer.name))
+        elif isinstance(node.layer, (HardSigmoid, PixelQuantizer)) or is_sigmoid(node.layer):
+            fixed.append((output, node.layer.name))
+        elif not _stays_unquantized(node, uses, outputs_of_layer, image):
+            needing.append((output, node.layer.name))
+
+    shared = {root(tensor_id) for tensor_id in sharing}
+    needing += [(tensor_id, name) for tensor_id, name in fixed if root(tensor_id) in shared]
+    lowest: dict[int, float] = {}
+    for tensor_id, _ in needing:
+        floor = floors.get(tensor_id, signs.UNKNOWN)
+        lowest[root(tensor_id)] = min(lowest.get(root(tensor_id), floor), floor)
+    uses_of = collections.Counter(root(tensor_id) for tensor_id, _ in needing)
+    carriers: dict[int, ActivationQuantizer] = {}
+    for tensor_id, name in needing:
+        if root(tensor_id) not in carriers:
+            carriers[root(tensor_id)] = ActivationQuantizer(
+                bits=8,
+                **signs.codes_of(lowest[root(tensor_id)]),
+                covering=True,
+                uses=uses_of[root(tensor_id)],
+                name=f"{name}_carrier",
+            )
+    return {tensor_id: carriers[root(tensor_id)] for tensor_id, _ in needing}
+
+
+def image_rescalings(network) -> list[str]:
+    """Names of the Rescaling layers that take the image itself, or what another of them made of it."""
+    return [node.layer.name for node in _image_rescalings(network)]
+
+
+def _image_tensors(network) -> set[int]:
+    """Ids of the image and of what rescalings make of it, which stay in front of the file."""
+    return {id(tensor) for tensor in network.inputs} | {
+        id(node.outputs) for node in _image_rescalings(network)
+    }
+
+
+def _image_rescalings(network) -> list:
+    ids, found = {id(tensor) for tensor in network.inputs}, []
+    for node in graph.nodes(network):
+        if type(node.layer).__name__ == "Rescaling" and id(node.call_args[0]) in ids:
+            ids.add(id(node.outputs))
+            found.append(node)
+    return found
+
+
+def _stays_unquantized(node, uses, outputs_of_layer, image) -> bool:
+    """Whether the output is inside a fused operator, comes from a quantizer, or feeds exactly one."""
+    layer = node.layer
+    consumers = uses.get(id(node.outputs), [])
+    if is_quantizer(layer):
+        return True
+    if is_softmax(layer) and consumers == [None]:
+        return True
+    if len(consumers) == 1 and consumers[0] is not None:
+        kind = type(layer).__name__
+        if kind in canonical.WEIGHTED and isinstance(consumers[0], keras.layers.BatchNormalization):
+            return True
+        if kind in FUSING and is_fusable_activation(consumers[0]):
+            return True
+    return _only_feeds_one_quantizer(node.outputs, uses, outputs_of_layer, image)
+
+
+def _only_feeds_one_quantizer(tensor, uses, outputs_of_layer, image) -> bool:
+    """Follows commuting layers; what feeds a Rescaling of the image is not quantized, its output is."""
+    consumers = uses.get(id(tensor), [])
+    if len(consumers) != 1 or consumers[0] is None:
+        return False
+    kind = type(consumers[0]).__name__
+    if is_quantizer(consumers[0]) or (kind == "Rescaling" and id(tensor) in image):
+        return True
+    if kind in COMMUTING:
+        return _only_feeds_one_quantizer(outputs_of_layer[consumers[0].name], uses, outputs_of_layer, image)
+    return False

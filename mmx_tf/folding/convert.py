@@ -1,0 +1,180 @@
+"""From a fixed or folded network to the bytes of a .tflite.
+
+>>> data = convert(folded, weight_storage="int8", input_type="uint8")
+"""
+
+import json
+import math
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
+
+import tf_keras as keras
+
+from mmx_tf.export.comparing.heads import check_task
+from mmx_tf.export.writing import tflite
+from mmx_tf.folding.fold import fold
+from mmx_tf.layers.integer.storage import STORAGES, check_storage, container_of, packed_as_matrix_product
+from mmx_tf.layers.integer.weighted import IntegerAffine, IntegerConv2D, IntegerDense, WeightedLayer
+from mmx_tf.layers.quantizers.weights import QuantizeWrapper
+from mmx_tf.network.loading import loaded
+from mmx_tf.network.next_step import next_step
+from mmx_tf.version import VERSION
+
+METADATA_NAME = "mmx_tf"
+
+
+def convert(
+    model: keras.Model,
+    *,
+    weight_storage: str = "int8",
+    input_type: str = "uint8",
+    output_type: str = "int8",
+    labels: Sequence[str] | None = None,
+    task: str | None = None,
+    target_bops: int | None = None,
+) -> bytes:
+    """Writes the file that computes what the folded network computes.
+
+    The file carries each layer's bits, the BOPs of one image, budget, labels and version in the metadata
+    buffer `METADATA_NAME`, as JSON: `python -m export.inspect` shows it, hardware that has the widths can use
+    it.
+
+    Args:
+      model: a network made by `fold`, or one made by `rebuild`, which is folded first; or a path of such.
+      weight_storage: "int8", "int4_xnnpack", "int4" or "int4_micro" (see `fold`). A folded model must have
+        been folded for the same storage.
+      input_type: "uint8", "int8" or "float32". The integer inputs hold the image's codes; scale and zero
+        point are in the file's input tensor.
+      output_type: "int8" codes or "float32" of the folded network's outputs: logits, or the probabilities of
+        a network that ends with a sigmoid. Or "class", two outputs. For one of several classes: the index
+        `class` (int32 [N]; the first of equal logits) and the softmax `probabilities` (int8 [N, classes]; a
+        probability is (code + 128) / 256); for each pixel the same, [N, H, W] and [N, H, W, classes]. For a
+        binary task `class` is 1 where the logit is above 0, else 0 (int32 [N]), and `probabilities` are the
+        sigmoid's (int8 [N, 1]); for several labels both are [N, labels]. A final softmax of the network is in
+        the file with "class" only.
+      labels: names of the classes, for the metadata: of a binary task two, else as many as outputs.
+      task: what the outputs stand for, one of `export.comparing.heads.TASKS`; by default told from the
+        network's last activation, the loss with which it was compiled before `fold`, if it was, and the
+        outputs' shape.
+      target_bops: budget in BOPs, for the metadata.
+
+    Raises:
+      ValueError: for an option outside its set, a model folded for other storage, labels that are not as
+        many as the classes, output_type "class" for a regression or a model without one output, a task that
+        cannot be told for it, or a model that neither `fold` nor `rebuild` made.
+      FoldError: for a layer that has no integer form.
+    """
+    model = loaded(model)
+    if any(isinstance(layer, QuantizeWrapper) for layer in getattr(model, "layers", ())):
+        model = fold(model, weight_storage=weight_storage)
+    check_storage(weight_storage)
+    if not any(isinstance(layer, WeightedLayer) for layer in getattr(model, "layers", ())):
+        raise ValueError(
+            f"convert got {type(model).__name__} {getattr(model, 'name', '')!r}; it takes a network made by "
+            f"mmx_tf.fold or mmx_tf.rebuild. {next_step(model)}"
+        )
+    _check_folded_for(model, weight_storage)
+    labels, target_bops = _names(labels), _whole(target_bops)
+    _check_labels(model, labels, task)
+    described = describe(model) | {"target_bops": target_bops, "labels": labels}
+    described["task"] = None if task == "classification" else task
+    document = {key: value for key, value in described.items() if value is not None}
+    return tflite.convert(
+        model,
+        input_type=input_type,
+        output_type=output_type,
+        task=task,
+        metadata={METADATA_NAME: json.dumps(document).encode()},
+        packed_as_matrix_product=packed_as_matrix_product(weight_storage),
+    )
+
+
+def _names(labels) -> list[str] | None:
+    if labels is None:
+        return None
+    if isinstance(labels, str | bytes | Mapping) or not isinstance(labels, Iterable):
+        raise ValueError(f"labels={labels!r}: a list of the classes' names.")
+    names = list(labels)
+    for name in names:
+        if not isinstance(name, str | numbers.Integral):
+            raise ValueError(f"labels hold {name!r}: a name is a text or a whole number.")
+    return [str(name) for name in names]
+
+
+def _whole(target_bops) -> int | None:
+    if target_bops is None:
+        return None
+    if not (isinstance(target_bops, numbers.Real) and math.isfinite(target_bops) and target_bops >= 0):
+        raise ValueError(f"target_bops={target_bops!r}: a number of bit operations, or None.")
+    return int(target_bops)
+
+
+def _check_labels(model, labels, task) -> None:
+    check_task(task)
+    if labels is None:
+        return
+    outputs = model.output_shape[-1]
+    # A single output may be one of two classes, or a number that has a name.
+    one_or_two = {"binary": (2,), "segmentation": (2,), "regression": (1,)}.get(task, (1, 2))
+    if len(labels) not in (one_or_two if outputs == 1 else (outputs,)):
+        needed = " or ".join(map(str, one_or_two)) if outputs == 1 else outputs
+        raise ValueError(f"{len(labels)} labels are given for {needed} classes.")
+
+
+def _check_folded_for(folded, weight_storage) -> None:
+    # Weights of affine maps, and of first and last layers, are int8 in every storage.
+    fitting = [
+        storage
+        for storage in STORAGES
+        if all(
+            layer.container
+            == container_of(
+                storage,
+                bits=layer.weight_bits,
+                row=layer.row_length,
+                dense=isinstance(layer, IntegerDense),
+            )
+            for layer in _weighted(folded)
+        )
+    ]
+    if weight_storage not in fitting:
+        raise ValueError(
+            f"weight_storage is {weight_storage!r}, but the model was folded for {fitting[0]!r}. "
+            f"Fold it again with weight_storage={weight_storage!r}."
+        )
+
+
+def _weighted(folded) -> list[WeightedLayer]:
+    return [
+        layer
+        for layer in folded.layers
+        if isinstance(layer, WeightedLayer) and not isinstance(layer, IntegerAffine)
+    ]
+
+
+def describe(folded: keras.Model) -> dict:
+    """What the metadata buffer says of a folded network: the bits of every weighted layer, and the BOPs."""
+    weighted = _weighted(folded)
+    return {
+        "schema": 1,
+        "version": VERSION,
+        "bops": sum(_macs(layer) * layer.activation_bits * layer.weight_bits for layer in weighted),
+        "layers": [
+            {
+                "name": layer.name,
+                "kind": _kind(layer),
+                "activation_bits": layer.activation_bits,
+                "weight_bits": layer.weight_bits,
+            }
+            for layer in weighted
+        ],
+    }
+
+
+def _macs(layer) -> int:
+    positions = math.prod(layer.output_shape[1:-1])
+    return positions * math.prod(layer.weight_shape)
+
+
+def _kind(layer) -> str:
+    return {IntegerConv2D: "conv", IntegerDense: "dense"}.get(type(layer), "depthwise")

@@ -1,0 +1,98 @@
+"""From the fixed network to its *folded* twin: the exported file's own arithmetic as a tf_keras model.
+
+Batch norm goes into weight scales and bias, bias onto the int32 grid s_in * s_w, every tensor holds int8
+codes, and each layer is one TFLite operator. What the folded model computes, the file computes.
+
+    >>> folded = fold(fixed)
+    >>> logits = folded.predict(images)      # dequantized logits; the file's codes are the same
+"""
+
+import tensorflow as tf
+import tf_keras as keras
+
+from mmx_tf.export.comparing.heads import loss_name
+from mmx_tf.folding import carriers
+from mmx_tf.folding.integer_graph import IntegerGraph
+from mmx_tf.folding.network import FoldedNetwork
+from mmx_tf.folding.values import Codes, FoldError, image, name_of
+from mmx_tf.layers import keras_defaults
+from mmx_tf.layers.integer.layers import Dequantize
+from mmx_tf.layers.integer.storage import check_storage
+from mmx_tf.layers.quantizers.weights import QuantizeWrapper
+from mmx_tf.network import graph
+from mmx_tf.network.loading import loaded
+from mmx_tf.network.next_step import next_step
+
+__all__ = ["FoldError", "check_foldable", "fold"]
+
+
+def fold(fixed: keras.Model, *, weight_storage: str = "int8") -> keras.Model:
+    """Builds the integer-exact twin of a fixed network.
+
+    Args:
+      fixed: a network made by `rebuild`, with carriers and quantized weights, or the path of its .keras file.
+      weight_storage: "int8" stores b-bit weight codes k times finer (see `finer_codes`). "int4_xnnpack" packs
+        codes of at most 4 bits, two or four per byte, where XNNPACK takes them: dense layers and pointwise
+        convolutions. "int4" packs those of every layer, also where the slower kernels compute with them.
+        "int4_micro" packs those of all convolutions, two per byte, as TensorFlow Lite Micro takes them. Bias
+        grids differ, so it is decided here.
+
+    Returns:
+      A functional tf_keras model from float images to dequantized float32 outputs: logits, or, of a network
+      that ends with a sigmoid, its probabilities on a grid of 1/256. A final softmax is left out: its largest
+      entry is that of the logits. What the network ended with, and the loss that `fixed` was compiled with,
+      if it was, are remembered (`Dequantize`), so that `verify` and `convert` can tell what the outputs are.
+
+    Raises:
+      FoldError: for a layer that has no integer form, a quantizer that has seen no image, or weights that
+        are not finite.
+      ValueError: for another weight_storage, or a model that `rebuild` did not make.
+    """
+    return _folded(loaded(fixed), weight_storage, calibrated=True)
+
+
+def check_foldable(fixed: keras.Model, *, weight_storage: str = "int8") -> None:
+    """Checks that a network can be folded, before it has been trained or has seen an image.
+
+    Raises:
+      FoldError: for a layer that has no integer form.
+      ValueError: as for `fold`.
+    """
+    _folded(fixed, weight_storage, calibrated=False)
+
+
+@keras_defaults.float32()
+def _folded(fixed, weight_storage, *, calibrated):
+    if not any(isinstance(layer, QuantizeWrapper) for layer in getattr(fixed, "layers", ())):
+        raise ValueError(
+            f"fold got {type(fixed).__name__} {getattr(fixed, 'name', '')!r}; it takes a network made by "
+            f"mmx_tf.rebuild with quantized weights. {next_step(fixed)}"
+        )
+    for layer, variable, count in graph.non_finite(fixed):
+        raise FoldError(
+            layer,
+            f"{count} of its numbers ({variable.name}) are NaN or infinite: its training has diverged.",
+            advice=" Train it again with a lower learning rate, or load the weights of before.",
+        )
+    if any(type(layer).__name__ == "BiasRounding" for layer in fixed.layers):
+        raise ValueError(
+            f"{fixed.name!r} is the folded graph of a fixed network, made to train it. Fold that network, "
+            "which shares its weights: mmx_tf.fold(fixed)."
+        )
+    check_storage(weight_storage)
+    last_layers = {tensor.node.layer.name for tensor in fixed.outputs}
+    folder = IntegerGraph(weight_storage, last_layers=last_layers, calibrated=calibrated)
+    inputs = keras.Input(fixed.input_shape[1:], name=fixed.inputs[0].node.layer.name)
+    results = graph.replay(fixed, image(inputs), folder.call)
+    outputs = []
+    for result in tf.nest.flatten(results):
+        if not isinstance(result, Codes):
+            raise FoldError(fixed.layers[-1], "the network's output has no carrier.")
+        dequantize = Dequantize(
+            input_grid=result.grid,
+            activation=carriers.last_activation(fixed.outputs[len(outputs)]),
+            loss=loss_name(getattr(fixed, "loss", None)),
+            name=f"{name_of(result.tensor)}_dequantize",
+        )
+        outputs.append(dequantize(result.tensor))
+    return FoldedNetwork(inputs, outputs[0] if len(outputs) == 1 else outputs, name=f"{fixed.name}_folded")

@@ -1,0 +1,114 @@
+"""One operator of the file for each call of the fixed network: the work behind `mmx_tf.fold`.
+
+`IntegerGraph.call` is the `call` of a `graph.replay` over the fixed network. It decides for quantizers and
+weighted layers itself; all other classes are in `integer_operators`.
+"""
+
+import collections
+import dataclasses
+
+import tf_keras as keras
+
+from mmx_tf.folding import carriers
+from mmx_tf.folding.handlers import HANDLERS
+from mmx_tf.folding.values import Codes, FoldError, Pending, codes_of, materialize, name_of
+from mmx_tf.folding.weights import folded_weights
+from mmx_tf.layers.grid import Grid
+from mmx_tf.layers.integer.layers import IntegerRequantize, IntegerRescale
+from mmx_tf.layers.integer.weighted import IntegerConv2D, IntegerDense, IntegerDepthwiseConv2D
+from mmx_tf.layers.quantizers.activation import ActivationQuantizer
+from mmx_tf.layers.quantizers.gates import GateQuantizer
+from mmx_tf.layers.quantizers.pixels import PixelQuantizer, QuantizePixels
+from mmx_tf.layers.quantizers.weights import QuantizeWrapper
+
+
+class IntegerGraph:
+    """Folds one network, call by call."""
+
+    def __init__(self, weight_storage, *, last_layers, calibrated=True):
+        self.weight_storage = weight_storage
+        self.last_layers = last_layers
+        self.calibrated = calibrated
+        self._calls = collections.Counter()
+
+    def call(self, layer, args, kwargs):
+        """The folded value of one layer call, a `Codes` or a `Pending`."""
+        value = args[0]
+        if isinstance(layer, ActivationQuantizer):
+            return self._quantize(layer, value)
+        if isinstance(layer, PixelQuantizer):
+            return self._pixels(layer, value)
+        if isinstance(layer, GateQuantizer):
+            return Codes(materialize(value, layer.grid), layer.grid, True)
+        if isinstance(layer, QuantizeWrapper):
+            return self._weighted(layer, codes_of(layer, value))
+        if carriers.is_softmax(layer) and layer.name in self.last_layers:
+            return value
+        handler = HANDLERS.get(type(layer).__name__)
+        if handler is None:
+            raise FoldError(layer, "its class has no integer operator here.")
+        return handler(layer, value)
+
+    def _quantize(self, quantizer, value):
+        if self.calibrated and not bool(quantizer.initialized):
+            raise FoldError(
+                quantizer,
+                "it has seen no image yet, so its step size means nothing.",
+                advice=" Train first: fixed.fit(train_ds), or fixed.predict(images) to try the export alone.",
+            )
+        # A carrier that several tensors share is called for each.
+        self._calls[quantizer.name] += 1
+        count = self._calls[quantizer.name]
+        name = quantizer.name if count == 1 else f"{quantizer.name}_{count}"
+        step_size = float(quantizer.step_size.numpy())
+        grid = Grid.low_bit(step_size=step_size, highest_code=quantizer.high)
+        if isinstance(value, Pending):
+            nonnegative = value.nonnegative or value.activation in ("relu", "relu6")
+            codes = materialize(value, grid)
+        elif value.grid == grid:
+            return value
+        else:
+            nonnegative = value.nonnegative
+            codes = IntegerRescale(input_grid=value.grid, output_grid=grid, name=name)(value.tensor)
+        if quantizer.high - quantizer.low == 255 or (quantizer.low == 0 and nonnegative):
+            # The container's own saturation, or the source itself, is the lower clip.
+            return Codes(codes, grid, nonnegative, quantizer.bits)
+        clipped = Grid.lower_clip(step_size=step_size, lowest_code=quantizer.low)
+        clip = IntegerRequantize(input_grid=grid, output_grid=clipped, name=f"{name}_lower_clip")
+        return Codes(clip(codes), clipped, quantizer.low == 0, quantizer.bits)
+
+    def _pixels(self, quantizer, value):
+        # augment puts it behind the image, where only paddings and the image's rescaling can be between.
+        def emit(output_grid, activation):
+            entry = QuantizePixels(
+                scale=quantizer.scale, offset=quantizer.offset, name=f"{name_of(value.emit.image)}_codes"
+            )
+            return entry(value.emit.image)
+
+        codes = materialize(dataclasses.replace(value, emit=emit), quantizer.grid)
+        return Codes(codes, quantizer.grid, False, quantizer.bits)
+
+    def _weighted(self, wrapper, value):
+        layer = wrapper.layer
+
+        def emit(output_grid, activation):
+            weights = folded_weights(
+                wrapper, pending.batch_norm, value.grid, weight_storage=self.weight_storage
+            )
+            common = dict(
+                input_grid=value.grid,
+                output_grid=output_grid,
+                activation=activation,
+                activation_bits=value.bits,
+                weight_bits=wrapper.quantize_config.bits,
+                name=layer.name,
+                **dataclasses.asdict(weights),
+            )
+            if isinstance(layer, keras.layers.Dense):
+                return IntegerDense(per_channel=weights.weight_scales.size > 1, **common)(value.tensor)
+            window = dict(strides=layer.strides, padding=layer.padding, dilation_rate=layer.dilation_rate)
+            depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+            return (IntegerDepthwiseConv2D if depthwise else IntegerConv2D)(**common, **window)(value.tensor)
+
+        pending = Pending(emit, layer)
+        return pending

@@ -1,0 +1,47 @@
+"""Which layer sees the image's pixels, so that its input codes can be the pixels themselves."""
+
+import numbers
+
+import tf_keras as keras
+
+from mmx_tf.layers.quantizers.pixels import zero_point_of
+from mmx_tf.network import canonical, graph
+
+
+def pixel_layer(network: keras.Model, scaling: tuple[float, float]) -> tuple[str, tuple[float, float]] | None:
+    """The one weighted layer whose input codes can be the pixels.
+
+    Args:
+      network: canonical network.
+      scaling: (scale, offset); the network's image is pixel * scale + offset.
+
+    Returns:
+      The layer's name and the (scale, offset) of what it takes, with the network's own Rescaling in it. None
+      if several layers take the image, another one takes it first, channels are scaled differently, what is
+      scaled is padded, or no pixel stands for 0.
+    """
+    uses = graph.consumers(network)
+    outputs = {node.layer.name: node.outputs for node in graph.nodes(network)}
+    (scale, offset), tensor, padded = scaling, network.inputs[0], False
+    while True:
+        consumers = uses[id(tensor)]
+        if len(consumers) != 1 or consumers[0] is None:
+            return None
+        layer = consumers[0]
+        kind = type(layer).__name__
+        if kind in canonical.WEIGHTED:
+            break
+        if kind == "Rescaling" and not padded:
+            if not (isinstance(layer.scale, numbers.Real) and isinstance(layer.offset, numbers.Real)):
+                return None
+            scale, offset = scale * layer.scale, offset * layer.scale + layer.offset
+        elif kind == "ZeroPadding2D":
+            padded = True
+        else:
+            return None
+        tensor = outputs[layer.name]
+    try:
+        zero_point_of(scale=scale, offset=offset)
+    except ValueError:
+        return None
+    return layer.name, (scale, offset)

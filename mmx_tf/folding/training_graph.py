@@ -1,0 +1,139 @@
+"""Training on the folded graph: the last epochs of weight training see what the file will compute.
+
+The fixed network normalizes a batch by the batch's own statistics and adds a float bias; the file has running
+statistics in its weight scales and every bias on an int32 grid. The network made here is the fixed network
+with just these two differences: batch norm uses its running statistics, which stay as they are
+(Krishnamoorthi 2018, arXiv 1806.08342, section 3.2), and the bias of each channel,
+beta + (layer bias - mean) * factor, is moved to the grid that `fold` gives it. All variables are shared with
+the fixed network: training the one trains the other.
+
+    >>> on_folded_graph = fold_for_training(fixed)
+    >>> on_folded_graph.compile(optimizer=fixed.optimizer, loss=loss, metrics=["accuracy"])
+    >>> on_folded_graph.fit(train_ds, epochs=1)
+    >>> fixed.save("fixed.keras"); folded = fold(fixed)
+"""
+
+import contextlib
+
+import tensorflow as tf
+import tf_keras as keras
+
+from mmx_tf.fitting.fixed_network import FixedNetwork
+from mmx_tf.folding import carriers
+from mmx_tf.folding.bias import affine_bias, batch_norm_affine, weighted_bias
+from mmx_tf.folding.fold import check_foldable
+from mmx_tf.layers import keras_defaults
+from mmx_tf.layers.as_written import AsWritten
+from mmx_tf.layers.quantizers.activation import ActivationQuantizer
+from mmx_tf.layers.quantizers.weights import QuantizeWrapper
+from mmx_tf.network import graph
+
+
+@keras_defaults.float32()
+def fold_for_training(fixed: keras.Model, *, weight_storage: str = "int8", scope=None) -> keras.Model:
+    """The folded graph of a fixed network in float arithmetic, an ordinary model to compile and fit.
+
+    Args:
+      fixed: a network made by `rebuild`. Its batch-norm statistics are frozen in the new network only.
+      weight_storage: one of `layers.integer.storage.STORAGES`, as `fold` will be given it: the bias grids
+        differ.
+      scope: of the `tf.distribute` strategy in which `fixed` was made, if in any.
+
+    Returns:
+      A functional tf_keras model with the input, the outputs and the variables of `fixed`. In inference its
+      outputs are those of `fold(fixed)`, but for codes that float32 sums flip and for the exact halves of an
+      AveragePooling2D that pads, which the file rounds away from zero. It is not saved itself; save `fixed`.
+
+    Raises:
+      FoldError: for a layer that has no integer form.
+      ValueError: for another weight_storage, or a model that `rebuild` did not make.
+    """
+    check_foldable(fixed, weight_storage=weight_storage)
+    normalized = {
+        node.call_args[0].node.layer.name
+        for node in graph.nodes(fixed)
+        if isinstance(node.layer, keras.layers.BatchNormalization)
+    }
+
+    def call(layer, args, kwargs):
+        if isinstance(layer, QuantizeWrapper):
+            value = layer(*args, **kwargs)
+            # A batch norm right behind takes the layer's bias into its own.
+            return value if layer.name in normalized else rounded(value, layer, None, args[0])
+        if isinstance(layer, keras.layers.BatchNormalization):
+            value, source = layer(args[0], training=False), args[0].node
+            if isinstance(source.layer, QuantizeWrapper):
+                return rounded(value, source.layer, layer, source.call_args[0])
+            quantizer = _quantizer_of(args[0])
+
+            def folded_bias():
+                return affine_bias(*batch_norm_affine(layer), _scale_of(quantizer))
+
+            return BiasRounding(folded_bias, name=_name(layer))(value)
+        return layer(*args, **kwargs)
+
+    def rounded(value, wrapper, batch_norm, layer_input):
+        if batch_norm is None and not wrapper.layer.use_bias:
+            return value
+        quantizer = _quantizer_of(layer_input)
+
+        def folded_bias():
+            return weighted_bias(wrapper, batch_norm, _scale_of(quantizer), weight_storage=weight_storage)
+
+        return BiasRounding(folded_bias, name=_name(wrapper.layer))(value)
+
+    with scope or contextlib.nullcontext():
+        inputs = keras.Input(fixed.input_shape[1:], name=fixed.inputs[0].node.layer.name)
+        return FixedNetwork.of(
+            inputs,
+            graph.replay(fixed, inputs, call),
+            name=f"{fixed.name}_on_folded_graph",
+            output_name=fixed.output_names[0],
+            moves_statistics=False,
+        )
+
+
+class BiasRounding(AsWritten, keras.layers.Layer):
+    """Adds to every channel what rounding its bias to the int32 grid adds.
+
+    No gradient sees the rounding: those of all variables are the unrounded map's, as straight-through
+    estimation has it. In particular step sizes and gammas get none through the grid, though they span it. The
+    derivative there is a sawtooth with a period of one bias code, and a bias is thousands of codes long, so
+    that its sign has changed many times within one optimizer step.
+
+    Args:
+      folded_bias: function without arguments that gives the `FoldedBias` of the current variables.
+    """
+
+    def __init__(self, folded_bias, **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.folded_bias = folded_bias
+
+    def call(self, x):
+        """Returns x with its bias on the grid; shape (batch, ..., C) unchanged."""
+        return x + self._rounding_error(x.dtype)
+
+    def _rounding_error(self, dtype):
+        return tf.stop_gradient(tf.cast(self.folded_bias().rounding_error, dtype))
+
+    def get_config(self):
+        """Refuses: the layer belongs to the variables of another network."""
+        raise NotImplementedError(
+            "a network made by mmx_tf.fold_for_training is not saved itself: its variables are those of the "
+            "fixed network. Save that one (or save weights only)."
+        )
+
+
+def _quantizer_of(tensor):
+    """The quantizer on whose grid a tensor is, behind layers that keep the grid of their inputs."""
+    while not carriers.is_quantizer(tensor.node.layer):
+        tensor = tf.nest.flatten(tensor.node.call_args[0])[0]
+    return tensor.node.layer
+
+
+def _scale_of(quantizer):
+    return quantizer.step_size if isinstance(quantizer, ActivationQuantizer) else quantizer.grid.scale
+
+
+def _name(layer) -> str:
+    return f"{layer.name}_bias_rounding"

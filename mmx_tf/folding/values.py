@@ -1,0 +1,121 @@
+"""What stands for a tensor while a fixed network is folded, and the error for what cannot be.
+
+It is either *codes* on a known grid, or an operator that is still *pending*: its output grid is that of the
+quantizer that consumes it, and activation, batch norm, padding and the like are gathered until then.
+"""
+
+import dataclasses
+
+import tf_keras as keras
+
+from mmx_tf.layers.grid import Grid
+from mmx_tf.layers.integer.layers import QuantizeInput
+
+FOLDABLE = (
+    "Conv2D, DepthwiseConv2D, SeparableConv2D, Dense",
+    "BatchNormalization",
+    "ReLU and ReLU6",
+    "sigmoid, hard_sigmoid, swish and hard-swish",
+    "Add",
+    "Multiply",
+    "Concatenate",
+    "average, max and global pooling",
+    "ZeroPadding2D and Cropping2D",
+    "Flatten",
+    "Reshape",
+    "Dropout",
+    "Rescaling and Normalization",
+    "a softmax at the end",
+)
+
+
+class FoldError(ValueError):
+    """A layer of the fixed network that has no integer form, named with its class and the way out."""
+
+    def __init__(self, layer: keras.layers.Layer, reason: str, *, advice: str | None = None):
+        if advice is None:
+            advice = f" Build the network with layers that can be: {', '.join(FOLDABLE)}."
+        super().__init__(f"Layer {layer.name!r} ({type(layer).__name__}) cannot be folded: {reason}{advice}")
+
+
+@dataclasses.dataclass
+class Codes:
+    """A tensor of int8 codes whose grid is known."""
+
+    tensor: object
+    grid: Grid
+    nonnegative: bool
+    bits: int = 8
+
+
+@dataclasses.dataclass
+class Pending:
+    """An operator whose output grid is not known yet, with what is fused into it or follows on its grid.
+
+    Attributes:
+      emit: (output_grid, activation) -> codes tensor.
+      source: the layer that the operator is made of; None for the image.
+      fuses: whether the operator takes a fused activation.
+      nonnegative: whether its values cannot be below zero, whatever is fused.
+    """
+
+    emit: object
+    source: keras.layers.Layer | None
+    fuses: bool = True
+    nonnegative: bool = False
+    activation: str = "linear"
+    batch_norm: keras.layers.Layer | None = None
+    deferred: tuple = ()
+
+
+class _ImageInput:
+    """Emits the quantization of the image on the grid of its one consumer."""
+
+    def __init__(self, image):
+        self.image = image
+
+    def __call__(self, output_grid, activation):
+        return QuantizeInput(output_grid=output_grid, name=f"{name_of(self.image)}_codes")(self.image)
+
+
+def image(tensor) -> Pending:
+    """What stands for the network's input: a quantization that waits for its grid."""
+    return Pending(_ImageInput(tensor), None, fuses=False)
+
+
+def materialize(pending: Pending, grid: Grid):
+    """The codes tensor of a pending operator on `grid`."""
+    try:
+        tensor = pending.emit(grid, pending.activation)
+    except FoldError:
+        raise
+    except ValueError as error:
+        # Scales so far apart that XNNPACK has no multiplier for them: training has gone wrong.
+        raise FoldError(pending.source or pending.emit.image.node.layer, str(error), advice="") from error
+    for make_layer in pending.deferred:
+        tensor = make_layer(grid)(tensor)
+    return tensor
+
+
+def on_same_grid(value, make_layer):
+    """A layer that commutes with quantization: at once on codes, later on what is still pending."""
+    if isinstance(value, Pending):
+        value.deferred += (make_layer,)
+        return value
+    return dataclasses.replace(value, tensor=make_layer(value.grid)(value.tensor))
+
+
+def codes_of(layer, value) -> Codes:
+    """`value` as the codes that `layer` consumes.
+
+    Raises:
+      FoldError: if it has no grid.
+    """
+    if not isinstance(value, Codes):
+        raise FoldError(layer, "its input has no grid; rebuild the network with carriers=True.")
+    return value
+
+
+def name_of(tensor) -> str:
+    """Name of the layer that makes a symbolic tensor."""
+    return tensor.node.layer.name

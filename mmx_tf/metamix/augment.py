@@ -1,0 +1,240 @@
+"""From a float network to the search network: a quantizer in front of every weighted layer.
+
+>>> search = augment(float_model, bit_widths=(8, 4, 3), weight_bits=4, target_bops=5.3e9)
+"""
+
+import dataclasses
+import functools
+import math
+import numbers
+import os
+from collections.abc import Mapping, Sequence
+
+import tf_keras as keras
+
+from mmx_tf.budget import bops, file_bytes
+from mmx_tf.budget.budget import Budget
+from mmx_tf.budget.request import BudgetRequest
+from mmx_tf.folding import pixels
+from mmx_tf.layers import keras_defaults
+from mmx_tf.layers.quantizers.activation import ActivationQuantizer
+from mmx_tf.layers.quantizers.multi_branch import MultiBranchQuantizer
+from mmx_tf.layers.quantizers.pixels import PixelQuantizer
+from mmx_tf.metamix import augment_checks
+from mmx_tf.metamix.search import SearchModel, quantizer_name
+from mmx_tf.network import canonical, graph, keras3
+from mmx_tf.network import floors as signs
+from mmx_tf.network.loading import loaded
+
+
+@keras_defaults.float32()
+def augment(
+    float_model: keras.Model | str | os.PathLike,
+    *,
+    bit_widths: Sequence[int] = (8, 4, 3),
+    weight_bits: int | Sequence[int] = 4,
+    target_bops: float | Sequence[float] | None = None,
+    target_average_bits: float | None = None,
+    average_bits_weighting: str = "operations",
+    target_cost: float | None = None,
+    cost_table: Mapping | str | os.PathLike | None = None,
+    target_bytes: float | None = None,
+    convert_options: Mapping | None = None,
+    first_last_bits: int = 8,
+    signed: Mapping[str, bool] | None = None,
+    pixel_scaling: tuple[float, float] | None = None,
+    regularizer_weight: float = 1.0,
+    meta_epochs: int = 1,
+    allow_unexportable: bool = False,
+    **ablations,
+) -> SearchModel:
+    """Builds the search network of a trained float network, which is left untouched.
+
+    Args:
+      float_model: functional or built Sequential image network of tf_keras or Keras 3, or the path of its
+        .keras file.
+      bit_widths: candidate activation bit-widths, distinct integers in 2..8.
+      weight_bits: bits of the weights in weight training and in the BOPs; they are full precision in the
+        search. Two or more distinct ones are candidates: each searched layer has a weight quantizer for each
+        of them on its one kernel, and the search chooses weight bits too.
+      target_bops: budget in bit operations on one image; a list has one search for each of its budgets, on
+        one meta-state.
+      target_average_bits: budget as average activation bits of the searched layers; not with several weight
+        candidates, which it leaves without a cost.
+      average_bits_weighting: what the bits of a layer are weighted by in that average: "operations" (which
+        makes it a budget in BOPs), "elements" of its input, or "plain" for equal weights.
+      target_cost: budget in the unit of `cost_table`.
+      cost_table: what each searched layer costs at each candidate, such as measured latencies: a dict or the
+        path of a JSON file (see `mmx_tf.budget.budget.cost_table`); of activation bits, so not with several
+        weight candidates.
+      target_bytes: budget in bytes of the .tflite, for several weight candidates and packed storage. It
+        leaves activation bits without a cost. At most one of the four targets; with none the search has no
+        budget.
+      convert_options: with `target_bytes`, the arguments of `mmx_tf.convert` that the file will be made with,
+        such as {"weight_storage": "int4_xnnpack", "labels": labels}.
+      first_last_bits: weight and activation bits of first and last layers, which are not searched.
+      signed: overrides, layer name -> whether that layer's input is quantized with symmetric codes (True) or
+        unsigned ones. By default this is inferred from what produces the input: unsigned after ReLU, ReLU6
+        and sigmoid, codes that end at -0.375 after hard-swish, else symmetric.
+      pixel_scaling: (scale, offset), if the images that the network is given are pixel * scale + offset with
+        pixels 0..255, such as (1 / 127.5, -1): the file then takes the pixels themselves. Where one layer
+        takes the image, perhaps after a Rescaling by two numbers, the pixels are its input codes; elsewhere
+        what the network does to the image is among the file's operators. Without it the first layer's input
+        grid is learnt, and the network's Rescaling stays in front of the file.
+      regularizer_weight: lambda_r of eq. 3, for the BOPs gap relative to the target.
+      meta_epochs: epochs of bit-meta steps alone.
+      allow_unexportable: take layers that can be searched and fine-tuned but that `fold` will refuse.
+      **ablations: `meta_training`, `train_weights_in_search` and `batch_norm_update` of `SearchModel`.
+
+    Raises:
+      ValueError: for bits that are no integers in 2..8, budgets or weights of the search that are no numbers,
+        a list of budgets that is empty or has one of them twice, budgets of two kinds, a weighting that is
+        unknown, network weights that are not finite, a `signed` key that names no layer, or a
+        `pixel_scaling` that is no pair of numbers or has 0 for no pixel; for `target_bytes` where the file's
+        size does not depend on weight bits, and `convert_options` that `convert` refuses; for layers that
+        cannot be exported, unless they are allowed.
+      CostTableError: a ValueError, for a cost table that does not fit the network.
+      UnsupportedLayerError: for a layer that cannot be handled.
+      UnreachableBudgetError: if no choice of bits meets the budget.
+    """
+    augment_checks.check_options(ablations, signed)
+    if not (isinstance(regularizer_weight, numbers.Real) and 0 <= regularizer_weight < math.inf):
+        raise ValueError(f"regularizer_weight={regularizer_weight!r}: a number of 0 or more.")
+    if not isinstance(meta_epochs, numbers.Integral) or meta_epochs < 0:
+        raise ValueError(f"meta_epochs={meta_epochs!r}: an integer of 0 or more.")
+    float_model = loaded(float_model)
+    augment_checks.check_float(float_model)
+    augment_checks.check_activity_regularizers(float_model)
+    network, budgets = plan(
+        float_model,
+        bit_widths=bit_widths,
+        weight_bits=weight_bits,
+        target_bops=target_bops,
+        target_average_bits=target_average_bits,
+        average_bits_weighting=average_bits_weighting,
+        target_cost=target_cost,
+        cost_table=cost_table,
+        target_bytes=target_bytes,
+        first_last_bits=first_last_bits,
+    )
+    if target_bytes is None and convert_options:
+        raise ValueError(f"convert_options={convert_options!r}: they are for target_bytes alone.")
+    augment_checks.warn_of_frozen_layers(float_model)
+    augment_checks.check_exportable(network, allowed=allow_unexportable)
+    if budgets[0].target is None and target_bytes is None:
+        augment_checks.warn_of_no_budget(budgets[0])
+    search = functools.partial(
+        SearchModel,
+        network=_with_quantizers(
+            network, budgets[0], dict(signed or {}), _pixel_quantizer(network, budgets[0], pixel_scaling)
+        ),
+        regularizer_weight=regularizer_weight,
+        meta_epochs=int(meta_epochs),
+        output_name=_output_name(float_model),
+        **ablations,
+        name=f"{network.name}_search",
+    )
+    if target_bytes is not None:
+        costs = file_bytes.costs_in_bytes(search(budget=budgets), convert_options or {})
+        budgets = (dataclasses.replace(budgets[0], own=costs, target_cost=float(target_bytes)),)
+    return search(budget=budgets)
+
+
+def _output_name(float_model) -> str:
+    """The name by which Keras finds losses and labels of the network's output in a dict."""
+    # A Sequential model of Keras 3 has no such list.
+    names = getattr(float_model, "output_names", None)
+    return names[0] if names else float_model.layers[-1].name
+
+
+@keras_defaults.float32()
+def plan(
+    float_model: keras.Model,
+    *,
+    bit_widths: Sequence[int],
+    weight_bits: int | Sequence[int],
+    first_last_bits: int,
+    **budget,
+) -> tuple[keras.Model, tuple[Budget, ...]]:
+    """What `augment` checks and works out before it builds anything, which takes a fraction of its time.
+
+    Args:
+      float_model, bit_widths, weight_bits, first_last_bits: as `augment`'s.
+      **budget: those of `BudgetRequest`.
+
+    Returns:
+      The canonical network and the budgets, one for each target.
+
+    Raises:
+      ValueError, UnsupportedLayerError, UnreachableBudgetError: as `augment`.
+    """
+    bit_widths = augment_checks.checked_bit_widths("bit_widths", bit_widths)
+    weight_bits = augment_checks.checked_weight_bits(weight_bits)
+    first_last_bits = augment_checks.checked_bits("first_last_bits", first_last_bits)
+    request = BudgetRequest(**budget)
+    network = canonical.canonicalize(keras3.as_tf_keras(float_model))
+    augment_checks.check_one_output(network)
+    augment_checks.check_finite(network)
+    costs = tuple(bops.layer_costs(network))
+    if all(cost.end for cost in costs):
+        raise ValueError(
+            f"model {float_model.name!r} has {len(costs)} weighted layers and all of them are first or last "
+            "layers, which keep their bits: there is nothing to search."
+        )
+    return network, request.budgets(Budget(costs, bit_widths, weight_bits, first_last_bits))
+
+
+def _pixel_quantizer(network, budget: Budget, scaling) -> PixelQuantizer | None:
+    """The image's quantizer, named after the layer that it belongs to: the first one, or the image."""
+    if scaling is None:
+        return None
+    try:
+        scale, offset = (float(number) for number in scaling)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"pixel_scaling={scaling!r}: give two numbers, scale and offset, such as (1 / 127.5, -1)."
+        ) from error
+    name = network.inputs[0].node.layer.name
+    if budget.first_last_bits == 8:
+        first = pixels.pixel_layer(network, (scale, offset))
+        if first is not None:
+            name, (scale, offset) = first
+    try:
+        return PixelQuantizer(scale=scale, offset=offset, name=quantizer_name(name))
+    except ValueError as error:
+        raise ValueError(f"pixel_scaling={scaling!r}: {error}") from error
+
+
+def _with_quantizers(network, budget: Budget, signed, pixel_quantizer) -> keras.Model:
+    costs = {cost.name: cost for cost in budget.costs}
+    unknown = signed.keys() - costs.keys()
+    if unknown:
+        raise ValueError(f"signed names {sorted(unknown)}, which are no layers; allowed are {sorted(costs)}.")
+    floors: dict[int, float] = {}
+    special = {pixel_quantizer.name: pixel_quantizer} if pixel_quantizer else {}
+
+    def call(layer, args, kwargs):
+        if layer.name in costs:
+            codes = signs.codes_of(floors.get(id(args[0]), signs.UNKNOWN))
+            if layer.name in signed:
+                codes = {"signed": signed[layer.name], "floor": None}
+            quantizer = special.get(quantizer_name(layer.name))
+            value = layer((quantizer or _quantizer(costs[layer.name], budget, codes))(args[0]))
+        else:
+            value = layer(*args, **kwargs)
+        floors[id(value)] = signs.floor_of(layer, args, floors)
+        return value
+
+    inputs = keras.Input(network.input_shape[1:], name=network.inputs[0].node.layer.name)
+    image_quantizer = special.get(quantizer_name(inputs.node.layer.name))
+    image = image_quantizer(inputs) if image_quantizer else inputs
+    # The canonical layers are ours alone, so they are called again here instead of being cloned.
+    return keras.Model(inputs, graph.replay(network, image, call), name=network.name)
+
+
+def _quantizer(cost, budget: Budget, codes: dict):
+    name = quantizer_name(cost.name)
+    if cost.end:
+        # LSQ's rule would spend 8 bits on a range far beyond the image's.
+        return ActivationQuantizer(bits=budget.first_last_bits, covering=True, name=name, **codes)
+    return MultiBranchQuantizer(bit_widths=budget.bit_widths, name=name, **codes)

@@ -1,0 +1,153 @@
+"""What `augment` refuses or warns of before it changes anything."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from absl import logging
+
+from mmx_tf.folding import carriers
+from mmx_tf.folding.handlers import has_integer_form
+from mmx_tf.folding.values import FOLDABLE, FoldError
+from mmx_tf.layers.quantizers.weights import kernel_attribute
+from mmx_tf.network import canonical, graph
+from mmx_tf.network.next_step import step_of_ours
+
+ARGUMENTS = (
+    "bit_widths", "weight_bits", "target_bops", "target_average_bits", "average_bits_weighting",
+    "target_cost", "cost_table", "target_bytes", "convert_options", "first_last_bits", "signed",
+    "pixel_scaling", "regularizer_weight", "meta_epochs", "allow_unexportable", "meta_training",
+    "train_weights_in_search", "batch_norm_update",
+)  # fmt: skip
+"""All that `augment` can be given beside the network; a test holds them to its signature."""
+
+
+def check_exportable(network, *, allowed: bool) -> None:
+    """Refuses (FoldError) layers that `fold` will refuse; where they are allowed it warns of them."""
+    last_layers = [tensor.node.layer for tensor in network.outputs]
+    without = [
+        layer
+        for layer in network.layers
+        if not has_integer_form(layer) and not (carriers.is_softmax(layer) and layer in last_layers)
+    ]
+    if not without:
+        return
+    if not allowed:
+        others = "".join(f", nor have {layer.name!r} ({type(layer).__name__})" for layer in without[1:])
+        raise FoldError(
+            without[0],
+            f"it has no integer form yet{others}.",
+            advice=f" Rewrite such layers with {', '.join(FOLDABLE)}. To search and fine-tune without a "
+            "file, give mmx_tf.augment allow_unexportable=True.",
+        )
+    logging.warning(
+        "%s can be searched and fine-tuned, but has no integer form yet: fold will refuse %s.",
+        network.name,
+        ", ".join(f"{layer.name!r} ({type(layer).__name__})" for layer in without),
+    )
+
+
+def check_options(ablations: dict, signed) -> None:
+    """Refuses unknown ablations (TypeError), and switches that are not True or False (ValueError)."""
+    known = ("meta_training", "train_weights_in_search", "batch_norm_update")
+    for name in ablations:
+        if name not in known:
+            near = difflib.get_close_matches(name, ARGUMENTS, n=1)
+            advice = f" Did you mean {near[0]}?" if near else f" It has {', '.join(ARGUMENTS)}."
+            raise TypeError(f"augment has no argument {name!r}.{advice}")
+    if not isinstance(signed, Mapping | None):
+        raise ValueError(f"signed={signed!r}: a dict, layer name -> True or False.")
+    switches = {name: ablations[name] for name in known[:2] if name in ablations}
+    switches |= {f"signed[{name!r}]": value for name, value in dict(signed or {}).items()}
+    for name, value in switches.items():
+        if not isinstance(value, bool | np.bool_):
+            raise ValueError(f"{name}={value!r}: True or False.")
+
+
+def check_float(model) -> None:
+    """Refuses (ValueError) a network that mmx_tf made already."""
+    step = step_of_ours(model)
+    if step:
+        raise ValueError(f"augment got {model.name!r}, and it takes a float network. {step}")
+
+
+def check_activity_regularizers(float_model) -> None:
+    """Refuses (ValueError) those of layers that search and file divide or replace."""
+    for layer in getattr(float_model, "layers", ()):
+        if getattr(layer, "activity_regularizer", None) is None:
+            continue
+        activation = getattr(getattr(layer, "activation", None), "__name__", "linear")
+        if kernel_attribute(layer) is None or activation != "linear":
+            raise ValueError(
+                f"layer {layer.name!r} ({type(layer).__name__}) has an activity_regularizer, which "
+                "would act on another tensor here: remove it, or give it to a convolution or dense layer "
+                "without an activation."
+            )
+
+
+def warn_of_frozen_layers(float_model) -> None:
+    """Tells that layers which were frozen are trained: quantization changes what each one sees."""
+    frozen = [layer.name for layer in float_model.layers if layer.weights and not layer.trainable]
+    if frozen:
+        logging.warning(
+            "%d layer(s) of %s are frozen (%s%s); bit selection and weight training train them all the same, "
+            "since quantization changes what each one sees.",
+            len(frozen), float_model.name, ", ".join(frozen[:3]), ", ..." if len(frozen) > 3 else "",
+        )  # fmt: skip
+
+
+def warn_of_no_budget(budget) -> None:
+    """Tells what a search without a budget does."""
+    low, high = budget.reachable
+    logging.warning(
+        "augment has no budget, so the search weighs accuracy alone and tends to the most bits. Give "
+        "target_average_bits=%g, or target_bops in %d to %d.",
+        (min(budget.bit_widths) + max(budget.bit_widths)) / 2, low, high,
+    )  # fmt: skip
+
+
+def check_one_output(network) -> None:
+    """Refuses a network with several outputs (UnsupportedLayerError)."""
+    heads = [tensor.node.layer for tensor in network.outputs]
+    if len(heads) > 1:
+        raise canonical.UnsupportedLayerError(
+            heads[1],
+            f"is a second output of model {network.name!r} (the first is {heads[0].name!r}).",
+            "The search weighs one loss and the file is compared by one output. Give one model per head, "
+            "keras.Model(model.input, model.outputs[0]), or join the heads with a Concatenate.",
+        )
+
+
+def check_finite(network) -> None:
+    """Refuses weights that are NaN or infinite (ValueError names the layer)."""
+    for layer, variable, count in graph.non_finite(network):
+        raise ValueError(
+            f"layer {layer.name!r} has {count} weights that are NaN or "
+            f"infinite ({variable.name}): its training has diverged. Train again with a lower learning rate, "
+            "or give the weights of before."
+        )
+
+
+def checked_bit_widths(name: str, bit_widths) -> tuple[int, ...]:
+    """Distinct candidates in 2..8, as a tuple; ValueError otherwise."""
+    widths = tuple(bit_widths) if isinstance(bit_widths, Iterable) else ()
+    if not widths or any(width not in range(2, 9) for width in widths) or len(set(widths)) != len(widths):
+        raise ValueError(
+            f"{name}={bit_widths!r}: candidates are distinct integers in 2..8, for example (8, 4, 3)."
+        )
+    return tuple(int(width) for width in widths)
+
+
+def checked_weight_bits(weight_bits) -> int | tuple[int, ...]:
+    """The weight bits, or the candidates for them, as a tuple, where they are several."""
+    if isinstance(weight_bits, str) or not isinstance(weight_bits, Iterable):
+        return checked_bits("weight_bits", weight_bits)
+    candidates = checked_bit_widths("weight_bits", weight_bits)
+    return candidates if len(candidates) > 1 else candidates[0]
+
+
+def checked_bits(name: str, bits) -> int:
+    """A bit-width in 2..8; ValueError otherwise."""
+    if bits not in range(2, 9):
+        raise ValueError(f"{name}={bits!r}: an integer in 2..8.")
+    return int(bits)

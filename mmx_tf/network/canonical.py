@@ -1,0 +1,219 @@
+"""The canonical form of a user's network, which the rest of the project works on.
+
+A canonical network is functional and flat; it computes what the user's network computes. Nested models are
+inlined; a SeparableConv2D is a DepthwiseConv2D and a 1x1 Conv2D, a Dense on an image is a 1x1 Conv2D; an
+activation inside a layer is a layer of its own; ReLU and hard-sigmoid have one spelling, swish is a product,
+linear activations are gone; Add and Multiply take two inputs; a TensorFlow operator is the layer that equals
+it, where there is one; every layer is called once. Everything is float32 and trainable, whatever was frozen:
+quantization changes what each layer sees, so each has to follow. All layers are new, so the user's network is
+left untouched.
+"""
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from mmx_tf.layers import keras_defaults
+from mmx_tf.layers.batch_norm import BatchNormalization
+from mmx_tf.network import canonical_layers, graph, tf_operators
+from mmx_tf.network.kinds import BINARY, PER_CHANNEL, REWRITTEN, SUPPORTED, WEIGHTED, UnsupportedLayerError
+
+
+@keras_defaults.float32()
+def canonicalize(network: keras.Model) -> keras.Model:
+    """Returns the canonical form of a functional or Sequential image network, with its weights.
+
+    Args:
+      network: built model with one image input (batch, height, width, channels).
+
+    Raises:
+      ValueError: if the network is not functional, is not built, or has no single image input.
+      UnsupportedLayerError: for a layer that cannot be handled.
+    """
+    _check_network(network)
+    seen: set[int] = set()
+    names = _Names(network)
+
+    def call(layer, args, kwargs):
+        if id(layer) in seen and layer.weights:
+            raise UnsupportedLayerError(
+                layer,
+                "has weights and is called more than once.",
+                "Each call has an input bit-width of its own: build the network with one layer object per "
+                "call and copy the weights.",
+            )
+        seen.add(id(layer))
+        _check_layer(layer)
+        _check_call(layer, args, kwargs)
+        kwargs = {key: value for key, value in kwargs.items() if key != "training"}
+        if type(layer).__name__ == "TFOpLambda":
+            equal = tf_operators.as_layer(layer, args, kwargs)
+            if equal is not None:
+                layer, args, kwargs = equal[0], (equal[1],), {}
+            args, kwargs = tf.nest.map_structure(_in_float32, (args, kwargs))
+        if type(layer).__name__ in BINARY:
+            return _chain(layer, args[0], names)
+        clones = canonical_layers.clones(layer, names, shape=getattr(args[0], "shape", None))
+        value = args[0]
+        for clone in clones:
+            value = _called(clone, names, value, *args[1:], **kwargs)
+            args, kwargs = args[:1], {}
+        canonical_layers.copy_weights(layer, clones)
+        if isinstance(value, (list, tuple)):
+            raise UnsupportedLayerError(
+                layer,
+                f"gives {len(value)} tensors.",
+                "Quantizers follow single tensors: use layers with one output each.",
+            )
+        return value
+
+    inputs = keras.Input(network.inputs[0].shape[1:], name=names.own(network.inputs[0].node.layer.name))
+    return keras.Model(inputs, graph.replay(network, inputs, call), name=network.name)
+
+
+def _in_float32(value):
+    """A constant of a TensorFlow operator in the network's type; what is no such constant is left alone."""
+    is_constant = isinstance(value, tf.Tensor) and value.dtype.is_floating
+    return tf.cast(value, tf.float32) if is_constant else value
+
+
+def _of_rank(rank, value, name, names):
+    """Keras puts the axes that a smaller tensor lacks behind the batch; TFLite would put them in front."""
+    missing = rank - value.shape.rank
+    if not missing:
+        return value
+    shape = (*[1] * missing, *value.shape[1:])
+    return keras.layers.Reshape(shape, name=names.new(f"{name}_reshape"))(value)
+
+
+def _called(clone, names, value, *args, **kwargs):
+    if canonical_layers.is_swish(clone):
+        gate = keras.layers.Activation("sigmoid", name=names.new(f"{clone.name}_gate"))
+        return keras.layers.Multiply(name=clone.name)([value, gate(value)])
+    if type(clone).__name__ == "Rescaling":
+        gate = canonical_layers.hard_sigmoid_of(clone, value)
+        if gate is not None:
+            clone, value = gate
+    return clone(value, *args, **kwargs)
+
+
+def _check_network(network):
+    if not isinstance(network, keras.Model):
+        raise ValueError(
+            f"expected a tf_keras model, got {type(network).__module__}.{type(network).__name__}; load or "
+            "build the network with `import tf_keras`."
+        )
+    if not graph.is_network(network):
+        raise ValueError(
+            f"model {network.name!r} ({type(network).__name__}) has no known graph: give a functional model "
+            "or a Sequential one that is built (start it with an Input of fixed size)."
+        )
+    if len(network.inputs) != 1:
+        raise ValueError(
+            f"model {network.name!r} has {len(network.inputs)} inputs; exactly one image is allowed."
+        )
+    shape = tuple(network.inputs[0].shape)
+    if len(shape) != 4 or None in shape[1:]:
+        raise ValueError(
+            f"model {network.name!r} takes inputs of shape {shape}; an image network takes (None, height, "
+            "width, channels) of fixed size."
+        )
+
+
+def _check_layer(layer):
+    kind = type(layer).__name__
+    # A custom class may have the name of a Keras one.
+    known = type(layer).__module__.startswith("tf_keras.") or type(layer) is BatchNormalization
+    if not known or kind not in WEIGHTED + SUPPORTED + REWRITTEN:
+        raise UnsupportedLayerError(
+            layer,
+            "cannot be handled.",
+            f"Allowed are {', '.join(WEIGHTED + REWRITTEN + SUPPORTED)}. Rewrite the layer with these, or "
+            "leave it out of the network (data augmentation belongs in the input pipeline).",
+        )
+    if getattr(layer, "data_format", "channels_last") != "channels_last":
+        raise UnsupportedLayerError(layer, "is channels_first.", "Build it with data_format='channels_last'.")
+    if getattr(layer, "groups", 1) != 1:
+        raise UnsupportedLayerError(
+            layer,
+            f"has groups={layer.groups}.",
+            "Use groups=1, or a DepthwiseConv2D for one group a channel.",
+        )
+
+
+def _check_call(layer, args, kwargs):
+    if kwargs.get("training") is True:
+        raise UnsupportedLayerError(
+            layer,
+            "is called with training=True, also when the network is not trained.",
+            "A deployed network has no training mode: build the network without this argument.",
+        )
+    if type(layer).__name__ == "Dense" and args[0].shape.rank not in (2, 4):
+        raise UnsupportedLayerError(
+            layer,
+            f"takes a tensor of shape {tuple(args[0].shape)}.",
+            "A dense layer here takes (None, features) or (None, height, width, channels): put a Flatten or "
+            "a Reshape in front of it.",
+        )
+    if type(layer).__name__ in PER_CHANNEL:
+        _check_per_channel(layer, tuple(args[0].shape))
+
+
+def _check_per_channel(layer, shape):
+    """A constant per channel, or one for all, on images and vectors: what the file has an operator for."""
+    if len(shape) not in (2, 4):
+        raise UnsupportedLayerError(
+            layer,
+            f"takes a tensor of shape {shape}.",
+            "Here it takes (None, features) or (None, height, width, channels): put it before the Reshape.",
+        )
+    axes = getattr(layer, "axis", None)
+    if axes is not None and [axis % len(shape) for axis in np.ravel(axes)] not in ([], [len(shape) - 1]):
+        raise UnsupportedLayerError(layer, f"normalizes axis {axes}.", "Build it with axis=-1, the channels.")
+    if type(layer).__name__ == "Rescaling":
+        for name in ("scale", "offset"):
+            found = np.shape(getattr(layer, name))
+            if found not in ((), (1,), shape[-1:]):
+                raise UnsupportedLayerError(
+                    layer, f"has a {name} of shape {found}.", f"Use a number, or {shape[-1]} of them."
+                )
+
+
+class _Names:
+    """Hands out layer names: the user's own as far as they are unique, ours never in the user's way."""
+
+    def __init__(self, network):
+        self._users = _layer_names(network)
+        self._taken: set[str] = set()
+
+    def own(self, name: str) -> str:
+        """The name for a layer that the user called `name`; nested models may repeat a name."""
+        return self.new(name) if name in self._taken else self._take(name)
+
+    def new(self, name: str) -> str:
+        """A name like `name` that nobody has."""
+        while name in self._taken or name in self._users:
+            name += "_1"
+        return self._take(name)
+
+    def _take(self, name):
+        self._taken.add(name)
+        return name
+
+
+def _layer_names(network) -> set[str]:
+    names = {network.inputs[0].node.layer.name}
+    for node in graph.nodes(network):
+        names |= _layer_names(node.layer) if graph.is_network(node.layer) else {node.layer.name}
+    return names
+
+
+def _chain(layer, values, names: _Names):
+    """a + b + c as (a + b) + c: the exported addition and product take two tensors."""
+    name = names.own(layer.name)
+    rank = max(value.shape.rank for value in values)
+    total, *others = (_of_rank(rank, value, name, names) for value in values)
+    for count, value in enumerate(others, start=2):
+        last = count == len(values)
+        total = type(layer)(name=name if last else names.new(f"{name}_{count}"))([total, value])
+    return total

@@ -1,0 +1,177 @@
+"""What one layer of a user's network becomes in the canonical network.
+
+Each function gives the new layers that together compute what the layer does; the caller names and calls
+them.
+"""
+
+import math
+
+import numpy as np
+import tf_keras as keras
+
+from mmx_tf.layers.batch_norm import BatchNormalization
+from mmx_tf.layers.quantizers.gates import HardSigmoid
+from mmx_tf.network.kinds import SUPPORTED, WEIGHTED, UnsupportedLayerError
+
+KERAS_HARD_SIGMOID_SLOPE = 0.2
+
+
+def clones(layer: keras.layers.Layer, names, *, shape) -> list[keras.layers.Layer]:
+    """New layers that together do what `layer` does; none for a linear activation.
+
+    Args:
+      layer: a layer of the user's network, of a supported class.
+      names: hands out names, `own` for the layer's own and `new` for one like it.
+      shape: of the layer's input, a TensorShape or tuple with the batch.
+
+    Raises:
+      UnsupportedLayerError: for an activation or settings that cannot be handled.
+    """
+    kind = type(layer).__name__
+    # The weights are copied, so what initialised them is of no use, and may be of the user's own.
+    config = {key: value for key, value in layer.get_config().items() if not key.endswith("_initializer")}
+    if kind == "Activation" and config["activation"] == "linear":
+        return []
+    config["name"] = names.own(config["name"])
+    config["trainable"] = True
+    if isinstance(layer, keras.__internal__.layers.BaseRandomLayer):
+        # Of the generators that Keras has, this one's state can be kept in a checkpoint.
+        config["rng_type"] = "stateful"
+    if kind == "TFOpLambda":
+        return [type(layer).from_config(config)]
+    # Not the layer's own policy, which may be mixed precision.
+    config["dtype"] = "float32"
+    if kind == "SeparableConv2D":
+        return _split_separable(layer, config, names)
+    if kind == "GlobalMaxPooling2D":
+        return _full_window(layer, config["name"], names, shape)
+    if kind == "Normalization":
+        return [_rescaling(_in_float32(layer, config, shape), config["name"])]
+    if kind in WEIGHTED:
+        activation, config["activation"] = config["activation"], "linear"
+        clone = type(layer).from_config(config) if kind != "Dense" or len(shape) == 2 else _pointwise(config)
+        return [clone, *_fused_activation(layer, activation, config["name"], names)]
+    if kind == "Activation":
+        return [_activation(layer, config["activation"], config["name"])]
+    if kind == "BatchNormalization":
+        return [BatchNormalization.from_config(config)]
+    return [type(layer).from_config(config)]
+
+
+def is_swish(layer: keras.layers.Layer) -> bool:
+    """Whether a layer is the activation x * sigmoid(x)."""
+    return type(layer).__name__ == "Activation" and layer.get_config()["activation"] in ("swish", "silu")
+
+
+def hard_sigmoid_of(scaled: keras.layers.Layer, tensor) -> tuple[HardSigmoid, object] | None:
+    """The gate that c * relu_m(a * x + b) is, written with three layers as MobileNet-v3 does.
+
+    Args:
+      scaled: the Rescaling by c that is about to be called.
+      tensor: symbolic tensor of the canonical network that it would be called on.
+
+    Returns:
+      (HardSigmoid, x) if c * m = 1 and c * b = 1/2, else None.
+    """
+    if not _is_plain_rescaling(scaled) or scaled.offset != 0:
+        return None
+    bounded = tensor.node.layer
+    if type(bounded).__name__ != "ReLU" or bounded.max_value is None or float(bounded.negative_slope):
+        return None
+    shifted = tensor.node.keras_inputs[0].node.layer
+    if not _is_plain_rescaling(shifted) or not math.isclose(scaled.scale * bounded.max_value, 1):
+        return None
+    if float(bounded.threshold) or not math.isclose(scaled.scale * shifted.offset, 0.5):
+        return None
+    slope = scaled.scale * shifted.scale
+    return (HardSigmoid(slope=slope, name=scaled.name), shifted.input) if slope > 0 else None
+
+
+def copy_weights(layer: keras.layers.Layer, new_layers) -> None:
+    """Gives the layer's weights to its new layers, in order."""
+    weights = layer.get_weights()
+    for new_layer in new_layers:
+        count = len(new_layer.weights)
+        # A Dense that became a convolution has a kernel of another shape.
+        new_layer.set_weights(
+            [
+                np.reshape(value, variable.shape)
+                for value, variable in zip(weights[:count], new_layer.weights, strict=True)
+            ]
+        )
+        weights = weights[count:]
+
+
+def _is_plain_rescaling(layer) -> bool:
+    return type(layer).__name__ == "Rescaling" and np.ndim(layer.scale) == np.ndim(layer.offset) == 0
+
+
+def _fused_activation(layer, activation, name, names) -> list[keras.layers.Layer]:
+    return [] if activation == "linear" else [_activation(layer, activation, names.new(f"{name}_activation"))]
+
+
+def _activation(layer, activation, name):
+    if isinstance(activation, dict) and activation.get("class_name") in SUPPORTED:
+        # A layer object given as activation=.
+        config = {**activation["config"], "name": name, "trainable": True, "dtype": "float32"}
+        return getattr(keras.layers, activation["class_name"]).from_config(config)
+    if not isinstance(activation, str):
+        raise UnsupportedLayerError(
+            layer,
+            "has an activation that is a function or class of its own.",
+            "Use one that Keras has by name, for example 'relu', 'relu6' or 'sigmoid'.",
+        )
+    if activation in ("relu", "relu6"):
+        return keras.layers.ReLU(6.0 if activation == "relu6" else None, name=name)
+    if activation == "hard_sigmoid":
+        return HardSigmoid(slope=KERAS_HARD_SIGMOID_SLOPE, name=name)
+    return keras.layers.Activation(activation, name=name)
+
+
+def _pointwise(config):
+    """The 1x1 convolution that equals a Dense on an image."""
+    return keras.layers.Conv2D(config["units"], 1, use_bias=config["use_bias"], name=config["name"])
+
+
+def _split_separable(layer, config, names):
+    name = config["name"]
+    depthwise = keras.layers.DepthwiseConv2D(
+        config["kernel_size"], strides=config["strides"], padding=config["padding"],
+        depth_multiplier=config["depth_multiplier"], dilation_rate=config["dilation_rate"], use_bias=False,
+        name=names.new(f"{name}_depthwise"),
+    )  # fmt: skip
+    pointwise = keras.layers.Conv2D(
+        config["filters"], 1, use_bias=config["use_bias"], name=names.new(f"{name}_pointwise")
+    )
+    return [depthwise, pointwise, *_fused_activation(layer, config["activation"], name, names)]
+
+
+def _full_window(layer, name, names, shape):
+    """Global max pooling as a pooling whose window is the image."""
+    window = tuple(shape[1:3])
+    if layer.keepdims:
+        return [keras.layers.MaxPooling2D(window, name=name)]
+    return [
+        keras.layers.MaxPooling2D(window, name=names.new(f"{name}_window")),
+        keras.layers.Flatten(name=name),
+    ]
+
+
+def _in_float32(layer, config, shape):
+    """A Normalization whose numbers are not rounded to the type that the user's network computes in."""
+    twin = type(layer).from_config(config)
+    twin.build(shape)
+    twin.set_weights(layer.get_weights())
+    twin.finalize_state()
+    return twin
+
+
+def _rescaling(layer, name):
+    """A Normalization by constants as the Rescaling that it equals."""
+    mean, variance = np.ravel(layer.mean), np.ravel(layer.variance)
+    deviation = np.maximum(np.sqrt(variance), keras.backend.epsilon())
+    scale, offset = 1 / deviation, -mean / deviation
+    if layer.invert:
+        scale, offset = deviation, mean
+    parts = [part[0] if np.all(part == part[0]) else part for part in (scale, offset)]
+    return keras.layers.Rescaling(*(part.tolist() for part in parts), name=name)

@@ -1,0 +1,51 @@
+"""Loading what mmx_tf wrote, and float networks of Keras. No code from the file is run.
+
+    >>> network = load_model("float.keras")   # of tf_keras or Keras 3: a tf_keras model either way
+
+Safe mode is on, and every class is ours or Keras's (`mmx_tf.network.safe_config`,
+`mmx_tf.network.keras3_file`).
+"""
+
+import os
+
+import tf_keras as keras
+
+from mmx_tf.layers import keras_defaults  # noqa: F401 (registers classes)
+from mmx_tf.layers.integer import layers, shapes, weighted  # noqa: F401 (registers classes)
+from mmx_tf.layers.quantizers import pixels, weights  # noqa: F401 (registers classes)
+from mmx_tf.network import keras3_file, safe_config
+
+
+def loaded(model):
+    """The network of a .keras file whose path is given; anything else is given back as it is."""
+    return load_model(model) if isinstance(model, str | os.PathLike) else model
+
+
+@keras_defaults.float32()
+def load_model(path: str | os.PathLike) -> keras.Model:
+    """Loads a .keras file: a search, fixed or folded network that mmx_tf wrote, or a float one.
+
+    A float network may have been written by Keras 3: it is imported as `keras3.as_tf_keras` does. What is
+    loaded is not compiled, since losses and metrics may be code of the file's; `tf_keras.models.load_model`
+    compiles it and gives a fixed network its optimizer's state back.
+
+    Raises:
+      TypeError: for something that is not a path.
+      FileNotFoundError: if there is no such file.
+      ValueError: if it is not a .keras file of a Keras model, or names code (as a Lambda does).
+      UnsupportedLayerError: for a layer of Keras 3 that cannot be imported.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"load_model got a {type(path).__name__}: give the path of a .keras file.")
+    path = os.fspath(path)
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"there is no file {path!r}.")
+    if keras3_file.is_keras3_file(path):
+        return keras3_file.load(path)
+    safe_config.check(path)
+    try:
+        return keras.models.load_model(path, safe_mode=True, compile=False)
+    except ValueError:
+        raise
+    except (TypeError, *safe_config.NO_ARCHIVE) as error:
+        raise ValueError(f"{path!r} is not a .keras file of a tf_keras model: {error}") from error

@@ -1,0 +1,1 @@
+"""The recipe of a run: every flag once, and the rules between them. Nothing here loads TensorFlow."""

@@ -1,0 +1,73 @@
+"""Flags that the paper's recipes leave alone: options of weight training, and ablations of the search."""
+
+import dataclasses
+from dataclasses import dataclass
+
+from mmx_tf.recipe.rules import CHOICES
+
+
+def flag(default, help_text: str, *, group: str = "", text: bool = False):
+    """A field that is a flag; `group` opens a group of the flagfile, `text` marks a string that is parsed."""
+    return dataclasses.field(default=default, metadata={"help": help_text, "group": group, "text": text})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeOptions:
+    """The part of `mmx_tf.recipe.recipe.Recipe` that is off unless it is asked for."""
+
+    optimizer: str = flag(
+        "sgd",
+        f"Optimizer of weight training: {', '.join(CHOICES['optimizer'])}. adam has a --weight_decay with "
+        "--weight_decay_kind=l2 alone, adamw is decoupled; both need a --learning_rate far below sgd's.",
+        group="options of weight training",
+    )
+    label_smoothing: float = flag(0.0, "Share of a label that is spread over all classes; 0 for none.")
+    ema_decay: float = flag(
+        0.0,
+        "Decay of the moving averages of weights, step sizes and batch-norm statistics that are evaluated "
+        "and exported instead of the last ones, such as 0.999; 0 for none.",
+    )
+    teacher: str = flag(
+        "",
+        "Distillation: the network whose outputs weight training learns from, a .keras file or 'float' for "
+        "the float network itself; empty for none.",
+    )
+    distillation_weight: float = flag(
+        0.5, "With --teacher: weight w of its share, loss = (1 - w) * loss of the labels + w * its share."
+    )
+    distillation_temperature: float = flag(
+        1.0, "With --teacher: T of its share, T^2 * KL(softmax(teacher / T) || softmax(network / T))."
+    )
+
+    selection: str = flag(
+        "search",
+        f"What chooses the bits: {', '.join(CHOICES['selection'])}. random draws them with --seed within the "
+        "budget; uniform takes --uniform_bits everywhere, whose BOPs are then the budget. Neither has "
+        "bit-search steps: all --select_epochs are meta training.",
+        group="ablations",
+    )
+    uniform_bits: int = flag(0, "Activation bits of all searched layers with --selection=uniform.")
+    bit_selection: str = flag(
+        "",
+        "A bit_selection.json of this network whose activation bits are taken instead of a search's; with "
+        "several --weight_bits its weight bits too.",
+    )
+    from_scratch: bool = flag(
+        False,
+        "Weight training starts from the float network and new step sizes, not from the meta-state; bit "
+        "selection is left out where nothing depends on it.",
+    )
+    meta_training: bool = flag(
+        True,
+        "Bit-meta steps. Without them weights, step sizes and alpha are trained together on the mix of all "
+        "branches from the first step on, as in DNAS and EdMIPS.",
+    )
+    train_weights_in_search: bool = flag(
+        False, "Bit-search steps train weights and step sizes too, instead of holding the meta-state fixed."
+    )
+    batch_norm_update: str = flag(
+        "mean",
+        "What the passes of a bit-meta step do to batch norm's running statistics: "
+        f"{', '.join(CHOICES['batch_norm_update'])} (they get the passes' mean, are updated by one pass "
+        "after the other, or stay).",
+    )

@@ -1,0 +1,302 @@
+"""What a recipe's flags may be: the allowed sets, and the rules between flags.
+
+Every refusal is a `RecipeError` of one paragraph that names the flag, the value, what is allowed and what to
+do.
+"""
+
+import os
+import typing
+
+from mmx_tf import models
+from mmx_tf.budget.budget import WEIGHTINGS
+from mmx_tf.export.comparing.heads import TASKS
+from mmx_tf.export.writing.borders import INPUT_TYPES, OUTPUT_TYPES
+from mmx_tf.layers.integer.storage import STORAGES
+from mmx_tf.metamix.search import BATCH_NORM_UPDATES
+from mmx_tf.notation import short_bops
+from mmx_tf.recipe.texts import CANDIDATE_BITS, RecipeError, parse_candidate_bits, parse_weight_bits, refuse
+from mmx_tf.training.compute_dtype import COMPUTE_DTYPES
+from mmx_tf.training.optimizers import OPTIMIZERS
+from mmx_tf.training.weight_decay import KINDS
+
+if typing.TYPE_CHECKING:
+    from mmx_tf.recipe.recipe import Recipe
+
+IMAGENET_WEIGHTS = "imagenet"
+FLOAT_TEACHER = "float"
+TARGETS = ("target_bops", "target_average_bits", "target_cost", "target_bytes")
+CHOICES = {
+    "task": ("", *TASKS),
+    "first_last_bits": (8, 4, 3, 2),
+    "optimizer": OPTIMIZERS,
+    "weight_decay_kind": KINDS,
+    "selection": ("search", "random", "uniform"),
+    "batch_norm_update": BATCH_NORM_UPDATES,
+    "compute_dtype": COMPUTE_DTYPES,
+    "strategy": ("none", "mirrored", "multi_worker", "tpu"),
+    "average_bits_weighting": WEIGHTINGS,
+    "on_divergence": ("stop", "recover"),
+    "weight_storage": STORAGES,
+    "input_type": INPUT_TYPES,
+    "output_type": OUTPUT_TYPES,
+}
+# flag: (lowest, highest, whether 0 is allowed beside them); None is no limit.
+RANGES = {
+    "image_size": (8, 2048, True),
+    "num_classes": (2, None, True),
+    "float_epochs": (0, None, True),
+    "batch_size": (1, None, False),
+    "steps_per_epoch": (0, None, True),
+    "eval_images": (0, None, True),
+    "parity_images": (1, None, False),
+    "max_disagreement": (0, 1, True),
+    "select_epochs": (2, None, False),
+    "train_epochs": (1, None, False),
+    "warmup_epochs": (0, None, True),
+    "weight_decay": (0, 1, True),
+    "distillation_weight": (0, 1, True),
+    "regularizer_weight": (0, None, True),
+    "seed": (0, 2**31 - 1, True),
+    "checkpoint_minutes": (0, None, True),
+    "keep_checkpoints": (1, None, False),
+}
+ABOVE_ZERO = (
+    "width",
+    "learning_rate",
+    "float_learning_rate",
+    "select_learning_rate",
+    "step_learning_rate",
+    "alpha_learning_rate",
+    "distillation_temperature",
+)
+BELOW_ONE = ("momentum", "label_smoothing", "ema_decay")
+NO_MASKS = (
+    "A network with outputs for each pixel needs masks that are cropped and mirrored with their images, "
+    "which this command does not do. Search, train and verify it in a notebook, with batches of your own "
+    "(README, In a notebook)."
+)
+_WHY = {
+    "select_epochs": " Bit selection needs one epoch of meta training and at least one of search.",
+}
+
+
+def check(recipe: "Recipe") -> None:
+    """Check every field of `recipe` against its allowed set, then the fields against each other and the disk.
+
+    Raises:
+        RecipeError: the first rule that is broken.
+    """
+    if recipe.model not in models.NAMES:
+        refuse("model", recipe.model, ", ".join(models.NAMES), " Your own network goes into --float_model.")
+    for name, allowed in CHOICES.items():
+        if getattr(recipe, name) not in allowed:
+            refuse(name, getattr(recipe, name), ", ".join(str(value) or "empty" for value in allowed))
+    for name, (low, high, zero) in RANGES.items():
+        value = getattr(recipe, name)
+        fits = low <= value <= high if high is not None else low <= value < float("inf")
+        if not (value == 0 and zero) and not fits:
+            limits = f"{low} or more" if high is None else f"{low} to {high}"
+            refuse(name, value, f"0, or {limits}" if zero and low > 0 else limits, _WHY.get(name, ""))
+    for name in ABOVE_ZERO:
+        if not 0 < getattr(recipe, name) < float("inf"):
+            refuse(name, getattr(recipe, name), "any finite number above 0")
+    if not 0 <= recipe.folded_epochs <= recipe.train_epochs:
+        allowed = f"0 to {recipe.train_epochs}, the number of --train_epochs"
+        refuse("folded_epochs", recipe.folded_epochs, allowed, " They are the last of these epochs.")
+    for name in BELOW_ONE:
+        if not 0 <= getattr(recipe, name) < 1:
+            refuse(name, getattr(recipe, name), "0 or more, below 1")
+    if recipe.optimizer == "adamw" and recipe.weight_decay_kind == "l2":
+        advice = " Adam with L2 decay is --optimizer=adam."
+        refuse("weight_decay_kind", "l2", "decoupled with --optimizer=adamw", advice)
+    check_task(recipe, recipe.task)
+    _check_budget(recipe)
+    _check_float_model(recipe)
+    _check_teacher(recipe)
+    _check_ablations(recipe)
+    if recipe.strategy in ("mirrored", "multi_worker") and recipe.jit_compile:
+        refuse("jit_compile", "true", f"false with --strategy={recipe.strategy}")
+    if recipe.tpu and recipe.strategy != "tpu":
+        refuse("tpu", recipe.tpu, f"empty with --strategy={recipe.strategy}")
+    if not recipe.workdir:
+        refuse("workdir", "", "any folder, new or of the same run", " An example: --workdir=runs/first.")
+
+
+def check_task(recipe: "Recipe", task: str) -> None:
+    """Check that a recipe's flags fit a task, one of `export.comparing.heads.TASKS`, given or told; "" fits
+    all.
+
+    Raises:
+        RecipeError: the first flag that does not.
+    """
+    if task == "segmentation":
+        raise RecipeError(f"--task=segmentation cannot be trained here. {NO_MASKS}")
+    if task != "regression":
+        return
+    for name, allowed, why in (
+        ("output_type", ("int8", "float32"), " A regression names no class."),
+        ("label_smoothing", (0.0,), " It spreads labels over classes, which a regression does not have."),
+        ("teacher", ("",), " Distillation compares probabilities, which a regression does not have."),
+    ):
+        if getattr(recipe, name) not in allowed:
+            words = " or ".join(str(value) or "empty" for value in allowed)
+            refuse(name, getattr(recipe, name), f"{words} with --task=regression", why)
+
+
+def check_classes(recipe: "Recipe", *, num_classes: int, dataset: str) -> None:
+    """Check the recipe against the dataset that was loaded.
+
+    Raises:
+        RecipeError: --num_classes is set and differs from the dataset's.
+    """
+    if recipe.num_classes not in (0, num_classes):
+        raise RecipeError(
+            f"--num_classes={recipe.num_classes}, but the dataset {dataset} has {num_classes} classes. Leave "
+            f"--num_classes out (0 takes the dataset's) or name the dataset that you mean with --dataset."
+        )
+
+
+def _check_budget(recipe: "Recipe") -> None:
+    bits, average = recipe.candidate_bits, recipe.target_average_bits
+    targets, exported = recipe.target_bops, recipe.export_target
+    parse_candidate_bits(",".join(map(str, bits)))
+    if len(bits) == 1 and recipe.selection != "uniform" and not recipe.searches_weights:
+        raise RecipeError(
+            f"--candidate_bits={bits[0]} leaves nothing to choose: give two or more, such "
+            "as 8,4,3, or --selection=uniform with the same --uniform_bits to train at one bit-width."
+        )
+    weight_bits = recipe.weight_bits if recipe.searches_weights else (recipe.weight_bits,)
+    parse_weight_bits(",".join(map(str, weight_bits)))
+    given = {"target_bops": ",".join(map(str, targets)), "target_average_bits": average}
+    given |= {"target_cost": recipe.target_cost, "target_bytes": recipe.target_bytes}
+    if recipe.searches_weights and not any(given.values()):
+        raise RecipeError(
+            f"--weight_bits={','.join(map(str, weight_bits))} are candidates for a search, which needs a "
+            "budget that weights count in: give --target_bops or --target_bytes."
+        )
+    if sum(map(bool, given.values())) != 1:
+        texts = [f"--{name}={value}" for name, value in given.items() if value]
+        raise RecipeError(
+            f"A run has one kind of budget, but here are {' and '.join(texts) or 'none'}. Clear what you do "
+            "not mean with --target_bops=, --target_average_bits=0, --target_cost=0 or --target_bytes= (also "
+            "when it comes from a flagfile)."
+        )
+    for name in ("target_average_bits", "target_cost"):
+        if recipe.searches_weights and given[name]:
+            raise RecipeError(
+                f"--{name}={given[name]:g} counts activation bits alone: with --weight_bits="
+                f"{','.join(map(str, weight_bits))} every layer would take the most weight bits. Give "
+                "--target_bops or --target_bytes, or one number as --weight_bits."
+            )
+    if recipe.target_bytes and not recipe.searches_weights:
+        refuse("weight_bits", recipe.weight_bits, "several, such as 8,4,2, with --target_bytes")
+    if recipe.target_bytes and recipe.weight_storage == "int8":
+        allowed = f"{', '.join(storage for storage in STORAGES if storage != 'int8')} with --target_bytes"
+        advice = " In int8 storage weights of all bit-widths take one byte."
+        refuse("weight_storage", recipe.weight_storage, allowed, advice)
+    if not 0 <= recipe.target_cost < float("inf"):
+        refuse("target_cost", recipe.target_cost, "any finite number above 0, in the unit of --cost_table")
+    if bool(recipe.cost_table) != bool(recipe.target_cost):
+        raise RecipeError(
+            f"--cost_table={recipe.cost_table} and --target_cost={recipe.target_cost:g} belong together: the "
+            "file has the costs of layers and bits, the target is in its unit. Give both or neither."
+        )
+    if recipe.cost_table and not os.path.isfile(recipe.cost_table):
+        refuse("cost_table", recipe.cost_table, "the path of a JSON file")
+    if recipe.average_bits_weighting != "operations" and not average:
+        advice = " It is for --target_average_bits."
+        refuse("average_bits_weighting", recipe.average_bits_weighting, "operations", advice)
+    if len(set(targets)) < len(targets) or any(target <= 0 for target in targets):
+        refuse("target_bops", ",".join(map(str, targets)), "different numbers above 0")
+    if exported and exported not in targets:
+        allowed = (
+            f"empty (each target), or one of {', '.join(map(short_bops, targets))}" if targets else "empty"
+        )
+        refuse("export_target", short_bops(exported), allowed, " It is one of the --target_bops.")
+    uniform = recipe.selection == "uniform"
+    # With one bit-width everywhere its own BOPs are the budget.
+    limits = CANDIDATE_BITS if uniform else bits
+    if average and not min(limits) <= average <= max(limits):
+        refuse(
+            "target_average_bits",
+            f"{average:g}",
+            f"{min(limits)} to {max(limits)}"
+            + ("" if uniform else ", the smallest and the largest of --candidate_bits"),
+        )
+
+
+def _check_float_model(recipe: "Recipe") -> None:
+    path = recipe.float_model
+    if not path and not recipe.float_epochs:
+        raise RecipeError(
+            "There is no float network to start from: give a trained one with --float_model=FILE.keras (or "
+            f"--float_model={IMAGENET_WEIGHTS} for Keras's ImageNet weights of --model={recipe.model}), or "
+            "let the built-in network be trained first with --float_epochs=N."
+        )
+    if path and path != IMAGENET_WEIGHTS and not os.path.isfile(path):
+        raise RecipeError(
+            f"--float_model={path} is not a file; give the path of a .keras file of tf_keras or Keras 3, or "
+            f"'{IMAGENET_WEIGHTS}' for Keras's ImageNet weights of --model={recipe.model}."
+        )
+
+
+def _check_teacher(recipe: "Recipe") -> None:
+    path = recipe.teacher
+    if path and path != FLOAT_TEACHER and not os.path.isfile(path):
+        raise RecipeError(
+            f"--teacher={path} is not a file; give the path of a .keras file, or '{FLOAT_TEACHER}' for the "
+            "float network itself."
+        )
+    for name in ("distillation_weight", "distillation_temperature"):
+        value = getattr(recipe, name)
+        if not path and value != type(recipe).__dataclass_fields__[name].default:
+            raise RecipeError(
+                f"--{name}={value} does nothing without a teacher. Name one with --teacher=FILE.keras or "
+                f"--teacher={FLOAT_TEACHER}, or leave --{name} out."
+            )
+
+
+def _check_ablations(recipe: "Recipe") -> None:
+    bits, path = recipe.uniform_bits, recipe.bit_selection
+    if recipe.selection == "uniform" and recipe.searches_weights:
+        candidates = ",".join(map(str, recipe.weight_bits))
+        refuse("weight_bits", candidates, "one number with --selection=uniform")
+    if recipe.selection == "uniform" and bits not in recipe.candidate_bits:
+        allowed = f"{', '.join(map(str, recipe.candidate_bits))}, the --candidate_bits"
+        refuse("uniform_bits", bits, allowed, " They are trained together, whichever is then taken.")
+    if recipe.selection != "uniform" and bits:
+        refuse("uniform_bits", bits, "0 without --selection=uniform")
+    if path and recipe.selection != "search":
+        refuse("selection", recipe.selection, "search with --bit_selection, which is a selection already")
+    if path and not os.path.isfile(path):
+        raise RecipeError(f"--bit_selection={path} is not a file; give the bit_selection.json of a run.")
+    why = (
+        f" Here {'a file' if path else '--selection=' + recipe.selection} has the bits: nothing is searched."
+    )
+    if not recipe.searches and not recipe.meta_training:
+        refuse("meta_training", "false", "true", why)
+    if not recipe.searches and recipe.train_weights_in_search:
+        refuse("train_weights_in_search", "true", "false", why)
+    budgets = {
+        "several --target_bops": len(recipe.target_bops) > 1,
+        "--target_cost": recipe.target_cost,
+        "--target_bytes": recipe.target_bytes,
+    }
+    for budget, given in budgets.items():
+        if given:
+            _check_plain_search(recipe, budget)
+    if not recipe.meta_training and recipe.batch_norm_update != "mean":
+        refuse("batch_norm_update", recipe.batch_norm_update, "mean without --meta_training")
+
+
+def _check_plain_search(recipe: "Recipe", budget: str) -> None:
+    """Selections that are not searched, and searches that train weights, know one budget in BOPs alone."""
+    for name, allowed in (
+        ("selection", "search"),
+        ("bit_selection", ""),
+        ("meta_training", True),
+        ("train_weights_in_search", False),
+    ):
+        value = getattr(recipe, name)
+        if value != allowed:
+            refuse(name, str(value).lower(), f"{str(allowed).lower() or 'no file'} with {budget}")

@@ -1,0 +1,92 @@
+"""The texts of a recipe's flags that are more than one number or word, and how a value is refused.
+
+>>> parse_bops("5.3G"), parse_candidate_bits("8,4,3"), parse_weight_bits("4")
+(5300000000, (8, 4, 3), 4)
+"""
+
+import re
+import typing
+from decimal import Decimal
+
+from mmx_tf.notation import UNITS
+
+CANDIDATE_BITS = tuple(range(2, 9))
+WEIGHT_BITS = (8, 4, 3, 2)
+
+
+class RecipeError(ValueError):
+    """Flags that do not make a run; the message is one paragraph: the value, what is allowed, what to do."""
+
+
+def refuse(name: str, value, allowed: str, advice: str = "") -> typing.NoReturn:
+    """Raises a `RecipeError` that names flag, value and what is allowed."""
+    raise RecipeError(f"--{name}={value} is not allowed; allowed: {allowed}.{advice}")
+
+
+def parse_bops(text: str, *, flag: str = "target_bops") -> int:
+    """Read a number of bit operations: '5.3G', '800M', '5.3e9' or '5300000000'; `flag` is for the error.
+
+    Raises:
+        RecipeError: `text` is not such a number, or is not above zero.
+    """
+    return _parse_number(text, flag, "bit operations", "5.3G, 800M, 5.3e9 or 5300000000")
+
+
+def parse_bytes(text: str) -> int:
+    """Read --target_bytes: '2.9M', '500k' (thousands) or '2900000'.
+
+    Raises:
+        RecipeError: `text` is not such a number, or is not above zero.
+    """
+    return _parse_number(text, "target_bytes", "bytes", "2.9M, 500k, 2.9e6 or 2900000")
+
+
+def _parse_number(text: str, flag: str, what: str, examples: str) -> int:
+    match = re.fullmatch(r"\s*(\d+\.?\d*(?:e[+-]?\d{1,2})?)\s*([KMGT]?)\s*", text, re.IGNORECASE)
+    value = int(Decimal(match[1]) * UNITS[match[2].upper()]) if match else 0
+    if value <= 0:
+        raise RecipeError(
+            f"--{flag}={text} is not a number of {what}; write a number above 0, alone or with "
+            f"K, M, G or T behind it, such as {examples}."
+        )
+    return value
+
+
+def parse_candidate_bits(text: str) -> tuple[int, ...]:
+    """Read candidate bit-widths: '8,4,3' -> (8, 4, 3), in the given order.
+
+    Raises:
+        RecipeError: no distinct integers in 2..8.
+    """
+    try:
+        bits = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        bits = ()
+    if not bits or len(set(bits)) < len(bits) or not set(bits) <= set(CANDIDATE_BITS):
+        raise RecipeError(
+            f"--candidate_bits={text} is not a set of candidate activation bit-widths; give "
+            f"distinct integers out of {', '.join(map(str, CANDIDATE_BITS))}, separated by commas, such as "
+            "8,4,3."
+        )
+    return bits
+
+
+def parse_weight_bits(text: str) -> int | tuple[int, ...]:
+    """Read weight bits: '4' -> 4, and candidates '8,4,2' -> (8, 4, 2), in the given order.
+
+    Raises:
+        RecipeError: neither one of `WEIGHT_BITS` nor several distinct integers in 2..8.
+    """
+    try:
+        bits = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        bits = ()
+    one = len(bits) == 1 and bits[0] in WEIGHT_BITS
+    if not one and (len(bits) < 2 or len(set(bits)) < len(bits) or not set(bits) <= set(CANDIDATE_BITS)):
+        refuse(
+            "weight_bits",
+            text,
+            f"{', '.join(map(str, WEIGHT_BITS))}, or, to let the search choose, two or more distinct ones of "
+            f"{', '.join(map(str, CANDIDATE_BITS))}, separated by commas, such as 8,4,2",
+        )
+    return bits[0] if one else bits

@@ -1,0 +1,260 @@
+"""The figures of a run: which layer got how many activation bits, what it costs, how the search got there.
+
+The bit plot is the paper's Figure 7 with a cost panel below it: one bar per layer in graph order, coloured by
+layer kind (Okabe-Ito colours, which stay apart under every common colour-blindness), the bits over the bar.
+Where the searched layers' weights have different bits, a diamond in the bar is at those.
+
+    save_bits_plot("bits.png", selection, metrics)
+
+Figures are built on `matplotlib.figure.Figure` directly: no pyplot, so no global state and no display.
+"""
+
+import dataclasses
+import io
+import math
+import os
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from mmx_tf.export.atomic import write_atomically
+from mmx_tf.report import facts as report_facts
+from mmx_tf.report.facts import RunFacts
+from mmx_tf.report.themes import LIGHT, Theme
+
+_KIND_LABELS = {"conv": "convolution", "depthwise": "depthwise convolution", "dense": "dense"}
+_MAX_NAMES = 72  # more layer names than this do not fit side by side at a readable size
+_FLAT_NAMES = 8  # so many fit without slanting them
+_MAX_NAME_LENGTH = 24
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """One set of curves: values by line name over `x_label`; `level` is a horizontal line (name, value)."""
+
+    title: str
+    curves: Mapping[str, Sequence[float]]
+    x_label: str = "step"
+    level: tuple[str, float] | None = None
+
+
+def bits_figure(facts: RunFacts, *, theme: Theme = LIGHT, title: str | None = None) -> Figure:
+    """Bars of the activation bits of every layer, and below them every layer's share of BOPs and of MACs."""
+    figure = Figure(figsize=(16, 7), facecolor=theme.paper)
+    bits_axes, cost_axes = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    figure.subplots_adjust(
+        left=0.066,
+        right=0.992,
+        top=0.865,
+        bottom=0.27 if len(facts.layers) > _FLAT_NAMES else 0.075,
+        hspace=0.09,
+    )
+    places = range(len(facts.layers))
+    width = min(0.8, 0.05 * len(facts.layers))  # a network of few layers would get slabs for bars
+    colours = [theme.kind(layer.kind) for layer in facts.layers]
+
+    bits = [layer.activation_bits for layer in facts.layers]
+    bits_axes.bar(places, bits, color=colours, width=width)
+    dress(bits_axes, theme)
+    shown, top = {*facts.bit_widths, *bits}, max(bits)
+    if facts.mixed_weights:
+        weights = [layer.weight_bits for layer in facts.layers]
+        bits_axes.plot(places, weights, **_weight_marks(theme))
+        shown, top = shown | set(weights), max(top, *weights)
+    bits_axes.set_yticks(sorted(shown))
+    bits_axes.set_ylim(0, top * 1.13)
+    bits_axes.set_ylabel("bits" if facts.mixed_weights else "activation bits", color=theme.ink, fontsize=12)
+    above = 0.04 if facts.mixed_weights else 0.015  # a diamond may stand on the bar
+    if len(bits) <= _MAX_NAMES:
+        for place, value in zip(places, bits, strict=True):
+            bits_axes.text(
+                place,
+                value + max(bits) * above,
+                str(value),
+                ha="center",
+                va="bottom",
+                fontsize=9.5,
+                color=theme.ink,
+            )
+
+    shares = [100 * layer.bops_share for layer in facts.layers]
+    cost_axes.bar(places, shares, color=colours, width=width)
+    cost_axes.plot(
+        places,
+        [100 * layer.macs_share for layer in facts.layers],
+        linestyle="none",
+        marker="_",
+        markersize=10,
+        markeredgewidth=2,
+        color=theme.ink,
+    )
+    dress(cost_axes, theme)
+    cost_axes.set_ylim(bottom=0)
+    cost_axes.set_ylabel("share of BOPs, %", color=theme.ink, fontsize=12)
+    cost_axes.set_xlim(-0.7, len(bits) - 0.3)
+    _name_layers(cost_axes, [layer.name for layer in facts.layers], theme)
+
+    figure.align_ylabels((bits_axes, cost_axes))
+    _bits_legend(figure, facts, theme)
+    figure.text(
+        0.052,
+        0.945,
+        title or f"Activation {'and weight ' if facts.mixed_weights else ''}bits of every layer",
+        fontsize=16,
+        fontweight="bold",
+        color=theme.ink,
+        parse_math=False,
+    )
+    figure.text(0.052, 0.893, _cost_line(facts), fontsize=12, color=theme.muted)
+    return figure
+
+
+def curves_figure(panels: Sequence[Panel], *, theme: Theme = LIGHT) -> Figure:
+    """One axes per panel, up to three in a row. Points that are not finite are left out of the curve."""
+    columns = min(3, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(16 * columns / 3, 4.2 * rows), facecolor=theme.paper, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.15, h_pad=0.1)
+    all_axes = figure.subplots(rows, columns, squeeze=False).flat
+    for axes in all_axes[len(panels) :]:
+        axes.set_visible(False)
+    for axes, panel in zip(all_axes, panels, strict=False):
+        dress(axes, theme)
+        for colour, (name, values) in zip(_cycle(theme.lines), panel.curves.items(), strict=False):
+            x = range(1, len(values) + 1)
+            axes.plot(
+                x,
+                [v if math.isfinite(v) else math.nan for v in values],
+                color=colour,
+                linewidth=1.8,
+                marker="o" if len(values) <= 30 else "",
+                markersize=4,
+                label=name.replace("_", " "),
+            )
+        if panel.level:
+            name, value = panel.level
+            axes.axhline(value, color=theme.ink, linestyle="--", linewidth=1.5, label=name)
+        axes.set_title(panel.title, fontsize=13, color=theme.ink, loc="left", parse_math=False)
+        axes.set_xlabel(panel.x_label, fontsize=11, color=theme.muted)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        if len(panel.curves) + bool(panel.level) > 1:
+            _literally(axes.legend(frameon=False, fontsize=10.5, labelcolor=theme.ink))
+    return figure
+
+
+def save_bits_plot(
+    path: str | os.PathLike, selection: Mapping, metrics: Mapping, *, title: str | None = None
+) -> None:
+    """Writes the bit plot of a run as a PNG of 1600 x 700 pixels, atomically.
+
+    Args:
+      path: the file to write; its folder must exist.
+      selection: the contents of `bit_selection.json`.
+      metrics: the contents of `metrics.json`.
+      title: bold first line of the figure.
+
+    Raises:
+      ValueError: `selection` or `metrics` lacks a required key.
+    """
+    figure = bits_figure(report_facts.run_facts(selection, metrics), title=title)
+    write_atomically(path, render(figure, "png"))
+
+
+def render(figure: Figure, form: str) -> bytes:
+    """The figure as "png" (100 dots per inch) or "svg"; equal figures give equal bytes."""
+    buffer = io.BytesIO()
+    stamp = {"Date": None} if form == "svg" else {"Software": None}
+    with matplotlib.rc_context({"svg.hashsalt": "mmx_tf"}):
+        figure.savefig(buffer, format=form, dpi=100, metadata=stamp)
+    return buffer.getvalue()
+
+
+def _bits_legend(figure: Figure, facts: RunFacts, theme: Theme) -> None:
+    present = {layer.kind for layer in facts.layers}
+    unknown = sorted(present - set(report_facts.KINDS))
+    kinds = [kind for kind in report_facts.KINDS if kind in present] + unknown
+    handles = [Patch(color=theme.kind(kind), label=_KIND_LABELS.get(kind, kind)) for kind in kinds]
+    tick = Line2D(
+        [],
+        [],
+        linestyle="none",
+        marker="_",
+        markersize=10,
+        markeredgewidth=2,
+        color=theme.ink,
+        label="share of MACs, for comparison",
+    )
+    if facts.mixed_weights:
+        handles.append(Line2D([], [], label="weight bits", **_weight_marks(theme)))
+    _literally(
+        figure.legend(
+            handles=[*handles, tick],
+            loc="upper right",
+            bbox_to_anchor=(0.996, 0.995),
+            ncols=math.ceil((len(handles) + 1) / 2),
+            frameon=False,
+            fontsize=11,
+            labelcolor=theme.ink,
+        )
+    )
+
+
+def _weight_marks(theme: Theme) -> dict:
+    """How weight bits are drawn."""
+    colours = {"markerfacecolor": theme.paper, "markeredgecolor": theme.ink}
+    return {"linestyle": "none", "marker": "D", "markersize": 6, "markeredgewidth": 1.5, **colours}
+
+
+def _literally(legend: Legend) -> None:
+    """Names from a run may hold a dollar sign, which would otherwise open a formula."""
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def _cost_line(facts: RunFacts) -> str:
+    line = f"{report_facts.si(facts.bops)}BOPs"
+    if facts.target_bops:
+        line += f" (budget {report_facts.si(facts.target_bops)}BOPs)"
+    if "by_ops" in facts.average_bits:
+        line += f", {facts.average_bits['by_ops']:.2f} activation bits on average, weighted by operations"
+    return f"{line}; first and last layer are not searched"
+
+
+def _name_layers(axes: Axes, names: Sequence[str], theme: Theme) -> None:
+    places = range(0, len(names), math.ceil(len(names) / _MAX_NAMES))
+    slanted = {"rotation": 60, "ha": "right", "rotation_mode": "anchor", "fontsize": 9}
+    axes.set_xticks(places)
+    axes.set_xticklabels(
+        [_shorten(names[place]) for place in places],
+        color=theme.ink,
+        parse_math=False,
+        **({"fontsize": 11} if len(names) <= _FLAT_NAMES else slanted),
+    )
+
+
+def _shorten(name: str) -> str:
+    if len(name) <= _MAX_NAME_LENGTH:
+        return name
+    half = (_MAX_NAME_LENGTH - 1) // 2
+    return f"{name[:half]}…{name[-half:]}"
+
+
+def dress(axes: Axes, theme: Theme) -> None:
+    """Grid, ticks and spines of a theme."""
+    axes.set_facecolor(theme.paper)
+    axes.grid(axis="y", color=theme.grid, linewidth=1)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=theme.muted, labelcolor=theme.ink, length=0, labelsize=11)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(theme.muted)
+
+
+def _cycle(colours: Sequence[str]):
+    while True:
+        yield from colours

@@ -1,0 +1,131 @@
+"""How good the forms of a run's network are: what of it is recorded, and how it is told.
+
+`metrics.json` of a classification has `float_top1`, `fixed_top1`, `folded_top1`, `tflite_top1` and
+`top1_agreement`. Of every other task it has `task`, `agreement` and `quality`, the metrics of
+`export.comparing.quality`, each {"float", "fixed", "folded", "tflite"}; of a binary one the keys of a
+classification too, which hold its binary accuracy.
+
+    scores = scores_of(metrics)
+    scores[0].words, scores[0].text(scores[0].values["tflite"])        # "binary accuracy", "97.25%"
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+from mmx_tf.export.comparing.quality import MEASURES
+
+FORMS = {
+    "float": "float network",
+    "fixed": "fixed-bit network",
+    "folded": "folded integer twin",
+    "tflite": ".tflite file",
+}
+FLOAT_STATE = ("float_top1", "float_quality")
+"""What a workdir's state has of the float network."""
+NAMED = {
+    "classification": ("same class", "images"),
+    "binary": ("same class", "images"),
+    "multi_label": ("same decision", "labels"),
+    "regression": ("same number", "numbers"),
+    "segmentation": ("same class", "pixels"),
+}
+"""What a file and the folded network agree on, and of what."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """One metric of all forms of a network.
+
+    Attributes:
+      words: its name.
+      share: whether it is a share of 1, told in percent; else a number, of an error in the labels' unit.
+      less_is_better: whether it is an error.
+      values: form, a key of `FORMS`, -> value; forms of which it is not known are left out.
+    """
+
+    words: str
+    share: bool
+    less_is_better: bool
+    values: Mapping[str, float]
+
+    def text(self, value: float) -> str:
+        """A value in words."""
+        from mmx_tf.report.facts import percent
+
+        return percent(value) if self.share else f"{value:.4g}"
+
+    def change(self, value: float, reference: float) -> str:
+        """How far a value is from another, in words."""
+        return f"{100 * (value - reference):+.2f} points" if self.share else f"{value - reference:+.4g}"
+
+
+def float_state(task: str, found: Mapping) -> dict:
+    """What a workdir's state records of the float network's metrics."""
+    first = next(iter(found.values()))
+    top1 = {"float_top1": first if task in ("classification", "binary") else None}
+    return top1 if task == "classification" else top1 | {"float_quality": dict(found)}
+
+
+def float_text(task: str, state: Mapping) -> str:
+    """The float network's metrics in one line."""
+    found = state.get("float_quality") or {"accuracy": state["float_top1"]}
+    return ", ".join(
+        f"{score.words} {score.text(value)}"
+        for score in _scores(task, {name: {"float": value} for name, value in found.items()})
+        for value in score.values.values()
+    )
+
+
+def metrics(state: Mapping, fixed: Mapping, parity) -> dict:
+    """What `metrics.json` has of the forms' qualities.
+
+    Args:
+      state: of the workdir.
+      fixed: metrics of the fixed network.
+      parity: the `VerificationReport`.
+    """
+    own = {}
+    if parity.task in ("classification", "binary"):
+        own = {
+            "float_top1": state["float_top1"],
+            "fixed_top1": next(iter(fixed.values())),
+            "folded_top1": parity.folded_top1,
+            "tflite_top1": parity.tflite_top1,
+            "top1_agreement": parity.top1_agreement,
+        }
+    if parity.task == "classification":
+        return own
+    quality = {
+        name: {"float": state["float_quality"].get(name), "fixed": fixed[name], **values}
+        for name, values in parity.metrics.items()
+    }
+    return own | {"task": parity.task, "quality": quality, "agreement": parity.agreement}
+
+
+def scores_of(metrics: Mapping) -> tuple[Score, ...]:
+    """The scores of a `metrics.json`, the one that stands for the whole first."""
+    quality = metrics.get("quality")
+    if quality is None:
+        quality = {"accuracy": {form: metrics.get(f"{form}_top1") for form in FORMS}}
+    return _scores(metrics.get("task", "classification"), quality)
+
+
+def agreement_of(metrics: Mapping) -> float:
+    """The share of what file and folded network name that is the same."""
+    found = metrics.get("agreement")
+    return metrics["top1_agreement"] if found is None else found
+
+
+def _scores(task: str, quality: Mapping) -> tuple[Score, ...]:
+    known = (
+        Score(
+            words=measure.words,
+            share=measure.share,
+            less_is_better=measure.less_is_better,
+            values={
+                form: value for form, value in quality.get(measure.name, {}).items() if value is not None
+            },
+        )
+        for measure in MEASURES[task]
+    )
+    return tuple(score for score in known if score.values)

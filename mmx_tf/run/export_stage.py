@@ -1,0 +1,141 @@
+"""The last stage of a run: folding, the file, and how the file was compared with the folded network."""
+
+import dataclasses
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+
+import tf_keras as keras
+from absl import logging
+
+from mmx_tf.export.atomic import write_atomically
+from mmx_tf.export.comparing.certificate import Certificate, certify
+from mmx_tf.export.comparing.trace import Trace
+from mmx_tf.export.comparing.whole_file import verify
+from mmx_tf.folding.convert import convert
+from mmx_tf.folding.fold import fold
+from mmx_tf.metamix.selection import BitSelection
+from mmx_tf.recipe.recipe import Recipe
+from mmx_tf.report import scores
+from mmx_tf.run import task
+from mmx_tf.workdir import results
+from mmx_tf.workdir.workdir import Workdir
+
+VERSIONED = (
+    "tensorflow",
+    "tf-keras",
+    "tensorflow-model-optimization",
+    "tensorflow-datasets",
+    "ai-edge-litert",
+    "numpy",
+)
+
+END_TO_END = (
+    "eval_images", "fixed_top1", "folded_top1", "tflite_top1", "top1_agreement", "code_disagreement",
+    "task", "quality", "agreement",
+)  # fmt: skip
+
+
+def export_and_verify(
+    workdir: Workdir, recipe: Recipe, fixed: keras.Model, selection: BitSelection, class_names, evaluation
+) -> dict:
+    """Writes model.tflite and parity.json into the workdir; returns the metrics.
+
+    Raises:
+      DisagreementError: if the file differs from the folded network by more than the recipe allows.
+    """
+    with workdir.timed("convert"):
+        folded, content = folded_and_file(recipe, fixed, selection, class_names)
+        write_atomically(workdir.path(results.FILE), content)
+    with workdir.timed("verify"):
+        trace = Trace(folded)
+        parity = verify(folded, content, evaluation, task=recipe.told_task, trace=trace)
+        fixed_quality = task.judged(recipe.told_task, fixed, evaluation)
+        certificate = certificate_of(recipe, folded, content, evaluation, trace)
+    metrics = {
+        **scores.metrics(workdir.state, fixed_quality, parity),
+        "code_disagreement": parity.code_disagreement,
+        "eval_images": parity.eval_images,
+        "tensor_codes_compared": sum(tensor.codes for tensor in parity.tensors),
+        "tensor_codes_differing": sum(tensor.differing for tensor in parity.tensors),
+        "xnnpack_partitions": parity.partitions,
+        "xnnpack_left_outside": [name for _, name in parity.left_outside],
+        "bops": selection.bops,
+        "target_bops": selection.target_bops,
+        **({} if selection.cost is None else {"cost": dataclasses.asdict(selection.cost)}),
+        "average_bits": selection.average_bits,
+        "file_bytes": len(content),
+        "file_sha256": hashlib.sha256(content).hexdigest(),
+        "seconds": workdir.state["seconds"],
+        "versions": versions(),
+    }
+    write_atomically(workdir.path(results.PARITY), parity_text(certificate, metrics))
+    certificate.check(max_disagreement=recipe.max_disagreement)
+    return metrics
+
+
+def folded_and_file(recipe: Recipe, fixed: keras.Model, selection: BitSelection, class_names):
+    """The folded network of a fixed one, and the bytes of its file.
+
+    Raises:
+      FoldError: if its numbers have no integer form.
+    """
+    folded = fold(fixed, weight_storage=recipe.weight_storage)
+    options = convert_options(recipe, class_names)
+    return folded, convert(folded, target_bops=selection.target_bops, **options)
+
+
+def parity_text(certificate: Certificate, metrics: Mapping) -> str:
+    """The contents of parity.json: a certificate, and what of the metrics is of the whole file."""
+    end_to_end = {name: metrics[name] for name in END_TO_END if name in metrics}
+    document = certificate.to_json() | {"end_to_end": end_to_end, "versions": versions()}
+    return json.dumps(document, indent=1) + "\n"
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide what a run computes."""
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in VERSIONED}
+
+
+def convert_options(recipe: Recipe, class_names) -> dict:
+    """The arguments of `convert` that a recipe's file is made with, but for its budget."""
+    return {
+        "weight_storage": recipe.weight_storage,
+        "input_type": recipe.input_type,
+        "output_type": recipe.output_type,
+        "labels": class_names or None,
+        "task": recipe.told_task,
+    }
+
+
+def certificate_of(recipe: Recipe, folded, content: bytes, evaluation, trace=None) -> Certificate:
+    """The certificate of a recipe's file; an operator that differs under XNNPACK is a warning.
+
+    Args:
+      recipe: of the run.
+      folded, content: the folded network and its file.
+      evaluation: batches of evaluation images.
+      trace: of `folded`, if there is one already.
+    """
+    # The reference kernels take as long for one image as the others for many.
+    limits = {"xnnpack": recipe.parity_images, "builtin": recipe.parity_images}
+    limits["reference"] = max(1, recipe.parity_images // 8)
+    certificate = certify(
+        folded,
+        content,
+        evaluation,
+        kernels=tuple(limits),
+        max_images=tuple(limits.values()),
+        task=recipe.told_task,
+        trace=trace,
+    )
+    for operator in certificate.runtimes["xnnpack"].operators:
+        if operator.differing:
+            logging.warning(
+                "%s (%s): %d of %d codes differ between the folded model and the file, by %d at most",
+                operator.name, operator.kind, operator.differing, operator.codes,
+                operator.largest_difference,
+            )  # fmt: skip
+    return certificate

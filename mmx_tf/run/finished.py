@@ -1,0 +1,167 @@
+"""A run that is finished: nothing is trained again, and what is missing of its results is made from the rest.
+
+bit_selection.json    from fixed_model.keras, whose layers have these bits
+fixed_model.keras     from the last checkpoint of weight training
+model.tflite          from fixed_model.keras: the same bytes, or it is refused
+parity.json           from fixed_model.keras and model.tflite
+report.html           from the JSON files and the curves in the checkpoints
+metrics.json          by exporting and verifying again
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+
+import tf_keras as keras
+from absl import logging
+
+from mmx_tf import report
+from mmx_tf.export.atomic import write_atomically
+from mmx_tf.folding.convert import describe
+from mmx_tf.folding.fold import fold
+from mmx_tf.metamix.search import SearchModel
+from mmx_tf.metamix.selection import BitSelection
+from mmx_tf.recipe.recipe import Recipe, RecipeError
+from mmx_tf.report.facts import run_facts
+from mmx_tf.run import export_stage, stages
+from mmx_tf.run.given_selection import selection_of_bits
+from mmx_tf.workdir import results
+from mmx_tf.workdir.results import FILE, METRICS, NETWORK, PARITY, REPORT, SELECTION
+from mmx_tf.workdir.workdir import Workdir
+
+
+def completed(
+    workdir: Workdir,
+    recipe: Recipe,
+    data,
+    *,
+    search: SearchModel | None,
+    network: Callable[[], SearchModel],
+    select: Callable[[], tuple[BitSelection, SearchModel]],
+    curves: Callable[[], dict],
+    command: str,
+) -> dict:
+    """The metrics of a finished workdir, whose summary is printed when nothing is missing any more.
+
+    Args:
+      workdir, recipe, data: of the run, or of a target.
+      search: the search network, if there is one already; a bit selection of another network is refused.
+      network: gives that network otherwise.
+      select, curves, command: as for `stages.finish`. `select` is called where the network is missing.
+
+    Returns:
+      The metrics; {} in a process that is no chief, which waits for it.
+
+    Raises:
+      RecipeError: if a result is damaged, or what it would be made from is missing too. What is there is not
+        changed.
+      DivergenceError, DisagreementError: as `stages.finish`.
+    """
+    job, metrics = workdir.job, None
+    missing = results.missing(workdir.root) if job.is_chief else []
+    selection = stages.earlier_selection(workdir, search)
+    if job.is_chief and selection and METRICS not in missing:
+        metrics = _metrics(workdir, selection)
+    path, needed = workdir.path(NETWORK), bool({*missing} - {REPORT, NETWORK})
+    fixed = stages.finished_network(path) if job.is_chief and needed else None
+    remade = job.chief_says(NETWORK in missing or (needed and fixed is None))
+    if remade:
+        selection, start = select()
+        fixed = stages.weight_stage(workdir, recipe, data, start, selection, None)
+    elif job.chief_says(SELECTION in missing):
+        reference = network()
+        selection = _selection_of(fixed, reference, recipe) if job.is_chief else None
+
+    def made():
+        if not missing:
+            logging.info("%s is finished; nothing is done again.", workdir.root)
+            report.print_summary(selection.to_json(), metrics)
+            if "results" not in workdir.state:  # of an earlier version, whose inputs are new to us too
+                workdir.record(results=results.digests(workdir.root))
+            return metrics
+        _check_known(workdir, SELECTION, selection.to_text().encode(), "the rest")
+        if METRICS in missing:
+            _begin(workdir, missing, fixed if remade else None, selection)
+            return stages.exported(workdir, recipe, data, fixed, selection, curves=curves, command=command)
+        return _made_again(workdir, recipe, data, fixed, selection, missing, remade, curves, command)
+
+    return job.on_chief(made) or {}
+
+
+def _made_again(workdir, recipe, data, fixed, selection, missing, remade: bool, curves, command) -> dict:
+    """Makes what is missing but the metrics, which are returned."""
+    metrics = _metrics(workdir, selection)
+    if remade or {FILE, PARITY} & {*missing}:
+        folded, content = export_stage.folded_and_file(recipe, fixed, selection, data.class_names)
+        _check_known(workdir, FILE, content, "the last checkpoint" if remade else NETWORK)
+    _begin(workdir, missing, fixed if remade else None, selection)
+    if FILE in missing:
+        write_atomically(workdir.path(FILE), content)
+    if PARITY in missing:
+        certificate = export_stage.certificate_of(recipe, folded, content, stages.evaluation(recipe, data))
+        write_atomically(workdir.path(PARITY), export_stage.parity_text(certificate, metrics))
+        certificate.check(max_disagreement=recipe.max_disagreement)
+    if REPORT in missing:
+        history = curves()
+        if not history:
+            logging.warning("%s has no curves: the checkpoints that had them are gone.", workdir.path(REPORT))
+        stages.write_report(workdir, recipe, selection, metrics, history=history, command=command)
+    workdir.record(results=results.digests(workdir.root))
+    report.print_summary(selection.to_json(), metrics)
+    return metrics
+
+
+def _metrics(workdir: Workdir, selection: BitSelection) -> dict:
+    path = workdir.path(METRICS)
+    try:
+        metrics = json.loads(path.read_text())
+        run_facts(selection.to_json(), metrics)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RecipeError(
+            f"{path} is damaged: {error!r}. Remove it: the same command then exports and verifies again."
+        ) from error
+    return metrics
+
+
+def _selection_of(fixed: keras.Model, search: SearchModel, recipe: Recipe) -> BitSelection:
+    """The bit selection that a trained network was made with, as the search of its run records it."""
+    layers = describe(fold(fixed, weight_storage=recipe.weight_storage))["layers"]
+    bits = {layer["name"]: (layer["weight_bits"], layer["activation_bits"]) for layer in layers}
+    budgets = [target.budget.target_bops for target in search.targets]
+    target = budgets.index(recipe.target_bops[0]) if len(budgets) > 1 else 0
+    try:
+        return selection_of_bits(search, bits, target=target)
+    except (KeyError, ValueError) as error:
+        raise RecipeError(
+            f"{SELECTION} is missing in {recipe.workdir}, and {NETWORK} there does not have its bits "
+            f"({error!r}). Put one of them back, or give a new --workdir."
+        ) from error
+
+
+def _check_known(workdir: Workdir, name: str, content: bytes, made_from: str) -> None:
+    """Refuses what was made again if it is not what the run wrote, of which metrics and report tell."""
+    known = results.known(workdir.root, workdir.state).get(name)
+    found = hashlib.sha256(content).hexdigest()
+    if known not in (None, found):
+        raise RecipeError(
+            f"{workdir.path(name)} as {made_from} gives it now (SHA-256 {found[:12]}...) is not what the run "
+            f"wrote ({known[:12]}...), as with other versions of mmx_tf or of what it needs. Put back what "
+            f"is missing, or remove {workdir.path(METRICS)}: the same command then exports and verifies "
+            "again."
+        )
+
+
+def _begin(workdir: Workdir, missing: list[str], remade: keras.Model | None, selection: BitSelection) -> None:
+    """Says what is made again, and writes what the rest is made from, where that is missing."""
+    logging.warning(
+        "%s is finished, but %s missing and made again from what is there; nothing is trained.",
+        workdir.root, f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'}",
+    )  # fmt: skip
+    # Until the end they are not known: a process that is killed before leaves nothing that seems edited.
+    written = workdir.state.get("results")
+    if written is not None:
+        workdir.record(results={name: sha for name, sha in written.items() if name not in missing})
+    if SELECTION in missing:
+        selection.save(workdir.path(SELECTION))
+    if remade is not None:
+        stages.save_atomically(remade, workdir.path(NETWORK))

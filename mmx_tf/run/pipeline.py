@@ -1,0 +1,252 @@
+"""The run: float network, bit selection, weight training, folding, export, verification, report.
+
+The run restarts after the last finished stage (`stages`) and, inside a training stage, after the last
+checkpoint.
+"""
+
+import contextlib
+import functools
+import pathlib
+
+import tensorflow as tf
+from absl import logging
+
+from mmx_tf import data as datasets
+from mmx_tf.budget.budget import UnreachableBudgetError
+from mmx_tf.distribution import strategies
+from mmx_tf.distribution.job import Job
+from mmx_tf.export.atomic import write_atomically
+from mmx_tf.folding import carriers
+from mmx_tf.folding.fold import FoldError, check_foldable, fold
+from mmx_tf.layers import keras_defaults
+from mmx_tf.metamix.augment import augment, plan
+from mmx_tf.metamix.rebuild import rebuild
+from mmx_tf.metamix.search import SearchModel
+from mmx_tf.network.canonical import UnsupportedLayerError, canonicalize
+from mmx_tf.network.loading import load_model
+from mmx_tf.recipe.recipe import Recipe, RecipeError
+from mmx_tf.recipe.rules import FLOAT_TEACHER, IMAGENET_WEIGHTS
+from mmx_tf.report import scores
+from mmx_tf.run import finished, several_targets, stages, task
+from mmx_tf.run import float_network as float_model
+from mmx_tf.run.export_stage import convert_options
+from mmx_tf.run.given_selection import given_selection
+from mmx_tf.training import phases
+from mmx_tf.workdir import fingerprints, results
+from mmx_tf.workdir.lock import check_free
+from mmx_tf.workdir.workdir import COST_TABLE, Workdir, check, check_format, earlier_state
+
+
+@keras_defaults.float32()
+def run(recipe: Recipe, *, command: str = "") -> dict:
+    """Runs a validated recipe in its workdir, or what is left of it.
+
+    The processes of --strategy=multi_worker each call it; one that is no chief gets {}.
+
+    Returns:
+      The metrics; with several targets, the contents of front.json.
+
+    Raises:
+      RecipeError, DataError, ModelError: for input that makes no run, before any training and before
+        anything is written; WorkdirInUseError, a RecipeError, if another process works in the workdir.
+      DivergenceError: if training has diverged and the recipe does not let it recover.
+      DisagreementError: if the file differs from the folded network by more than the recipe allows.
+      PeerError: if another process of the job has ended.
+    """
+    if recipe.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    if strategies.is_chief(recipe):
+        check_free(pathlib.Path(recipe.workdir))
+        if len(recipe.target_bops) > 1:
+            for bops in recipe.exported_targets:
+                check_free(pathlib.Path(recipe.for_target(bops).workdir))
+    job = strategies.start(recipe)
+    with job.peer_errors():
+        return _run(recipe, job, command)
+
+
+def _run(recipe: Recipe, job: Job, command: str) -> dict:
+    data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
+    inputs = fingerprints.of_inputs(recipe, data)
+    # Before networks are loaded: one that has changed need not fit any more.
+    job.on_chief(lambda: _check_workdirs(recipe, inputs))
+    recipe.check_classes(num_classes=data.num_classes, dataset=data.name)
+    strategies.check_batch(recipe, min(recipe.batch_size, data.train_images), job)
+    stages.seed(recipe, "float")
+    model, trained = float_model.load_or_build(recipe, data)
+    if recipe.float_model == IMAGENET_WEIGHTS:
+        inputs["float_model"] = fingerprints.of_weights(model)
+    recipe, data = task.settled(recipe, model, data)
+    teacher = float_model.load_teacher(recipe, data)
+    _check_float_input(recipe, model)
+    # What cannot become a search network, or a file, shows in the structure: better now than after training.
+    if trained or recipe.bit_selection or recipe.target_bytes:
+        search = search_network(recipe, model, data)
+        given_selection(recipe, search)
+    else:
+        with _input_errors():
+            plan(model, **_search_options(recipe))
+    if not trained:
+        search = None
+    with Workdir.opened(recipe, job, inputs) as workdir, data.reading_errors():
+        return _run_in(workdir, recipe, data, model, search, teacher, command)
+
+
+def _check_workdirs(recipe: Recipe, inputs: fingerprints.Inputs) -> None:
+    several = recipe.target_bops if len(recipe.target_bops) > 1 else ()
+    for one in (recipe, *(recipe.for_target(bops) for bops in several)):
+        check(one, inputs)
+
+
+def _run_in(workdir: Workdir, recipe: Recipe, data, model, search, teacher, command: str) -> dict:
+    """The run from its float network on; without a search network, that has to be trained first."""
+    job = workdir.job
+    job.on_chief(lambda: _keep_cost_table(workdir, recipe))
+    several = len(recipe.target_bops) > 1
+
+    @functools.cache
+    def networks():
+        """The float network and the search network; for the latter the first may have to be trained."""
+        if search is not None:
+            return model, search
+        trained = stages.float_stage(workdir, recipe, data, model)
+        return trained, search_network(recipe, trained, data)
+
+    def select():
+        float_network, start = networks()
+        given = given_selection(recipe, start)
+        # The checkpoint of a finished run's weight training has all that the meta-state would give.
+        selected = job.chief_says(workdir.finished and workdir.path(results.SELECTION).exists())
+        if not selected and (given is None or not recipe.from_scratch):
+            stages.search_stage(workdir, recipe, data, start)
+        selection = stages.kept_selection(
+            workdir, start, lambda: given or start.bit_selection(repair=recipe.repair)
+        )
+        return selection, search_network(recipe, float_network, data) if recipe.from_scratch else start
+
+    ending = {"select": select, "curves": lambda: phases.histories(workdir), "command": command}
+    if not several and job.chief_says(workdir.finished):
+        return finished.completed(
+            workdir, recipe, data, search=search, network=lambda: networks()[1], **ending
+        )
+    model, search = networks()
+    stages.earlier_selection(workdir, search)  # an edited one is refused before anything is trained
+
+    def judge():
+        if "float_top1" not in workdir.state:
+            found = task.judged(recipe.told_task, model, stages.evaluation(recipe, data))
+            workdir.record(**scores.float_state(recipe.told_task, found))
+        logging.info("float network: %s", scores.float_text(recipe.told_task, workdir.state))
+
+    job.on_chief(judge)
+    if recipe.teacher == FLOAT_TEACHER:
+        teacher = model
+    if several:
+        return several_targets.run_targets(workdir, recipe, data, search, teacher=teacher, command=command)
+    return stages.finish(workdir, recipe, data, teacher=teacher, **ending)
+
+
+def _keep_cost_table(workdir: Workdir, recipe: Recipe) -> None:
+    """Copies the cost table of a run, which is the one that it began with, into its workdir."""
+    copy = workdir.path(COST_TABLE)
+    if recipe.cost_table and not copy.exists():
+        write_atomically(copy, pathlib.Path(recipe.cost_table).read_bytes())
+
+
+def open_workdir(root: pathlib.Path):
+    """(folded network, bytes of the .tflite, evaluation batches) of a finished workdir.
+
+    Evaluation images that are not those of the run are a warning: the network and its file can be compared on
+    any, but the accuracies are not those in its metrics.json. The float network is not asked for.
+
+    Raises:
+      RecipeError: if the folder is not a finished workdir, or one of the two is not what the run wrote.
+    """
+    root = pathlib.Path(root)
+    wanted = ("run.flags", results.NETWORK, results.FILE)
+    missing = [name for name in wanted if not (root / name).exists()]
+    if missing:
+        folders = sorted(str(path.parent) for path in root.glob("target_*/model.tflite"))
+        advice = f" It is that of several targets: give one of {', '.join(folders)}." if folders else ""
+        if not folders and (root / "run.flags").exists():
+            advice = f" `python -m mmx_tf.train --flagfile={root / 'run.flags'}` makes what is missing."
+        raise RecipeError(f"{root} is not a finished workdir: {', '.join(missing)} missing.{advice}")
+    check_format(root)
+    state = earlier_state(root)
+    if (root / results.METRICS).exists():
+        results.check(root, state, (results.NETWORK, results.FILE))
+    recipe = Recipe.from_flagfile((root / "run.flags").read_text())
+    data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
+    changes = fingerprints.changes(recipe, state.get("inputs", {}), {"dataset": fingerprints.of_data(data)})
+    if changes:
+        logging.warning("%s. Accuracies are not those in %s.", changes[0], root / results.METRICS)
+    data = data.for_task(recipe.told_task)
+    folded = fold(load_model(root / results.NETWORK), weight_storage=recipe.weight_storage)
+    return folded, (root / results.FILE).read_bytes(), stages.evaluation(recipe, data)
+
+
+def task_of(root: pathlib.Path) -> str:
+    """What the outputs of a finished workdir's network stand for, one of `export.comparing.heads.TASKS`."""
+    return Recipe.from_flagfile((pathlib.Path(root) / "run.flags").read_text()).told_task
+
+
+def _check_float_input(recipe: Recipe, model) -> None:
+    if recipe.input_type != "float32":
+        return
+    rescalings = carriers.image_rescalings(canonicalize(model))
+    if rescalings:
+        raise RecipeError(
+            f"--input_type=float32, but the network rescales its image ({rescalings[0]!r}), which stays in "
+            "front of the file: a float32 input would hold the rescaled image. Use --input_type=uint8 "
+            "(pixels) or int8 (pixels less 128)."
+        )
+
+
+def search_network(recipe: Recipe, model, data) -> SearchModel:
+    """The search network of a recipe, untrained.
+
+    Raises:
+      RecipeError: for a network or a budget that makes none.
+    """
+    stages.seed(recipe, "select")
+    with _input_errors():
+        search = augment(
+            model,
+            regularizer_weight=recipe.regularizer_weight,
+            # Where the bits are given, all epochs are meta training.
+            meta_epochs=1 if recipe.searches else recipe.select_epochs,
+            meta_training=recipe.meta_training,
+            train_weights_in_search=recipe.train_weights_in_search,
+            batch_norm_update=recipe.batch_norm_update,
+            # A float32 input takes the image as the network sees it, on a learnt grid.
+            pixel_scaling=None if recipe.input_type == "float32" else datasets.PIXEL_SCALING,
+            convert_options=convert_options(recipe, data.class_names) if recipe.target_bytes else None,
+            **_search_options(recipe),
+        )
+        if recipe.float_model:
+            check_foldable(rebuild(search, search.selection_of([0] * len(search.quantizers))))
+    return search
+
+
+def _search_options(recipe: Recipe) -> dict:
+    uniform = recipe.selection == "uniform"
+    return {
+        "bit_widths": recipe.candidate_bits,
+        "weight_bits": recipe.weight_bits,
+        "first_last_bits": recipe.first_last_bits,
+        "target_bops": None if uniform else recipe.target_bops or None,
+        "target_average_bits": recipe.uniform_bits if uniform else recipe.target_average_bits or None,
+        "average_bits_weighting": recipe.average_bits_weighting,
+        "target_cost": recipe.target_cost or None,
+        "cost_table": recipe.cost_table or None,
+        "target_bytes": recipe.target_bytes or None,
+    }
+
+
+@contextlib.contextmanager
+def _input_errors():
+    """What a network or a budget is refused for is an error of the input."""
+    try:
+        yield
+    except (UnreachableBudgetError, UnsupportedLayerError, FoldError, ValueError) as error:
+        raise RecipeError(str(error)) from error

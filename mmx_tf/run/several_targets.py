@@ -1,0 +1,116 @@
+"""A run with several targets: one search, then each target's network and file, then the front of all.
+
+W/checkpoints/select      the search: one meta-state, and the alphas of every target
+W/target_4.5G/            what a run with this target alone leaves: bit_selection.json, model.tflite, ...
+W/front.json, front.png   accuracy over BOPs of the targets that are finished
+W/report.html             the same to read, with links to the targets' reports
+"""
+
+import functools
+import json
+
+from absl import logging
+
+from mmx_tf import report
+from mmx_tf.export.atomic import write_atomically
+from mmx_tf.metamix.search import SearchModel
+from mmx_tf.notation import target_folder
+from mmx_tf.recipe.recipe import Recipe, RecipeError
+from mmx_tf.report import front
+from mmx_tf.report.scores import FLOAT_STATE
+from mmx_tf.run import finished, stages
+from mmx_tf.training import phases
+from mmx_tf.workdir import results
+from mmx_tf.workdir.workdir import Workdir
+
+RESULTS = ("front.json", "front.png", results.REPORT)
+"""What is made of the results of all targets."""
+
+
+def run_targets(
+    workdir: Workdir, recipe: Recipe, data, search: SearchModel, *, teacher, command: str
+) -> dict:
+    """Runs what is left of a recipe with several targets, from its float network on.
+
+    Returns:
+      The contents of front.json.
+    """
+
+    @functools.cache
+    def selections():
+        stages.search_stage(workdir, recipe, data, search)
+        return dict(zip(recipe.target_bops, search.bit_selections(repair=recipe.repair), strict=True))
+
+    for bops in recipe.exported_targets:
+        with Workdir.opened(recipe.for_target(bops), workdir.job, workdir.inputs) as target:
+            _run_target(workdir, target, recipe, data, search, bops, selections, teacher, command)
+        # After each: a run that is killed has a front of what was finished.
+        document = workdir.job.on_chief(lambda: _write_front(workdir, recipe, command))
+    if document is None:
+        return {}
+    report.print_front(document)
+    return document
+
+
+def _run_target(workdir, target, recipe, data, search, bops, selections, teacher, command) -> None:
+    job, own = target.job, recipe.for_target(bops)
+
+    def select():
+        if job.chief_says(target.finished and target.path(results.SELECTION).exists()):
+            return stages.earlier_selection(target, search), search
+        chosen = selections()[bops]
+        # The phases before were for all targets; each target's metrics and report tell of them.
+        shared = workdir.state["seconds"]
+        of_target = {p: seconds for p, seconds in target.state["seconds"].items() if p not in shared}
+        target.record(seconds=shared | of_target)
+        return stages.kept_selection(target, search, lambda: chosen), search
+
+    ending = {
+        "select": select,
+        "curves": lambda: _curves(workdir, target, f"{target_folder(bops)}/"),
+        "command": command,
+    }
+    if job.chief_says(target.finished):
+        finished.completed(target, own, data, search=search, network=lambda: search, **ending)
+        return
+    judged = {name: workdir.state[name] for name in FLOAT_STATE if name in workdir.state}
+    job.on_chief(lambda: target.record(**judged))
+    stages.finish(target, own, data, teacher=teacher, **ending)
+
+
+def _curves(workdir: Workdir, target: Workdir, prefix: str) -> dict:
+    """The curves of the phases before, those of other targets left out, and of the target's own."""
+    shared = {
+        phase: {
+            name.removeprefix(prefix): values
+            for name, values in curves.items()
+            if "/" not in name or name.startswith(prefix)
+        }
+        for phase, curves in phases.histories(workdir).items()
+    }
+    return shared | phases.histories(target)
+
+
+def _write_front(workdir: Workdir, recipe: Recipe, command: str) -> dict:
+    paths = {target_folder(b): workdir.path(target_folder(b), results.METRICS) for b in recipe.target_bops}
+    try:
+        found = {folder: json.loads(path.read_text()) for folder, path in paths.items() if path.exists()}
+        document = front.document(found, seconds=workdir.state["seconds"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise RecipeError(
+            f"the metrics of a target of {workdir.root} are damaged: {error!r}. Remove the metrics.json that "
+            "is: the same command then exports and verifies that target again."
+        ) from error
+    text = json.dumps(document, indent=1) + "\n"
+    there = results.digests(workdir.root, RESULTS)
+    written = workdir.state.get("front", there)
+    lost = [name for name in RESULTS if there.get(name) != written.get(name, "unwritten")]
+    if lost or workdir.path("front.json").read_bytes() != text.encode():
+        if there and lost:
+            logging.warning("%s: %s missing or edited, and made again.", workdir.root, ", ".join(lost))
+        front.save_front_plot(workdir.path("front.png"), document)
+        settings = stages.settings(recipe, command)
+        report.write_front_report(workdir.path(results.REPORT), document, settings=settings)
+        write_atomically(workdir.path("front.json"), text)
+        workdir.record(front=results.digests(workdir.root, RESULTS))
+    return document

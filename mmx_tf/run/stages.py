@@ -1,0 +1,217 @@
+"""The stages of a run, each of which leaves its result in the workdir and is skipped where that is whole.
+
+What a stage starts from is the same when it follows the stage before and when it is resumed: the seeds are
+set anew, and networks are read from their files.
+"""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+from collections.abc import Callable
+
+import tf_keras as keras
+from absl import logging
+
+from mmx_tf import report
+from mmx_tf.export.atomic import flush, write_atomically
+from mmx_tf.fitting.divergence import DivergenceError
+from mmx_tf.folding.fold import FoldError
+from mmx_tf.metamix.rebuild import rebuild
+from mmx_tf.metamix.search import SearchModel
+from mmx_tf.metamix.selection import BitSelection, SelectionMismatchError
+from mmx_tf.network.loading import load_model
+from mmx_tf.recipe.recipe import Recipe, RecipeError
+from mmx_tf.report.facts import own_cost
+from mmx_tf.run.export_stage import export_and_verify
+from mmx_tf.training import phases
+from mmx_tf.training.phase import epoch_seed
+from mmx_tf.workdir import results
+from mmx_tf.workdir.workdir import Workdir
+
+
+def seed(recipe: Recipe, stage: str) -> None:
+    """Sets the seeds for initial weights and Dropout, those that a stage resumed alone would have."""
+    keras.utils.set_random_seed(epoch_seed(recipe.seed, stage, 0))
+
+
+def evaluation(recipe: Recipe, data):
+    """The evaluation images of a run, in batches."""
+    return data.evaluation(batch_size=min(recipe.batch_size, 128), limit=recipe.eval_images)
+
+
+def float_stage(workdir: Workdir, recipe: Recipe, data, model: keras.Model) -> keras.Model:
+    """The trained float network of a run that has to train one."""
+    path = workdir.path("checkpoints", "float.keras")
+    finished = finished_network(path)
+    if not workdir.job.chief_says(finished is not None):
+        with workdir.timed("float"):
+            phases.train_float(workdir, recipe, data, model)
+        workdir.job.on_chief(lambda: save_atomically(model, path))
+        finished = None
+    return finished or load_model(path)
+
+
+def search_stage(workdir: Workdir, recipe: Recipe, data, search: SearchModel) -> None:
+    """Trains the search network, or takes up the checkpoint of its end."""
+    with workdir.timed("select"):
+        phases.train_search(workdir, recipe, data, search)
+
+
+def earlier_selection(workdir: Workdir, search: SearchModel | None) -> BitSelection | None:
+    """The bit selection that the run has made before, checked against the network; None if there is none.
+
+    Raises:
+      RecipeError: if it is damaged, or of another network.
+    """
+    path = workdir.path("bit_selection.json")
+    if not path.exists():
+        return None
+    try:
+        selection = BitSelection.load(path)
+        if search is not None:
+            selection.check_fits(search.selection_of([0] * len(search.quantizers)))
+    except SelectionMismatchError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise RecipeError(
+            f"{path} cannot be used: {reason.rstrip('.')}. Put back what the run wrote, or remove it: "
+            "it is then made anew from the checkpoints of bit selection."
+        ) from error
+    return selection
+
+
+def kept_selection(workdir: Workdir, search: SearchModel, choose: Callable[[], BitSelection]) -> BitSelection:
+    """The bit selection in the workdir; where there is none, the one that `choose` gives.
+
+    Raises:
+      RecipeError: as `earlier_selection`.
+    """
+    selection = earlier_selection(workdir, search)
+    if selection is None:
+        selection = choose()
+        if workdir.job.is_chief:
+            selection.save(workdir.path("bit_selection.json"))
+    if selection.cost is None:
+        logging.info("bit selection: %d BOPs, target %d", selection.bops, selection.target_bops)
+    else:
+        cost = own_cost(dataclasses.asdict(selection.cost))
+        logging.info("bit selection: %d BOPs; %s", selection.bops, cost)
+    return selection
+
+
+def finish(
+    workdir: Workdir,
+    recipe: Recipe,
+    data,
+    *,
+    select: Callable[[], tuple[BitSelection, SearchModel]],
+    teacher: keras.Model | None,
+    curves: Callable[[], dict],
+    command: str,
+) -> dict:
+    """From the search to the end of one target: weight training, export, verification, report, metrics.
+
+    Args:
+      workdir: of the target, with `float_top1` in its state.
+      recipe, data: of the target.
+      select: gives the bit selection and the search network that fine-tuning starts from; not called where
+        the network is fine-tuned already.
+      teacher: what weight training distils, if anything.
+      curves: gives the curves of the finished phases, for the report.
+      command: command line of the run, for the report.
+
+    Returns:
+      The metrics; {} in a process that is no chief, which waits for it.
+
+    Raises:
+      DivergenceError: as `pipeline.run`, or if the numbers of the trained network cannot be folded.
+      DisagreementError: as `pipeline.run`.
+    """
+    path = workdir.path(results.NETWORK)
+    fixed = finished_network(path)
+    selection = earlier_selection(workdir, None)
+    if not workdir.job.chief_says(fixed is not None and selection is not None):
+        selection, search = select()
+        fixed = weight_stage(workdir, recipe, data, search, selection, teacher)
+        workdir.job.on_chief(lambda: save_atomically(fixed, path))
+        fixed = load_model(path)
+    metrics = workdir.job.on_chief(
+        lambda: exported(workdir, recipe, data, fixed, selection, curves=curves, command=command)
+    )
+    return metrics or {}
+
+
+def exported(workdir: Workdir, recipe: Recipe, data, fixed, selection, *, curves, command: str) -> dict:
+    """Makes a run's file, compares it with the network, writes report and metrics, which are returned.
+
+    Args:
+      workdir, recipe, data: of the run, or of a target.
+      fixed, selection: the trained network and its bits.
+      curves, command: as for `finish`.
+
+    Raises:
+      DivergenceError, DisagreementError: as `finish`.
+    """
+    try:
+        metrics = export_and_verify(
+            workdir, recipe, fixed, selection, data.class_names, evaluation(recipe, data)
+        )
+    except FoldError as error:
+        # Its structure was checked before; what is wrong now are the numbers.
+        raise DivergenceError(
+            f"the trained network cannot be exported: {error} Train it anew with a lower --learning_rate."
+        ) from error
+    write_report(workdir, recipe, selection, metrics, history=curves(), command=command)
+    content = json.dumps(metrics, indent=1) + "\n"
+    # In this order: a workdir with metrics is a finished one, and what it wrote is then known.
+    written = results.digests(workdir.root) | {results.METRICS: hashlib.sha256(content.encode()).hexdigest()}
+    workdir.record(results=written)
+    write_atomically(workdir.path(results.METRICS), content)
+    report.print_summary(selection.to_json(), metrics)
+    return metrics
+
+
+def write_report(workdir: Workdir, recipe: Recipe, selection, metrics, *, history, command: str) -> None:
+    """Writes report.html of a run, whose parity.json is there, with the curves that `curves` gave."""
+    report.write_report(
+        workdir.path(results.REPORT),
+        selection=selection.to_json(),
+        metrics=metrics,
+        history=history,
+        settings=settings(recipe, command),
+        parity=json.loads(workdir.path(results.PARITY).read_text()),
+    )
+
+
+def settings(recipe: Recipe, command: str) -> dict[str, str]:
+    """Flags by name, and the command line, for a report."""
+    lines = [line for line in recipe.to_flagfile().splitlines() if line.startswith("--")]
+    return {**dict(line[2:].split("=", 1) for line in lines), "command": command}
+
+
+def weight_stage(workdir, recipe, data, search, selection, teacher) -> keras.Model:
+    """The network at the selected bits, fine-tuned or taken up from its last checkpoint; not saved yet."""
+    seed(recipe, "train")
+    fixed = rebuild(search, selection)
+    with workdir.timed("train"):
+        phases.train_fixed(workdir, recipe, data, fixed, teacher=teacher)
+    return fixed
+
+
+def finished_network(path: pathlib.Path) -> keras.Model | None:
+    """The network that a finished stage left; None, so that it is made anew from the checkpoints, if not."""
+    if not path.exists():
+        return None
+    try:
+        return load_model(path)
+    except ValueError as error:
+        logging.warning("%s is damaged and is written anew from the last checkpoint: %s", path, error)
+        return None
+
+
+def save_atomically(model: keras.Model, path: pathlib.Path) -> None:
+    """Saves a network so that `path` has the old one or the whole new one."""
+    temporary = path.with_name(f".{path.name}.partial.keras")
+    model.save(temporary)
+    flush(temporary)
+    temporary.replace(path)

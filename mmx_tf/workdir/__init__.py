@@ -1,0 +1,1 @@
+"""The folder of a run: its files, its lock, its checkpoints, and the fingerprints of what it was given."""
