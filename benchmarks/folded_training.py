@@ -23,7 +23,7 @@ import tf_keras as keras
 
 import mmx_tf
 from benchmarks import command_line, measuring
-from mmx_tf.layers.integer.storage import STORAGES
+from mmx_tf.choices import STORAGES
 from mmx_tf.network import graph
 from mmx_tf.network.tracing import build_before_tracing
 from mmx_tf.run.float_network import gives_probabilities

@@ -16,7 +16,8 @@ import tensorflow as tf
 
 from benchmarks import command_line, measuring
 from mmx_tf import quiet
-from mmx_tf.data.dataset import DataError, ImageData, load
+from mmx_tf.data.dataset import ImageData, load
+from mmx_tf.errors import DataError
 
 MODULE = "benchmarks.input_pipeline"
 PIPELINE, BARE = "pipeline", "bare_decoding"

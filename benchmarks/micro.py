@@ -14,11 +14,11 @@ import numpy as np
 
 import mmx_tf
 from benchmarks import command_line, measuring, micro_interpreter
+from mmx_tf.choices import STORAGES
 from mmx_tf.export.comparing.trace import Trace
 from mmx_tf.export.comparing.unpacked import unpacked
 from mmx_tf.export.running import litert
-from mmx_tf.layers.integer.storage import STORAGES
-from mmx_tf.run.pipeline import open_workdir
+from mmx_tf.run.finished import open_workdir
 
 MODULE = "benchmarks.micro"
 

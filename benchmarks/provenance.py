@@ -14,10 +14,10 @@ import pathlib
 import sys
 
 from benchmarks import command_line
+from mmx_tf.errors import RecipeError
 from mmx_tf.export import provenance
 from mmx_tf.export.atomic import write_atomically
 from mmx_tf.metamix.selection import BitSelection
-from mmx_tf.recipe.recipe import RecipeError
 from mmx_tf.report.plots import save_bits_plot
 from mmx_tf.workdir import lock
 

@@ -8,8 +8,9 @@ import json
 import pathlib
 import sys
 
+from mmx_tf.errors import DisagreementError
 from mmx_tf.export.atomic import write_atomically
-from mmx_tf.export.comparing.certificate import Certificate, DisagreementError, certify, summary
+from mmx_tf.export.comparing.certificate import Certificate, certify, summary
 from mmx_tf.export.provenance import commit, provenance
 from mmx_tf.export.running import litert
 
@@ -39,11 +40,12 @@ def main(arguments=None) -> int:
         parser.error(f"--images={options.images}: at least 1 is needed.")
     # Only the command knows of workdirs: the library stands below the rooms that do.
     from mmx_tf import quiet
-    from mmx_tf.run.pipeline import open_workdir, task_of
+    from mmx_tf.export.running.noise import provoke_native_noise
+    from mmx_tf.run.finished import open_workdir, task_of
 
     commit()  # asked for now: the certificate names the code that this process has begun with
     quiet.set_up_logging()
-    quiet.provoke_native_noise()
+    provoke_native_noise()
     try:
         folded, data, eval_ds = open_workdir(options.workdir)
         certificate = certify(

@@ -20,10 +20,11 @@ def main(arguments=None) -> int:
     workdir = parser.parse_args(arguments).workdir
     # Only the command knows of workdirs: the library stands below the rooms that do.
     from mmx_tf import quiet
-    from mmx_tf.run.pipeline import open_workdir, task_of
+    from mmx_tf.export.running.noise import provoke_native_noise
+    from mmx_tf.run.finished import open_workdir, task_of
 
     quiet.set_up_logging()
-    quiet.provoke_native_noise()
+    provoke_native_noise()
     try:
         folded, data, eval_ds = open_workdir(workdir)
         report = verify(folded, data, eval_ds, task=task_of(workdir))

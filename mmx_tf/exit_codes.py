@@ -13,13 +13,15 @@ import typing
 
 from absl import flags
 
-from mmx_tf.data.damaged import DamagedDataError
-from mmx_tf.data.dataset import DataError
-from mmx_tf.distribution.job import PeerError
-from mmx_tf.export.comparing.certificate import DisagreementError
-from mmx_tf.fitting.divergence import DivergenceError
-from mmx_tf.models.errors import ModelError
-from mmx_tf.recipe.recipe import RecipeError
+from mmx_tf.errors import (
+    DamagedDataError,
+    DataError,
+    DisagreementError,
+    DivergenceError,
+    ModelError,
+    PeerError,
+    RecipeError,
+)
 
 
 class ExitCode(enum.IntEnum):

@@ -26,6 +26,7 @@ from absl import app, flags
 
 from mmx_tf import exit_codes, quiet, startup
 from mmx_tf.exit_codes import ExitCode
+from mmx_tf.export.running.noise import provoke_native_noise
 from mmx_tf.recipe import recipe as recipes
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.run.pipeline import run
@@ -90,6 +91,6 @@ if __name__ == "__main__":
     recipes.define_flags()
     flags.adopt_module_key_flags(recipes)  # --help shows the flags of the main module only.
     # Before app.run, whose start-up already makes TensorFlow look for a GPU.
-    quiet.provoke_native_noise()
+    provoke_native_noise()
     signal.signal(signal.SIGTERM, _terminate)
     app.run(main, flags_parser=parse_flags)

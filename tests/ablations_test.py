@@ -16,10 +16,11 @@ import mmx_tf
 from mmx_tf.budget.bops import layer_costs
 from mmx_tf.budget.budget import Budget
 from mmx_tf.distribution.job import ALONE
+from mmx_tf.errors import RecipeError
 from mmx_tf.layers.branches import JOINT, MIXED
 from mmx_tf.layers.quantizers.multi_branch import MultiBranchQuantizer
 from mmx_tf.network.canonical import canonicalize
-from mmx_tf.recipe.recipe import Recipe, RecipeError
+from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.run import stages
 from mmx_tf.run.given_selection import bit_probabilities, given_selection, random_choice
 from mmx_tf.run.pipeline import run, search_network

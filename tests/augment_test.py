@@ -7,10 +7,10 @@ import tf_keras as keras
 
 import mmx_tf
 from mmx_tf.budget.budget import UnreachableBudgetError
-from mmx_tf.folding.carriers import is_quantizer
 from mmx_tf.layers.quantizers.activation import ActivationQuantizer
 from mmx_tf.layers.quantizers.multi_branch import MultiBranchQuantizer
 from mmx_tf.metamix.selection import LayerSelection
+from mmx_tf.network.heads import is_quantizer
 
 layers = keras.layers
 

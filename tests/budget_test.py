@@ -9,15 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmx_tf.budget import repair
 from mmx_tf.budget.bops import LayerCost
-from mmx_tf.budget.budget import (
-    WEIGHTINGS,
-    Budget,
-    CandidateCosts,
-    Flip,
-    UnreachableBudgetError,
-    average_bits_costs,
-)
+from mmx_tf.budget.budget import Budget, CandidateCosts, Flip, UnreachableBudgetError, average_bits_costs
+from mmx_tf.choices import WEIGHTINGS
 
 
 def costs(*searched, ends=(2, 1)):
@@ -88,7 +83,7 @@ CHOICE = [0, 0, 1]
     ],
 )
 def test_repair_gives_up_the_least_alpha_that_meets_the_target(target, choice, flips):
-    repaired, made = budget(target).repair(ALPHAS, CHOICE)
+    repaired, made = repair.repaired(budget(target), ALPHAS, CHOICE)
     assert repaired == choice
     expected = [flip.split() for flip in flips]
     assert [(f.name, f.from_bits, f.to_bits) for f in made] == [
@@ -131,41 +126,43 @@ A8_TO_3, A4_TO_2, B8_TO_3, B4_TO_2 = (
 def test_repair_flips_weights_and_activations(target, choice, flips):
     limit = Budget(costs(10, 20), (8, 3), (4, 2), 8, target)
     alphas, weight_alphas = np.array([[0.5, 0.2], [0.1, 0.0]]), np.array([[0.3, 0.1], [0.5, 0.1]])
-    repaired, made = limit.repair(alphas, [0, 0], weight_alphas)
+    repaired, made = repair.repaired(limit, alphas, [0, 0], weight_alphas)
     assert repaired == choice
     assert made == [dataclasses.replace(flip, margin=pytest.approx(flip.margin)) for flip in flips]
 
 
 def test_repair_may_skip_a_branch():
     # 8 -> 3 gives up less than 8 -> 4.
-    repaired, flips = budget(1300).repair(np.array([[1, 0.2, 0.6], [9, 0, 0], [9, 0, 0.0]]), [0, 0, 0])
+    repaired, flips = repair.repaired(
+        budget(1300), np.array([[1, 0.2, 0.6], [9, 0, 0], [9, 0, 0.0]]), [0, 0, 0]
+    )
     assert repaired == [2, 0, 0]
     assert flips == [Flip("a", 8, 3, pytest.approx(0.4))]
 
 
 def test_a_choice_that_has_not_the_largest_alphas_is_raised():
     """a 3 -> 8 costs 4 * 5 * 10 = 200, to the BOP what is left."""
-    repaired, flips = budget(812).repair(np.array([[9.0, 0, 1], [0, 0, 0], [0, 0, 0]]), [2, 2, 2])
+    repaired, flips = repair.repaired(budget(812), np.array([[9.0, 0, 1], [0, 0, 0], [0, 0, 0]]), [2, 2, 2])
     assert repaired == [0, 2, 2]
     assert flips == [Flip("a", 3, 8, -8.0)]
 
 
 def test_without_a_target_there_is_no_repair():
-    assert budget().repair(ALPHAS, [0, 0, 0]) == ([0, 0, 0], [])
+    assert repair.repaired(budget(), ALPHAS, [0, 0, 0]) == ([0, 0, 0], [])
 
 
 def test_of_equal_alphas_the_most_bits_are_taken():
     """As before a search. Above 612, c at 8 bits takes 100, a and b at 4 bits take 40 and 80."""
-    repaired, flips = budget(832).repair(np.zeros((3, 3)), [0, 0, 0])
+    repaired, flips = repair.repaired(budget(832), np.zeros((3, 3)), [0, 0, 0])
     assert repaired == [1, 1, 0]
     assert flips == [Flip("a", 8, 4, 0.0), Flip("b", 8, 4, 0.0)]
     # One of the two: the cheaper one.
-    assert budget(831).repair(np.zeros((3, 3)), [0, 0, 0])[0] == [1, 2, 0]
+    assert repair.repaired(budget(831), np.zeros((3, 3)), [0, 0, 0])[0] == [1, 2, 0]
 
 
 def test_alphas_that_are_not_finite_choose_nothing():
     with pytest.raises(ValueError, match="not finite"):
-        budget(700).repair(np.array([[np.nan, 0, 1], [0, 0, 0], [0, 0, 0]]), [0, 0, 0])
+        repair.repaired(budget(700), np.array([[np.nan, 0, 1], [0, 0, 0], [0, 0, 0]]), [0, 0, 0])
 
 
 # Properties. Costs are BOPs of one or several weight bits, or a user's table; some alphas are equal.
@@ -252,7 +249,7 @@ def test_a_repair_is_the_best_choice_within_the_budget(problem):
     limit, alphas, weight_alphas = problem
     scores = of_pairs(alphas, weight_alphas)
     argmax = [row.index(max(row)) for row in scores]
-    found, flips = limit.repair(alphas, argmax, weight_alphas)
+    found, flips = repair.repaired(limit, alphas, argmax, weight_alphas)
     table, fixed = limit.candidate_costs.table, limit.candidate_costs.fixed
     left = decimal(limit.target) - decimal(fixed) - sum(map(decimal, picked(table, found)))
     assert limit.candidate_costs.of(found) <= limit.target
@@ -276,14 +273,14 @@ def test_a_repair_is_the_best_choice_within_the_budget(problem):
         assert of_layer[not flip.of_weights] == flip.from_bits != flip.to_bits
         of_layer[not flip.of_weights] = flip.to_bits
     assert [tuple(pair) for pair in bits] == [limit.pairs[i] for i in found]
-    assert limit.repair(alphas, found, weight_alphas) == (found, [])
+    assert repair.repaired(limit, alphas, found, weight_alphas) == (found, [])
 
 
 @settings(max_examples=100, deadline=None)
 @given(problems())
 def test_flips_are_told_from_any_choice(problem):
     limit, alphas, choice = problem
-    repaired, flips = limit.repair(alphas, choice)
+    repaired, flips = repair.repaired(limit, alphas, choice)
     assert limit.bops_of(repaired) <= limit.target_bops
     assert len(flips) == sum(old != new for old, new in zip(choice, repaired, strict=True))
 

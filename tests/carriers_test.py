@@ -7,6 +7,7 @@ import tf_keras as keras
 from mmx_tf.folding import carriers
 from mmx_tf.metamix import augment
 from mmx_tf.network import graph
+from mmx_tf.network.heads import is_softmax
 
 layers = keras.layers
 
@@ -261,7 +262,7 @@ def test_is_fusable_activation(layer, fusable):
 
 
 def test_is_softmax():
-    assert carriers.is_softmax(layers.Softmax())
-    assert carriers.is_softmax(layers.Activation("softmax"))
-    assert not carriers.is_softmax(layers.Activation("sigmoid"))
-    assert not carriers.is_softmax(layers.ReLU())
+    assert is_softmax(layers.Softmax())
+    assert is_softmax(layers.Activation("softmax"))
+    assert not is_softmax(layers.Activation("sigmoid"))
+    assert not is_softmax(layers.ReLU())

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from mmx_tf.recipe.recipe import RecipeError
+from mmx_tf.errors import RecipeError
 from mmx_tf.workdir import checkpoints
 from mmx_tf.workdir.checkpoints import Checkpoints
 

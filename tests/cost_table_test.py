@@ -11,8 +11,10 @@ import mmx_tf
 from mmx_tf.budget import cost_table
 from mmx_tf.budget.budget import Budget, CandidateCosts, UnreachableBudgetError, average_bits_costs
 from mmx_tf.budget.cost_table import CostTableError
+from mmx_tf.budget.repair import repaired
+from mmx_tf.errors import RecipeError
 from mmx_tf.metamix.selection import BitSelection, SelectedCost
-from mmx_tf.recipe.recipe import Recipe, RecipeError
+from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.run.pipeline import run
 
 BITS = (8, 4, 3)
@@ -138,7 +140,7 @@ ALPHAS = np.array([[1.0, 0.5, 0.1], [0.4, 0.2, 0.3], [0.2, 0.15, 0.19]])
 def test_the_repair_counts_the_table(target, choice):
     costs = search().budget.costs
     budget = Budget(costs, BITS, 4, 8, own=CandidateCosts("us", ROWS, 5.0), target_cost=target)
-    assert budget.repair(ALPHAS, [0, 0, 0])[0] == choice
+    assert repaired(budget, ALPHAS, [0, 0, 0])[0] == choice
 
 
 @pytest.mark.parametrize(

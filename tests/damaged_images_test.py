@@ -13,8 +13,9 @@ from networks import small_network
 from tensorflow_datasets.core import features as tfds_features
 
 from mmx_tf import data as data_module
-from mmx_tf.data.damaged import DamagedDataError, DamagedImages, decoded
+from mmx_tf.data.damaged import DamagedImages, decoded
 from mmx_tf.data.dataset import load
+from mmx_tf.errors import DamagedDataError
 
 ROOT = Path(__file__).parents[1]
 NO_IMAGE = b"\xff\xd8\xff\xe0 no image"

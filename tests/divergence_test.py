@@ -10,7 +10,8 @@ from listening import logged
 from networks import pretrained, small_network
 
 import mmx_tf
-from mmx_tf.fitting.divergence import DivergenceError, Watch, collapsed_quantizers
+from mmx_tf.errors import DivergenceError
+from mmx_tf.fitting.divergence import Watch, collapsed_quantizers
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.run.pipeline import run
 

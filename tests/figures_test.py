@@ -9,10 +9,11 @@ from networks import pretrained
 from refusals import files_of
 
 import mmx_tf
+from mmx_tf.errors import RecipeError
 from mmx_tf.figures import comparison, documents, make, plots
 from mmx_tf.figures import options as figure_options
 from mmx_tf.figures.options import FigureOptions
-from mmx_tf.recipe.recipe import Recipe, RecipeError
+from mmx_tf.recipe.recipe import Recipe
 
 pytestmark = pytest.mark.slow
 

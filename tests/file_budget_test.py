@@ -6,9 +6,9 @@ import tf_keras as keras
 from networks import small_network
 
 import mmx_tf
-from mmx_tf.budget.file_bytes import costs_in_bytes
 from mmx_tf.folding.fold import FoldError
 from mmx_tf.layers.quantizers.activation import ActivationQuantizer
+from mmx_tf.metamix.file_bytes import costs_in_bytes
 
 WEIGHTS = (8, 4, 2)
 # Elements of the searched kernels: 3*3*6 depthwise, 6*6 and 6*8 pointwise. A byte holds two codes of 4 bits;

@@ -18,8 +18,9 @@ from mmx_tf import train
 from mmx_tf.export import parity, verify
 from mmx_tf.recipe.recipe import Recipe, define_flags
 from mmx_tf.run import float_network
-from mmx_tf.run import task as heads
 from mmx_tf.run.pipeline import run
+from mmx_tf.run.task import settled as settled_task
+from mmx_tf.training import task as training_task
 
 FLAGS = (
     "--image_size=16", "--batch_size=64", "--steps_per_epoch=4", "--train_epochs=2", "--learning_rate=0.002",
@@ -67,7 +68,7 @@ def saved(tmp_path_factory, head, dataset, task, **options):
     data = datasets.load(dataset, image_size=16, **options).for_task(task)
     keras.utils.set_random_seed(0)
     model = network(head)
-    model.compile(keras.optimizers.Adam(0.01), heads.loss(task, model))
+    model.compile(keras.optimizers.Adam(0.01), training_task.loss(task, model))
     model.fit(data.train(batch_size=64, seed=0), epochs=10, verbose=0)
     path = tmp_path_factory.mktemp("float") / f"{head}.keras"
     model.save(path)
@@ -233,11 +234,11 @@ def test_the_built_in_network_has_the_outputs_of_its_task(folder, vectors, task,
     recipe = Recipe.from_flagfile("\n".join(arguments))
     recipe.validate()
     model, trained = float_network.load_or_build(recipe, data)
-    settled, of_task = heads.settled(recipe, model, data)
+    settled, of_task = settled_task(recipe, model, data)
     assert (model.output_shape, trained, settled.told_task) == ((None, outputs), False, told)
     assert settled.task == ("" if told == "classification" else told)
     # What is told is told again from what was told: a run that is resumed has the same flags.
-    assert heads.settled(settled, model, data)[0] == settled
+    assert settled_task(settled, model, data)[0] == settled
     images, labels = next(iter(of_task.train(batch_size=8, seed=0)))
     shape = {"binary": (8, 1), "classification": (8,), "multi_label": (8, 4), "regression": (8, 1)}[told]
     assert labels.shape == shape and images.shape == (8, 16, 16, 1)

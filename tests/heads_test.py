@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
-from mmx_tf.export.comparing.heads import TASKS, Head, candidates, labels_of, loss_name, told
+from mmx_tf.choices import TASKS
+from mmx_tf.export.comparing.heads import Head, candidates, labels_of, loss_name, told
 
 losses = keras.losses
 CLASSES, YES, ONE_HOT = np.array([0, 2, 1]), np.array([0, 1, 1]), np.eye(3)[[0, 2, 1]]

@@ -28,9 +28,11 @@ from workdirs import facts_of, forget
 from benchmarks import meta_state
 from mmx_tf import data as datasets
 from mmx_tf.distribution.job import Job
+from mmx_tf.errors import RecipeError
 from mmx_tf.figures import documents
-from mmx_tf.recipe.recipe import Recipe, RecipeError
-from mmx_tf.run.pipeline import open_workdir, run
+from mmx_tf.recipe.recipe import Recipe
+from mmx_tf.run.finished import open_workdir
+from mmx_tf.run.pipeline import run
 from mmx_tf.workdir import checkpoints, fingerprints, results
 from mmx_tf.workdir.workdir import Workdir
 

@@ -9,6 +9,7 @@ from networks import calibrated, small_network
 
 import mmx_tf
 from benchmarks import micro_interpreter
+from mmx_tf.choices import STORAGES
 from mmx_tf.export import inspect
 from mmx_tf.export.c_array import MicroError, main, sources
 from mmx_tf.export.comparing.certificate import certify, summary
@@ -16,7 +17,6 @@ from mmx_tf.export.comparing.cut import expose
 from mmx_tf.export.comparing.unpacked import unpacked
 from mmx_tf.export.reading.tflite_file import parse
 from mmx_tf.export.running import litert
-from mmx_tf.layers.integer.storage import STORAGES
 
 PACKED = ("depthwise", "project", "expand")
 IMAGES = 40

@@ -12,7 +12,7 @@ import tf_keras as keras
 from listening import logged
 
 import mmx_tf
-from mmx_tf.fitting.divergence import DivergenceError
+from mmx_tf.errors import DivergenceError
 from mmx_tf.metamix.augment_checks import ARGUMENTS
 
 SAME = keras.optimizers.SGD()

@@ -9,6 +9,7 @@ from networks import fine_tuned, pretrained
 from tflite_samples import model_of, written
 
 import mmx_tf
+from mmx_tf.choices import INPUT_TYPES, OUTPUT_TYPES
 from mmx_tf.data.dataset import PIXEL_SCALING
 from mmx_tf.export import inspect, reference
 from mmx_tf.export.c_array import sources
@@ -18,7 +19,6 @@ from mmx_tf.export.comparing.whole_file import verify
 from mmx_tf.export.reading.tflite_file import parse
 from mmx_tf.export.running import litert
 from mmx_tf.export.running.partitions import Delegation, delegated_ops
-from mmx_tf.export.writing.borders import INPUT_TYPES, OUTPUT_TYPES
 from mmx_tf.export.writing.tflite import convert
 
 EVERY_TYPE = [(i, o) for i in INPUT_TYPES for o in OUTPUT_TYPES]

@@ -7,7 +7,8 @@ import tf_keras as keras
 from networks import calibrated, small_network
 
 import mmx_tf
-from mmx_tf.export.comparing.certificate import Certificate, DisagreementError, certify
+from mmx_tf.errors import DisagreementError
+from mmx_tf.export.comparing.certificate import Certificate, certify
 from mmx_tf.export.comparing.operator_count import OperatorParity, RuntimeParity
 from mmx_tf.export.comparing.trace import Trace
 from mmx_tf.export.comparing.whole_file import verify

@@ -18,13 +18,15 @@ from workdirs import forget
 
 import mmx_tf
 from benchmarks.provenance import bring_in
+from mmx_tf.errors import RecipeError
 from mmx_tf.export import parity, provenance
 from mmx_tf.export import verify as export_verify
 from mmx_tf.export.comparing.whole_file import verify
 from mmx_tf.export.running import litert
 from mmx_tf.metamix.selection import BitSelection
-from mmx_tf.recipe.recipe import Recipe, RecipeError
-from mmx_tf.run.pipeline import open_workdir, run
+from mmx_tf.recipe.recipe import Recipe
+from mmx_tf.run.finished import open_workdir
+from mmx_tf.run.pipeline import run
 from mmx_tf.workdir import checkpoints
 
 ROOT = Path(__file__).parents[1]

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from mmx_tf import models
 from mmx_tf.budget.bops import layer_costs
 from mmx_tf.budget.budget import Budget
+from mmx_tf.errors import RecipeError
 from mmx_tf.network.canonical import canonicalize
 from mmx_tf.notation import short_bops
 from mmx_tf.recipe.options import RecipeOptions
-from mmx_tf.recipe.recipe import Recipe, RecipeError, define_flags, format_bops, parse_bops
+from mmx_tf.recipe.recipe import Recipe, define_flags, format_bops, parse_bops
 
 ROOT = Path(__file__).parents[1]
 RUNNABLE = "--float_epochs=3\n--workdir=runs/test\n"

@@ -8,10 +8,10 @@ from networks import small_network
 
 import mmx_tf
 from mmx_tf.budget import bops
+from mmx_tf.errors import DivergenceError
 from mmx_tf.figures.instability import default_layers
 from mmx_tf.figures.quantized_search import batch_norm_behind, quantized_search
 from mmx_tf.figures.short_training import ShortTraining
-from mmx_tf.fitting.divergence import DivergenceError
 from mmx_tf.recipe.recipe import Recipe
 
 RECIPE = Recipe.from_flagfile("--batch_size=64\n--weight_decay=0.0001")

@@ -17,8 +17,9 @@ from networks import pretrained
 
 from mmx_tf.distribution import strategies
 from mmx_tf.distribution.job import ALONE, Job
+from mmx_tf.errors import RecipeError
 from mmx_tf.metamix.selection import BitSelection
-from mmx_tf.recipe.recipe import Recipe, RecipeError
+from mmx_tf.recipe.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = Path(__file__).with_name("strategy_run.py")

@@ -7,7 +7,8 @@ import tf_keras as keras
 from networks import small_network
 
 import mmx_tf
-from mmx_tf.fitting.divergence import DivergenceError, Watch
+from mmx_tf.errors import DivergenceError
+from mmx_tf.fitting.divergence import Watch
 from mmx_tf.metamix import target as target_search
 
 BITS = (8, 4, 3)

@@ -14,8 +14,10 @@ import pytest
 from networks import pretrained, small_network
 from refusals import refused
 
-from mmx_tf.recipe.recipe import Recipe, RecipeError
-from mmx_tf.run.pipeline import open_workdir, run
+from mmx_tf.errors import RecipeError
+from mmx_tf.recipe.recipe import Recipe
+from mmx_tf.run.finished import open_workdir
+from mmx_tf.run.pipeline import run
 from mmx_tf.workdir import checkpoints
 
 pytestmark = pytest.mark.slow

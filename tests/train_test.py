@@ -14,7 +14,8 @@ from absl import logging as absl_logging
 from refusals import files_of, refused
 
 from mmx_tf import quiet
-from mmx_tf.recipe.recipe import Recipe, RecipeError
+from mmx_tf.errors import RecipeError
+from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.workdir.workdir import Workdir
 
 ROOT = Path(__file__).parents[1]

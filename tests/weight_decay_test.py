@@ -7,10 +7,12 @@ import tf_keras as keras
 from networks import small_network
 
 import mmx_tf
-from mmx_tf.recipe.recipe import Recipe, RecipeError
+from mmx_tf.choices import OPTIMIZERS
+from mmx_tf.errors import RecipeError
+from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.run.float_network import gives_probabilities
 from mmx_tf.training import phases as training
-from mmx_tf.training.optimizers import OPTIMIZERS, sgd, weight_optimizer
+from mmx_tf.training.optimizers import sgd, weight_optimizer
 from mmx_tf.training.weight_decay import KINDS
 from mmx_tf.workdir.workdir import Workdir
 

@@ -11,13 +11,14 @@ import tf_keras as keras
 from networks import pretrained
 
 import mmx_tf
-from mmx_tf.fitting.divergence import DivergenceError, Watch
-from mmx_tf.recipe.recipe import Recipe, RecipeError
-from mmx_tf.run import task
+from mmx_tf.choices import OPTIMIZERS
+from mmx_tf.errors import DivergenceError, RecipeError
+from mmx_tf.fitting.divergence import Watch
+from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.run.pipeline import run
-from mmx_tf.training import phases
+from mmx_tf.training import phases, task
 from mmx_tf.training.distillation import DistilledModel
-from mmx_tf.training.optimizers import OPTIMIZERS, weight_optimizer
+from mmx_tf.training.optimizers import weight_optimizer
 from mmx_tf.workdir import checkpoints
 from mmx_tf.workdir.workdir import Workdir
 

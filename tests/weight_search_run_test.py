@@ -12,9 +12,10 @@ from ablations_test import recipe_of
 from workdirs import forget
 
 import mmx_tf
-from mmx_tf.budget.file_bytes import costs_in_bytes
 from mmx_tf.data.dataset import PIXEL_SCALING
-from mmx_tf.recipe.recipe import Recipe, RecipeError
+from mmx_tf.errors import RecipeError
+from mmx_tf.metamix.file_bytes import costs_in_bytes
+from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.run.given_selection import random_choice
 from mmx_tf.run.pipeline import run
 from mmx_tf.workdir import checkpoints

@@ -10,10 +10,11 @@ from networks import small_network
 import mmx_tf
 from mmx_tf.budget import bops
 from mmx_tf.budget.budget import Budget
+from mmx_tf.choices import STORAGES
+from mmx_tf.errors import DivergenceError
 from mmx_tf.export import inspect
-from mmx_tf.fitting.divergence import DivergenceError, Watch
+from mmx_tf.fitting.divergence import Watch
 from mmx_tf.layers.branches import JOINT
-from mmx_tf.layers.integer.storage import STORAGES
 from mmx_tf.layers.quantizers.multi_branch_weights import kernel_of
 from mmx_tf.metamix import algorithm
 from mmx_tf.metamix import target as target_search

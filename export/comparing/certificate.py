@@ -20,6 +20,7 @@ from collections.abc import Sequence
 
 import tf_keras as keras
 
+from mmx_tf.errors import DisagreementError
 from mmx_tf.export.comparing.cut import cut, expose
 from mmx_tf.export.comparing.evaluation import checked
 from mmx_tf.export.comparing.heads import check_task, told
@@ -31,10 +32,6 @@ from mmx_tf.export.running import litert
 from mmx_tf.export.running.partitions import require_xnnpack
 
 SHOWN_OPERATORS = 3
-
-
-class DisagreementError(ValueError):
-    """A file whose codes differ from the folded model's more than allowed."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,8 @@ import dataclasses
 import numpy as np
 import tf_keras as keras
 
-TASKS = ("classification", "binary", "multi_label", "regression", "segmentation")
+from mmx_tf.choices import TASKS
+
 SIGMOIDS = ("sigmoid", "hard_sigmoid")
 # Losses of tf_keras by what their labels are: names in lower case, without underscores.
 _ONE_OF_MANY = (

@@ -22,8 +22,6 @@ from mmx_tf.layers.grid import Grid
 from mmx_tf.layers.integer.layers import Dequantize
 
 Builtin, TensorType = schema.BuiltinOperator, schema.TensorType
-INPUT_TYPES = ("uint8", "int8", "float32")
-OUTPUT_TYPES = ("int8", "float32", "class")
 CLASS, PROBABILITIES = "class", "probabilities"
 # TFLite's int8 SOFTMAX has this output grid and no other.
 PROBABILITY_GRID = Grid(1 / 256, -128)

@@ -10,8 +10,9 @@ output is asked for. How images go in and logits come out is in `export.writing.
 
 from ai_edge_litert import schema_py_generated as schema
 
+from mmx_tf.choices import INPUT_TYPES, OUTPUT_TYPES
 from mmx_tf.export.comparing.trace import logistic_of
-from mmx_tf.export.writing.borders import INPUT_TYPES, OUTPUT_TYPES, check_outputs, write_input, write_outputs
+from mmx_tf.export.writing.borders import check_outputs, write_input, write_outputs
 from mmx_tf.export.writing.flatbuffer import GraphWriter
 from mmx_tf.export.writing.operators import WRITERS, Context
 from mmx_tf.layers.integer.layers import Dequantize, QuantizeInput

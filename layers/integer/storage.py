@@ -18,7 +18,7 @@ stays a CONV_2D, and dense layers are int8.
 
 import math
 
-STORAGES = ("int8", "int4", "int4_xnnpack", "int4_micro")
+from mmx_tf.choices import STORAGES
 
 CONTAINERS = {"int8": (-127, 127), "int4": (-8, 7), "int2": (-2, 1)}
 """Smallest and largest weight code of each container."""

@@ -12,10 +12,7 @@ import itertools
 from collections.abc import Sequence
 from fractions import Fraction
 
-import numpy as np
-
 from mmx_tf.budget.bops import LayerCost
-from mmx_tf.budget.repair import Flip, exact, repaired
 
 
 class UnreachableBudgetError(ValueError):
@@ -32,7 +29,7 @@ class CandidateCosts:
         bits are searched.
       fixed: cost of everything else.
 
-    Costs that are no integers are the decimal numbers that they are written as (`repair.exact`), and their
+    Costs that are no integers are the decimal numbers that they are written as (`exact`), and their
     sums are exact: neither the order of the layers nor rounding decides whether a choice fits.
     """
 
@@ -56,7 +53,6 @@ class CandidateCosts:
         return tuple(self.of([row.index(pick(row)) for row in self.table]) for pick in (min, max))
 
 
-WEIGHTINGS = ("operations", "elements", "plain")
 SHARES = 10**14
 """What the layers' weights in an average are whole parts of. A part times a bit-width has 15 digits, which a
 float64 holds, so that averages are exact: 4 bits everywhere are 4 bits on average."""
@@ -214,26 +210,10 @@ class Budget:
         """Whether a choice costs no more than the target."""
         return self.target is None or self.candidate_costs.exactly(choice) <= exact(self.target)
 
-    def repair(
-        self, alphas: np.ndarray, choice: Sequence[int], weight_alphas: np.ndarray | None = None
-    ) -> tuple[list[int], list[Flip]]:
-        """The choice with the largest sum of alphas that the target allows (`mmx_tf.budget.repair`).
 
-        No flip of a layer that raises its alpha fits into what this choice leaves of the target.
-
-        Args:
-          alphas: (L, B) architectural parameters of the searched layers.
-          choice: L candidates' indices that flips are told from: those of the largest alphas. Where these
-            meet the target they stay.
-          weight_alphas: (L, W), where weight bits are searched.
-
-        Returns:
-          The best choice, and the flips that lead there from `choice`, in graph order.
-
-        Raises:
-          ValueError: if an alpha is not finite.
-        """
-        return repaired(self, alphas, choice, weight_alphas)
+def exact(cost: float) -> int | Fraction:
+    """The decimal number that a cost is written as: 0.1 is a tenth, so three of them fit into 0.3."""
+    return cost if isinstance(cost, int) else Fraction(repr(float(cost)))
 
 
 def _exactly(cost: float) -> str:

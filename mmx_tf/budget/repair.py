@@ -10,7 +10,6 @@ weight bits are searched too, a pair scores the sum of its two alphas.
 import dataclasses
 import itertools
 import math
-import typing
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -18,9 +17,7 @@ import numpy as np
 from absl import logging
 
 from mmx_tf.budget import knapsack
-
-if typing.TYPE_CHECKING:
-    from mmx_tf.budget.budget import Budget
+from mmx_tf.budget.budget import Budget, exact
 
 COST_BITS = 60
 
@@ -41,9 +38,25 @@ class Flip:
 
 
 def repaired(
-    budget: "Budget", alphas: np.ndarray, choice: Sequence[int], weight_alphas: np.ndarray | None = None
+    budget: Budget, alphas: np.ndarray, choice: Sequence[int], weight_alphas: np.ndarray | None = None
 ) -> tuple[list[int], list[Flip]]:
-    """What `Budget.repair` returns, which says what the arguments are."""
+    """The choice with the largest sum of alphas that the target allows.
+
+    No flip of a layer that raises its alpha fits into what this choice leaves of the target.
+
+    Args:
+      budget: costs, candidates and target.
+      alphas: (L, B) architectural parameters of the searched layers.
+      choice: L candidates' indices that flips are told from: those of the largest alphas. Where these
+        meet the target they stay.
+      weight_alphas: (L, W), where weight bits are searched.
+
+    Returns:
+      The best choice, and the flips that lead there from `choice`, in graph order.
+
+    Raises:
+      ValueError: if an alpha is not finite.
+    """
     # In float64 sums of two float32 alphas are all but exact, so what pairs have in common drops out.
     scores = np.float64(alphas)
     if weight_alphas is not None:
@@ -59,7 +72,7 @@ def repaired(
     return best, _flips(budget, alphas, weight_alphas, choice, best)
 
 
-def _flips(budget: "Budget", alphas, weight_alphas, old, new) -> list[Flip]:
+def _flips(budget: Budget, alphas, weight_alphas, old, new) -> list[Flip]:
     flips, branches = [], len(budget.bit_widths)
     for layer, cost in enumerate(budget.searched):
         (old_w, old_a), (new_w, new_a) = (divmod(choice[layer], branches) for choice in (old, new))
@@ -71,11 +84,6 @@ def _flips(budget: "Budget", alphas, weight_alphas, old, new) -> list[Flip]:
             margin = float(alphas[layer, old_a]) - float(alphas[layer, new_a])
             flips.append(Flip(cost.name, budget.bit_widths[old_a], budget.bit_widths[new_a], margin))
     return flips
-
-
-def exact(cost: float) -> int | Fraction:
-    """The decimal number that a cost is written as: 0.1 is a tenth, so three of them fit into 0.3."""
-    return cost if isinstance(cost, int) else Fraction(repr(float(cost)))
 
 
 def best_choice(

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mmx_tf.budget import cost_table
-from mmx_tf.budget.budget import WEIGHTINGS, Budget, UnreachableBudgetError, average_bits_costs
+from mmx_tf.budget.budget import Budget, UnreachableBudgetError, average_bits_costs
+from mmx_tf.choices import WEIGHTINGS
 
 # The kinds of budget, each with a value that it may have.
 EXAMPLES = {

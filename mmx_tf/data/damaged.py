@@ -20,7 +20,8 @@ import tensorflow as tf
 from absl import logging
 
 from mmx_tf.data.labels import Labels
-from mmx_tf.data.sources import DataError, Split
+from mmx_tf.data.sources import Split
+from mmx_tf.errors import DamagedDataError
 
 DAMAGED_SHARE = 0.01
 """Largest share of the training images that may be undecodable."""
@@ -28,10 +29,6 @@ NAMED = 3
 BATCHES_AT_ONCE = 2
 """Batches whose images are decoded side by side, so that none waits for the last image of another."""
 PARALLEL = max(2, len(os.sched_getaffinity(0)))
-
-
-class DamagedDataError(DataError):
-    """Images that were found unusable while they were read: too many of them, or one for evaluation."""
 
 
 @tf.autograph.experimental.do_not_convert

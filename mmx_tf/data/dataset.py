@@ -32,7 +32,8 @@ from mmx_tf.data.damaged import (
 )
 from mmx_tf.data.folder import from_folder
 from mmx_tf.data.labels import Labels
-from mmx_tf.data.sources import DataError, Source, Split, digits, from_tfds
+from mmx_tf.data.sources import Source, Split, digits, from_tfds
+from mmx_tf.errors import DataError
 from mmx_tf.startup import MEMORY_BYTES
 
 __all__ = ["DataError", "ImageData", "load"]

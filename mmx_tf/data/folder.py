@@ -18,7 +18,8 @@ import tensorflow as tf
 
 from mmx_tf.data.damaged import DAMAGED_SHARE
 from mmx_tf.data.images import decode
-from mmx_tf.data.sources import LARGE_IMAGE_SIZE, DataError, Source, Split
+from mmx_tf.data.sources import LARGE_IMAGE_SIZE, Source, Split
+from mmx_tf.errors import DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 EVALUATION_FOLDERS = ("validation", "val", "test")

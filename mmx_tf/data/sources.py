@@ -18,16 +18,13 @@ import tensorflow_datasets as tfds
 from google.protobuf import json_format
 
 from mmx_tf.data.labels import Labels
+from mmx_tf.errors import DataError
 
 DIGITS_EVAL_IMAGES = 360
 LARGE_IMAGE_SIZE = 224
 SHUFFLE_BUFFER = 10_000
 # Parts of TFDS names whose images are writing, which a mirror turns into something else.
 WRITING = ("mnist", "digits", "svhn", "omniglot", "letters")
-
-
-class DataError(ValueError):
-    """A dataset that cannot be used as asked; the message is one paragraph that says what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)

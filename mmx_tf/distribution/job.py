@@ -17,15 +17,13 @@ from collections.abc import Callable, Iterator, Sequence
 import tensorflow as tf
 import tf_keras as keras
 
+from mmx_tf.errors import PeerError
+
 GONE = (
     tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError,
     tf.errors.DeadlineExceededError, tf.errors.FailedPreconditionError, tf.errors.InternalError,
 )  # fmt: skip
 """What TensorFlow raises in a process when another one of its job is gone."""
-
-
-class PeerError(RuntimeError):
-    """Another process of the job has ended, so that this one cannot go on."""
 
 
 class Job:

@@ -18,10 +18,8 @@ import tensorflow as tf
 from absl import logging
 
 from mmx_tf.distribution.job import ALONE, Job
-from mmx_tf.recipe.texts import RecipeError
-
-if typing.TYPE_CHECKING:
-    from mmx_tf.recipe.recipe import Recipe
+from mmx_tf.errors import RecipeError
+from mmx_tf.recipe.recipe import Recipe
 
 TF_CONFIG = "TF_CONFIG"
 EXAMPLE = '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
@@ -35,7 +33,7 @@ class Task:
     index: int
 
 
-def is_chief(recipe: "Recipe") -> bool:
+def is_chief(recipe: Recipe) -> bool:
     """Whether this process is the one that writes, known before anything is started.
 
     Raises:
@@ -44,7 +42,7 @@ def is_chief(recipe: "Recipe") -> bool:
     return recipe.strategy != "multi_worker" or task_of(os.environ).index == 0
 
 
-def start(recipe: "Recipe") -> Job:
+def start(recipe: Recipe) -> Job:
     """Connects the processes and devices of a recipe's --strategy; before any other use of TensorFlow.
 
     With multi_worker it waits until all processes are there. One device alone needs no strategy, and gets
@@ -85,7 +83,7 @@ def start(recipe: "Recipe") -> Job:
     return job
 
 
-def check_batch(recipe: "Recipe", batch_size: int, job: Job) -> None:
+def check_batch(recipe: Recipe, batch_size: int, job: Job) -> None:
     """Refuses a batch that the replicas cannot share out equally.
 
     Raises:

@@ -2,10 +2,10 @@
 
 from absl import app
 
-from mmx_tf import quiet
+from mmx_tf.export.running.noise import provoke_native_noise
 from mmx_tf.figures import make, options
 
 if __name__ == "__main__":
     options.define()
-    quiet.provoke_native_noise()
+    provoke_native_noise()
     app.run(make.main, flags_parser=make.parse_flags)

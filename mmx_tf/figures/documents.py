@@ -11,10 +11,11 @@ from collections.abc import Iterable, Sequence
 import tf_keras as keras
 
 from mmx_tf.budget import bops
+from mmx_tf.errors import RecipeError
 from mmx_tf.figures.hessian import classification_traces
 from mmx_tf.metamix.selection import BitSelection, SelectionMismatchError
 from mmx_tf.network import canonical
-from mmx_tf.recipe.recipe import Recipe, RecipeError
+from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.workdir import fingerprints, results
 from mmx_tf.workdir.workdir import check_inputs, earlier_state
 

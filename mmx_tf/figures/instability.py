@@ -20,13 +20,14 @@ import tf_keras as keras
 from absl import logging
 
 from mmx_tf.budget import bops
+from mmx_tf.errors import RecipeError
 from mmx_tf.figures import statistics
 from mmx_tf.figures.options import FigureOptions, weights_label
 from mmx_tf.figures.quantized_search import batch_norm_behind, quantized_search
 from mmx_tf.figures.short_training import ShortTraining
 from mmx_tf.figures.statistics import NORMS
 from mmx_tf.network import canonical
-from mmx_tf.recipe.recipe import Recipe, RecipeError
+from mmx_tf.recipe.recipe import Recipe
 
 WEIGHT_BITS = (None, 8, 4)
 """Weights of the rows of Figures 1 and 6; None is full precision."""

@@ -31,6 +31,7 @@ from matplotlib.figure import Figure
 
 from mmx_tf import data as datasets
 from mmx_tf import exit_codes, quiet, startup
+from mmx_tf.errors import RecipeError
 from mmx_tf.export.atomic import write_atomically
 from mmx_tf.export.provenance import commit, provenance
 from mmx_tf.figures import comparison
@@ -39,9 +40,10 @@ from mmx_tf.figures import options as figure_options
 from mmx_tf.figures import plots as paper_plots
 from mmx_tf.figures.instability import Instability
 from mmx_tf.figures.options import OF_FLOAT_NETWORK, TRAINED, FigureOptions
-from mmx_tf.recipe.recipe import Recipe, RecipeError
+from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.report import plots
-from mmx_tf.run import export_stage, float_network, task
+from mmx_tf.run import export_stage, float_network
+from mmx_tf.run.task import settled
 from mmx_tf.workdir import results
 
 RECORDED = (
@@ -93,7 +95,7 @@ def make(options: FigureOptions, recipe: Recipe, *, command: str = "") -> dict[s
         data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
         recipe.check_classes(num_classes=data.num_classes, dataset=data.name)
         network = float_network.load_trained(recipe, data)
-        recipe, data = task.settled(recipe, network, data)
+        recipe, data = settled(recipe, network, data)
         if recipe.told_task != "classification":
             raise RecipeError(
                 f"--task={recipe.task}: these figures of the paper are of classifiers. Give a float network "

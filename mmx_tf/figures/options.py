@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from absl import flags
 
+from mmx_tf.errors import RecipeError
 from mmx_tf.recipe.options import flag
-from mmx_tf.recipe.recipe import Recipe, RecipeError, define_flags
+from mmx_tf.recipe.recipe import Recipe, define_flags
 
 FIGURES = ("1", "2", "5", "6", "7")
 TRAINED = ("1", "2", "6")

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from mmx_tf.figures.options import weights_label
+from mmx_tf.notation import prefix_of
 from mmx_tf.report import plots, themes
-from mmx_tf.report.facts import KINDS, prefix_of
+from mmx_tf.report.facts import KINDS
 
 INK = themes.LIGHT
 

@@ -9,12 +9,12 @@ weights would do there; this makes the network for it.
 import tf_keras as keras
 
 from mmx_tf import data as datasets
-from mmx_tf.folding import carriers
 from mmx_tf.layers import keras_defaults
 from mmx_tf.metamix.augment import augment
 from mmx_tf.metamix.rebuild import with_quantized_weights
 from mmx_tf.metamix.search import SearchModel
 from mmx_tf.network import graph
+from mmx_tf.network.heads import is_quantizer
 from mmx_tf.recipe.recipe import Recipe
 
 
@@ -61,7 +61,7 @@ def _on_weight_grids(search: SearchModel, weight_bits: int) -> keras.Model:
             return with_quantized_weights(layer, args[0], bits=bits, per_channel=cost.kind != "dense")
         clone = type(layer).from_config(layer.get_config())
         value = clone(*args, **kwargs)
-        if not carriers.is_quantizer(layer):  # Their step sizes come from the first batch.
+        if not is_quantizer(layer):  # Their step sizes come from the first batch.
             clone.set_weights(layer.get_weights())
         return value
 

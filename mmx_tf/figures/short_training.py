@@ -18,8 +18,8 @@ import tensorflow as tf
 import tf_keras as keras
 from absl import logging
 
+from mmx_tf.errors import DivergenceError
 from mmx_tf.figures.quantized_search import batch_norm_behind
-from mmx_tf.fitting.divergence import DivergenceError
 from mmx_tf.fitting.losses import classification_loss
 from mmx_tf.layers.quantizers.multi_branch import MultiBranchQuantizer
 from mmx_tf.metamix.search import SearchModel, quantizer_name

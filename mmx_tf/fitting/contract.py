@@ -17,16 +17,17 @@ import tensorflow as tf
 import tf_keras as keras
 from absl import logging
 
+from mmx_tf.errors import DivergenceError
 from mmx_tf.fitting import guards
 from mmx_tf.fitting import labels as fit_labels
 from mmx_tf.fitting import options as fit_options
-from mmx_tf.fitting.divergence import DivergenceError, first_broken
+from mmx_tf.fitting.divergence import first_broken
 from mmx_tf.fitting.given import Given, single_image
 from mmx_tf.fitting.images import check_first_images, check_pixels, outside_pixels
 from mmx_tf.fitting.position import Position, lost_weights
-from mmx_tf.folding.carriers import last_activation
 from mmx_tf.layers import keras_defaults
 from mmx_tf.network import keras3_twins
+from mmx_tf.network.heads import last_activation
 from mmx_tf.network.tracing import all_initialized, build_before_tracing, initialize_before_tracing
 
 LOSS_EXAMPLE = "loss=tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)"

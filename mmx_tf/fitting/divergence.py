@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from mmx_tf.errors import DivergenceError
 from mmx_tf.layers.branches import MIXED
 from mmx_tf.layers.lsq.lsq import STEP_SIZE_FLOOR
 from mmx_tf.layers.quantizers.activation import ActivationQuantizer
@@ -20,10 +21,6 @@ from mmx_tf.network import graph
 COLLAPSED_BELOW = 10 * STEP_SIZE_FLOOR
 SATURATED_FROM = 0.99
 """Probability of one branch whose alpha counts as saturated: its gradient is a hundredth of what it was."""
-
-
-class DivergenceError(RuntimeError):
-    """Training has diverged; the message names phase, epoch, step and layer."""
 
 
 class Watch:

@@ -2,7 +2,7 @@
 
 import tf_keras as keras
 
-from mmx_tf.fitting.divergence import DivergenceError
+from mmx_tf.errors import DivergenceError
 from mmx_tf.network import graph
 
 

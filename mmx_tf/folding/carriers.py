@@ -18,21 +18,16 @@ import tf_keras as keras
 
 from mmx_tf.layers.quantizers.activation import ActivationQuantizer
 from mmx_tf.layers.quantizers.gates import HARD_SIGMOID_SCALE, LOGISTIC_SCALE, GateQuantizer, HardSigmoid
-from mmx_tf.layers.quantizers.multi_branch import MultiBranchQuantizer
 from mmx_tf.layers.quantizers.pixels import PixelQuantizer
 from mmx_tf.network import canonical, graph
 from mmx_tf.network import floors as signs
+from mmx_tf.network.heads import is_quantizer, is_sigmoid, is_softmax
 
 COMMUTING = ("ZeroPadding2D", "Cropping2D", "MaxPooling2D", "Flatten", "Reshape", "Dropout")
 """Layers that commute with a quantizer: on the grid of their input, their output is on it too."""
 
 FUSING = (*canonical.WEIGHTED, "BatchNormalization", "Add", "Multiply", "Rescaling")
 """Layers whose operator takes ReLU or ReLU6 as its fused activation."""
-
-
-def is_quantizer(layer) -> bool:
-    """Whether a layer is an activation quantizer of any kind."""
-    return isinstance(layer, (ActivationQuantizer, MultiBranchQuantizer, PixelQuantizer, GateQuantizer))
 
 
 def is_fusable_activation(layer) -> bool:
@@ -43,34 +38,6 @@ def is_fusable_activation(layer) -> bool:
         and float(layer.threshold) == 0.0
         and (layer.max_value is None or float(layer.max_value) == 6.0)
     )
-
-
-def is_softmax(layer) -> bool:
-    """Whether a layer is a softmax; at the end of a network it is left out of the file."""
-    return isinstance(layer, keras.layers.Softmax) or (
-        isinstance(layer, keras.layers.Activation) and layer.get_config()["activation"] == "softmax"
-    )
-
-
-def is_sigmoid(layer) -> bool:
-    """Whether a layer is the logistic function."""
-    return isinstance(layer, keras.layers.Activation) and layer.get_config()["activation"] == "sigmoid"
-
-
-def last_activation(output) -> str | None:
-    """What an output is that of: "softmax", "sigmoid", "hard_sigmoid", or None for anything else.
-
-    Args:
-      output: symbolic tensor of a float, search or fixed network; quantizers may be behind the activation.
-    """
-    node = output.node
-    while is_quantizer(node.layer) or type(node.layer).__name__ in ("Flatten", "Reshape", "Dropout"):
-        node = tf.nest.flatten(node.call_args[0])[0].node
-    if is_softmax(node.layer):
-        return "softmax"
-    if isinstance(node.layer, HardSigmoid):
-        return "hard_sigmoid"
-    return "sigmoid" if is_sigmoid(node.layer) else None
 
 
 def averages_windows(layer, shape) -> bool:

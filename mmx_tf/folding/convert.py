@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import tf_keras as keras
 
+from mmx_tf.choices import STORAGES
 from mmx_tf.export.comparing.heads import check_task
 from mmx_tf.export.writing import tflite
 from mmx_tf.folding.fold import fold
-from mmx_tf.layers.integer.storage import STORAGES, check_storage, container_of, packed_as_matrix_product
+from mmx_tf.layers.integer.storage import check_storage, container_of, packed_as_matrix_product
 from mmx_tf.layers.integer.weighted import IntegerAffine, IntegerConv2D, IntegerDense, WeightedLayer
 from mmx_tf.layers.quantizers.weights import QuantizeWrapper
 from mmx_tf.network.loading import loaded

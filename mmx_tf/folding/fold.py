@@ -11,7 +11,6 @@ import tensorflow as tf
 import tf_keras as keras
 
 from mmx_tf.export.comparing.heads import loss_name
-from mmx_tf.folding import carriers
 from mmx_tf.folding.integer_graph import IntegerGraph
 from mmx_tf.folding.network import FoldedNetwork
 from mmx_tf.folding.values import Codes, FoldError, image, name_of
@@ -20,6 +19,7 @@ from mmx_tf.layers.integer.layers import Dequantize
 from mmx_tf.layers.integer.storage import check_storage
 from mmx_tf.layers.quantizers.weights import QuantizeWrapper
 from mmx_tf.network import graph
+from mmx_tf.network.heads import last_activation
 from mmx_tf.network.loading import loaded
 from mmx_tf.network.next_step import next_step
 
@@ -90,7 +90,7 @@ def _folded(fixed, weight_storage, *, calibrated):
             raise FoldError(fixed.layers[-1], "the network's output has no carrier.")
         dequantize = Dequantize(
             input_grid=result.grid,
-            activation=carriers.last_activation(fixed.outputs[len(outputs)]),
+            activation=last_activation(fixed.outputs[len(outputs)]),
             loss=loss_name(getattr(fixed, "loss", None)),
             name=f"{name_of(result.tensor)}_dequantize",
         )

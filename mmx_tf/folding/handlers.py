@@ -27,6 +27,7 @@ from mmx_tf.layers.integer.shapes import (
 from mmx_tf.layers.integer.weighted import IntegerAffine
 from mmx_tf.layers.quantizers.gates import IntegerLogistic
 from mmx_tf.network import canonical
+from mmx_tf.network.heads import is_sigmoid
 
 
 def _batch_normalization(layer, value):
@@ -73,7 +74,7 @@ def _hard_sigmoid(layer, value):
 
 
 def _activation(layer, value):
-    if not carriers.is_sigmoid(layer):
+    if not is_sigmoid(layer):
         raise FoldError(layer, f"{layer.get_config()['activation']!r} has no integer operator here.")
     value = codes_of(layer, value)
 
@@ -244,7 +245,7 @@ def has_integer_form(layer: keras.layers.Layer) -> bool:
     if kind == "ReLU":
         return carriers.is_fusable_activation(layer)
     if kind == "Activation":
-        return carriers.is_sigmoid(layer)
+        return is_sigmoid(layer)
     if kind == "AveragePooling2D":
         return layer.strides[0] == layer.strides[1]
     return kind in HANDLERS or kind in canonical.WEIGHTED or kind == "InputLayer"

@@ -9,7 +9,6 @@ import dataclasses
 
 import tf_keras as keras
 
-from mmx_tf.folding import carriers
 from mmx_tf.folding.handlers import HANDLERS
 from mmx_tf.folding.values import Codes, FoldError, Pending, codes_of, materialize, name_of
 from mmx_tf.folding.weights import folded_weights
@@ -20,6 +19,7 @@ from mmx_tf.layers.quantizers.activation import ActivationQuantizer
 from mmx_tf.layers.quantizers.gates import GateQuantizer
 from mmx_tf.layers.quantizers.pixels import PixelQuantizer, QuantizePixels
 from mmx_tf.layers.quantizers.weights import QuantizeWrapper
+from mmx_tf.network.heads import is_softmax
 
 
 class IntegerGraph:
@@ -42,7 +42,7 @@ class IntegerGraph:
             return Codes(materialize(value, layer.grid), layer.grid, True)
         if isinstance(layer, QuantizeWrapper):
             return self._weighted(layer, codes_of(layer, value))
-        if carriers.is_softmax(layer) and layer.name in self.last_layers:
+        if is_softmax(layer) and layer.name in self.last_layers:
             return value
         handler = HANDLERS.get(type(layer).__name__)
         if handler is None:

@@ -19,7 +19,6 @@ import tensorflow as tf
 import tf_keras as keras
 
 from mmx_tf.fitting.fixed_network import FixedNetwork
-from mmx_tf.folding import carriers
 from mmx_tf.folding.bias import affine_bias, batch_norm_affine, weighted_bias
 from mmx_tf.folding.fold import check_foldable
 from mmx_tf.layers import keras_defaults
@@ -27,6 +26,7 @@ from mmx_tf.layers.as_written import AsWritten
 from mmx_tf.layers.quantizers.activation import ActivationQuantizer
 from mmx_tf.layers.quantizers.weights import QuantizeWrapper
 from mmx_tf.network import graph
+from mmx_tf.network.heads import is_quantizer
 
 
 @keras_defaults.float32()
@@ -126,7 +126,7 @@ class BiasRounding(AsWritten, keras.layers.Layer):
 
 def _quantizer_of(tensor):
     """The quantizer on whose grid a tensor is, behind layers that keep the grid of their inputs."""
-    while not carriers.is_quantizer(tensor.node.layer):
+    while not is_quantizer(tensor.node.layer):
         tensor = tf.nest.flatten(tensor.node.call_args[0])[0]
     return tensor.node.layer
 

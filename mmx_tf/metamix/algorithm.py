@@ -7,7 +7,6 @@ They are the training steps of a compiled `mmx_tf.metamix.search.SearchModel`.
 """
 
 import functools
-import typing
 
 import tensorflow as tf
 
@@ -15,11 +14,8 @@ from mmx_tf.layers import replicas
 from mmx_tf.layers.branches import JOINT, MIXED
 from mmx_tf.metamix import target as target_search
 
-if typing.TYPE_CHECKING:
-    from mmx_tf.metamix.search import SearchModel
 
-
-def bit_meta_step(search: "SearchModel", batch) -> None:
+def bit_meta_step(search, batch) -> None:
     """Updates weights, batch norm and step sizes by the mean loss over the B single-bit-width networks.
 
     Paper eq. 1. Alpha is not touched. One pass's activations are alive at a time: gradients are accumulated
@@ -70,7 +66,7 @@ def bit_meta_step(search: "SearchModel", batch) -> None:
     search.step_optimizer.apply_gradients(zip(gradients[weights:], search.step_sizes, strict=True))
 
 
-def bit_search_step(search: "SearchModel", batch) -> tf.Tensor:
+def bit_search_step(search, batch) -> tf.Tensor:
     """Updates alpha by task loss + lambda_r * r(alpha) on the fixed meta-state (paper eq. 2-5).
 
     The tape watches alpha alone, so no weight gradient is computed (with several weight candidates those of
@@ -99,7 +95,7 @@ def bit_search_step(search: "SearchModel", batch) -> tf.Tensor:
     return tf.reduce_mean(losses)
 
 
-def joint_step(search: "SearchModel", batch) -> tf.Tensor:
+def joint_step(search, batch) -> tf.Tensor:
     """Updates weights, step sizes and alpha together on the mix of all branches, for ablations; one target.
 
     Running statistics move too.
@@ -130,7 +126,7 @@ def joint_step(search: "SearchModel", batch) -> tf.Tensor:
     return logged
 
 
-def search_loss(search: "SearchModel", task_loss: tf.Tensor, regularizer: tf.Tensor) -> tf.Tensor:
+def search_loss(search, task_loss: tf.Tensor, regularizer: tf.Tensor) -> tf.Tensor:
     """Task loss + lambda_r * r(alpha) (paper eq. 3), a scalar: the share of one replica.
 
     Args:
@@ -147,7 +143,7 @@ def _as_logged(task_loss: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(task_loss) * replicas.count()
 
 
-def search_pass(search: "SearchModel", batch, alphas, target) -> tuple[tf.Tensor, tf.Tensor]:
+def search_pass(search, batch, alphas, target) -> tuple[tf.Tensor, tf.Tensor]:
     """Forward and backward pass of a bit-search step for one target.
 
     Args:
@@ -168,7 +164,7 @@ def search_pass(search: "SearchModel", batch, alphas, target) -> tuple[tf.Tensor
     return tape.gradient(loss, alphas), _as_logged(task_loss)
 
 
-def weight_branch(search: "SearchModel", i) -> tf.Tensor | None:
+def weight_branch(search, i) -> tf.Tensor | None:
     """The weight branch of pass i of the coming bit-meta step; None where weight bits are given."""
     if not search.budget.searches_weights:
         return None

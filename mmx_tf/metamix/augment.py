@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import tf_keras as keras
 
-from mmx_tf.budget import bops, file_bytes
+from mmx_tf.budget import bops
 from mmx_tf.budget.budget import Budget
 from mmx_tf.budget.request import BudgetRequest
 from mmx_tf.folding import pixels
@@ -20,7 +20,7 @@ from mmx_tf.layers import keras_defaults
 from mmx_tf.layers.quantizers.activation import ActivationQuantizer
 from mmx_tf.layers.quantizers.multi_branch import MultiBranchQuantizer
 from mmx_tf.layers.quantizers.pixels import PixelQuantizer
-from mmx_tf.metamix import augment_checks
+from mmx_tf.metamix import augment_checks, file_bytes
 from mmx_tf.metamix.search import SearchModel, quantizer_name
 from mmx_tf.network import canonical, graph, keras3
 from mmx_tf.network import floors as signs

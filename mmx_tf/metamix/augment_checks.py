@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from absl import logging
 
-from mmx_tf.folding import carriers
 from mmx_tf.folding.handlers import has_integer_form
 from mmx_tf.folding.values import FOLDABLE, FoldError
 from mmx_tf.layers.quantizers.weights import kernel_attribute
 from mmx_tf.network import canonical, graph
+from mmx_tf.network.heads import is_softmax
 from mmx_tf.network.next_step import step_of_ours
 
 ARGUMENTS = (
@@ -28,7 +28,7 @@ def check_exportable(network, *, allowed: bool) -> None:
     without = [
         layer
         for layer in network.layers
-        if not has_integer_form(layer) and not (carriers.is_softmax(layer) and layer in last_layers)
+        if not has_integer_form(layer) and not (is_softmax(layer) and layer in last_layers)
     ]
     if not without:
         return

@@ -23,6 +23,7 @@ from absl import logging
 from tf_keras.src.engine.compile_utils import LossesContainer
 
 from mmx_tf.budget.budget import Budget
+from mmx_tf.choices import BATCH_NORM_UPDATES
 from mmx_tf.fitting import guards
 from mmx_tf.fitting.contract import FitContract
 from mmx_tf.fitting.given import single_image
@@ -42,7 +43,6 @@ from mmx_tf.network import graph, keras3_twins
 from mmx_tf.network.tracing import build_optimizer
 from mmx_tf.notation import target_folder
 
-BATCH_NORM_UPDATES = ("mean", "sequential", "none")
 SHARING_STRATEGIES = (
     tf.distribute.MirroredStrategy,
     tf.distribute.MultiWorkerMirroredStrategy,

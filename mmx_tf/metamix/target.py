@@ -16,6 +16,7 @@ from absl import logging
 
 from mmx_tf.budget import bops
 from mmx_tf.budget.budget import Budget, CandidateCosts
+from mmx_tf.budget.repair import repaired
 from mmx_tf.layers import replicas
 from mmx_tf.metamix.selection import BitSelection, LayerSelection, SelectedCost
 
@@ -86,7 +87,7 @@ class TargetSearch:
             return choice
         costs, target = self.budget.candidate_costs, self.budget.target
         before = costs.of(choice)
-        choice, flips = self.budget.repair(alphas, choice, weight_alphas)
+        choice, flips = repaired(self.budget, alphas, choice, weight_alphas)
         for flip in flips:
             logging.info(
                 "%sbudget repair: %s%s %d -> %d bits (alpha margin %.4g)",

@@ -10,13 +10,13 @@ that it lists.
 
 import tf_keras as keras
 
+from mmx_tf.choices import NETWORKS
+from mmx_tf.errors import ModelError
 from mmx_tf.layers import keras_defaults, strided_pointwise
 from mmx_tf.models import mobilenet_v2, mobilenet_v3, resnet18
-from mmx_tf.models.errors import ModelError
 
-_MODULES = {"mobilenet_v2": mobilenet_v2, "mobilenet_v3_large": mobilenet_v3, "resnet18": resnet18}
-
-NAMES = tuple(_MODULES)
+NAMES = NETWORKS
+_MODULES = dict(zip(NAMES, (mobilenet_v2, mobilenet_v3, resnet18), strict=True))
 
 
 def _module(name: str):

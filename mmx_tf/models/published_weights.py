@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import tf_keras as keras
 
-from mmx_tf.models.errors import ModelError
+from mmx_tf.errors import ModelError
 
 
 def check_shapes(model: keras.Model, *, sizes: tuple[int, ...]) -> None:

@@ -1,6 +1,6 @@
 """What a built-in network may be asked for, checked before any layer is made."""
 
-from mmx_tf.models.errors import ModelError
+from mmx_tf.errors import ModelError
 
 SMALL_IMAGE_BELOW = 96
 MIN_IMAGE_SIZE = 16

@@ -14,8 +14,8 @@ follow `tf_keras.applications.ResNet50` (`conv1_conv`, `conv2_block1_1_conv`, ..
 
 import tf_keras as keras
 
+from mmx_tf.errors import ModelError
 from mmx_tf.models import requests
-from mmx_tf.models.errors import ModelError
 
 # Channels of the four stages at width 1, each of two blocks: Table 1 of the ResNet paper.
 STAGES = (64, 128, 256, 512)

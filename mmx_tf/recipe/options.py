@@ -3,12 +3,24 @@
 import dataclasses
 from dataclasses import dataclass
 
-from mmx_tf.recipe.rules import CHOICES
+from mmx_tf import choices
+from mmx_tf.recipe.allowed import AboveZero, BelowOne, Between, OneOf
 
 
-def flag(default, help_text: str, *, group: str = "", text: bool = False):
-    """A field that is a flag; `group` opens a group of the flagfile, `text` marks a string that is parsed."""
-    return dataclasses.field(default=default, metadata={"help": help_text, "group": group, "text": text})
+def flag(default, help_text: str, *, group: str = "", text: bool = False, allowed=None):
+    """A field that is a flag.
+
+    Args:
+      default: its value where it is not given.
+      help_text: what --help says; "{allowed}" in it stands for the allowed values.
+      group: opens a group of the flagfile.
+      text: marks a string that is parsed.
+      allowed: what the value may be, of `mmx_tf.recipe.allowed`; None where `mmx_tf.recipe.rules` says it.
+    """
+    if allowed:
+        help_text = help_text.replace("{allowed}", allowed.words)
+    metadata = {"help": help_text, "group": group, "text": text, "allowed": allowed}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,15 +29,19 @@ class RecipeOptions:
 
     optimizer: str = flag(
         "sgd",
-        f"Optimizer of weight training: {', '.join(CHOICES['optimizer'])}. adam has a --weight_decay with "
+        "Optimizer of weight training: {allowed}. adam has a --weight_decay with "
         "--weight_decay_kind=l2 alone, adamw is decoupled; both need a --learning_rate far below sgd's.",
         group="options of weight training",
+        allowed=OneOf(choices.OPTIMIZERS),
     )
-    label_smoothing: float = flag(0.0, "Share of a label that is spread over all classes; 0 for none.")
+    label_smoothing: float = flag(
+        0.0, "Share of a label that is spread over all classes; 0 for none.", allowed=BelowOne()
+    )
     ema_decay: float = flag(
         0.0,
         "Decay of the moving averages of weights, step sizes and batch-norm statistics that are evaluated "
         "and exported instead of the last ones, such as 0.999; 0 for none.",
+        allowed=BelowOne(),
     )
     teacher: str = flag(
         "",
@@ -33,18 +49,23 @@ class RecipeOptions:
         "the float network itself; empty for none.",
     )
     distillation_weight: float = flag(
-        0.5, "With --teacher: weight w of its share, loss = (1 - w) * loss of the labels + w * its share."
+        0.5,
+        "With --teacher: weight w of its share, loss = (1 - w) * loss of the labels + w * its share.",
+        allowed=Between(0, 1),
     )
     distillation_temperature: float = flag(
-        1.0, "With --teacher: T of its share, T^2 * KL(softmax(teacher / T) || softmax(network / T))."
+        1.0,
+        "With --teacher: T of its share, T^2 * KL(softmax(teacher / T) || softmax(network / T)).",
+        allowed=AboveZero(),
     )
 
     selection: str = flag(
         "search",
-        f"What chooses the bits: {', '.join(CHOICES['selection'])}. random draws them with --seed within the "
+        "What chooses the bits: {allowed}. random draws them with --seed within the "
         "budget; uniform takes --uniform_bits everywhere, whose BOPs are then the budget. Neither has "
         "bit-search steps: all --select_epochs are meta training.",
         group="ablations",
+        allowed=OneOf(("search", "random", "uniform")),
     )
     uniform_bits: int = flag(0, "Activation bits of all searched layers with --selection=uniform.")
     bit_selection: str = flag(
@@ -68,6 +89,7 @@ class RecipeOptions:
     batch_norm_update: str = flag(
         "mean",
         "What the passes of a bit-meta step do to batch norm's running statistics: "
-        f"{', '.join(CHOICES['batch_norm_update'])} (they get the passes' mean, are updated by one pass "
+        "{allowed} (they get the passes' mean, are updated by one pass "
         "after the other, or stay).",
+        allowed=OneOf(choices.BATCH_NORM_UPDATES),
     )

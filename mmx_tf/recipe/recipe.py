@@ -15,13 +15,13 @@ from dataclasses import dataclass
 
 from absl import flags
 
-from mmx_tf import models
+from mmx_tf.errors import RecipeError
 from mmx_tf.notation import format_bops, target_folder
 from mmx_tf.recipe import rules
-from mmx_tf.recipe.options import RecipeOptions, flag
-from mmx_tf.recipe.rules import CHOICES, TARGETS
-from mmx_tf.recipe.texts import RecipeError, parse_bops, parse_bytes, parse_candidate_bits, parse_weight_bits
-from mmx_tf.training.compute_dtype import COMPUTE_DTYPES
+from mmx_tf.recipe.fields import RecipeFields
+from mmx_tf.recipe.options import RecipeOptions
+from mmx_tf.recipe.rules import TARGETS
+from mmx_tf.recipe.texts import parse_bops, parse_bytes, parse_candidate_bits, parse_weight_bits
 
 FREE_FLAGS = ("workdir", "checkpoint_minutes", "keep_checkpoints", "on_divergence", "export_target", "tpu")
 """Flags that may change when a run is resumed: they say where and how it is kept, and which of its results
@@ -31,190 +31,8 @@ __all__ = ["FREE_FLAGS", "Recipe", "RecipeError", "define_flags", "format_bops",
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(RecipeOptions):
+class Recipe(RecipeFields):
     """All settings of one run; the help text of each flag is beside its field. Make it with `from_flags`."""
-
-    model: str = flag(
-        "mobilenet_v2",
-        f"Built-in network: {', '.join(models.NAMES)}. Ignored with a file as --float_model.",
-        group="float network",
-    )
-    image_size: int = flag(0, "Height and width of the images in pixels; 0 takes the dataset's own.")
-    width: float = flag(1.0, "Multiplier of the built-in network's channel counts.")
-    task: str = flag(
-        "",
-        f"What the outputs stand for: {', '.join(filter(None, CHOICES['task']))}; empty: told from the "
-        "network and the labels. With binary the built-in network has one output.",
-    )
-    num_classes: int = flag(0, "Number of classes; 0 takes the dataset's, any other value must equal it.")
-    float_model: str = flag(
-        "", "Trained float network: a .keras file, or 'imagenet' for Keras's ImageNet weights of --model."
-    )
-    float_epochs: int = flag(0, "Without --float_model: train the built-in network this many epochs first.")
-    float_learning_rate: float = flag(0.05, "Peak learning rate of that float training.")
-
-    dataset: str = flag(
-        "digits",
-        "'digits', the name of a TFDS dataset, or 'folder:PATH' (one subfolder per class).",
-        group="data",
-    )
-    data_dir: str = flag("", "Folder of prepared TFDS datasets; empty takes TFDS's own default.")
-    batch_size: int = flag(128, "Images per training step.")
-    steps_per_epoch: int = flag(0, "Training steps per epoch; 0 takes the whole dataset.")
-    eval_images: int = flag(0, "Images to evaluate on; 0 takes all.")
-
-    candidate_bits: tuple[int, ...] = flag(
-        (8, 4, 3),
-        "Candidate activation bit-widths, separated by commas; one alone with --selection=uniform.",
-        group="bits and budget",
-        text=True,
-    )
-    weight_bits: int | tuple[int, ...] = flag(
-        4,
-        "Weight bit-width of all layers but the first and the last; several, separated by commas, are "
-        "candidates among which the search chooses for every layer.",
-        text=True,
-    )
-    first_last_bits: int = flag(8, "Weight and activation bit-width of the first and the last layer.")
-    target_bops: tuple[int, ...] = flag(
-        (),
-        "Budget in bit operations per image, such as 5.3G (empty: --target_average_bits). Several, separated "
-        "by commas, are searched on one meta-state, and each has a folder in the workdir, such as "
-        "target_5.3G.",
-        text=True,
-    )
-    export_target: int = flag(
-        0,
-        "With several --target_bops: the one that is fine-tuned and exported (empty: each). The others can "
-        "follow: the same command with another value goes on from the same search.",
-        text=True,
-    )
-    target_average_bits: float = flag(
-        0.0, "Budget in average activation bits (0: --target_bops; 4 if neither is given)."
-    )
-    average_bits_weighting: str = flag(
-        "operations",
-        f"What --target_average_bits weights layers by: {', '.join(CHOICES['average_bits_weighting'])}.",
-    )
-    cost_table: str = flag(
-        "", "JSON file of one's own costs of layers and bits, such as latencies, for --target_cost."
-    )
-    target_cost: float = flag(0.0, "Budget in the unit of --cost_table, in place of the others.")
-    target_bytes: int = flag(
-        0,
-        "Budget in bytes of the .tflite, such as 2.9M, for several --weight_bits and packed "
-        "--weight_storage; activation bits have no cost in it.",
-        text=True,
-    )
-    repair: bool = flag(
-        True,
-        "Where the largest alphas take more than the budget, select the bits with the largest sum of alphas "
-        "within it; without, the largest alphas whatever they cost.",
-    )
-
-    select_epochs: int = flag(
-        2,
-        "Epochs of bit selection: the first is meta training, the rest meta and search steps.",
-        group="training",
-    )
-    train_epochs: int = flag(10, "Epochs of weight training at the selected bits.")
-    folded_epochs: int = flag(
-        0,
-        "The last of --train_epochs that are trained on the folded graph: batch-norm statistics frozen, "
-        "biases rounded as in the file.",
-    )
-    learning_rate: float = flag(0.04, "Peak learning rate of weight training (warm-up, then cosine).")
-    warmup_epochs: float = flag(0.0, "Epochs of linear warm-up in weight training.")
-    weight_decay: float = flag(
-        1e-5,
-        "Decay wd of kernels w (not of batch norm, biases, step sizes, alpha) in all phases; "
-        "--weight_decay_kind says what it does.",
-    )
-    weight_decay_kind: str = flag(
-        "decoupled",
-        f"{' or '.join(CHOICES['weight_decay_kind'])}. decoupled: w <- w - lr * wd * w beside the step, as "
-        "Keras's weight_decay and AdamW; l2: g + wd * w is the step's gradient, as PyTorch's weight_decay. "
-        "With momentum m, l2 is 1 / (1 - m) times as strong at the same number.",
-    )
-    momentum: float = flag(0.9, "Momentum of the SGD optimizers.")
-    nesterov: bool = flag(True, "Nesterov momentum.")
-    select_learning_rate: float = flag(0.004, "Constant learning rate of the weights in bit selection.")
-    step_learning_rate: float = flag(0.004, "Learning rate of the quantizers' step sizes.")
-    alpha_learning_rate: float = flag(0.01, "Learning rate of the architectural parameters alpha.")
-    regularizer_weight: float = flag(
-        1.0, "lambda_r: the search loss is task loss + lambda_r * |BOPs - target| / target."
-    )
-
-    weight_storage: str = flag(
-        "int8", f"Weights in the .tflite: {' or '.join(CHOICES['weight_storage'])}.", group="export"
-    )
-    input_type: str = flag(
-        "uint8",
-        f"Input of the .tflite: {', '.join(CHOICES['input_type'])}. uint8 takes pixels, int8 pixels less "
-        "128, float32 images as the network sees them.",
-    )
-    output_type: str = flag(
-        "int8",
-        f"Output of the .tflite: {', '.join(CHOICES['output_type'])}. int8 and float32 are logits; class is "
-        "the class index and int8 probabilities.",
-    )
-    parity_images: int = flag(
-        256,
-        "Evaluation images for the parity certificate, which compares every operator of the file under three "
-        "sets of kernels (an eighth of them under the slow reference kernels).",
-    )
-    max_disagreement: float = flag(
-        1.0,
-        "Largest share of its codes in which an operator of the file, or its logits, may differ from the "
-        "folded network under XNNPACK; beyond it the run fails. 0 demands equality, 1 allows anything.",
-    )
-
-    compute_dtype: str = flag(
-        "float32",
-        f"Number format of the convolutions in training: {', '.join(COMPUTE_DTYPES)}. Weights, batch norm "
-        "and quantizers are float32 in any case.",
-        group="run",
-    )
-    jit_compile: bool = flag(
-        False, "Compile whole training steps with XLA: for accelerators; slower on a CPU."
-    )
-    strategy: str = flag(
-        "none",
-        f"What training is spread over: {', '.join(CHOICES['strategy'])}. mirrored takes all GPUs of this "
-        "machine, multi_worker those of the machines in TF_CONFIG. --batch_size is that of all together.",
-    )
-    tpu: str = flag("", "With --strategy=tpu: the TPU's name or address, or 'local' on its own machine.")
-    seed: int = flag(0, "Seed of initial weights, shuffling and augmentation.")
-    deterministic: bool = flag(
-        False,
-        "Results that are the same in every byte whenever the run is repeated, or killed and resumed, on one "
-        "kind of machine: TensorFlow's deterministic kernels alone, and oneDNN off.",
-    )
-    checkpoint_minutes: float = flag(
-        10.0,
-        "Minutes between checkpoints within an epoch; 0 for none (at an epoch's end there always is one).",
-    )
-    keep_checkpoints: int = flag(
-        2, "Checkpoints that are kept of each phase, beside that of weight training's best epoch."
-    )
-    on_divergence: str = flag(
-        "stop",
-        "What a loss or weight that is no finite number, a step size at its floor, or an alpha that is "
-        "saturated in the first steps leads to: stop (exit code 4), or recover: go back to the last "
-        "checkpoint and on at half the learning rates, three times in a phase at most.",
-    )
-    workdir: str = flag("", "Folder of everything that the run writes; an interrupted run resumes there.")
-
-    @property
-    def told_task(self) -> str:
-        """The task, one of `export.comparing.heads.TASKS`; that of a recipe without one, once it is
-        settled."""
-        return self.task or "classification"
-
-    @property
-    def searches(self) -> bool:
-        """Whether bits are searched; else they are drawn, the same everywhere, or those of a file."""
-        return self.selection == "search" and not self.bit_selection
 
     @classmethod
     def from_flags(cls, flag_values: flags.FlagValues) -> "Recipe":
@@ -235,11 +53,6 @@ class Recipe(RecipeOptions):
         if not (isinstance(values["weight_bits"], tuple) or any(values[name] for name in TARGETS)):
             values["target_average_bits"] = 4.0
         return cls(**values)
-
-    @property
-    def searches_weights(self) -> bool:
-        """Whether there are several candidates for the weight bits."""
-        return isinstance(self.weight_bits, tuple)
 
     @classmethod
     def from_flagfile(cls, text: str) -> "Recipe":

@@ -4,108 +4,44 @@ Every refusal is a `RecipeError` of one paragraph that names the flag, the value
 do.
 """
 
+import dataclasses
 import os
-import typing
 
-from mmx_tf import models
-from mmx_tf.budget.budget import WEIGHTINGS
-from mmx_tf.export.comparing.heads import TASKS
-from mmx_tf.export.writing.borders import INPUT_TYPES, OUTPUT_TYPES
-from mmx_tf.layers.integer.storage import STORAGES
-from mmx_tf.metamix.search import BATCH_NORM_UPDATES
+from mmx_tf.choices import (
+    STORAGES,
+)
+from mmx_tf.errors import RecipeError
 from mmx_tf.notation import short_bops
-from mmx_tf.recipe.texts import CANDIDATE_BITS, RecipeError, parse_candidate_bits, parse_weight_bits, refuse
-from mmx_tf.training.compute_dtype import COMPUTE_DTYPES
-from mmx_tf.training.optimizers import OPTIMIZERS
-from mmx_tf.training.weight_decay import KINDS
-
-if typing.TYPE_CHECKING:
-    from mmx_tf.recipe.recipe import Recipe
+from mmx_tf.recipe.fields import RecipeFields
+from mmx_tf.recipe.texts import CANDIDATE_BITS, parse_candidate_bits, parse_weight_bits, refuse
 
 IMAGENET_WEIGHTS = "imagenet"
 FLOAT_TEACHER = "float"
 TARGETS = ("target_bops", "target_average_bits", "target_cost", "target_bytes")
-CHOICES = {
-    "task": ("", *TASKS),
-    "first_last_bits": (8, 4, 3, 2),
-    "optimizer": OPTIMIZERS,
-    "weight_decay_kind": KINDS,
-    "selection": ("search", "random", "uniform"),
-    "batch_norm_update": BATCH_NORM_UPDATES,
-    "compute_dtype": COMPUTE_DTYPES,
-    "strategy": ("none", "mirrored", "multi_worker", "tpu"),
-    "average_bits_weighting": WEIGHTINGS,
-    "on_divergence": ("stop", "recover"),
-    "weight_storage": STORAGES,
-    "input_type": INPUT_TYPES,
-    "output_type": OUTPUT_TYPES,
-}
-# flag: (lowest, highest, whether 0 is allowed beside them); None is no limit.
-RANGES = {
-    "image_size": (8, 2048, True),
-    "num_classes": (2, None, True),
-    "float_epochs": (0, None, True),
-    "batch_size": (1, None, False),
-    "steps_per_epoch": (0, None, True),
-    "eval_images": (0, None, True),
-    "parity_images": (1, None, False),
-    "max_disagreement": (0, 1, True),
-    "select_epochs": (2, None, False),
-    "train_epochs": (1, None, False),
-    "warmup_epochs": (0, None, True),
-    "weight_decay": (0, 1, True),
-    "distillation_weight": (0, 1, True),
-    "regularizer_weight": (0, None, True),
-    "seed": (0, 2**31 - 1, True),
-    "checkpoint_minutes": (0, None, True),
-    "keep_checkpoints": (1, None, False),
-}
-ABOVE_ZERO = (
-    "width",
-    "learning_rate",
-    "float_learning_rate",
-    "select_learning_rate",
-    "step_learning_rate",
-    "alpha_learning_rate",
-    "distillation_temperature",
-)
-BELOW_ONE = ("momentum", "label_smoothing", "ema_decay")
 NO_MASKS = (
     "A network with outputs for each pixel needs masks that are cropped and mirrored with their images, "
     "which this command does not do. Search, train and verify it in a notebook, with batches of your own "
     "(README, In a notebook)."
 )
 _WHY = {
+    "model": " Your own network goes into --float_model.",
     "select_epochs": " Bit selection needs one epoch of meta training and at least one of search.",
 }
 
 
-def check(recipe: "Recipe") -> None:
+def check(recipe: RecipeFields) -> None:
     """Check every field of `recipe` against its allowed set, then the fields against each other and the disk.
 
     Raises:
         RecipeError: the first rule that is broken.
     """
-    if recipe.model not in models.NAMES:
-        refuse("model", recipe.model, ", ".join(models.NAMES), " Your own network goes into --float_model.")
-    for name, allowed in CHOICES.items():
-        if getattr(recipe, name) not in allowed:
-            refuse(name, getattr(recipe, name), ", ".join(str(value) or "empty" for value in allowed))
-    for name, (low, high, zero) in RANGES.items():
-        value = getattr(recipe, name)
-        fits = low <= value <= high if high is not None else low <= value < float("inf")
-        if not (value == 0 and zero) and not fits:
-            limits = f"{low} or more" if high is None else f"{low} to {high}"
-            refuse(name, value, f"0, or {limits}" if zero and low > 0 else limits, _WHY.get(name, ""))
-    for name in ABOVE_ZERO:
-        if not 0 < getattr(recipe, name) < float("inf"):
-            refuse(name, getattr(recipe, name), "any finite number above 0")
+    for field in dataclasses.fields(recipe):
+        allowed, value = field.metadata["allowed"], getattr(recipe, field.name)
+        if allowed and not allowed.takes(value):
+            refuse(field.name, value, allowed.words, _WHY.get(field.name, ""))
     if not 0 <= recipe.folded_epochs <= recipe.train_epochs:
         allowed = f"0 to {recipe.train_epochs}, the number of --train_epochs"
         refuse("folded_epochs", recipe.folded_epochs, allowed, " They are the last of these epochs.")
-    for name in BELOW_ONE:
-        if not 0 <= getattr(recipe, name) < 1:
-            refuse(name, getattr(recipe, name), "0 or more, below 1")
     if recipe.optimizer == "adamw" and recipe.weight_decay_kind == "l2":
         advice = " Adam with L2 decay is --optimizer=adam."
         refuse("weight_decay_kind", "l2", "decoupled with --optimizer=adamw", advice)
@@ -122,7 +58,7 @@ def check(recipe: "Recipe") -> None:
         refuse("workdir", "", "any folder, new or of the same run", " An example: --workdir=runs/first.")
 
 
-def check_task(recipe: "Recipe", task: str) -> None:
+def check_task(recipe: RecipeFields, task: str) -> None:
     """Check that a recipe's flags fit a task, one of `export.comparing.heads.TASKS`, given or told; "" fits
     all.
 
@@ -143,7 +79,7 @@ def check_task(recipe: "Recipe", task: str) -> None:
             refuse(name, getattr(recipe, name), f"{words} with --task=regression", why)
 
 
-def check_classes(recipe: "Recipe", *, num_classes: int, dataset: str) -> None:
+def check_classes(recipe: RecipeFields, *, num_classes: int, dataset: str) -> None:
     """Check the recipe against the dataset that was loaded.
 
     Raises:
@@ -156,7 +92,7 @@ def check_classes(recipe: "Recipe", *, num_classes: int, dataset: str) -> None:
         )
 
 
-def _check_budget(recipe: "Recipe") -> None:
+def _check_budget(recipe: RecipeFields) -> None:
     bits, average = recipe.candidate_bits, recipe.target_average_bits
     targets, exported = recipe.target_bops, recipe.export_target
     parse_candidate_bits(",".join(map(str, bits)))
@@ -225,7 +161,7 @@ def _check_budget(recipe: "Recipe") -> None:
         )
 
 
-def _check_float_model(recipe: "Recipe") -> None:
+def _check_float_model(recipe: RecipeFields) -> None:
     path = recipe.float_model
     if not path and not recipe.float_epochs:
         raise RecipeError(
@@ -240,7 +176,7 @@ def _check_float_model(recipe: "Recipe") -> None:
         )
 
 
-def _check_teacher(recipe: "Recipe") -> None:
+def _check_teacher(recipe: RecipeFields) -> None:
     path = recipe.teacher
     if path and path != FLOAT_TEACHER and not os.path.isfile(path):
         raise RecipeError(
@@ -256,7 +192,7 @@ def _check_teacher(recipe: "Recipe") -> None:
             )
 
 
-def _check_ablations(recipe: "Recipe") -> None:
+def _check_ablations(recipe: RecipeFields) -> None:
     bits, path = recipe.uniform_bits, recipe.bit_selection
     if recipe.selection == "uniform" and recipe.searches_weights:
         candidates = ",".join(map(str, recipe.weight_bits))
@@ -289,7 +225,7 @@ def _check_ablations(recipe: "Recipe") -> None:
         refuse("batch_norm_update", recipe.batch_norm_update, "mean without --meta_training")
 
 
-def _check_plain_search(recipe: "Recipe", budget: str) -> None:
+def _check_plain_search(recipe: RecipeFields, budget: str) -> None:
     """Selections that are not searched, and searches that train weights, know one budget in BOPs alone."""
     for name, allowed in (
         ("selection", "search"),

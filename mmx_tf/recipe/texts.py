@@ -8,14 +8,11 @@ import re
 import typing
 from decimal import Decimal
 
+from mmx_tf.errors import RecipeError
 from mmx_tf.notation import UNITS
 
 CANDIDATE_BITS = tuple(range(2, 9))
 WEIGHT_BITS = (8, 4, 3, 2)
-
-
-class RecipeError(ValueError):
-    """Flags that do not make a run; the message is one paragraph: the value, what is allowed, what to do."""
 
 
 def refuse(name: str, value, allowed: str, advice: str = "") -> typing.NoReturn:

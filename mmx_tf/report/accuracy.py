@@ -1,6 +1,7 @@
 """The report's section on how good the network's forms are, and how far the file is from the folded one."""
 
-from mmx_tf.report.facts import RunFacts, percent
+from mmx_tf.notation import percent
+from mmx_tf.report.facts import RunFacts
 from mmx_tf.report.parts import meters
 from mmx_tf.report.scores import FORMS, NAMED
 

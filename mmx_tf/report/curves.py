@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
+from mmx_tf.notation import prefix_of
 from mmx_tf.report import plots
-from mmx_tf.report.facts import RunFacts, prefix_of
+from mmx_tf.report.facts import RunFacts
 from mmx_tf.report.parts import picture
 
 _SCORES = ("acc", "top1", "top5")

@@ -13,7 +13,6 @@ and the first and the last layer keep their recorded bits in every comparison, a
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping
 
 from mmx_tf.report.scores import Score, agreement_of, scores_of
@@ -160,48 +159,6 @@ def own_cost(cost: Mapping) -> str:
     form = ",.0f" if cost["unit"] == "bytes" else ".4g"
     text = f"{cost['value']:{form}} {cost['unit']}"
     return text if cost["target"] is None else f"{text} (budget {cost['target']:{form}})"
-
-
-def si(value: float) -> str:
-    """`value` with four significant digits and a decimal prefix: 5394053120 -> '5.394 G', 96 -> '96 '."""
-    factor, prefix = prefix_of(value)
-    if factor == 1:
-        return f"{value:.4g} "
-    scaled = abs(value) / factor
-    decimals = 3 - sum(scaled >= ten * 0.99995 for ten in (10, 100, 1000))
-    return f"{value / factor:.{decimals}f} {prefix}"
-
-
-def prefix_of(value: float) -> tuple[float, str]:
-    """The decimal prefix that suits `value` and its factor: 5394053120 -> (1e9, 'G')."""
-    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= factor * 0.99995:
-            return factor, prefix
-    return 1, ""
-
-
-def percent(fraction: float) -> str:
-    """`fraction` as a percentage that never rounds up to a claim: 0.99999 -> '>99.99%', not '100%'."""
-    if math.isnan(fraction):
-        return "not a number"
-    if fraction in (0, 1):
-        return f"{100 * fraction:.0f}%"
-    if 0 < fraction < 0.0001:
-        return "<0.01%"
-    if 0.9999 < fraction < 1:
-        return ">99.99%"
-    return f"{100 * fraction:.2f}%"
-
-
-def duration(seconds: float) -> str:
-    """`seconds` in the two largest units that matter: 3725 -> '1 h 02 min'."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def _average_bits(searched: tuple[LayerFacts, ...]) -> dict[str, float]:

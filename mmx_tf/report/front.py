@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from matplotlib.figure import Figure
 
 from mmx_tf.export.atomic import write_atomically
+from mmx_tf.notation import duration, prefix_of, si
 from mmx_tf.report import plots, themes
-from mmx_tf.report.facts import duration, prefix_of, si
 from mmx_tf.report.scores import Score, scores_of
 
 SCHEMA = 1

@@ -9,10 +9,11 @@ import html
 import pathlib
 from collections.abc import Iterable, Mapping
 
+from mmx_tf.notation import duration, percent, si
 from mmx_tf.recipe.rules import IMAGENET_WEIGHTS
 from mmx_tf.report import plots
 from mmx_tf.report.accuracy import exactness, unit
-from mmx_tf.report.facts import KINDS, RunFacts, duration, own_cost, percent, si
+from mmx_tf.report.facts import KINDS, RunFacts, own_cost
 from mmx_tf.report.parts import meters, picture
 from mmx_tf.report.scores import NAMED
 

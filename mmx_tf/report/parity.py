@@ -6,7 +6,7 @@ It shows the contents of `parity.json`, which `export.parity` makes.
 import html
 from collections.abc import Mapping
 
-from mmx_tf.report.facts import percent
+from mmx_tf.notation import percent
 from mmx_tf.report.scores import NAMED, agreement_of
 
 KERNELS = {

@@ -13,6 +13,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from mmx_tf.export.comparing.quality import MEASURES
+from mmx_tf.notation import percent
 
 FORMS = {
     "float": "float network",
@@ -50,8 +51,6 @@ class Score:
 
     def text(self, value: float) -> str:
         """A value in words."""
-        from mmx_tf.report.facts import percent
-
         return percent(value) if self.share else f"{value:.4g}"
 
     def change(self, value: float, reference: float) -> str:

@@ -21,9 +21,10 @@ from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 from mmx_tf.export.atomic import write_atomically
+from mmx_tf.notation import percent, si
 from mmx_tf.report import accuracy, curves, front, parts
 from mmx_tf.report import page as report_page
-from mmx_tf.report.facts import own_cost, percent, run_facts, si
+from mmx_tf.report.facts import own_cost, run_facts
 from mmx_tf.report.parity import parity_section
 from mmx_tf.report.plots import save_bits_plot
 from mmx_tf.report.scores import FORMS, NAMED

@@ -19,7 +19,7 @@ from mmx_tf.folding.fold import fold
 from mmx_tf.metamix.selection import BitSelection
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.report import scores
-from mmx_tf.run import task
+from mmx_tf.training import task
 from mmx_tf.workdir import results
 from mmx_tf.workdir.workdir import Workdir
 

@@ -10,24 +10,28 @@ metrics.json          by exporting and verifying again
 
 import hashlib
 import json
+import pathlib
 from collections.abc import Callable
 
 import tf_keras as keras
 from absl import logging
 
+from mmx_tf import data as datasets
 from mmx_tf import report
+from mmx_tf.errors import RecipeError
 from mmx_tf.export.atomic import write_atomically
 from mmx_tf.folding.convert import describe
 from mmx_tf.folding.fold import fold
 from mmx_tf.metamix.search import SearchModel
 from mmx_tf.metamix.selection import BitSelection
-from mmx_tf.recipe.recipe import Recipe, RecipeError
+from mmx_tf.network.loading import load_model
+from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.report.facts import run_facts
 from mmx_tf.run import export_stage, stages
 from mmx_tf.run.given_selection import selection_of_bits
-from mmx_tf.workdir import results
+from mmx_tf.workdir import fingerprints, results
 from mmx_tf.workdir.results import FILE, METRICS, NETWORK, PARITY, REPORT, SELECTION
-from mmx_tf.workdir.workdir import Workdir
+from mmx_tf.workdir.workdir import Workdir, check_format, earlier_state
 
 
 def completed(
@@ -165,3 +169,40 @@ def _begin(workdir: Workdir, missing: list[str], remade: keras.Model | None, sel
         selection.save(workdir.path(SELECTION))
     if remade is not None:
         stages.save_atomically(remade, workdir.path(NETWORK))
+
+
+def open_workdir(root: pathlib.Path):
+    """(folded network, bytes of the .tflite, evaluation batches) of a finished workdir.
+
+    Evaluation images that are not those of the run are a warning: the network and its file can be compared on
+    any, but the accuracies are not those in its metrics.json. The float network is not asked for.
+
+    Raises:
+      RecipeError: if the folder is not a finished workdir, or one of the two is not what the run wrote.
+    """
+    root = pathlib.Path(root)
+    wanted = ("run.flags", results.NETWORK, results.FILE)
+    missing = [name for name in wanted if not (root / name).exists()]
+    if missing:
+        folders = sorted(str(path.parent) for path in root.glob("target_*/model.tflite"))
+        advice = f" It is that of several targets: give one of {', '.join(folders)}." if folders else ""
+        if not folders and (root / "run.flags").exists():
+            advice = f" `python -m mmx_tf.train --flagfile={root / 'run.flags'}` makes what is missing."
+        raise RecipeError(f"{root} is not a finished workdir: {', '.join(missing)} missing.{advice}")
+    check_format(root)
+    state = earlier_state(root)
+    if (root / results.METRICS).exists():
+        results.check(root, state, (results.NETWORK, results.FILE))
+    recipe = Recipe.from_flagfile((root / "run.flags").read_text())
+    data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
+    changes = fingerprints.changes(recipe, state.get("inputs", {}), {"dataset": fingerprints.of_data(data)})
+    if changes:
+        logging.warning("%s. Accuracies are not those in %s.", changes[0], root / results.METRICS)
+    data = data.for_task(recipe.told_task)
+    folded = fold(load_model(root / results.NETWORK), weight_storage=recipe.weight_storage)
+    return folded, (root / results.FILE).read_bytes(), stages.evaluation(recipe, data)
+
+
+def task_of(root: pathlib.Path) -> str:
+    """What the outputs of a finished workdir's network stand for, one of `export.comparing.heads.TASKS`."""
+    return Recipe.from_flagfile((pathlib.Path(root) / "run.flags").read_text()).told_task

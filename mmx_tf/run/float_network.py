@@ -6,11 +6,13 @@ import tf_keras as keras
 
 from mmx_tf import models
 from mmx_tf.data.dataset import ImageData
+from mmx_tf.errors import RecipeError
 from mmx_tf.network import canonical, graph
+from mmx_tf.network.heads import gives_logits
 from mmx_tf.network.loading import load_model
-from mmx_tf.recipe.recipe import Recipe, RecipeError
+from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.recipe.rules import FLOAT_TEACHER, IMAGENET_WEIGHTS
-from mmx_tf.run import task
+from mmx_tf.run.task import task_of
 
 MAX_REASON = 400
 
@@ -84,7 +86,7 @@ def load_teacher(recipe: Recipe, data: ImageData) -> keras.Model | None:
 
 def gives_probabilities(model: keras.Model) -> bool:
     """Whether a network ends with a softmax or a sigmoid; the built-in ones give logits."""
-    return not task.gives_logits(model)
+    return not gives_logits(model)
 
 
 def _load(path: str, name: str) -> keras.Model:
@@ -110,7 +112,7 @@ def _check(recipe: Recipe, model, name: str, data: ImageData) -> None:
             f"{name} is not an image classifier: its output shape is {model.output_shape}; one output of "
             "shape (None, classes) is needed."
         )
-    task.task_of(recipe, model, name, data)
+    task_of(recipe, model, name, data)
     if any(
         ours not in (None, theirs)
         for ours, theirs in zip(model.input_shape[1:], data.image_shape, strict=True)

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from mmx_tf.budget.budget import Budget
+from mmx_tf.budget.repair import repaired
+from mmx_tf.errors import RecipeError
 from mmx_tf.metamix.search import SearchModel
 from mmx_tf.metamix.selection import BitSelection, SelectionMismatchError
-from mmx_tf.recipe.recipe import Recipe, RecipeError
+from mmx_tf.recipe.recipe import Recipe
 
 DRAWS = 10_000
 STEEPEST = 50.0
@@ -70,7 +72,7 @@ def random_choice(budget: Budget, seed: int) -> list[int]:
         weight_alphas = None
         if budget.searches_weights:
             weight_alphas = generator.uniform(size=(layers, len(budget.weight_bits)))
-        choice = budget.repair(alphas, draws[0].tolist(), weight_alphas)[0]
+        choice = repaired(budget, alphas, draws[0].tolist(), weight_alphas)[0]
     return _filled(budget, table, choice, generator)
 
 

@@ -15,26 +15,28 @@ from mmx_tf import data as datasets
 from mmx_tf.budget.budget import UnreachableBudgetError
 from mmx_tf.distribution import strategies
 from mmx_tf.distribution.job import Job
+from mmx_tf.errors import RecipeError
 from mmx_tf.export.atomic import write_atomically
 from mmx_tf.folding import carriers
-from mmx_tf.folding.fold import FoldError, check_foldable, fold
+from mmx_tf.folding.fold import FoldError, check_foldable
 from mmx_tf.layers import keras_defaults
 from mmx_tf.metamix.augment import augment, plan
 from mmx_tf.metamix.rebuild import rebuild
 from mmx_tf.metamix.search import SearchModel
 from mmx_tf.network.canonical import UnsupportedLayerError, canonicalize
-from mmx_tf.network.loading import load_model
-from mmx_tf.recipe.recipe import Recipe, RecipeError
+from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.recipe.rules import FLOAT_TEACHER, IMAGENET_WEIGHTS
 from mmx_tf.report import scores
-from mmx_tf.run import finished, several_targets, stages, task
+from mmx_tf.run import finished, several_targets, stages
 from mmx_tf.run import float_network as float_model
 from mmx_tf.run.export_stage import convert_options
 from mmx_tf.run.given_selection import given_selection
+from mmx_tf.run.task import settled
 from mmx_tf.training import phases
+from mmx_tf.training.task import judged
 from mmx_tf.workdir import fingerprints, results
 from mmx_tf.workdir.lock import check_free
-from mmx_tf.workdir.workdir import COST_TABLE, Workdir, check, check_format, earlier_state
+from mmx_tf.workdir.workdir import COST_TABLE, Workdir, check
 
 
 @keras_defaults.float32()
@@ -76,7 +78,7 @@ def _run(recipe: Recipe, job: Job, command: str) -> dict:
     model, trained = float_model.load_or_build(recipe, data)
     if recipe.float_model == IMAGENET_WEIGHTS:
         inputs["float_model"] = fingerprints.of_weights(model)
-    recipe, data = task.settled(recipe, model, data)
+    recipe, data = settled(recipe, model, data)
     teacher = float_model.load_teacher(recipe, data)
     _check_float_input(recipe, model)
     # What cannot become a search network, or a file, shows in the structure: better now than after training.
@@ -134,7 +136,7 @@ def _run_in(workdir: Workdir, recipe: Recipe, data, model, search, teacher, comm
 
     def judge():
         if "float_top1" not in workdir.state:
-            found = task.judged(recipe.told_task, model, stages.evaluation(recipe, data))
+            found = judged(recipe.told_task, model, stages.evaluation(recipe, data))
             workdir.record(**scores.float_state(recipe.told_task, found))
         logging.info("float network: %s", scores.float_text(recipe.told_task, workdir.state))
 
@@ -151,43 +153,6 @@ def _keep_cost_table(workdir: Workdir, recipe: Recipe) -> None:
     copy = workdir.path(COST_TABLE)
     if recipe.cost_table and not copy.exists():
         write_atomically(copy, pathlib.Path(recipe.cost_table).read_bytes())
-
-
-def open_workdir(root: pathlib.Path):
-    """(folded network, bytes of the .tflite, evaluation batches) of a finished workdir.
-
-    Evaluation images that are not those of the run are a warning: the network and its file can be compared on
-    any, but the accuracies are not those in its metrics.json. The float network is not asked for.
-
-    Raises:
-      RecipeError: if the folder is not a finished workdir, or one of the two is not what the run wrote.
-    """
-    root = pathlib.Path(root)
-    wanted = ("run.flags", results.NETWORK, results.FILE)
-    missing = [name for name in wanted if not (root / name).exists()]
-    if missing:
-        folders = sorted(str(path.parent) for path in root.glob("target_*/model.tflite"))
-        advice = f" It is that of several targets: give one of {', '.join(folders)}." if folders else ""
-        if not folders and (root / "run.flags").exists():
-            advice = f" `python -m mmx_tf.train --flagfile={root / 'run.flags'}` makes what is missing."
-        raise RecipeError(f"{root} is not a finished workdir: {', '.join(missing)} missing.{advice}")
-    check_format(root)
-    state = earlier_state(root)
-    if (root / results.METRICS).exists():
-        results.check(root, state, (results.NETWORK, results.FILE))
-    recipe = Recipe.from_flagfile((root / "run.flags").read_text())
-    data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
-    changes = fingerprints.changes(recipe, state.get("inputs", {}), {"dataset": fingerprints.of_data(data)})
-    if changes:
-        logging.warning("%s. Accuracies are not those in %s.", changes[0], root / results.METRICS)
-    data = data.for_task(recipe.told_task)
-    folded = fold(load_model(root / results.NETWORK), weight_storage=recipe.weight_storage)
-    return folded, (root / results.FILE).read_bytes(), stages.evaluation(recipe, data)
-
-
-def task_of(root: pathlib.Path) -> str:
-    """What the outputs of a finished workdir's network stand for, one of `export.comparing.heads.TASKS`."""
-    return Recipe.from_flagfile((pathlib.Path(root) / "run.flags").read_text()).told_task
 
 
 def _check_float_input(recipe: Recipe, model) -> None:

@@ -12,10 +12,11 @@ import json
 from absl import logging
 
 from mmx_tf import report
+from mmx_tf.errors import RecipeError
 from mmx_tf.export.atomic import write_atomically
 from mmx_tf.metamix.search import SearchModel
 from mmx_tf.notation import target_folder
-from mmx_tf.recipe.recipe import Recipe, RecipeError
+from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.report import front
 from mmx_tf.report.scores import FLOAT_STATE
 from mmx_tf.run import finished, stages

@@ -1,8 +1,6 @@
-"""What the network of a run gives, and what follows: its loss, its metrics, how it is judged.
+"""The task of a run: what its network's outputs stand for on its dataset.
 
-    recipe, data = heads.settled(recipe, model, data)      # recipe.task is told
-    model.compile(loss=heads.loss(recipe.told_task, model), metrics=heads.metrics(recipe.told_task, model))
-    heads.judged(recipe.told_task, model, evaluation)      # {"binary_accuracy": 0.97, "auc": 0.99}
+    recipe, data = settled(recipe, model, data)            # recipe.task is told
 
 The tasks and how they are told are in `export.comparing.heads`.
 """
@@ -11,38 +9,11 @@ import dataclasses
 
 import tf_keras as keras
 
-from mmx_tf.export.comparing.heads import SIGMOIDS, Head, labels_of, told
-from mmx_tf.export.comparing.quality import Quality
-from mmx_tf.fitting.losses import ProbabilityCrossentropy, classification_loss
-from mmx_tf.folding.carriers import is_sigmoid, is_softmax, last_activation
-from mmx_tf.network import graph
-from mmx_tf.recipe.recipe import Recipe, RecipeError
+from mmx_tf.errors import RecipeError
+from mmx_tf.export.comparing.heads import SIGMOIDS, labels_of, told
+from mmx_tf.network.heads import head_of
+from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.recipe.rules import NO_MASKS, check_task
-
-_OPERATORS = {"nn.softmax": "softmax", "math.sigmoid": "sigmoid", "nn.sigmoid": "sigmoid"}
-_FUNCTIONS = {
-    keras.activations.softmax: "softmax",
-    keras.activations.sigmoid: "sigmoid",
-    keras.activations.hard_sigmoid: "hard_sigmoid",
-}
-
-
-def activation_of(model: keras.Model) -> str | None:
-    """What a float, search or fixed network ends with: "softmax", "sigmoid", "hard_sigmoid" or None."""
-    output = model.outputs[0]
-    layer = output.node.layer
-    if graph.is_network(layer):
-        return activation_of(layer)
-    if is_softmax(layer) or is_sigmoid(layer):
-        return "softmax" if is_softmax(layer) else "sigmoid"
-    if type(layer).__name__ == "TFOpLambda":
-        return _OPERATORS.get(layer.get_config()["function"])
-    return _FUNCTIONS.get(getattr(layer, "activation", None)) or last_activation(output)
-
-
-def head_of(model: keras.Model, name: str) -> Head:
-    """The head of a network that messages call `name`."""
-    return Head(name, tuple(model.output_shape[1:]), activation_of(model))
 
 
 def settled(recipe: Recipe, model: keras.Model, data) -> tuple[Recipe, object]:
@@ -118,37 +89,3 @@ def task_of(recipe: Recipe, model: keras.Model, name: str, data) -> str:
             "classification and binary, vectors of numbers for multi_label and regression."
         )
     return task
-
-
-def loss(task: str, model: keras.Model, *, label_smoothing: float = 0.0) -> keras.losses.Loss:
-    """The loss with which a network learns a task."""
-    if task == "regression":
-        return keras.losses.MeanSquaredError()
-    from_logits = gives_logits(model)
-    if task == "classification":
-        return classification_loss(from_logits=from_logits, label_smoothing=label_smoothing)
-    if from_logits:
-        return keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=label_smoothing)
-    return ProbabilityCrossentropy(label_smoothing)
-
-
-def metrics(task: str, model: keras.Model) -> list:
-    """Keras's metrics of a task, as `compile` takes them."""
-    if task == "classification":
-        return ["accuracy"]
-    if task == "regression":
-        return [keras.metrics.MeanAbsoluteError(name="mean_absolute_error")]
-    return [keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0 if gives_logits(model) else 0.5)]
-
-
-def judged(task: str, model: keras.Model, evaluation) -> dict[str, float | None]:
-    """The metrics of a task (`export.comparing.quality`) of a network on evaluation batches."""
-    head, quality = head_of(model, model.name), Quality(task, from_logits=gives_logits(model))
-    for images, labels in evaluation:
-        quality.add(model.predict_on_batch(images), labels_of(task, head, labels))
-    return quality.result()
-
-
-def gives_logits(model: keras.Model) -> bool:
-    """Whether outputs are logits, or numbers, and no probabilities."""
-    return activation_of(model) is None

@@ -17,8 +17,6 @@ from contextlib import contextmanager
 import tensorflow as tf
 import tf_keras as keras
 
-COMPUTE_DTYPES = ("float32", "bfloat16")
-
 
 @contextmanager
 def convolutions_in(dtype: str, network: keras.Model) -> Iterator[None]:

@@ -12,7 +12,7 @@ import tf_keras as keras
 
 from mmx_tf.fitting.losses import as_logits, distillation_loss
 from mmx_tf.layers import replicas
-from mmx_tf.run.task import gives_logits
+from mmx_tf.network.heads import gives_logits
 
 
 class DistilledModel(keras.Model):

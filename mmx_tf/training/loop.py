@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 import tf_keras as keras
 
-from mmx_tf.distribution.job import Job, PeerError
+from mmx_tf.distribution.job import Job
+from mmx_tf.errors import PeerError
 from mmx_tf.fitting.divergence import Watch
 from mmx_tf.training.progress import Progress
 from mmx_tf.training.signals import Received, held_back

@@ -1,14 +1,10 @@
 """Optimizers and schedules of float training and weight training (fine-tuning at fixed bits)."""
 
-import typing
-
 import tensorflow as tf
 import tf_keras as keras
 
-from mmx_tf.training.weight_decay import KINDS, L2SGD, L2Adam, spare_all_but_kernels
-
-if typing.TYPE_CHECKING:
-    from mmx_tf.recipe.recipe import Recipe
+from mmx_tf.choices import L2SGD, OPTIMIZERS, WEIGHT_DECAYS, L2Adam, spare_all_but_kernels
+from mmx_tf.recipe.recipe import Recipe
 
 
 @keras.saving.register_keras_serializable(package="mmx_tf")
@@ -66,7 +62,7 @@ def sgd(
       momentum: momentum in [0, 1).
       nesterov: Nesterov's form of it.
       weight_decay: decay of the kernels.
-      weight_decay_kind: one of `weight_decay.KINDS`, which says what they do.
+      weight_decay_kind: one of `mmx_tf.choices.WEIGHT_DECAYS`, which says what they do.
       **kwargs: passed on to keras.optimizers.SGD.
 
     Raises:
@@ -84,7 +80,7 @@ def sgd(
     return optimizer
 
 
-def sgd_of(recipe: "Recipe", model_variables, learning_rate):
+def sgd_of(recipe: Recipe, model_variables, learning_rate):
     """The `sgd` of a recipe's momentum and decay."""
     return sgd(
         model_variables,
@@ -94,9 +90,6 @@ def sgd_of(recipe: "Recipe", model_variables, learning_rate):
         weight_decay=recipe.weight_decay,
         weight_decay_kind=recipe.weight_decay_kind,
     )
-
-
-OPTIMIZERS = ("sgd", "adam", "adamw")
 
 
 def weight_optimizer(
@@ -148,7 +141,7 @@ def check_kind(kind: str) -> None:
     """Refuses what is no kind of weight decay.
 
     Raises:
-      ValueError: for another kind than `weight_decay.KINDS`.
+      ValueError: for another kind than `mmx_tf.choices.WEIGHT_DECAYS`.
     """
-    if kind not in KINDS:
-        raise ValueError(f"weight_decay_kind {kind!r}: one of {', '.join(KINDS)}.")
+    if kind not in WEIGHT_DECAYS:
+        raise ValueError(f"weight_decay_kind {kind!r}: one of {', '.join(WEIGHT_DECAYS)}.")

@@ -14,10 +14,11 @@ import tf_keras as keras
 from absl import logging
 
 from mmx_tf.data.dataset import ImageData
-from mmx_tf.fitting.divergence import DivergenceError, Watch
+from mmx_tf.errors import DivergenceError, RecipeError
+from mmx_tf.fitting.divergence import Watch
 from mmx_tf.layers import strided_pointwise
 from mmx_tf.network.tracing import build_before_tracing
-from mmx_tf.recipe.recipe import Recipe, RecipeError
+from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.training import loop
 from mmx_tf.training.averaging import WeightAverages
 from mmx_tf.training.board import Board

@@ -11,7 +11,7 @@ from mmx_tf.folding.training_graph import fold_for_training
 from mmx_tf.metamix.search import SearchModel, StartSearch
 from mmx_tf.network.tracing import initialize_before_tracing
 from mmx_tf.recipe.recipe import Recipe
-from mmx_tf.run import task
+from mmx_tf.training import task
 from mmx_tf.training.averaging import WeightAverages
 from mmx_tf.training.distillation import DistilledModel
 from mmx_tf.training.optimizers import cosine_schedule, sgd_of, weight_optimizer

@@ -14,7 +14,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from mmx_tf.distribution.job import ALONE, Job
-from mmx_tf.recipe.texts import RecipeError
+from mmx_tf.errors import RecipeError
 from mmx_tf.workdir.checkpoints import Checkpoints
 
 OPTIMIZERS = ("optimizer", "step_optimizer", "alpha_optimizer")

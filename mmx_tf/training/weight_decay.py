@@ -16,8 +16,6 @@ Only kernels of convolutions and dense layers decay: no batch norm, no bias, no 
 import tensorflow as tf
 import tf_keras as keras
 
-KINDS = ("decoupled", "l2")
-
 
 class _L2:
     """An optimizer that adds l2 * w to the gradients of the variables that are not excluded from decay.

@@ -26,8 +26,8 @@ import tempfile
 import tensorflow as tf
 from absl import logging
 
+from mmx_tf.errors import RecipeError
 from mmx_tf.export.atomic import flush
-from mmx_tf.recipe.texts import RecipeError
 from mmx_tf.workdir.fingerprints import sha256_of
 
 _VARIABLES = "variables"

@@ -10,19 +10,16 @@ replaced by another one of the same size under the same name goes unnoticed.
 
 import hashlib
 import os
-import typing
 from collections.abc import Iterable, Mapping
 
 import tensorflow as tf
+import tf_keras as keras
 
-from mmx_tf.data.sources import DataError, Split
+from mmx_tf.data.dataset import ImageData
+from mmx_tf.data.sources import Split
+from mmx_tf.errors import DataError
+from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.recipe.rules import FLOAT_TEACHER, IMAGENET_WEIGHTS
-
-if typing.TYPE_CHECKING:
-    import tf_keras as keras
-
-    from mmx_tf.data.dataset import ImageData
-    from mmx_tf.recipe.recipe import Recipe
 
 FILES = {"float_model": IMAGENET_WEIGHTS, "teacher": FLOAT_TEACHER, "bit_selection": "", "cost_table": ""}
 """Flags that name a file, and the word that means something else there."""
@@ -38,7 +35,7 @@ def sha256_of(path: str | os.PathLike) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def of_inputs(recipe: "Recipe", data: "ImageData", network: "keras.Model | None" = None) -> Inputs:
+def of_inputs(recipe: Recipe, data: ImageData, network: "keras.Model | None" = None) -> Inputs:
     """Flag -> what tells its input from another one: the files that flags name, and the dataset.
 
     Args:
@@ -61,7 +58,7 @@ def of_file(path: str | os.PathLike) -> dict:
     return {"sha256": sha256_of(path), "bytes": os.path.getsize(path)}
 
 
-def of_weights(model: "keras.Model") -> dict:
+def of_weights(model: keras.Model) -> dict:
     """`sha256` and `bytes` of a network's numbers, in the order of its layers."""
     weights = model.get_weights()
     found = hashlib.sha256()
@@ -71,7 +68,7 @@ def of_weights(model: "keras.Model") -> dict:
     return {"sha256": found.hexdigest(), "bytes": sum(weight.nbytes for weight in weights)}
 
 
-def of_data(data: "ImageData") -> dict:
+def of_data(data: ImageData) -> dict:
     """A dataset's `version` (where it has one), `classes`, and for each of both splits what `of_split` gives.
 
     Raises:
@@ -97,7 +94,7 @@ def of_split(split: Split) -> dict:
     }
 
 
-def changes(recipe: "Recipe", before: Mapping, now: Mapping) -> list[str]:
+def changes(recipe: Recipe, before: Mapping, now: Mapping) -> list[str]:
     """What of a run's input is not what it was, each in words; what only one of both knows does not count."""
     found = []
     for flag in now:

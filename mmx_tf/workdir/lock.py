@@ -20,7 +20,7 @@ from contextlib import contextmanager
 
 from absl import logging
 
-from mmx_tf.recipe.texts import RecipeError
+from mmx_tf.errors import RecipeError
 
 LOCK_FILE = "run.lock"
 PATIENCE_SECONDS = 1.0

@@ -7,7 +7,7 @@ import json
 import pathlib
 from collections.abc import Iterable, Mapping
 
-from mmx_tf.recipe.texts import RecipeError
+from mmx_tf.errors import RecipeError
 from mmx_tf.workdir.fingerprints import sha256_of
 
 SELECTION, NETWORK, FILE = "bit_selection.json", "fixed_model.keras", "model.tflite"

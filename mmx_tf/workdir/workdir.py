@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from absl import logging
 
 from mmx_tf.distribution.job import ALONE, Job
+from mmx_tf.errors import RecipeError
 from mmx_tf.export.atomic import is_left_over, write_atomically
-from mmx_tf.recipe.recipe import Recipe, RecipeError
+from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.version import VERSION
 from mmx_tf.workdir import fingerprints, results
 from mmx_tf.workdir import lock as workdir_lock

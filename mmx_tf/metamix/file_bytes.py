@@ -14,9 +14,10 @@ what is counted is never less than the file.
 from collections.abc import Mapping
 
 from mmx_tf.budget.budget import CandidateCosts
+from mmx_tf.choices import STORAGES
 from mmx_tf.folding.bias import layer_container
 from mmx_tf.folding.convert import convert
-from mmx_tf.layers.integer.storage import CODES_PER_BYTE, STORAGES, check_storage
+from mmx_tf.layers.integer.storage import CODES_PER_BYTE, check_storage
 from mmx_tf.layers.quantizers.activation import ActivationQuantizer
 from mmx_tf.layers.quantizers.multi_branch_weights import kernel_of
 from mmx_tf.metamix.rebuild import rebuild

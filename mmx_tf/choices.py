@@ -1,0 +1,24 @@
+"""Sets of values that flags and arguments of the notebook have in common, each declared once.
+
+They stand below everything else, so that a wrong flag is refused before TensorFlow is loaded.
+"""
+
+NETWORKS = ("mobilenet_v2", "mobilenet_v3_large", "resnet18")
+"""The built-in networks (`mmx_tf.models`)."""
+TASKS = ("classification", "binary", "multi_label", "regression", "segmentation")
+"""What a network's outputs stand for (`export.comparing.heads`)."""
+WEIGHTINGS = ("operations", "elements", "plain")
+"""What the average of activation bits weights a layer by (`mmx_tf.budget.budget`)."""
+BATCH_NORM_UPDATES = ("mean", "sequential", "none")
+"""What bit-meta steps do to running statistics (`mmx_tf.metamix.algorithm`)."""
+OPTIMIZERS = ("sgd", "adam", "adamw")
+"""Optimizers of weight training (`mmx_tf.training.optimizers`)."""
+WEIGHT_DECAYS = ("decoupled", "l2")
+"""Kinds of weight decay (`mmx_tf.training.weight_decay`)."""
+COMPUTE_DTYPES = ("float32", "bfloat16")
+"""Number formats of convolutions in training (`mmx_tf.training.compute_dtype`)."""
+STORAGES = ("int8", "int4", "int4_xnnpack", "int4_micro")
+"""How weights are stored in the file (`layers.integer.storage`)."""
+INPUT_TYPES = ("uint8", "int8", "float32")
+OUTPUT_TYPES = ("int8", "float32", "class")
+"""Types at the ends of the file (`export.writing.borders`)."""

@@ -1,0 +1,68 @@
+"""What a flag's value may be: declared beside the flag, checked by `mmx_tf.recipe.rules`.
+
+>>> OneOf(("sgd", "adam")).words, Between(2, or_zero=True).words
+('sgd, adam', '0, or 2 or more')
+>>> Between(0, 1).takes(float("nan"))
+False
+"""
+
+import dataclasses
+import math
+
+
+@dataclasses.dataclass(frozen=True)
+class OneOf:
+    """One of some values."""
+
+    values: tuple
+
+    @property
+    def words(self) -> str:
+        """The values, "empty" for an empty text."""
+        return ", ".join(str(value) or "empty" for value in self.values)
+
+    def takes(self, value) -> bool:
+        """Whether the value is one of them."""
+        return value in self.values
+
+
+@dataclasses.dataclass(frozen=True)
+class Between:
+    """A finite number from `low` to `high`, both included; with `or_zero` 0 too."""
+
+    low: float
+    high: float | None = None
+    or_zero: bool = False
+
+    @property
+    def words(self) -> str:
+        """The limits."""
+        limits = f"{self.low} or more" if self.high is None else f"{self.low} to {self.high}"
+        return f"0, or {limits}" if self.or_zero and self.low > 0 else limits
+
+    def takes(self, value) -> bool:
+        """Whether the number is within the limits."""
+        inside = self.low <= value < math.inf and (self.high is None or value <= self.high)
+        return inside or (self.or_zero and value == 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class AboveZero:
+    """A finite number above 0."""
+
+    words = "any finite number above 0"
+
+    def takes(self, value) -> bool:
+        """Whether the number is one."""
+        return 0 < value < math.inf
+
+
+@dataclasses.dataclass(frozen=True)
+class BelowOne:
+    """A number from 0 on, below 1."""
+
+    words = "0 or more, below 1"
+
+    def takes(self, value) -> bool:
+        """Whether the number is one."""
+        return 0 <= value < 1
