@@ -1,7 +1,7 @@
 """Numbers as people write them: bit operations, decimal prefixes, shares, durations.
 
->>> short_bops(4_500_000_000), format_bops(4_500_000_000)
-('4.5G', '4.50 GBOPs')
+>>> short_bops(4_500_000_000), percent(0.99999), duration(3725)
+('4.5G', '>99.99%', '1 h 02 min')
 """
 
 import math
@@ -19,14 +19,6 @@ def short_bops(bops: int) -> str:
 def target_folder(bops: int) -> str:
     """Name of a target's folder in the workdir of a run with several: 4500000000 -> 'target_4.5G'."""
     return f"target_{short_bops(bops)}"
-
-
-def format_bops(bops: float) -> str:
-    """Write a number of bit operations for people: 5300000000 -> '5.30 GBOPs'."""
-    for unit in "GMK":
-        if bops >= UNITS[unit]:
-            return f"{bops / UNITS[unit]:.2f} {unit}BOPs"
-    return f"{bops:.0f} BOPs"
 
 
 def si(value: float) -> str:

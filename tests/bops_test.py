@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from mmx_tf.budget.bops import LayerCost, count_bops, layer_costs, selected_bops
+from mmx_tf.budget.bops import LayerCost, count_bops, layer_costs, selected_cost
 from mmx_tf.network.canonical import canonicalize
 
 layers = keras.layers
@@ -119,23 +119,23 @@ def test_a_layer_reached_only_through_a_keyword_is_not_a_first_layer():
     ]  # fmt: skip
 
 
-def select(alphas, **options):
-    arguments = {"macs": [10, 7], "weight_bits": [4, 3], "bit_widths": (8, 4, 3), "fixed_bops": 1000}
-    return selected_bops(alphas, **{**arguments, **options})
+def select(alphas, *, macs=(10, 7), weight_bits=(4, 3)):
+    table = [[m * w * bits for bits in (8, 4, 3)] for m, w in zip(macs, weight_bits, strict=True)]
+    return selected_cost(alphas, table=table, fixed=1000)
 
 
-def test_selected_bops_takes_the_largest_alpha():
+def test_selected_cost_takes_the_largest_alpha():
     alphas = [tf.constant([0.1, 0.3, 0.2]), tf.constant([-1.0, -3.0, 0.0])]
     bops = select(alphas)
     assert bops.dtype == tf.float64 and bops.shape == ()
     assert float(bops) == 10 * 4 * 4 + 7 * 3 * 3 + 1000
 
 
-def test_selected_bops_takes_the_first_of_equal_alphas():
+def test_selected_cost_takes_the_first_of_equal_alphas():
     assert float(select([tf.zeros(3), tf.zeros(3)])) == 10 * 4 * 8 + 7 * 3 * 8 + 1000
 
 
-def test_selected_bops_counts_what_float32_cannot():
+def test_selected_cost_counts_what_float32_cannot():
     bops = select([tf.zeros(3), tf.zeros(3)], macs=[2**40, 1], weight_bits=[8, 1])
     assert float(bops) == 2**46 + 8 + 1000
 

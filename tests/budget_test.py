@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from mmx_tf.budget import repair
 from mmx_tf.budget.bops import LayerCost
-from mmx_tf.budget.budget import Budget, CandidateCosts, Flip, UnreachableBudgetError, average_bits_costs
+from mmx_tf.budget.budget import Budget, CandidateCosts, UnreachableBudgetError, average_bits_costs
+from mmx_tf.budget.repair import Flip
 from mmx_tf.choices import WEIGHTINGS
 
 

@@ -3,15 +3,10 @@
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from metadata_buffers import read_metadata
 
 from mmx_tf.export.running.litert import run
-from mmx_tf.export.writing.flatbuffer import (
-    CONSTANT_ALIGNMENT,
-    GraphWriter,
-    packed,
-    quantization,
-    read_metadata,
-)
+from mmx_tf.export.writing.flatbuffer import CONSTANT_ALIGNMENT, GraphWriter, packed, quantization
 
 Builtin, TensorType = schema.BuiltinOperator, schema.TensorType
 

@@ -7,10 +7,10 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 from ai_edge_litert import schema_py_generated as schema
+from metadata_buffers import read_metadata
 from networks import calibrated, fine_tuned, pretrained, small_network
 
 import mmx_tf
-from mmx_tf.export.writing.flatbuffer import read_metadata
 from mmx_tf.folding.fold import FoldError, check_foldable
 from mmx_tf.folding.weights import folded_weights
 from mmx_tf.layers.grid import Grid

@@ -14,7 +14,7 @@ from mmx_tf.errors import RecipeError
 from mmx_tf.network.canonical import canonicalize
 from mmx_tf.notation import short_bops
 from mmx_tf.recipe.options import RecipeOptions
-from mmx_tf.recipe.recipe import Recipe, define_flags, format_bops, parse_bops
+from mmx_tf.recipe.recipe import Recipe, define_flags, parse_bops
 
 ROOT = Path(__file__).parents[1]
 RUNNABLE = "--float_epochs=3\n--workdir=runs/test\n"
@@ -52,13 +52,6 @@ def test_bops_are_read_exactly(text, bops):
 def test_bops_that_are_no_number_are_refused(text):
     with pytest.raises(RecipeError, match=r"5\.3G, 800M"):
         parse_bops(text)
-
-
-def test_bops_for_people():
-    assert format_bops(5_300_000_000) == "5.30 GBOPs"
-    assert format_bops(12_345_678) == "12.35 MBOPs"
-    assert format_bops(1_500) == "1.50 KBOPs"
-    assert format_bops(7) == "7 BOPs"
 
 
 @given(st.integers(1, 10**13))

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import tf_keras as keras
 from ai_edge_litert.interpreter import Interpreter
+from metadata_buffers import read_metadata
 from sklearn.datasets import load_sample_image
 
 from mmx_tf.export.atomic import write_atomically
 from mmx_tf.export.running.litert import run
 from mmx_tf.export.running.partitions import Delegation, delegated_ops
-from mmx_tf.export.writing.flatbuffer import packed, read_metadata
+from mmx_tf.export.writing.flatbuffer import packed
 from mmx_tf.export.writing.tflite import convert
 from mmx_tf.layers.grid import Grid
 from mmx_tf.layers.integer.layers import (

@@ -7,13 +7,12 @@ import tf_keras as keras
 from networks import small_network
 
 import mmx_tf
-from mmx_tf.choices import OPTIMIZERS
+from mmx_tf.choices import OPTIMIZERS, WEIGHT_DECAYS
 from mmx_tf.errors import RecipeError
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.run.float_network import gives_probabilities
 from mmx_tf.training import phases as training
 from mmx_tf.training.optimizers import sgd, weight_optimizer
-from mmx_tf.training.weight_decay import KINDS
 from mmx_tf.workdir.workdir import Workdir
 
 PLAIN = {"momentum": 0.0, "nesterov": False}
@@ -69,7 +68,7 @@ def test_two_steps_of_sgd_by_hand(kind, momentum, nesterov, kernels):
 def test_l2_is_ten_times_as_strong_with_a_momentum_of_0_9():
     """Without a gradient: the share that a step takes off, once the velocity has settled."""
     shares = {}
-    for kind in KINDS:
+    for kind in WEIGHT_DECAYS:
         layer = dense()
         options = {"momentum": 0.9, "nesterov": False, "weight_decay": 1e-3, "weight_decay_kind": kind}
         found = steps(sgd(layer.trainable_variables, 0.1, **options), layer, 200, gradient=0.0)
@@ -164,7 +163,7 @@ def test_a_run_of_before_has_the_decay_that_it_had():
     assert Recipe.from_flagfile(before).weight_decay_kind == "decoupled"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", WEIGHT_DECAYS)
 def test_optimizers_are_saved_with_their_network(kind, tmp_path):
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     optimizer = sgd(

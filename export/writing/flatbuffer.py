@@ -156,17 +156,6 @@ class GraphWriter:
         return code
 
 
-def read_metadata(data):
-    """dict from name to bytes: the metadata buffers of the .tflite in `data`."""
-    model = schema.Model.GetRootAs(data, 0)
-    entries = [model.Metadata(i) for i in range(model.MetadataLength())]
-    result = {}
-    for entry in entries:
-        buffer = model.Buffers(entry.Buffer())
-        result[entry.Name().decode()] = buffer.DataAsNumpy().tobytes() if buffer.DataLength() else b""
-    return result
-
-
 def _tensor_map(name, index):
     entry = schema.TensorMapT()
     entry.name, entry.tensorIndex = name, index

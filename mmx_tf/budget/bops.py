@@ -102,25 +102,6 @@ def uniform_bops(costs, weight_bits: int, activation_bits: int, first_last_bits:
     )
 
 
-def selected_bops(alphas: list, *, macs, weight_bits, bit_widths, fixed_bops: int) -> tf.Tensor:
-    """Differentiable BOPs of the branches with the largest alpha (the sum inside paper eq. 4).
-
-    The forward value is hard; the gradient is that of softmax(alpha) (eq. 5).
-
-    Args:
-      alphas: L tensors of shape (B,), one per searched layer.
-      macs: L multiply-accumulates.
-      weight_bits: L weight bit-widths.
-      bit_widths: B candidate bit-widths.
-      fixed_bops: BOPs of the layers that are not searched.
-
-    Returns:
-      Scalar float64: BOPs exceed what float32 can count.
-    """
-    table = [[m * w * bits for bits in bit_widths] for m, w in zip(macs, weight_bits, strict=True)]
-    return selected_cost(alphas, table=table, fixed=fixed_bops)
-
-
 def selected_cost(alphas, *, table, fixed: float, weight_alphas=None) -> tf.Tensor:
     """Differentiable cost of the branches with the largest alpha, for any cost of a layer and candidate.
 
@@ -135,7 +116,7 @@ def selected_cost(alphas, *, table, fixed: float, weight_alphas=None) -> tf.Tens
       weight_alphas: L tensors of shape (W,), or one of shape (L, W); None where weight bits are given.
 
     Returns:
-      Scalar float64.
+      Scalar float64: BOPs exceed what float32 can count.
     """
     choices = straight_through_one_hot(tf.stack(alphas))
     if weight_alphas is not None:

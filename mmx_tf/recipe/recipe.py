@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from absl import flags
 
 from mmx_tf.errors import RecipeError
-from mmx_tf.notation import format_bops, target_folder
+from mmx_tf.notation import target_folder
 from mmx_tf.recipe import rules
 from mmx_tf.recipe.fields import RecipeFields
 from mmx_tf.recipe.options import RecipeOptions
@@ -27,7 +27,7 @@ FREE_FLAGS = ("workdir", "checkpoint_minutes", "keep_checkpoints", "on_divergenc
 """Flags that may change when a run is resumed: they say where and how it is kept, and which of its results
 are made, not what it computes."""
 
-__all__ = ["FREE_FLAGS", "Recipe", "RecipeError", "define_flags", "format_bops", "parse_bops"]
+__all__ = ["FREE_FLAGS", "Recipe", "RecipeError", "define_flags", "parse_bops"]
 
 
 @dataclass(frozen=True, kw_only=True)

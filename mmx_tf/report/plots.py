@@ -23,6 +23,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from mmx_tf.export.atomic import write_atomically
+from mmx_tf.notation import si
 from mmx_tf.report import facts as report_facts
 from mmx_tf.report.facts import RunFacts
 from mmx_tf.report.themes import LIGHT, Theme
@@ -217,9 +218,9 @@ def _literally(legend: Legend) -> None:
 
 
 def _cost_line(facts: RunFacts) -> str:
-    line = f"{report_facts.si(facts.bops)}BOPs"
+    line = f"{si(facts.bops)}BOPs"
     if facts.target_bops:
-        line += f" (budget {report_facts.si(facts.target_bops)}BOPs)"
+        line += f" (budget {si(facts.target_bops)}BOPs)"
     if "by_ops" in facts.average_bits:
         line += f", {facts.average_bits['by_ops']:.2f} activation bits on average, weighted by operations"
     return f"{line}; first and last layer are not searched"

@@ -3,8 +3,9 @@
 import tensorflow as tf
 import tf_keras as keras
 
-from mmx_tf.choices import L2SGD, OPTIMIZERS, WEIGHT_DECAYS, L2Adam, spare_all_but_kernels
+from mmx_tf.choices import OPTIMIZERS, WEIGHT_DECAYS
 from mmx_tf.recipe.recipe import Recipe
+from mmx_tf.training.weight_decay import L2SGD, L2Adam, spare_all_but_kernels
 
 
 @keras.saving.register_keras_serializable(package="mmx_tf")

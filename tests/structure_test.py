@@ -1,0 +1,167 @@
+"""The house: imports go one way, there are no circles, and nothing is there for the tests alone."""
+
+import ast
+import functools
+import pathlib
+from collections.abc import Iterator
+
+import pytest
+
+import mmx_tf
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+FLOORS = (
+    ("", "choices", "errors", "exit_codes", "notation", "quiet", "startup", "version"),
+    ("layers",),
+    ("export",),
+    ("data", "models", "network", "recipe"),
+    ("budget", "distribution", "fitting", "report"),
+    ("folding", "workdir"),
+    ("metamix",),
+    ("training",),
+    ("run",),
+    ("figures", "train"),
+    ("export.parity", "export.verify"),
+)
+"""Rooms and single files of mmx_tf from the ground up: a room imports what stands below it. The last are
+commands of `export` that read a finished workdir."""
+HEIGHT = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
+LARGEST_FILE = 500
+
+
+def modules() -> dict[str, pathlib.Path]:
+    """Every module of the product by the name under which it is imported."""
+    found = {}
+    for folder in ("mmx_tf", "layers", "export"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            parts = parts if folder == "mmx_tf" else ("mmx_tf", *parts)
+            found[".".join(parts).removesuffix(".__init__")] = path
+    return found
+
+
+@functools.cache
+def tree(path: pathlib.Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def imports(path: pathlib.Path, names) -> Iterator[tuple[str, int]]:
+    """(module, line) of what a file imports of `names`, wherever in it."""
+    lazy = {
+        id(inner)
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names if alias.name in names)
+        if not isinstance(node, ast.ImportFrom) or (id(node) in lazy and path.name == "__init__.py"):
+            continue
+        module = node.module or ""
+        if node.level:
+            package = path.relative_to(ROOT).parts[: -node.level]
+            package = package if package[0] == "mmx_tf" else ("mmx_tf", *package)
+            module = ".".join([*package, *filter(None, [module])])
+        for alias in node.names:
+            inner = f"{module}.{alias.name}"
+            if inner in names or module in names:
+                yield (inner if inner in names else module), node.lineno
+
+
+def room_of(module: str) -> str:
+    """The room that a module stands in; a file on the ground is its own."""
+    parts = module.split(".")[1:]
+    if ".".join(parts) in HEIGHT:
+        return ".".join(parts)
+    return parts[0] if parts else ""
+
+
+def graph(paths: dict[str, pathlib.Path]) -> dict[str, dict[str, int]]:
+    """Module -> what it imports, with a line each."""
+    return {name: dict(imports(path, paths)) for name, path in paths.items()}
+
+
+def circle(imported: dict[str, dict[str, int]]) -> list[str]:
+    """The modules of one import circle in their order; empty where there is none."""
+    done, way = set(), []
+
+    def visit(module):
+        if module in way:
+            return way[way.index(module) :] + [module]
+        if module in done:
+            return []
+        way.append(module)
+        for other in imported[module]:
+            # A package's own files import it before they are run.
+            if other != module and (found := visit(other)):
+                return found
+        way.pop()
+        done.add(module)
+        return []
+
+    return next(filter(None, map(visit, imported)), [])
+
+
+def test_rooms_import_what_stands_below_them():
+    paths = modules()
+    for module, imported in graph(paths).items():
+        own = room_of(module)
+        for other, line in imported.items():
+            room = room_of(other)
+            fits = room == own or HEIGHT[room] < HEIGHT[own] or room in FLOORS[0] and own in FLOORS[0]
+            assert fits, f"{paths[module].relative_to(ROOT)}:{line}: {own} imports {other}"
+
+
+def test_every_room_has_its_floor():
+    assert {room_of(module) for module in modules()} == set(HEIGHT)
+    assert sum(bool({"layers", "export"}.isdisjoint(rooms)) for rooms in FLOORS[1:-1]) <= 7
+
+
+def test_there_is_no_import_circle():
+    paths = modules()
+    for folder in ("tests", "benchmarks"):
+        paths |= {f"{folder}.{path.stem}": path for path in (ROOT / folder).glob("*.py")}
+    imported = graph(paths)
+    # Everything is inside mmx_tf, which loads nothing of it before it is asked.
+    imported = {name: {o: n for o, n in others.items() if o != "mmx_tf"} for name, others in imported.items()}
+    assert not circle(imported), " imports ".join(circle(imported))
+
+
+@pytest.mark.parametrize("names", [("a", "b", "a"), ("a", "b", "c", "a")])
+def test_a_planted_circle_is_found(names):
+    imported = {name: {} for name in names} | {"d": {"a": 1}}
+    for name, other in zip(names, names[1:], strict=False):
+        imported[name][other] = 1
+    assert len(circle(imported)) == len(names)
+
+
+def test_nothing_is_there_for_the_tests_alone():
+    public = set(mmx_tf.__all__)
+    defined, used = {}, set()
+    for path in [*modules().values(), *(ROOT / "benchmarks").glob("*.py"), *ROOT.glob("notebooks/*.py")]:
+        own = tree(path)
+        exported = path.name == "__init__.py" or path.parent == ROOT / "export"
+        for node in own.body:
+            names = [node.name] if isinstance(node, ast.FunctionDef | ast.ClassDef) else []
+            if isinstance(node, ast.Assign):
+                names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+            for name in names:
+                if not exported and path.parts[-2] != "benchmarks" and not name.startswith("__"):
+                    registered = isinstance(node, ast.ClassDef) and node.decorator_list
+                    if not registered:
+                        defined.setdefault(name, f"{path.relative_to(ROOT)}:{node.lineno}")
+        for node in ast.walk(own):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+                used.add(node.id)
+            elif isinstance(node, ast.Attribute):
+                used.add(node.attr)
+            elif isinstance(node, ast.ImportFrom) and path.name == "__init__.py":
+                used.update(alias.name for alias in node.names)
+    unused = {name: place for name, place in defined.items() if name not in used | public}
+    assert not unused, "; ".join(f"{place}: {name}" for name, place in unused.items())
+
+
+def test_no_file_is_too_long():
+    for path in modules().values():
+        assert path.read_text().count("\n") <= LARGEST_FILE, f"{path.relative_to(ROOT)} is too long"
