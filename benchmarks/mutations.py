@@ -198,7 +198,7 @@ def caught_by(mutation: Mutation, *, root: pathlib.Path = ROOT) -> str | None:
             cwd=copy, capture_output=True, text=True, timeout=TIMEOUT,
             env={**os.environ, "PYTHONPATH": str(copy)},
         )  # fmt: skip
-    failed = re.search(r"^FAILED (\S+)", run.stdout, re.MULTILINE)
+    failed = re.search(r"^FAILED (.+?)(?: - .*)?$", run.stdout, re.MULTILINE)
     if run.returncode == 1 and failed:
         return failed.group(1)
     if run.returncode == 0:
