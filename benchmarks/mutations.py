@@ -140,7 +140,7 @@ MUTATIONS = (
         ("batch_norm_test",),
     ),
     Mutation(
-        "step_size_of_the_first_branch", "mmx_tf/rebuild.py",
+        "step_size_of_the_first_branch", "mmx_tf/metamix/rebuild.py",
         "branch = quantizer.bit_widths.index(bits)", "branch = 0",
         ("rebuild_test",),
     ),

@@ -10,6 +10,7 @@ except exit_codes.ERRORS as error:
 import enum
 import sys
 import typing
+from collections.abc import Callable
 
 from absl import flags
 
@@ -64,15 +65,25 @@ def end(code: ExitCode, message: str) -> typing.NoReturn:
     sys.exit(int(code))
 
 
-def parse_flags(argv: list[str], flag_values: flags.FlagValues = flags.FLAGS, *, program: str) -> list[str]:
+def parse_flags(
+    argv: list[str], flag_values: flags.FlagValues = flags.FLAGS, *, program: str, named: Callable = list
+) -> list[str]:
     """Parses the command line of `python -m program`.
+
+    Args:
+      argv: the words of it.
+      flag_values: takes the flags.
+      program: its name in messages.
+      named: makes flagfiles of the recipes that are named in the words.
 
     Returns:
       The program's name alone. An unknown flag, a bad value or an argument that is no flag ends the program
       with `ExitCode.USAGE`.
     """
     try:
-        rest = flag_values(argv)
+        rest = flag_values(named(argv))
+    except RecipeError as error:
+        end(ExitCode.USAGE, str(error))
     except UnicodeDecodeError as error:
         files = " ".join(word for word in argv if "flagfile" in word)
         end(ExitCode.USAGE, f"{files} is no text: {error}.")

@@ -41,15 +41,17 @@ ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 
 
 def make_deterministic() -> None:
-    """Starts the program anew with oneDNN off, where it is not off already.
+    """Turns oneDNN off, for which the program is started anew where TensorFlow is loaded already.
 
-    Process, command line and files stay what they are; TensorFlow, which has been imported by now, looks at
-    its environment anew.
+    Process, command line and files stay what they are; only then TensorFlow looks at its environment anew.
     """
-    if os.environ.get(ONEDNN) != "0":
+    if os.environ.get(ONEDNN) == "0":
+        return
+    os.environ[ONEDNN] = "0"
+    if "tensorflow" in sys.modules:
         sys.stdout.flush()
         sys.stderr.flush()
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, ONEDNN: "0"})
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], dict(os.environ))
 
 
 def apply() -> None:

@@ -1,10 +1,11 @@
 """From a float network to an integer .tflite, in one command.
 
-    python -m mmx_tf.train --flagfile=quick.flags
-    python -m mmx_tf.train --flagfile=mbv2.flags --data_dir=DIR --workdir=DIR
+    python -m mmx_tf.train --recipe=quick
+    python -m mmx_tf.train --recipe=mbv2 --data_dir=DIR --workdir=DIR
+    python -m mmx_tf.train --flagfile=FILE --workdir=DIR
 
-Later flags override the flagfile. A run that was interrupted, killed or stopped continues with the same
-command from its last checkpoint. Exit codes:
+--recipe names one of the flagfiles that come with mmx_tf. Later flags override the flagfile. A run that was
+interrupted, killed or stopped continues with the same command from its last checkpoint. Exit codes:
 
     0    done
     2    flags or input that make no run, or a workdir in which another process runs: said in one paragraph,
@@ -24,12 +25,11 @@ import sys
 
 from absl import app, flags
 
-from mmx_tf import exit_codes, quiet, startup
+from mmx_tf import dataset_names, exit_codes, quiet, startup
 from mmx_tf.exit_codes import ExitCode
-from mmx_tf.export.running.noise import provoke_native_noise
+from mmx_tf.recipe import flagfiles
 from mmx_tf.recipe import recipe as recipes
 from mmx_tf.recipe.recipe import Recipe
-from mmx_tf.run.pipeline import run
 
 FLAGS = flags.FLAGS
 ADVICE = {
@@ -42,7 +42,7 @@ ADVICE = {
 }
 """What is said with an error, where there is more to say."""
 
-parse_flags = functools.partial(exit_codes.parse_flags, program="mmx_tf.train")
+parse_flags = functools.partial(exit_codes.parse_flags, program="mmx_tf.train", named=flagfiles.named)
 
 
 def main(argv: list[str], flag_values: flags.FlagValues = FLAGS) -> None:
@@ -63,8 +63,14 @@ def _main(flag_values: flags.FlagValues) -> None:
     try:
         recipe = Recipe.from_flags(flag_values)
         recipe.validate()
+        dataset_names.check(recipe.dataset, data_dir=recipe.data_dir)
         if recipe.deterministic:
             startup.make_deterministic()
+        # What a run needs takes seconds to load, and a wrong flag is told before.
+        from mmx_tf.export.running.noise import provoke_native_noise
+        from mmx_tf.run.pipeline import run
+
+        provoke_native_noise()
         run(recipe, command=" ".join(["python -m mmx_tf.train", *sys.argv[1:]]))
     except exit_codes.ERRORS as error:
         code = exit_codes.of(error)
@@ -87,10 +93,13 @@ def _terminate(number, frame):
     raise Terminated
 
 
-if __name__ == "__main__":
+def command(argv: list[str] | None = None) -> None:
+    """Runs the command line; `argv` is the program's name and its arguments, by default those of Python's."""
     recipes.define_flags()
     flags.adopt_module_key_flags(recipes)  # --help shows the flags of the main module only.
-    # Before app.run, whose start-up already makes TensorFlow look for a GPU.
-    provoke_native_noise()
     signal.signal(signal.SIGTERM, _terminate)
-    app.run(main, flags_parser=parse_flags)
+    app.run(main, argv=argv, flags_parser=parse_flags)
+
+
+if __name__ == "__main__":
+    command()

@@ -11,7 +11,7 @@ import mmx_tf
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FLOORS = (
-    ("", "choices", "errors", "exit_codes", "notation", "quiet", "startup", "version"),
+    ("", "choices", "dataset_names", "errors", "exit_codes", "notation", "quiet", "startup", "version"),
     ("layers",),
     ("export",),
     ("data", "models", "network", "recipe"),

@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from mmx_tf import dataset_names
 from mmx_tf.data import images
 from mmx_tf.data.damaged import (
     BATCHES_AT_ONCE,
@@ -46,7 +47,6 @@ MEMORY_LIMIT_BYTES = MEMORY_BYTES // 8
 NOTICED_FROM_BYTES = 200 * 10**6
 """Decoding this many bytes of pixels takes long enough to say so."""
 MAX_SHIFT = 1 / 8
-_FOLDER = "folder:"
 
 
 def load(name: str, *, data_dir: str = "", image_size: int = 0) -> "ImageData":
@@ -65,8 +65,8 @@ def load(name: str, *, data_dir: str = "", image_size: int = 0) -> "ImageData":
     try:
         if name == "digits":
             source = digits()
-        elif name.startswith(_FOLDER):
-            source = from_folder(name.removeprefix(_FOLDER))
+        elif name.startswith(dataset_names.FOLDER):
+            source = from_folder(name.removeprefix(dataset_names.FOLDER))
         else:
             source = from_tfds(name, data_dir=data_dir)
     except OSError as error:

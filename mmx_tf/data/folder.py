@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from mmx_tf import dataset_names
 from mmx_tf.data.damaged import DAMAGED_SHARE
 from mmx_tf.data.images import decode
 from mmx_tf.data.sources import LARGE_IMAGE_SIZE, Source, Split
@@ -44,10 +45,7 @@ def from_folder(path: str) -> Source:
     """
     root = Path(path).expanduser()
     if not os.path.isdir(root):
-        raise DataError(
-            f"--dataset=folder:{path} names no folder that can be read. It must hold one subfolder of images "
-            "per class, or 'train' and 'validation' with such subfolders in each."
-        )
+        raise DataError(dataset_names.no_folder(path))
     train, evaluation = _two_halves(root)
     if len(train) < 2:
         raise DataError(

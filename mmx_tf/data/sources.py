@@ -8,7 +8,6 @@ error with the command that prepares it. Folders of images are in `mmx_tf.data.f
 import difflib
 import math
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from google.protobuf import json_format
 
+from mmx_tf import dataset_names
 from mmx_tf.data.labels import Labels
 from mmx_tf.errors import DataError
 
@@ -158,36 +158,21 @@ def from_tfds(name: str, *, data_dir: str) -> Source:
 
 def _builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
     """The builder of a prepared dataset; no server is asked: names with a foreign namespace are refused."""
-    unknown = (
-        f"There is no dataset {name!r}; --dataset is 'digits', 'folder:PATH' (one subfolder of images per "
-        "class) or the name of a TFDS image dataset such as cifar10 or imagenet2012"
-    )
-    if not re.fullmatch(r"[a-z]\w*(/[\w.+-]+)*(:[\d.*]+)?", name):
-        raise DataError(f"{unknown}.")
+    if not dataset_names.is_tfds_name(name):
+        raise DataError(f"{dataset_names.unknown(name)}.")
     try:
         builder = tfds.builder(name, data_dir=data_dir or None)
     except tfds.core.DatasetNotFoundError as error:
         known = tfds.list_builders(with_community_datasets=False)
         close = difflib.get_close_matches(name, known, n=3)
-        raise DataError(unknown + (f" (did you mean {' or '.join(close)}?)." if close else ".")) from error
+        raise DataError(
+            dataset_names.unknown(name) + (f" (did you mean {' or '.join(close)}?)." if close else ".")
+        ) from error
     # A configuration or version that TFDS does not know, or a description that it cannot read.
     except (ValueError, AssertionError, json_format.ParseError) as error:
         raise DataError(f"The TFDS dataset {name!r} cannot be had: {_one_line(error)}") from error
     if not builder.is_prepared() or not builder.info.splits:
-        where = f", data_dir={os.fspath(data_dir)!r}" if data_dir else ""
-        manual = (
-            " ImageNet must be fetched by hand first: log in at image-net.org, download "
-            "ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar, and put both into "
-            f"{os.path.join(data_dir or '~/tensorflow_datasets', '')}downloads/manual."
-            if builder.name.startswith("imagenet")
-            else ""
-        )
-        raise DataError(
-            f"The dataset {name} is not prepared in {data_dir or 'the default folder of TFDS'} (--data_dir), "
-            "and nothing is downloaded without being asked for. Prepare it with: "
-            'python -c "import tensorflow_datasets as tfds; '
-            f'tfds.load({name!r}{where}, download=True)".{manual}'
-        )
+        raise DataError(dataset_names.not_prepared(name, data_dir))
     return builder
 
 

@@ -1,11 +1,43 @@
-"""`python -m mmx_tf.figures`."""
+"""`python -m mmx_tf.figures`: see `mmx_tf.figures.make`."""
 
-from absl import app
+import functools
+import sys
 
-from mmx_tf.export.running.noise import provoke_native_noise
-from mmx_tf.figures import make, options
+from absl import app, flags
+
+from mmx_tf import exit_codes, quiet, startup
+from mmx_tf.figures import options
+from mmx_tf.recipe import flagfiles
+
+parse_flags = functools.partial(exit_codes.parse_flags, program="mmx_tf.figures", named=flagfiles.named)
+
+
+def main(argv: list[str], flag_values: flags.FlagValues = flags.FLAGS) -> None:
+    """Makes the figures that the flags ask for; `argv` is what is left when they have been parsed."""
+    quiet.set_up_logging()
+    try:
+        wanted, recipe = options.from_flags(flag_values)
+        if recipe.deterministic:
+            startup.make_deterministic()
+        # What figures need takes seconds to load, and a wrong flag is told before.
+        from mmx_tf.export.running.noise import provoke_native_noise
+        from mmx_tf.figures.make import make
+
+        provoke_native_noise()
+        make(wanted, recipe, command=" ".join(["python -m mmx_tf.figures", *sys.argv[1:]]))
+    except exit_codes.ERRORS as error:
+        exit_codes.end(exit_codes.of(error), str(error))
+    except KeyboardInterrupt:
+        exit_codes.end(
+            exit_codes.ExitCode.INTERRUPTED, "interrupted; figures that were finished are written."
+        )
+
+
+def command(argv: list[str] | None = None) -> None:
+    """Runs the command line; `argv` is the program's name and its arguments, by default those of Python's."""
+    options.define()
+    app.run(main, argv=argv, flags_parser=parse_flags)
+
 
 if __name__ == "__main__":
-    options.define()
-    provoke_native_noise()
-    app.run(make.main, flags_parser=make.parse_flags)
+    command()

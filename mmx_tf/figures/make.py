@@ -22,21 +22,18 @@ import dataclasses
 import functools
 import json
 import pathlib
-import sys
 import time
 
 import tensorflow as tf
-from absl import flags, logging
+from absl import logging
 from matplotlib.figure import Figure
 
 from mmx_tf import data as datasets
-from mmx_tf import exit_codes, quiet, startup
 from mmx_tf.errors import RecipeError
 from mmx_tf.export.atomic import write_atomically
 from mmx_tf.export.provenance import commit, provenance
 from mmx_tf.figures import comparison
 from mmx_tf.figures import documents as figure_documents
-from mmx_tf.figures import options as figure_options
 from mmx_tf.figures import plots as paper_plots
 from mmx_tf.figures.instability import Instability
 from mmx_tf.figures.options import OF_FLOAT_NETWORK, TRAINED, FigureOptions
@@ -198,22 +195,3 @@ def _drawn(which: str, document: dict) -> Figure:
         "5": paper_plots.accuracy_figure,
         "7": paper_plots.bits_figure,
     }[which](document)
-
-
-parse_flags = functools.partial(exit_codes.parse_flags, program="mmx_tf.figures")
-
-
-def main(argv: list[str], flag_values: flags.FlagValues = flags.FLAGS) -> None:
-    """Makes the figures that the flags ask for; `argv` is what is left when they have been parsed."""
-    quiet.set_up_logging()
-    try:
-        options, recipe = figure_options.from_flags(flag_values)
-        if recipe.deterministic:
-            startup.make_deterministic()
-        make(options, recipe, command=" ".join(["python -m mmx_tf.figures", *sys.argv[1:]]))
-    except exit_codes.ERRORS as error:
-        exit_codes.end(exit_codes.of(error), str(error))
-    except KeyboardInterrupt:
-        exit_codes.end(
-            exit_codes.ExitCode.INTERRUPTED, "interrupted; figures that were finished are written."
-        )

@@ -1,0 +1,54 @@
+"""The command `mmx_tf`, also `python -m mmx_tf`: each subcommand is a module that can be run by itself too.
+
+mmx_tf train --recipe=quick
+mmx_tf inspect model.tflite
+mmx_tf figures --help
+"""
+
+import importlib
+import sys
+
+COMMANDS = {
+    "train": ("mmx_tf.train", "command", "from a float network to an integer .tflite"),
+    "figures": ("mmx_tf.figures.__main__", "command", "the paper's figures for one's own network"),
+    "verify": (
+        "mmx_tf.export.verify",
+        "main",
+        "compare the file of a finished workdir with its folded network",
+    ),
+    "parity": ("mmx_tf.export.parity", "main", "the same, operator by operator, on three sets of kernels"),
+    "inspect": ("mmx_tf.export.inspect", "main", "what a .tflite holds and costs, layer by layer"),
+    "benchmark": (
+        "mmx_tf.export.benchmark",
+        "main",
+        "how long .tflite files take, here or on an Android phone",
+    ),
+    "c_array": ("mmx_tf.export.c_array", "main", "a .tflite as C source, for TensorFlow Lite Micro"),
+}
+"""Subcommand -> module, function, what it does. "command" is given the program's name too, and "main" not."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a subcommand; returns its exit code, 2 for one that there is not."""
+    name, *words = (sys.argv[1:] if argv is None else argv) or [""]
+    if name in ("-h", "--help", "help"):
+        print(_usage())
+        return 0
+    if name not in COMMANDS:
+        print(f"mmx_tf: there is no subcommand {name!r}.\n{_usage()}", file=sys.stderr)
+        return 2
+    module, function, _ = COMMANDS[name]
+    run = getattr(importlib.import_module(module), function)
+    # Programs name themselves and their command by it.
+    sys.argv = [f"mmx_tf {name}", *words]
+    return run(sys.argv if function == "command" else words) or 0
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"    {name:<{width}}  {does}" for name, (*_, does) in COMMANDS.items()]
+    return "\n".join(["usage: mmx_tf SUBCOMMAND ..., with --help for its own flags", "", *lines])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
