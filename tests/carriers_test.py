@@ -4,8 +4,8 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
+from mmx_tf import augment
 from mmx_tf.folding import carriers
-from mmx_tf.metamix import augment
 from mmx_tf.network import graph
 from mmx_tf.network.heads import is_softmax
 

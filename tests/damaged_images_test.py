@@ -12,7 +12,7 @@ from data_test import all_of, check_skipped, digit_examples, store, write_digits
 from networks import small_network
 from tensorflow_datasets.core import features as tfds_features
 
-from mmx_tf import data as data_module
+from mmx_tf.data import dataset as data_module
 from mmx_tf.data.damaged import DamagedImages, decoded
 from mmx_tf.data.dataset import load
 from mmx_tf.errors import DamagedDataError

@@ -38,9 +38,8 @@ def main(cpus: int, float_network: str, flags: list[str]) -> None:
     import numpy as np
     import tensorflow as tf
 
-    from mmx_tf import data
+    from mmx_tf import data, rebuild
     from mmx_tf.distribution import strategies
-    from mmx_tf.metamix import rebuild
     from mmx_tf.recipe.recipe import Recipe
     from mmx_tf.run import stages
     from mmx_tf.training import phases

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 # Holds the lock until its standard input is closed, or it is killed.
 HOLDER = """
 import pathlib, sys
-from mmx_tf import workdir_lock
+from mmx_tf.workdir import lock
 with lock.held(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -30,8 +30,8 @@ with lock.held(pathlib.Path(sys.argv[1])):
 # look at the file system inside it, until one comes through. Prints what each left, and opens it.
 KILLED_OPENINGS = """
 import os, pathlib, signal, sys
-from mmx_tf.recipe import Recipe
-from mmx_tf.workdir import Workdir
+from mmx_tf.recipe.recipe import Recipe
+from mmx_tf.workdir.workdir import Workdir
 
 for last in range(1000):
     workdir = f"{sys.argv[1]}/{last}"

@@ -4,11 +4,11 @@ accuracy_document([pathlib.Path("runs/search"), pathlib.Path("runs/uniform")])
 """
 
 import json
-import math
 import pathlib
 from collections.abc import Iterable, Sequence
 
 import tf_keras as keras
+from scipy.stats import spearmanr
 
 from mmx_tf.budget import bops
 from mmx_tf.errors import RecipeError
@@ -236,14 +236,6 @@ def bits_document(
 
 def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float | None:
     """Spearman's rank correlation, equal values sharing their mean rank; None where all of one are equal."""
-    ranks = [_mean_ranks(values) for values in (one, other)]
-    centred = [[rank - sum(r) / len(r) for rank in r] for r in ranks]
-    squares = [sum(value**2 for value in values) for values in centred]
-    if not all(squares):
+    if min(len(set(one)), len(set(other))) < 2:
         return None
-    return sum(a * b for a, b in zip(*centred, strict=True)) / math.sqrt(squares[0] * squares[1])
-
-
-def _mean_ranks(values: Sequence[float]) -> list[float]:
-    ordered = sorted(values)
-    return [ordered.index(value) + (ordered.count(value) - 1) / 2 for value in values]
+    return float(spearmanr(one, other).statistic)

@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from scipy.stats import wasserstein_distance
 
 BINS = 60
 NORMS = ("running", "batch")
@@ -26,9 +27,8 @@ def deviation_ratio(samples: Sequence[np.ndarray]) -> float | None:
 def distance(samples: Sequence[np.ndarray]) -> float | None:
     """Mean 1-Wasserstein distance of all pairs over the pooled standard deviation; 0 for equal distributions.
 
-    W1 of two samples of n values is the mean of |x(k) - y(k)| over their sorted values. The pooled standard
-    deviation is the root of the mean variance; None where it is 0. Unlike `deviation_ratio` this counts a
-    shifted or reshaped distribution too.
+    The distances are scipy's. The pooled standard deviation is the root of the mean variance; None where it
+    is 0. Unlike `deviation_ratio` this counts a shifted or reshaped distribution too.
 
     Args:
       samples: two or more samples of n values each.
@@ -39,9 +39,9 @@ def distance(samples: Sequence[np.ndarray]) -> float | None:
     sizes = [np.size(sample) for sample in samples]
     if len(sizes) < 2 or len(set(sizes)) > 1:
         raise ValueError(f"samples of {sizes} values: give two or more of equal size.")
-    ordered = [np.sort(sample, axis=None).astype(np.float64) for sample in samples]
-    pooled = np.sqrt(np.mean([np.var(values) for values in ordered]))
-    pairs = [np.mean(np.abs(one - other)) for one, other in itertools.combinations(ordered, 2)]
+    flat = [np.ravel(sample).astype(np.float64) for sample in samples]
+    pooled = np.sqrt(np.mean([np.var(values) for values in flat]))
+    pairs = [wasserstein_distance(one, other) for one, other in itertools.combinations(flat, 2)]
     return float(np.mean(pairs) / pooled) if pooled > 0 else None
 
 

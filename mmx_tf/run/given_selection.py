@@ -6,6 +6,7 @@ They say what a search is worth: the same meta-state, the same budget, the same 
 from collections.abc import Mapping
 
 import numpy as np
+from scipy.optimize import brentq
 
 from mmx_tf.budget.budget import Budget
 from mmx_tf.budget.repair import repaired
@@ -98,14 +99,18 @@ def bit_probabilities(bit_widths, average: float) -> np.ndarray:
       (B,) probabilities.
     """
     bits = np.asarray(bit_widths, np.float64)
-    low, high = -STEEPEST, STEEPEST
-    while True:
-        slope = (low + high) / 2
+
+    def probabilities(slope):
         weights = np.exp(slope * bits - np.max(slope * bits))
-        probabilities = weights / weights.sum()
-        if high - low < 1e-9:
-            return probabilities
-        low, high = (slope, high) if probabilities @ bits < average else (low, slope)
+        return weights / weights.sum()
+
+    def gap(slope):
+        return probabilities(slope) @ bits - average
+
+    if gap(-STEEPEST) >= 0 or gap(STEEPEST) <= 0:
+        # As good as the smallest or the largest candidate alone.
+        return probabilities(-STEEPEST if gap(-STEEPEST) >= 0 else STEEPEST)
+    return probabilities(brentq(gap, -STEEPEST, STEEPEST, xtol=1e-9))
 
 
 def selection_of_bits(search: SearchModel, bits: Mapping[str, tuple[int, int]], *, target: int = 0):

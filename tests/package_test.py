@@ -1,0 +1,125 @@
+"""The wheel, in a folder of somebody else's who has modules called layers and export too."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from mmx_tf.recipe import flagfiles
+from mmx_tf.version import VERSION
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+NOTEBOOK = """
+import export, layers, mmx_tf
+assert export.mine and layers.mine
+assert "tensorflow" not in __import__("sys").modules
+import numpy as np
+import tf_keras as keras
+data = mmx_tf.data.load("digits", image_size=16)
+model = mmx_tf.models.build("mobilenet_v2", input_shape=(16, 16, 1), num_classes=10, width=0.1)
+search = mmx_tf.augment(model, bit_widths=(8, 4, 3), target_average_bits=4)
+images = np.concatenate([images for images, _ in data.evaluation(batch_size=90)])
+search(images[:32], branch=0)
+fixed = mmx_tf.rebuild(search, search.bit_selection())
+fixed.predict(images[:32], verbose=0)
+folded = mmx_tf.fold(fixed)
+file = mmx_tf.convert(folded)
+report = mmx_tf.verify(folded, file, data.evaluation(batch_size=90), traced_images=8)
+assert report.code_disagreement == 0, report
+assert search.__class__.__module__ == "mmx_tf.metamix.search"
+open("model.tflite", "wb").write(file)
+print("exact", mmx_tf.__file__)
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A function that runs words in a foreign folder, with the wheel installed beside the dependencies."""
+    base = tmp_path_factory.mktemp("package")
+    source = base / "source"
+    ignored = shutil.ignore_patterns(
+        ".venv", ".git", "runs", "build", "*.egg-info", "__pycache__", ".*_cache"
+    )
+    shutil.copytree(ROOT, source, ignore=ignored)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
+    offline = ["--no-index", "--no-build-isolation"]
+    subprocess.run([*pip, *offline, "--target", base / "site", source], check=True, capture_output=True)
+    foreign = base / "foreign"
+    foreign.mkdir()
+    for name in ("layers", "export"):
+        (foreign / f"{name}.py").write_text("mine = True\n")
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"}
+    environment |= {"PYTHONPATH": str(base / "site"), "PATH": f"{base / 'site' / 'bin'}:{os.environ['PATH']}"}
+
+    def run(*words):
+        words = [sys.executable if word == "python" else str(word) for word in words]
+        return subprocess.run(words, cwd=foreign, env=environment, capture_output=True, text=True)
+
+    run.site = base / "site"
+    return run
+
+
+def test_the_packages_are_all_the_folders_of_the_product():
+    tables = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    found = {"mmx_tf.flagfiles"}
+    for folder in ("mmx_tf", "layers", "export"):
+        for path in (ROOT / folder).rglob("__init__.py"):
+            parts = path.parent.relative_to(ROOT).parts
+            found.add(".".join(parts if folder == "mmx_tf" else ("mmx_tf", *parts)))
+    assert set(tables["packages"]) == found
+    folders = {
+        path.parent for folder in ("mmx_tf", "layers", "export") for path in (ROOT / folder).rglob("*.py")
+    }
+    assert all((folder / "__init__.py").exists() for folder in folders)
+
+
+def test_the_dependencies_are_those_that_are_pinned():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pins = dict(
+        line.split("==") for line in (ROOT / "requirements.txt").read_text().splitlines() if "==" in line
+    )
+    from packaging.requirements import Requirement
+
+    ranges = {r.name: r for r in map(Requirement, project["dependencies"])}
+    assert set(ranges) <= set(pins)
+    for name, requirement in ranges.items():
+        assert requirement.specifier.contains(pins[name]), f"{requirement}, but {pins[name]} is pinned"
+
+
+@pytest.mark.slow
+def test_notebook_lines_run_in_a_foreign_folder(installed):
+    done = installed("python", "-c", NOTEBOOK)
+    assert done.returncode == 0, done.stderr
+    assert str(installed.site) in done.stdout
+    assert not (installed.site / "layers").exists() and not (installed.site / "export").exists()
+    shown = installed("mmx_tf", "inspect", "model.tflite")
+    assert shown.returncode == 0 and "BOPs" in shown.stdout, shown.stderr
+    written = installed("mmx_tf", "c_array", "model.tflite", "--out=c")
+    assert written.returncode == 0, written.stderr
+    timed = installed("mmx_tf", "benchmark", "--model=model.tflite", "--runs=3", "--warmup=1")
+    assert timed.returncode == 0 and "model.tflite" in timed.stdout, timed.stderr
+    light = (
+        "import sys, mmx_tf.__main__ as m; m.main(['inspect', 'model.tflite']); "
+        "sys.exit('tensorflow' in sys.modules)"
+    )
+    assert installed("python", "-c", light).returncode == 0
+
+
+@pytest.mark.slow
+def test_the_command_has_the_recipes_and_refuses_before_it_loads_anything(installed):
+    refused = installed("mmx_tf", "train", "--recipe=mbv9")
+    assert refused.returncode == 2
+    assert refused.stderr == (
+        f"--recipe=mbv9: there is no such recipe; there are {', '.join(flagfiles.names())}.\n"
+    )
+    for words in (["--recipe=mbv2"], ["--recipe", "quick", "--batch_size=0"], ["--recipe=quick", "--what=1"]):
+        refused = installed("python", "-X", "importtime", "-m", "mmx_tf", "train", *words)
+        assert refused.returncode == 2
+        assert not any(line.endswith(" tensorflow") for line in refused.stderr.splitlines())
+    assert installed("mmx_tf").returncode == 2
+    assert installed("mmx_tf", "--help").returncode == 0
+    assert installed("python", "-c", "import mmx_tf; print(mmx_tf.__version__)").stdout == f"{VERSION}\n"
