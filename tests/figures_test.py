@@ -10,6 +10,7 @@ from refusals import files_of
 
 import mmx_tf
 from mmx_tf.errors import RecipeError
+from mmx_tf.figures import __main__ as command
 from mmx_tf.figures import comparison, documents, make, plots
 from mmx_tf.figures import options as figure_options
 from mmx_tf.figures.options import FigureOptions
@@ -277,7 +278,7 @@ def test_without_a_trained_float_network_or_a_selection_of_its_own(workdir, tmp_
 def parsed(*arguments):
     flag_values = flags.FlagValues()
     figure_options.define(flag_values)
-    argv = make.parse_flags(["figures", *arguments], flag_values)
+    argv = command.parse_flags(["figures", *arguments], flag_values)
     return argv, flag_values
 
 
@@ -324,7 +325,7 @@ def test_a_flagfile_that_is_no_text_is_refused(tmp_path, capsys):
 def test_the_command_refuses_in_one_paragraph(capsys, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as exit_:
-        make.main(*parsed(*arguments))
+        command.main(*parsed(*arguments))
     shown = capsys.readouterr()
     assert exit_.value.code == 2 and message in shown.err and shown.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []

@@ -11,7 +11,18 @@ import mmx_tf
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FLOORS = (
-    ("", "choices", "dataset_names", "errors", "exit_codes", "notation", "quiet", "startup", "version"),
+    (
+        "",
+        "__main__",
+        "choices",
+        "dataset_names",
+        "errors",
+        "exit_codes",
+        "notation",
+        "quiet",
+        "startup",
+        "version",
+    ),
     ("layers",),
     ("export",),
     ("data", "models", "network", "recipe"),
@@ -160,6 +171,19 @@ def test_nothing_is_there_for_the_tests_alone():
                 used.update(alias.name for alias in node.names)
     unused = {name: place for name, place in defined.items() if name not in used | public}
     assert not unused, "; ".join(f"{place}: {name}" for name, place in unused.items())
+
+
+def test_whoever_needs_tensorflow_loads_it_without_its_noise():
+    """Its package has loaded it before a module imports it; figures leave that to their command."""
+    for name, path in modules().items():
+        for node in tree(path).body:
+            tops = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if not {"tensorflow", "tf_keras", "tensorflow_datasets"} & set(tops) or ".figures." in name:
+                continue
+            parents = [path.parent, *path.parent.parents]
+            packages = [folder / "__init__.py" for folder in parents if (folder / "__init__.py").exists()]
+            loading = [package for package in packages if "load_tensorflow()" in package.read_text()]
+            assert loading, f"{path.relative_to(ROOT)}:{node.lineno}: its package does not load TensorFlow"
 
 
 def test_no_file_is_too_long():

@@ -4,7 +4,7 @@ from mmx_tf import startup
 
 startup.load_tensorflow()
 
-from mmx_tf.data.dataset import PIXEL_SCALING, ImageData, load  # noqa: E402
-from mmx_tf.errors import DataError  # noqa: E402
+from mmx_tf.data.dataset import PIXEL_SCALING, ImageData, load
+from mmx_tf.errors import DataError
 
 __all__ = ["PIXEL_SCALING", "DataError", "ImageData", "load"]

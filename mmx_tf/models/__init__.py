@@ -8,6 +8,10 @@ softmax). Nothing else in the project depends on them: `mmx_tf.augment` takes an
 that it lists.
 """
 
+from mmx_tf import startup
+
+startup.load_tensorflow()
+
 import tf_keras as keras
 
 from mmx_tf.choices import NETWORKS
