@@ -45,6 +45,7 @@ class Mutation:
 
 
 STEPS = "mmx_tf/metamix/algorithm.py"
+PASSES = "mmx_tf/metamix/passes.py"
 MUTATIONS = (
     Mutation(
         "search_loss_without_task", STEPS,
@@ -62,22 +63,22 @@ MUTATIONS = (
         ("search_test", "targets_search_test"),
     ),
     Mutation(
-        "search_step_keeps_new_statistics", STEPS,
-        "    _assign(search.batch_norm_statistics, statistics)\n", "",
+        "search_step_keeps_new_statistics", PASSES,
+        "    assign(search.batch_norm_statistics, statistics)\n", "",
         ("search_test",),
     ),
     Mutation(
-        "meta_gradient_is_a_sum", STEPS,
-        "gradients = [gradient / branches for gradient in gradients]", "gradients = list(gradients)",
+        "meta_gradient_is_a_sum", PASSES,
+        "return [gradient / branches for gradient in gradients]", "return list(gradients)",
         ("search_test",),
     ),
     Mutation(
-        "meta_statistics_of_the_last_branch", STEPS,
-        "_assign(running, [value / branches for value in new_statistics])", "pass",
+        "meta_statistics_of_the_last_branch", PASSES,
+        "assign(running, [value / branches for value in new_statistics])", "pass",
         ("search_test",),
     ),
     Mutation(
-        "weight_branch_does_not_rotate", STEPS,
+        "weight_branch_does_not_rotate", PASSES,
         "(i + tf.cast(search.optimizer.iterations, tf.int32))", "(i + 0)",
         ("weight_search_test",),
     ),

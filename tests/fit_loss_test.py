@@ -46,7 +46,9 @@ def compiled(search, loss, **options):
 
 def alpha_gradient(search, images, labels, weights=None):
     search(images[:1], branch=0)
-    gradient, _ = algorithm.search_pass(search, (images, labels, weights), search.targets[0].stacked(), None)
+    gradient, _ = algorithm.alpha_gradient(
+        search, (images, labels, weights), search.targets[0].stacked(), None
+    )
     return gradient.numpy()
 
 

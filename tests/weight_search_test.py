@@ -16,7 +16,7 @@ from mmx_tf.export import inspect
 from mmx_tf.fitting.divergence import Watch
 from mmx_tf.layers.branches import JOINT
 from mmx_tf.layers.quantizers.multi_branch_weights import kernel_of
-from mmx_tf.metamix import algorithm
+from mmx_tf.metamix import algorithm, passes
 from mmx_tf.metamix import target as target_search
 from mmx_tf.metamix.selection import BitSelection, SelectionMismatchError
 
@@ -127,7 +127,7 @@ def test_meta_steps_cover_every_pair_at_the_cost_of_b_passes():
         pairs = []
         for step in range(len(weights)):
             search.optimizer.iterations.assign(7 + step)
-            pairs += [(i, int(algorithm.weight_branch(search, i))) for i in range(len(bits))]
+            pairs += [(i, int(passes.weight_branch(search, i))) for i in range(len(bits))]
         assert sorted(pairs) == [(i, k) for i in range(len(bits)) for k in range(len(weights))]
 
 
@@ -181,7 +181,9 @@ def test_search_gradient_is_that_of_the_mix_of_all_branches(search, batch):
     search(images, branch=0)
     for alpha, own in zip(search.alphas, np.random.default_rng(0).normal(0, 1, (6, 3)), strict=True):
         alpha.assign(own)
-    gradient, loss = algorithm.search_pass(search, (images, labels, None), search.targets[0].stacked(), None)
+    gradient, loss = algorithm.alpha_gradient(
+        search, (images, labels, None), search.targets[0].stacked(), None
+    )
     with tf.GradientTape() as tape:
         expected = search.task_loss(labels, search(images, training=True, branch=JOINT))
         total = expected + search.regularizer()

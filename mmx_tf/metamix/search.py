@@ -35,7 +35,7 @@ from mmx_tf.layers.quantizers.multi_branch_weights import (
     computing_with,
     kernel_of,
 )
-from mmx_tf.metamix import algorithm
+from mmx_tf.metamix import ablations, algorithm
 from mmx_tf.metamix import target as target_search
 from mmx_tf.metamix.selection import BitSelection
 from mmx_tf.metamix.target import TargetSearch
@@ -365,9 +365,9 @@ class SearchModel(FitContract, keras.Model):
         """Updates alpha on the fixed meta-state; returns the task loss. See `algorithm.bit_search_step`.
 
         With `train_weights_in_search` weights, step sizes and running statistics move too
-        (`algorithm.joint_step`).
+        (`ablations.joint_step`).
         """
-        step = algorithm.joint_step if self.train_weights_in_search else algorithm.bit_search_step
+        step = ablations.joint_step if self.train_weights_in_search else algorithm.bit_search_step
         return step(self, (images, labels, sample_weight))
 
     def selected_bops(self) -> tf.Tensor:
