@@ -83,7 +83,7 @@ MUTATIONS = (
         ("weight_search_test",),
     ),
     Mutation(
-        "search_begins_an_epoch_late", "mmx_tf/metamix/search.py",
+        "search_begins_an_epoch_late", "mmx_tf/metamix/contract.py",
         "self.model.finished_epochs >= self.model.meta_epochs",
         "self.model.finished_epochs > self.model.meta_epochs",
         ("search_test",),

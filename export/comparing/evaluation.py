@@ -22,11 +22,16 @@ def checked(eval_ds: Iterable, *, image_shape: tuple[int, ...]) -> Iterator[tupl
     """
     images_seen = 0
     for batch in eval_ds:
+        if isinstance(batch, (tuple, list)) and len(batch) == 3:
+            raise ValueError(
+                "eval_ds gives (images, labels, sample weights), and here every image counts the same: give "
+                "pairs of (images, labels)."
+            )
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
             raise ValueError(
                 f"eval_ds gives {type(batch).__name__}; it must give pairs of (images, labels), in batches."
             )
-        images, labels = (np.asarray(part) for part in batch)
+        images, labels = (np.asarray(_only(part)) for part in batch)
         expected = "(N, " + ", ".join(map(str, image_shape)) + ")"
         if images.shape[1:] != tuple(image_shape):
             raise ValueError(f"eval_ds gives images of shape {images.shape}; the network takes {expected}.")
@@ -46,3 +51,12 @@ def checked(eval_ds: Iterable, *, image_shape: tuple[int, ...]) -> Iterator[tupl
         yield images, labels
     if not images_seen:
         raise ValueError("eval_ds has no images; give at least one batch of (images, labels).")
+
+
+def _only(part):
+    """Of images or labels that are given by the name of the network's input or output, the one there is."""
+    if isinstance(part, dict | list | tuple) and len(part) == 1:
+        return next(iter(part.values() if isinstance(part, dict) else part))
+    if isinstance(part, dict):
+        raise ValueError(f"eval_ds gives the names {sorted(part)}; the network has one input and one output.")
+    return part

@@ -26,7 +26,9 @@ _ONE_OF_MANY = (
     "categoricalcrossentropy", "sparsecategoricalcrossentropy", "smoothedcrossentropy",
     "categoricalfocalcrossentropy", "categoricalhinge", "kldivergence",
 )  # fmt: skip
-_YES_OR_NO = ("binarycrossentropy", "binaryfocalcrossentropy")
+_MARGINS = ("hinge", "squaredhinge")
+"""Their labels are -1 and 1, or 0 and 1."""
+_YES_OR_NO = ("binarycrossentropy", "binaryfocalcrossentropy", *_MARGINS)
 _NUMBERS = (
     "meansquarederror", "meanabsoluteerror", "meanabsolutepercentageerror", "meansquaredlogarithmicerror",
     "huber", "logcosh", "poisson", "cosinesimilarity",
@@ -90,7 +92,7 @@ def candidates(head: Head) -> tuple[str, ...]:
         possible = ("multi_label", "classification", "regression")
     else:
         possible = ("classification", "multi_label", "regression")
-    loss = (head.loss or "").replace("_", "").lower()
+    loss = _plain(head.loss)
     allowed = TASKS
     if loss in _ONE_OF_MANY:
         allowed = ("classification", "segmentation")
@@ -168,6 +170,8 @@ def labels_of(task: str, head: Head, labels) -> np.ndarray:
     labels = np.asarray(labels)
     if labels.dtype.kind not in "iufb":
         raise _misfit(task, head, labels, "numbers are needed")
+    if task in ("binary", "multi_label") and _plain(head.loss) in _MARGINS and np.isin(labels, (-1, 1)).all():
+        labels = (labels + 1) // 2
     if task == "regression":
         return _of_shape(task, head, labels, head.shape).astype(np.float64)
     if task == "multi_label":
@@ -186,6 +190,11 @@ def labels_of(task: str, head: Head, labels) -> np.ndarray:
             raise _misfit(task, head, labels, "each vector must add up to 1, as one-hot ones do")
         return labels.argmax(-1)
     return _whole(task, head, labels, pixels, below=classes)
+
+
+def _plain(loss: str | None) -> str:
+    """The name of a loss in one spelling."""
+    return (loss or "").replace("_", "").lower()
 
 
 def _of_shape(task, head, labels, shape) -> np.ndarray:

@@ -9,7 +9,6 @@ loss that are no numbers fails with a sentence that says where, before it change
 
 import contextlib
 import inspect
-import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -22,12 +21,13 @@ from mmx_tf.fitting import guards
 from mmx_tf.fitting import labels as fit_labels
 from mmx_tf.fitting import options as fit_options
 from mmx_tf.fitting.divergence import first_broken
-from mmx_tf.fitting.given import Given, single_image
+from mmx_tf.fitting.given import Given, given_weights, single_image
 from mmx_tf.fitting.images import check_first_images, check_pixels, outside_pixels
 from mmx_tf.fitting.position import Position, lost_weights
 from mmx_tf.layers import keras_defaults
 from mmx_tf.network import keras3_twins
 from mmx_tf.network.heads import last_activation
+from mmx_tf.network.loading import check_saved_as
 from mmx_tf.network.tracing import all_initialized, build_before_tracing, initialize_before_tracing
 
 LOSS_EXAMPLE = "loss=tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)"
@@ -54,6 +54,9 @@ class FitContract:
     def fit_callbacks(self) -> list[keras.callbacks.Callback]:
         """Callbacks of every `fit`, which run before the user's."""
         return []
+
+    def look_at(self, labels) -> None:
+        """Called with the labels of a first batch, if they are at hand."""
 
     def before_fit(self, steps: int | None) -> None:
         """Called with the number of steps that a `fit` will take, None where it is not known."""
@@ -182,16 +185,13 @@ class FitContract:
         Raises:
           ValueError: for another format, in which networks with quantizers cannot be written.
         """
-        if not os.fspath(filepath).endswith(".keras") or kwargs.get("save_format", "keras") != "keras":
-            raise ValueError(
-                f"{self.name}.save: filepath is {os.fspath(filepath)!r}; give one that ends with .keras, the "
-                "one format for networks with quantizers. Weights alone: save_weights."
-            )
+        check_saved_as(self.name, filepath, kwargs.get("save_format", "keras"))
         super().save(filepath, *args, **kwargs)
 
     def _ranked(self, data):
         """Images, labels and weights of a batch; the labels with the rank of the first batch's."""
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        weights = given_weights(weights, self.output_names)
         if self._label_rank is not None and tf.is_tensor(labels):
             labels = tf.ensure_shape(labels, [None] * self._label_rank)
         return images, labels, weights
@@ -243,6 +243,7 @@ class FitContract:
         self._label_rank = given.untold_label_rank()
         if parts is None:
             return
+        self.look_at(labels)
         known = given.is_arrays or (isinstance(given.x, tf.data.Dataset) and self._label_rank is None)
         build_before_tracing(self, *((given.x, given.y) if known else parts[:2]))
         if untouched:

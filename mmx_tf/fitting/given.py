@@ -191,6 +191,24 @@ def single_image(images, network: keras.Model):
     return images
 
 
+def given_weights(weights, output_names: list[str]):
+    """The sample weights where those of the one output are given in a list, a tuple or by its name.
+
+    Raises:
+      ValueError: for another name.
+    """
+    if isinstance(weights, dict):
+        if set(weights) != set(output_names):
+            raise ValueError(
+                f"sample_weight has the names {sorted(weights)}; the network has one output, "
+                f"{output_names[0]!r}: give the weights alone, or under its name."
+            )
+        return weights[output_names[0]]
+    if isinstance(weights, list | tuple) and len(weights) == 1:
+        return weights[0]
+    return weights
+
+
 def check_shape(shape, network: keras.Model) -> None:
     """Refuses (ValueError) a batch whose known shape is not the network's; None or unknown ones pass."""
     expected = tuple(network.input_shape[1:])

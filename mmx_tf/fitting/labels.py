@@ -4,6 +4,7 @@
 Allowed(low=0, high=9)
 """
 
+import inspect
 import typing
 
 import tensorflow as tf
@@ -17,6 +18,8 @@ _SPARSE = (keras.losses.SparseCategoricalCrossentropy,)
 _BINARY = (keras.losses.BinaryCrossentropy, keras.losses.BinaryFocalCrossentropy)
 _ONE_HOT = (keras.losses.CategoricalCrossentropy, keras.losses.CategoricalFocalCrossentropy)
 _SHARES = (*_BINARY, *_ONE_HOT)
+_ERRORS = (keras.losses.MeanSquaredError, keras.losses.MeanAbsoluteError)
+_NUMBERS = (*_ERRORS, keras.losses.Huber, keras.losses.LogCosh)
 
 
 class Allowed(typing.NamedTuple):
@@ -88,10 +91,13 @@ def check_shape(compiled_loss, output_shape: tuple, labels) -> None:
     wanted, advice = [outputs], "give these"
     places = "for each pixel" if outputs.rank > 2 else "for each image"
     if _is_sparse(loss):
+        # Keras takes any number of axes of length 1 behind.
+        while shape.rank > len(outputs) and shape[-1] == 1:
+            shape = shape[:-1]
         wanted = [outputs[:-1], outputs[:-1].concatenate(1)]
-        advice = (
-            f"it takes one class number {places}: give labels.argmax(-1), or the loss CategoricalCrossentropy"
-        )
+        advice = f"it takes one class number {places}"
+        if shape.is_compatible_with(outputs):
+            advice += ": give labels.argmax(-1), or the loss CategoricalCrossentropy"
     elif _is_one_of(loss, _ONE_HOT):
         advice = (
             f"it takes one-hot ones: give tf.one_hot(labels, {outputs[-1]}), or the loss "
@@ -127,6 +133,12 @@ def warn_of_logits(compiled_loss, activation: str | None) -> None:
         )  # fmt: skip
 
 
+def are_numbers(compiled_loss) -> bool:
+    """Whether labels are numbers to predict: the loss is a squared or absolute error or one like them."""
+    loss = _the_loss(compiled_loss)
+    return loss is not None and _is_one_of(loss, _NUMBERS)
+
+
 def told(allowed: Allowed | None) -> str:
     """The labels that a loss takes, in words."""
     if allowed is None:
@@ -141,6 +153,8 @@ def _the_loss(compiled_loss):
 
 def _is_kerass(loss) -> bool:
     """Whether a loss is one of Keras's, or ours like it; a user's own may take labels of any shape."""
+    if inspect.ismethod(loss):
+        return False  # Of a loss object, whose settings it does not tell.
     module = getattr(loss, "__module__", None) or type(loss).__module__
     return module.startswith(("tf_keras.", "mmx_tf."))
 

@@ -7,6 +7,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from mmx_tf.layers.integer.layers import NOT_FINITE
+from mmx_tf.network.loading import check_saved_as
 
 
 @keras.saving.register_keras_serializable(package="mmx_tf")
@@ -23,6 +24,11 @@ class FoldedNetwork(keras.Model):
     def predict(self, *args, **kwargs):
         """keras.Model.predict. Raises ValueError for images that hold NaN or infinite values."""
         return _told(super().predict, *args, **kwargs)
+
+    def save(self, filepath, *args, **kwargs):
+        """keras.Model.save of a .keras file; ValueError for another format."""
+        check_saved_as(self.name, filepath, kwargs.get("save_format", "keras"))
+        super().save(filepath, *args, **kwargs)
 
     def evaluate(self, *args, **kwargs):
         """keras.Model.evaluate. Raises ValueError for images that hold NaN or infinite values."""

@@ -16,8 +16,7 @@ from mmx_tf.metamix import passes, target
 
 
 def bit_meta_step(search, batch) -> None:
-    """Updates weights, batch norm and step sizes by the mean loss over the B single-bit-width networks (eq.
-    1).
+    """Updates weights, batch norm and step sizes by the mean loss of the B networks of one bit-width (eq. 1).
 
     Alpha is not touched. With W weight candidates pass i runs with the weight branch `passes.weight_branch`.
 

@@ -104,6 +104,7 @@ def augment(
         raise ValueError(f"meta_epochs={meta_epochs!r}: an integer of 0 or more.")
     float_model = loaded(float_model)
     augment_checks.check_float(float_model)
+    augment_checks.check_own_losses(float_model)
     augment_checks.check_activity_regularizers(float_model)
     network, budgets = plan(
         float_model,
@@ -119,7 +120,9 @@ def augment(
     )
     if target_bytes is None and convert_options:
         raise ValueError(f"convert_options={convert_options!r}: they are for target_bytes alone.")
+    augment_checks.check_names(network, budgets[0], quantizer_name)
     augment_checks.warn_of_frozen_layers(float_model)
+    augment_checks.warn_of_own_steps(float_model)
     augment_checks.check_exportable(network, allowed=allow_unexportable)
     if budgets[0].target is None and target_bytes is None:
         augment_checks.warn_of_no_budget(budgets[0])

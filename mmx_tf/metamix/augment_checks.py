@@ -20,6 +20,7 @@ ARGUMENTS = (
     "train_weights_in_search", "batch_norm_update",
 )  # fmt: skip
 """All that `augment` can be given beside the network; a test holds them to its signature."""
+OWN_STEPS = ("train_step", "compute_loss", "compute_metrics", "make_train_function")
 
 
 def check_exportable(network, *, allowed: bool) -> None:
@@ -69,6 +70,46 @@ def check_float(model) -> None:
     step = step_of_ours(model)
     if step:
         raise ValueError(f"augment got {model.name!r}, and it takes a float network. {step}")
+
+
+def check_own_losses(float_model) -> None:
+    """Refuses (ValueError) losses that model or layers add by a function; regularizers are taken over."""
+    for layer in getattr(float_model, "_flatten_layers", lambda: ())():
+        for tagged in getattr(layer, "_callable_losses", ()):
+            loss = next(iter(getattr(tagged, "args", ())), tagged)
+            # Keras's own form of a kernel_regularizer and its like.
+            made_of = getattr(loss, "func", loss)
+            if getattr(made_of, "__name__", "") != "_loss_for_variable":
+                raise ValueError(
+                    f"{type(layer).__name__} {layer.name!r} adds a loss (add_loss), without which it "
+                    "would be trained here: make it a kernel_regularizer or part of compile's loss."
+                )
+
+
+def warn_of_own_steps(float_model) -> None:
+    """Tells that methods with which a class of the user's trains itself are not taken over."""
+    own = [
+        name
+        for name in OWN_STEPS
+        if hasattr(type(float_model), name)
+        and not getattr(type(float_model), name).__module__.startswith(("tf_keras.", "keras."))
+    ]
+    if own:
+        logging.warning(
+            "%s has its own %s: search and fixed networks are trained by Keras's.",
+            type(float_model).__name__, " and ".join(own),
+        )  # fmt: skip
+
+
+def check_names(network, budget, quantizer_name) -> None:
+    """Refuses (ValueError) a layer with the name that the quantizer in front of another one gets."""
+    names = {layer.name for layer in network.layers}
+    for cost in budget.costs:
+        if quantizer_name(cost.name) in names:
+            raise ValueError(
+                f"a layer has the name {quantizer_name(cost.name)!r}, which the quantizer in front of "
+                f"{cost.name!r} gets: call it something else."
+            )
 
 
 def check_activity_regularizers(float_model) -> None:

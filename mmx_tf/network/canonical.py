@@ -9,14 +9,20 @@ quantization changes what each layer sees, so each has to follow. All layers are
 left untouched.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
+from absl import logging
 
 from mmx_tf.layers import keras_defaults
 from mmx_tf.layers.batch_norm import BatchNormalization
 from mmx_tf.network import canonical_layers, graph, tf_operators
 from mmx_tf.network.kinds import BINARY, PER_CHANNEL, REWRITTEN, SUPPORTED, WEIGHTED, UnsupportedLayerError
+
+MODAL = ("BatchNormalization", "Dropout")
+"""Layers that do something else in training."""
 
 
 @keras_defaults.float32()
@@ -31,6 +37,7 @@ def canonicalize(network: keras.Model) -> keras.Model:
       UnsupportedLayerError: for a layer that cannot be handled.
     """
     _check_network(network)
+    _check_modes(network)
     seen: set[int] = set()
     names = _Names(network)
 
@@ -120,6 +127,34 @@ def _check_network(network):
         )
 
 
+def _check_modes(network) -> None:
+    """Refuses nested models that are called with training=True; tells of calls with training=False."""
+    fixed = []
+    for node in _all_nodes(network):
+        mode = node.call_kwargs.get("training")
+        if mode is True:
+            raise UnsupportedLayerError(
+                node.layer,
+                "is called with training=True, also when the network is not trained.",
+                "A deployed network has no training mode: build the network without this argument.",
+            )
+        if mode is False and (graph.is_network(node.layer) or type(node.layer).__name__ in MODAL):
+            fixed.append(node.layer.name)
+    if fixed:
+        logging.warning(
+            "%d layer(s) of %s are called with training=False (%s%s); bit selection and weight training "
+            "let their batch norms follow the batches, since quantization changes what each one sees.",
+            len(fixed), network.name, ", ".join(fixed[:3]), ", ..." if len(fixed) > 3 else "",
+        )  # fmt: skip
+
+
+def _all_nodes(network) -> Iterator:
+    for node in graph.nodes(network):
+        yield node
+        if graph.is_network(node.layer):
+            yield from _all_nodes(node.layer)
+
+
 def _check_layer(layer):
     kind = type(layer).__name__
     # A custom class may have the name of a Keras one.
@@ -142,12 +177,6 @@ def _check_layer(layer):
 
 
 def _check_call(layer, args, kwargs):
-    if kwargs.get("training") is True:
-        raise UnsupportedLayerError(
-            layer,
-            "is called with training=True, also when the network is not trained.",
-            "A deployed network has no training mode: build the network without this argument.",
-        )
     if type(layer).__name__ == "Dense" and args[0].shape.rank not in (2, 4):
         raise UnsupportedLayerError(
             layer,

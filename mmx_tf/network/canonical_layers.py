@@ -7,6 +7,7 @@ them.
 import math
 
 import numpy as np
+import tensorflow as tf
 import tf_keras as keras
 
 from mmx_tf.layers.batch_norm import BatchNormalization
@@ -14,6 +15,11 @@ from mmx_tf.layers.quantizers.gates import HardSigmoid
 from mmx_tf.network.kinds import SUPPORTED, WEIGHTED, UnsupportedLayerError
 
 KERAS_HARD_SIGMOID_SLOPE = 0.2
+_OF_TENSORFLOW = (
+    tf.nn.relu, tf.nn.relu6, tf.nn.elu, tf.nn.selu, tf.nn.silu, tf.nn.swish, tf.nn.gelu, tf.nn.sigmoid,
+    tf.nn.tanh, tf.nn.softmax, tf.nn.softplus, tf.nn.softsign, tf.exp,
+)  # fmt: skip
+"""Functions that compute what Keras's of the same name do."""
 
 
 def clones(layer: keras.layers.Layer, names, *, shape) -> list[keras.layers.Layer]:
@@ -28,6 +34,7 @@ def clones(layer: keras.layers.Layer, names, *, shape) -> list[keras.layers.Laye
       UnsupportedLayerError: for an activation or settings that cannot be handled.
     """
     kind = type(layer).__name__
+    _check_activation(layer)
     # The weights are copied, so what initialised them is of no use, and may be of the user's own.
     config = {key: value for key, value in layer.get_config().items() if not key.endswith("_initializer")}
     if kind == "Activation" and config["activation"] == "linear":
@@ -110,17 +117,34 @@ def _fused_activation(layer, activation, name, names) -> list[keras.layers.Layer
     return [] if activation == "linear" else [_activation(layer, activation, names.new(f"{name}_activation"))]
 
 
+def _check_activation(layer) -> None:
+    """Refuses a function of the user's own: in a config it has nothing but its name, which may be Keras's."""
+    function = getattr(layer, "activation", None)
+    name = getattr(function, "__name__", None)
+    if name is None or isinstance(function, keras.layers.Layer) or function in _OF_TENSORFLOW:
+        return
+    kerass = getattr(keras.activations, name, None)
+    # Keras 3 has the same functions by the same names, but for this one.
+    of_keras3 = function.__module__.startswith("keras.") and name != "hard_sigmoid"
+    if kerass is not None and function is not kerass and not of_keras3:
+        raise _own_activation(layer)
+
+
+def _own_activation(layer) -> UnsupportedLayerError:
+    return UnsupportedLayerError(
+        layer,
+        "has an activation that is a function or class of its own.",
+        "Use one that Keras has by name, for example 'relu', 'relu6' or 'sigmoid'.",
+    )
+
+
 def _activation(layer, activation, name):
     if isinstance(activation, dict) and activation.get("class_name") in SUPPORTED:
         # A layer object given as activation=.
         config = {**activation["config"], "name": name, "trainable": True, "dtype": "float32"}
         return getattr(keras.layers, activation["class_name"]).from_config(config)
     if not isinstance(activation, str):
-        raise UnsupportedLayerError(
-            layer,
-            "has an activation that is a function or class of its own.",
-            "Use one that Keras has by name, for example 'relu', 'relu6' or 'sigmoid'.",
-        )
+        raise _own_activation(layer)
     if activation in ("relu", "relu6"):
         return keras.layers.ReLU(6.0 if activation == "relu6" else None, name=name)
     if activation == "hard_sigmoid":

@@ -49,3 +49,12 @@ def load_model(path: str | os.PathLike) -> keras.Model:
         raise
     except (TypeError, *safe_config.NO_ARCHIVE) as error:
         raise ValueError(f"{path!r} is not a .keras file of a tf_keras model: {error}") from error
+
+
+def check_saved_as(name: str, filepath: str | os.PathLike, save_format: str = "keras") -> None:
+    """Refuses (ValueError) to save a network of ours in a format that does not hold it."""
+    if not os.fspath(filepath).endswith(".keras") or save_format != "keras":
+        raise ValueError(
+            f"{name}.save: filepath is {os.fspath(filepath)!r}; give one that ends with .keras, the one "
+            "format for networks with quantizers. Weights alone: save_weights."
+        )

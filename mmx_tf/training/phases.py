@@ -8,7 +8,8 @@ from mmx_tf.distribution.copies import copy_in, replicated
 from mmx_tf.fitting.divergence import collapsed_quantizers
 from mmx_tf.fitting.slow_statistics import warn_of_slow_statistics
 from mmx_tf.folding.training_graph import fold_for_training
-from mmx_tf.metamix.search import SearchModel, StartSearch
+from mmx_tf.metamix.contract import StartSearch
+from mmx_tf.metamix.search import SearchModel
 from mmx_tf.network.tracing import initialize_before_tracing
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.training import task

@@ -1,0 +1,174 @@
+"""Keras's `compile` and `fit` for a search: three optimizers, a loss for both steps, the meta epochs."""
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+from absl import logging
+from tf_keras.src.engine.compile_utils import LossesContainer
+
+from mmx_tf.fitting import labels as fit_labels
+from mmx_tf.fitting.contract import FitContract
+from mmx_tf.layers import keras_defaults
+from mmx_tf.network import keras3_twins
+from mmx_tf.network.tracing import build_optimizer
+
+SHARING_STRATEGIES = (
+    tf.distribute.MirroredStrategy,
+    tf.distribute.MultiWorkerMirroredStrategy,
+    tf.distribute.TPUStrategy,
+)
+"""Strategies that share a batch out among devices."""
+LARGE_LABEL = 20.0
+"""Number to predict from which step sizes are in danger."""
+
+
+class SearchContract(FitContract):
+    """What a search adds to `FitContract`; `SearchModel` has the variables that are trained."""
+
+    @keras_defaults.float32()
+    def compile(self, *args, step_optimizer=None, alpha_optimizer=None, **kwargs):
+        """Configures training; see keras.Model.compile for the other arguments, positional ones included.
+
+        Args:
+          *args: optimizer (of the weights and batch-norm parameters; default "sgd"), loss, metrics and so on.
+          step_optimizer: optimizer of the step sizes; default SGD(0.004, momentum=0.9).
+          alpha_optimizer: optimizer of the architectural parameters; default Adam(0.02). With several targets
+            it takes one step on the alphas of all of them; since optimizers have a state for each element,
+            this is the step of an optimizer for each target (but for a `global_clipnorm`).
+          **kwargs: as for keras.Model.compile. While the search is fitted, metrics are updated by each of the
+            B passes of a bit-meta step: means such as the accuracy are those over the candidates, and counts
+            such as FalseNegatives are B times those of one pass. `evaluate` has one pass.
+
+        Raises:
+          ValueError: without a loss.
+          TypeError: for an optimizer in the loss's place, or something of Keras 3 without a twin in tf_keras.
+        """
+        if not args:
+            kwargs.setdefault("optimizer", "sgd")
+        optimizer = args[0] if args else kwargs["optimizer"]
+        given = [one for one in (optimizer, step_optimizer, alpha_optimizer) if one is not None]
+        objects = [id(one) for one in given if not isinstance(one, str)]
+        if len(set(objects)) < len(objects):
+            raise ValueError(
+                f"{self.name}.compile: one optimizer is given twice. Each of optimizer, step_optimizer and "
+                "alpha_optimizer keeps the state of its own variables: give an object for each."
+            )
+        self._own_step_optimizer = step_optimizer is not None
+        steps, alphas = keras.optimizers.SGD(0.004, momentum=0.9), keras.optimizers.Adam(0.02)
+        steps = self._own_optimizer("step_optimizer", step_optimizer or steps)
+        alphas = self._own_optimizer("alpha_optimizer", alpha_optimizer or alphas)
+        super().compile(*args, **kwargs)
+        self.step_optimizer, self.alpha_optimizer = steps, alphas
+        with self.distribute_strategy.scope():
+            # Keras's own reading of the loss, without the trackers that belong to the bit-meta step.
+            self._search_loss = LossesContainer(
+                self.compiled_loss._user_losses,
+                self.compiled_loss._user_loss_weights,
+                output_names=self.output_names,
+            )
+        # Slot variables must exist before train_step is traced: tf.cond may not create any.
+        self._check_optimizers()
+        build_optimizer(self.optimizer, self.meta_weights)
+        build_optimizer(self.step_optimizer, self.step_sizes)
+        build_optimizer(self.alpha_optimizer, self.alphas)
+
+    def _check_optimizers(self) -> None:
+        for optimizer in (self.optimizer, self.step_optimizer, self.alpha_optimizer):
+            kind = type(optimizer).__name__
+            if not (hasattr(optimizer, "build") or hasattr(optimizer, "_create_all_weights")):
+                raise TypeError(
+                    f"{self.name}.compile: {kind} is no optimizer of Keras: give one of tf_keras.optimizers."
+                )
+            if getattr(optimizer, "use_ema", False):
+                raise ValueError(
+                    f"{self.name}.compile: {kind} has use_ema=True, whose averages Keras takes of all "
+                    "variables at once, and a search trains them in groups. Give it to the fixed network."
+                )
+
+    def _own_optimizer(self, argument: str, optimizer):
+        try:
+            return self._get_optimizer(keras3_twins.twin(optimizer, "optimizers"))
+        except ValueError as error:
+            raise ValueError(
+                f"{self.name}.compile: {argument}={optimizer!r}: give an optimizer of tf_keras.optimizers, "
+                "or its name."
+            ) from error
+
+    def before_fit(self, steps: int | None) -> None:
+        """Refuses (ValueError) what a search's `fit` cannot do: several devices, a frozen network."""
+        strategy = self.distribute_strategy
+        if isinstance(strategy, SHARING_STRATEGIES):
+            raise ValueError(
+                f"{self.name}.fit: under {type(strategy).__name__} a search is trained by the command line "
+                "alone (python -m mmx_tf.train --strategy); here it takes one device."
+            )
+        if not self.trainable:
+            raise ValueError(
+                f"{self.name}.fit: trainable is False, but a search trains weights, step sizes and alphas: "
+                "set it to True."
+            )
+
+    def look_at(self, labels) -> None:
+        """Warns of labels whose size makes gradients of step sizes large; labels are of a first batch."""
+        if self._own_step_optimizer or not isinstance(labels, np.ndarray | tf.Tensor):
+            return
+        values = np.abs(np.asarray(labels, np.float64))
+        if fit_labels.are_numbers(self.compiled_loss) and values.size and values.max() > LARGE_LABEL:
+            logging.warning(
+                "labels go up to %.4g, and with them the gradients of the step sizes, for which SGD(0.004) "
+                "is the default: scale the labels to about 1, or give compile a step_optimizer such as "
+                "Adam(1e-4).",
+                values.max(),
+            )
+
+    def task_loss(self, labels, outputs, sample_weight=None) -> tf.Tensor:
+        """What `compute_loss` gives, regularization losses included; no log is changed.
+
+        On several replicas the value is this one's share, as Keras has it.
+        """
+        loss = self._search_loss(labels, outputs, sample_weight, regularization_losses=self.losses)
+        return self.guarded_loss(loss)
+
+    @property
+    def first_call(self) -> dict:
+        """One branch is enough: all branches of a layer are set from the same tensor."""
+        return {"branch": 0}
+
+    def fit_callbacks(self) -> list[keras.callbacks.Callback]:
+        """What lets bit-search steps join in after `meta_epochs` epochs, earlier calls included."""
+        return [StartSearch()]
+
+    def test_step(self, data):
+        """Keras's evaluation; losses of search steps are not among its results."""
+        logs = super().test_step(data)
+        own = {tracker.name for tracker in self._search_loss_trackers}
+        return {name: value for name, value in logs.items() if name not in own}
+
+    @property
+    def search_loss_trackers(self) -> list[keras.metrics.Mean]:
+        """A running mean of the task loss for each target."""
+        return self._search_loss_trackers
+
+    @property
+    def metrics(self):
+        """Keras metrics plus the running mean of each target's search loss."""
+        own = self._search_loss_trackers
+        return [*(metric for metric in super().metrics if not any(metric is one for one in own)), *own]
+
+
+class StartSearch(keras.callbacks.Callback):
+    """Switches bit-search steps on once the meta epochs are over, those of earlier fits included."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Decides whether the epoch has bit-search steps."""
+        # A resumed fit starts at a later epoch than this object has seen.
+        self.model.finished_epochs = max(epoch, self.model.finished_epochs)
+        before = self.model.is_searching()
+        self.model.searching.assign(self.model.finished_epochs >= self.model.meta_epochs)
+        if self.model.distribute_strategy.num_replicas_in_sync > 1 and self.model.is_searching() != before:
+            # On several replicas a traced step has bit-search steps or not.
+            self.model.make_train_function(force=True)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Counts the epoch."""
+        self.model.finished_epochs += 1

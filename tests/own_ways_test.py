@@ -1,0 +1,230 @@
+"""What people's own networks and data have beyond the usual: taken, told or refused, never dropped."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras as keras
+from listening import logged
+
+import mmx_tf
+from mmx_tf.network.canonical import canonicalize
+from mmx_tf.network.kinds import UnsupportedLayerError
+
+layers = keras.layers
+CROSSENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+RNG = np.random.default_rng(0)
+IMAGES = RNG.uniform(-1, 1, (32, 8, 8, 1)).astype(np.float32)
+LABELS = RNG.integers(0, 10, 32)
+WEIGHTS = np.linspace(0.1, 3, 32).astype(np.float32)
+
+
+def network(*, activation="relu", outputs=10, own=keras.Model, name="second"):
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((8, 8, 1))
+    x = layers.Conv2D(4, 3, activation=activation)(inputs)
+    x = layers.Conv2D(4, 3, name=name)(x)
+    return own(inputs, layers.Dense(outputs, name="logits")(layers.GlobalAveragePooling2D()(x)))
+
+
+def searched(model, loss=CROSSENTROPY, **options):
+    search = mmx_tf.augment(model, bit_widths=(8, 4), target_average_bits=6)
+    search.compile(keras.optimizers.SGD(0.0), loss, **options)
+    return search
+
+
+def relu(values):
+    return tf.minimum(tf.nn.relu(values), 0.2)
+
+
+def hard_sigmoid(values):
+    return tf.nn.relu6(values + 3) / 6
+
+
+@pytest.mark.parametrize("function", [relu, hard_sigmoid])
+def test_a_function_with_the_name_of_one_of_kerass_is_not_taken_for_it(function):
+    with pytest.raises(UnsupportedLayerError, match="activation that is a function or class of its own"):
+        mmx_tf.augment(network(activation=function), target_average_bits=6)
+    inputs = keras.Input((8, 8, 1))
+    x = layers.Activation(function)(layers.Conv2D(4, 3)(inputs))
+    with pytest.raises(UnsupportedLayerError, match="of its own"):
+        canonicalize(keras.Model(inputs, layers.Conv2D(4, 3)(x)))
+
+
+@pytest.mark.parametrize(
+    "function", [tf.nn.relu, tf.nn.relu6, tf.nn.sigmoid, tf.nn.silu, keras.activations.relu]
+)
+def test_tensorflows_functions_of_that_name_are_the_same(function):
+    model = network(activation=function)
+    np.testing.assert_allclose(canonicalize(model)(IMAGES), model(IMAGES), rtol=1e-5, atol=1e-6)
+
+
+def nested(mode, frozen=None):
+    base = keras.Sequential(
+        [keras.Input((8, 8, 1)), layers.Conv2D(4, 3), layers.BatchNormalization(name="bn")]
+    )
+    inputs = keras.Input((8, 8, 1))
+    x = base(inputs, **({} if mode is None else {"training": mode}))
+    return keras.Model(inputs, layers.Dense(10)(layers.GlobalAveragePooling2D()(x)))
+
+
+def test_calls_with_training_false_are_told():
+    with logged() as lines:
+        canonicalize(nested(None))
+    assert not lines
+    with logged() as lines:
+        canonicalize(nested(False))
+    (line,) = lines
+    assert "1 layer(s) of model" in line and "are called with training=False (sequential" in line
+    assert "let their batch norms follow the batches" in line
+    with pytest.raises(UnsupportedLayerError, match="training=True"):
+        canonicalize(nested(True))
+
+
+class OwnStep(keras.Model):
+    def train_step(self, data):
+        return super().train_step(data)
+
+
+def test_a_training_step_of_ones_own_is_told():
+    with logged() as lines:
+        mmx_tf.augment(network(own=OwnStep), target_average_bits=6)
+    assert lines == ["OwnStep has its own train_step: search and fixed networks are trained by Keras's."]
+    with logged() as lines:
+        mmx_tf.augment(network(), target_average_bits=6)
+    assert not lines
+
+
+@pytest.mark.parametrize("of", ["model", "layer"])
+def test_losses_that_are_added_by_a_function_are_refused(of):
+    model = network()
+    added_to = model if of == "model" else model.get_layer("second")
+    added_to.add_loss(lambda: tf.reduce_sum(model.get_layer("second").kernel ** 2))
+    with pytest.raises(ValueError, match=rf"'{added_to.name}' adds a loss .add_loss.*kernel_regularizer"):
+        mmx_tf.augment(model, target_average_bits=6)
+
+
+def test_regularizers_are_no_added_losses():
+    inputs = keras.Input((8, 8, 1))
+    x = layers.Conv2D(4, 3, kernel_regularizer="l2", bias_regularizer="l1")(inputs)
+    x = layers.BatchNormalization(beta_regularizer="l2")(layers.Conv2D(4, 3)(x))
+    model = keras.Model(inputs, layers.Dense(10)(layers.GlobalAveragePooling2D()(x)))
+    search = mmx_tf.augment(model, bit_widths=(8, 4), target_average_bits=6)
+    assert float(tf.add_n(search.losses)) == pytest.approx(float(tf.add_n(model.losses)), rel=1e-6)
+
+
+def test_a_layer_with_the_name_of_a_quantizer_is_named():
+    inputs = keras.Input((8, 8, 1))
+    x = layers.Conv2D(4, 3, name="b")(layers.Conv2D(4, 3, name="a")(inputs))
+    x = layers.ReLU(name="b_input_quantizer")(x)
+    model = keras.Model(inputs, layers.Dense(10)(layers.GlobalAveragePooling2D()(x)))
+    with pytest.raises(ValueError, match="'b_input_quantizer', which the quantizer in front of 'b' gets"):
+        mmx_tf.augment(model, target_average_bits=6)
+
+
+@pytest.mark.parametrize("choice", [[], [0, 0], [7], [-1], [0.0], None, [None]], ids=str)
+def test_a_choice_that_is_none_is_told_what_it_may_be(choice):
+    search = mmx_tf.augment(network(), bit_widths=(8, 4), target_average_bits=6)
+    with pytest.raises(ValueError, match=r"choice=.*: 1 integers in 0\.\.1, the candidate's index"):
+        search.selection_of(choice)
+    with pytest.raises(ValueError, match=r"target=3: an integer in 0\.\.0"):
+        search.selection_of([0], target=3)
+
+
+FORMS = {
+    "array": lambda weights: weights,
+    "list": lambda weights: [weights],
+    "by the output's name": lambda weights: {"logits": weights},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_weights_of_examples_in_every_form(form):
+    weights, once = FORMS[form](WEIGHTS), {"batch_size": 32, "verbose": 0}
+    expected = searched(network()).fit(IMAGES, LABELS, sample_weight=WEIGHTS, **once).history["loss"]
+    unweighted = searched(network()).fit(IMAGES, LABELS, **once).history["loss"]
+    assert abs(unweighted[0] - expected[0]) > 1e-3
+    search = searched(network())
+    found = search.fit(IMAGES, LABELS, sample_weight=weights, **once).history["loss"]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    data = tf.data.Dataset.from_tensors((IMAGES, LABELS, weights[0] if form == "list" else weights))
+    of_dataset = searched(network()).fit(data, verbose=0).history["loss"]
+    np.testing.assert_allclose(of_dataset, expected, rtol=1e-6)
+    fixed = mmx_tf.rebuild(search, search.bit_selection())
+    fixed.compile(keras.optimizers.SGD(0.0), CROSSENTROPY)
+    judged = {"validation_data": (IMAGES, LABELS, weights), **once}
+    history = fixed.fit(IMAGES, LABELS, sample_weight=weights, **judged).history
+    alone = fixed.evaluate(IMAGES, LABELS, sample_weight=WEIGHTS, **once)
+    np.testing.assert_allclose(history["val_loss"], alone, rtol=1e-6)
+
+
+def test_weights_under_another_name_are_refused():
+    with pytest.raises(ValueError, match="sample_weight has the names .'other'.*'logits'"):
+        searched(network()).fit(IMAGES, LABELS, sample_weight={"other": WEIGHTS}, verbose=0)
+
+
+def test_labels_with_further_axes_are_kerass():
+    search = searched(network())
+    expected = search.fit(IMAGES, LABELS, batch_size=32, verbose=0).history["loss"]
+    found = searched(network()).fit(IMAGES, LABELS[:, None, None], batch_size=32, verbose=0).history["loss"]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    found = (
+        searched(network(), CROSSENTROPY.call).fit(IMAGES, LABELS, batch_size=32, verbose=0).history["loss"]
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"shape \(32, 10\).*labels\.argmax"):
+        search.fit(IMAGES, np.eye(10)[LABELS], verbose=0)
+    with pytest.raises(ValueError, match=r"one class number for each image\.$"):
+        search.fit(IMAGES, np.zeros((32, 3)), verbose=0)
+
+
+@pytest.fixture(scope="module")
+def exported():
+    search = mmx_tf.augment(network(outputs=1), bit_widths=(8, 4), target_average_bits=6)
+    search(IMAGES, branch=0)
+    fixed = mmx_tf.rebuild(search, search.selection_of([0]))
+    fixed.compile("sgd", "hinge")
+    fixed.predict(IMAGES, verbose=0)
+    return mmx_tf.fold(fixed)
+
+
+def test_margins_have_labels_of_minus_one_and_one(exported):
+    labels = np.where(LABELS[:, None] > 4, 1.0, -1.0)
+    file = mmx_tf.convert(exported)
+    signed = mmx_tf.verify(exported, file, [(IMAGES, labels)])
+    zero_one = mmx_tf.verify(exported, file, [(IMAGES, (labels + 1) / 2)])
+    right = np.mean((exported.predict(IMAGES, verbose=0) > 0) == (labels > 0))
+    for report in (signed, zero_one):
+        assert report.task == "binary" and report.metrics["binary_accuracy"]["tflite"] == pytest.approx(right)
+
+
+def test_verify_takes_images_and_labels_by_name(exported):
+    file, labels = mmx_tf.convert(exported), (LABELS > 4).astype(float)
+    plain = mmx_tf.verify(exported, file, [(IMAGES, labels)])
+    named = mmx_tf.verify(exported, file, [({"image": IMAGES}, {"logits": labels})])
+    assert named.metrics == plain.metrics
+    with pytest.raises(ValueError, match="sample weights.*give pairs"):
+        mmx_tf.verify(exported, file, [(IMAGES, labels, WEIGHTS)])
+    with pytest.raises(ValueError, match=r"names \['a', 'b'\]"):
+        mmx_tf.verify(exported, file, [({"a": IMAGES, "b": IMAGES}, labels)])
+
+
+def test_a_folded_network_is_saved_as_keras_alone(exported, tmp_path):
+    with pytest.raises(ValueError, match="one that ends with .keras"):
+        exported.save(tmp_path / "folded.h5")
+    exported.save(tmp_path / "folded.keras")
+    loaded = mmx_tf.load_model(tmp_path / "folded.keras")
+    np.testing.assert_array_equal(loaded.predict(IMAGES, verbose=0), exported.predict(IMAGES, verbose=0))
+
+
+def test_large_numbers_to_predict_are_told():
+    search, labels = searched(network(outputs=1), "mse"), LABELS[:, None] * 100.0
+    with logged() as lines:
+        search.fit(IMAGES, labels, verbose=0)
+    (line,) = [line for line in lines if "step sizes" in line]
+    assert line.startswith("labels go up to 900, and with them the gradients of the step sizes")
+    with logged() as lines:
+        search.fit(IMAGES, labels / 900, verbose=0)
+        own = searched(network(outputs=1), "mse", step_optimizer=keras.optimizers.Adam(1e-4))
+        own.fit(IMAGES, labels, verbose=0)
+        searched(network()).fit(IMAGES, LABELS, verbose=0)
+    assert not [line for line in lines if "step sizes" in line]
