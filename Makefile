@@ -1,16 +1,20 @@
 # make quick: the main job on scikit-learn's digits (workdir runs/quick).
-# make test: lint, and all tests but the slow ones.  make test-slow: whole runs, kills, several processes.
+# make test-fast: what touches no training.  make test: lint, and all tests but the slow ones.
+# make test-slow: whole runs, kills, several processes.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quick test test-slow lint clean
+.PHONY: quick test test-fast test-slow lint clean
 
 quick: $(VENV)/run.stamp
 	$(BIN)/python -m mmx_tf.train --flagfile=quick.flags
 
 test: lint
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow" tests
+
+test-fast: lint
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow and not training" tests
 
 test-slow: lint
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow tests

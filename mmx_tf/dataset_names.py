@@ -13,6 +13,10 @@ from mmx_tf.errors import DataError
 
 FOLDER = "folder:"
 TFDS_DATA_DIR = "TFDS_DATA_DIR"
+ALLOWED = (
+    "--dataset is 'digits', 'folder:PATH' (one subfolder of images per class) or the name of a TFDS image "
+    "dataset such as cifar10 or imagenet2012"
+)
 
 
 def check(name: str, *, data_dir: str) -> None:
@@ -41,9 +45,8 @@ def check(name: str, *, data_dir: str) -> None:
         return
     prepared = sorted(path.name for path in here.iterdir() if path.is_dir()) if here.is_dir() else []
     close = difflib.get_close_matches(name, prepared, n=3)
-    raise DataError(
-        not_prepared(name, data_dir) + (f" Or did you mean {' or '.join(close)}?" if close else "")
-    )
+    advice = f" Did you mean {' or '.join(close)}?" if close else ""
+    raise DataError(f"{not_prepared(name, data_dir)}{advice} {ALLOWED}.")
 
 
 def is_tfds_name(name: str) -> bool:
@@ -53,10 +56,7 @@ def is_tfds_name(name: str) -> bool:
 
 def unknown(name: str) -> str:
     """Says that there is no such dataset, and what a name may be."""
-    return (
-        f"There is no dataset {name!r}; --dataset is 'digits', 'folder:PATH' (one subfolder of images per "
-        "class) or the name of a TFDS image dataset such as cifar10 or imagenet2012"
-    )
+    return f"There is no dataset {name!r}; {ALLOWED}"
 
 
 def no_folder(path: str) -> str:

@@ -1,6 +1,7 @@
 """Settings of the whole suite."""
 
 import gc
+import re
 import sys
 
 import pytest
@@ -10,6 +11,23 @@ from listening import logged
 # The same examples in every run: a property that fails does so for everybody.
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")
+
+
+# A module that trains, exports a trained network or starts programs says so somewhere.
+TRAINING = re.compile(
+    r"\.fit\(|train_main|mmx_tf\.train\b|calibrated|pretrained|untrained|subprocess|jit_compile|\bgood\b|exported\("
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Marks the tests of modules that train: `make test-fast` leaves them out."""
+    trains = {}
+    for item in items:
+        path = item.path
+        if path not in trains:
+            trains[path] = bool(TRAINING.search(path.read_text()))
+        if trains[path]:
+            item.add_marker("training")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,6 +1,5 @@
 """Real processes that are killed, terminated and resumed end with the bytes of one that was left alone."""
 
-import json
 import signal
 import subprocess
 import time
@@ -143,15 +142,3 @@ def test_float_training_is_resumed_after_the_step(root):
     assert values.keys() == values_again.keys() and len(values) > 100
     for name, value in values.items():
         assert np.array_equal(value, values_again[name]), name
-
-
-def test_deterministic_starts_anew_without_onednn(root, monkeypatch):
-    """The same process: Popen's number is the one that is in the lock's note."""
-    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
-    workdir = root / "anew"
-    process = start(reliability.arguments(root / "float.keras", workdir), workdir, ("select", 0))
-    environment = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
-    note = json.loads((workdir / "run.lock").read_text())
-    process.kill()
-    process.communicate()
-    assert b"TF_ENABLE_ONEDNN_OPTS=0" in environment and note["pid"] == process.pid

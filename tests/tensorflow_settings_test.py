@@ -1,10 +1,15 @@
 """The environment that TensorFlow finds when it is imported through mmx_tf."""
 
 import os
+import pathlib
 import subprocess
 import sys
 
+import pytest
+
 from mmx_tf import startup
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 SHOW = "import os, mmx_tf; print(*(os.environ[name] for name in mmx_tf.startup.SETTINGS))"
 
@@ -48,10 +53,34 @@ def test_the_allocator_may_use_all_of_the_machines_memory():
     assert int(limit) == kilobytes // 1024
 
 
-def test_a_command_loads_neither_keras_3_nor_what_it_loads():
-    command = [sys.executable, "-X", "importtime", "-m", "mmx_tf.train", "--nosuch=1"]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and "Unknown command line flag 'nosuch'" in done.stderr
+def test_a_run_loads_neither_keras_3_nor_what_it_loads():
+    command = [sys.executable, "-X", "importtime", "-c", "import mmx_tf.run.pipeline"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
     loaded = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}
     assert {"tensorflow", "tf_keras.datasets", "tensorflow_model_optimization"} <= loaded
     assert not {"keras", "sklearn", "matplotlib.pyplot"} & loaded
+
+
+DETERMINISTIC = """
+import os, sys
+if sys.argv[1] == "loaded":
+    import tensorflow
+from mmx_tf import startup
+print(os.getpid(), flush=True)
+startup.make_deterministic()
+print(os.getpid(), os.environ["TF_ENABLE_ONEDNN_OPTS"], "tensorflow" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("first", ["loaded", "not loaded"])
+def test_a_deterministic_run_has_onednn_off_before_tensorflow_looks(first, tmp_path):
+    """Where TensorFlow is loaded already, the same process begins anew."""
+    script = tmp_path / "script.py"
+    script.write_text(DETERMINISTIC)
+    changed = environment() | {"TF_ENABLE_ONEDNN_OPTS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, script, first], env=changed, capture_output=True, text=True, check=True
+    )
+    *begun, end = done.stdout.splitlines()
+    assert len(set(begun)) == 1 and len(begun) == (2 if first == "loaded" else 1)
+    assert end.split() == [begun[0], "0", str(first == "loaded")]

@@ -24,8 +24,8 @@ def checked(eval_ds: Iterable, *, image_shape: tuple[int, ...]) -> Iterator[tupl
     for batch in eval_ds:
         if isinstance(batch, (tuple, list)) and len(batch) == 3:
             raise ValueError(
-                "eval_ds gives (images, labels, sample weights), and here every image counts the same: give "
-                "pairs of (images, labels)."
+                "eval_ds gives sample weights too, and here every image counts the same: it must give pairs "
+                "of (images, labels)."
             )
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
             raise ValueError(
