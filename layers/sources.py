@@ -1,7 +1,7 @@
 """What a quantizer's input is made of, found while a graph is traced: batch norm, then ReLU, then padding.
 
 Batch norm, rectifier and quantizer pass over the same tensor, one after the other. A quantizer that does all
-three in its own loops (`layers.lsq.lsq.fused`) reads and writes it once, and keeps only batch norm's input
+three in its own loops (`layers.lsq.fused`) reads and writes it once, and keeps only batch norm's input
 for the backward pass, not its output and the rectifier's. Zero padding comes after quantizing instead of
 before: zero's code is zero. TensorFlow drops the operations that nothing reads any more.
 

@@ -7,7 +7,7 @@ oneDNN's kernels, which TensorFlow by default takes on CPUs with AVX-512 alone, 
 too (TF_ENABLE_ONEDNN_OPTS=1), but their sums are not the same in every run. `benchmarks/settings.py` measures
 both; a deterministic run has oneDNN off.
 
-XLA uses half of the registers of AVX-512 unless it is told otherwise; the loops of `layers.lsq.lsq.fused`
+XLA uses half of the registers of AVX-512 unless it is told otherwise; the loops of `layers.lsq.fused`
 take a tenth to a third less time with all of them, and compute the same. Other CPUs have no such choice.
 """
 

@@ -91,7 +91,7 @@ def fake_quantize(x, step_size, *, low, high, gradient_scale, fused: bool = Fals
         that share a step (one step per channel).
       low, high: smallest and largest code.
       gradient_scale: g above; multiplies the gradient of the step size only.
-      fused: compile forward and backward pass with XLA (`layers.lsq.lsq.fused`) where the step size is a
+      fused: compile forward and backward pass with XLA (`layers.lsq.fused`) where the step size is a
         scalar. Pays for activations; for small tensors the compilation does not.
 
     Returns:

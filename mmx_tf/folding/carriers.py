@@ -19,8 +19,7 @@ import tf_keras as keras
 from mmx_tf.layers.quantizers.activation import ActivationQuantizer
 from mmx_tf.layers.quantizers.gates import HARD_SIGMOID_SCALE, LOGISTIC_SCALE, GateQuantizer, HardSigmoid
 from mmx_tf.layers.quantizers.pixels import PixelQuantizer
-from mmx_tf.network import canonical, graph
-from mmx_tf.network import floors as signs
+from mmx_tf.network import canonical, floors, graph
 from mmx_tf.network.heads import is_quantizer, is_sigmoid, is_softmax
 
 COMMUTING = ("ZeroPadding2D", "Cropping2D", "MaxPooling2D", "Flatten", "Reshape", "Dropout")
@@ -79,7 +78,7 @@ def plan(network: keras.Model) -> dict[int, ActivationQuantizer]:
     uses = graph.consumers(network)
     calls = graph.nodes(network)
     outputs_of_layer = {node.layer.name: node.outputs for node in calls}
-    floors: dict[int, float] = {}
+    known: dict[int, float] = {}  # tensor id -> what it cannot fall below
     grid: dict[int, int] = {}  # tensor id -> representative of the tensors that share its grid
     needing: list[tuple[int, str]] = []
     fixed: list[tuple[int, str]] = []  # tensors whose grid is given
@@ -97,7 +96,7 @@ def plan(network: keras.Model) -> dict[int, ActivationQuantizer]:
     for node in calls:
         output, kind = id(node.outputs), type(node.layer).__name__
         inputs = [id(tensor) for tensor in tf.nest.flatten(node.call_args[0])]
-        floors[output] = signs.floor_of(node.layer, node.call_args, floors)
+        known[output] = floors.floor_of(node.layer, node.call_args, known)
         averaging = kind == "AveragePooling2D" and not averages_windows(node.layer, node.call_args[0].shape)
         if kind in (*COMMUTING, "Concatenate") or averaging:
             for tensor_id in inputs:
@@ -115,7 +114,7 @@ def plan(network: keras.Model) -> dict[int, ActivationQuantizer]:
     needing += [(tensor_id, name) for tensor_id, name in fixed if root(tensor_id) in shared]
     lowest: dict[int, float] = {}
     for tensor_id, _ in needing:
-        floor = floors.get(tensor_id, signs.UNKNOWN)
+        floor = known.get(tensor_id, floors.UNKNOWN)
         lowest[root(tensor_id)] = min(lowest.get(root(tensor_id), floor), floor)
     uses_of = collections.Counter(root(tensor_id) for tensor_id, _ in needing)
     carriers: dict[int, ActivationQuantizer] = {}
@@ -123,7 +122,7 @@ def plan(network: keras.Model) -> dict[int, ActivationQuantizer]:
         if root(tensor_id) not in carriers:
             carriers[root(tensor_id)] = ActivationQuantizer(
                 bits=8,
-                **signs.codes_of(lowest[root(tensor_id)]),
+                **floors.codes_of(lowest[root(tensor_id)]),
                 covering=True,
                 uses=uses_of[root(tensor_id)],
                 name=f"{name}_carrier",

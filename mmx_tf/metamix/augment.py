@@ -22,8 +22,7 @@ from mmx_tf.layers.quantizers.multi_branch import MultiBranchQuantizer
 from mmx_tf.layers.quantizers.pixels import PixelQuantizer
 from mmx_tf.metamix import augment_checks, file_bytes
 from mmx_tf.metamix.search import SearchModel, quantizer_name
-from mmx_tf.network import canonical, graph, keras3
-from mmx_tf.network import floors as signs
+from mmx_tf.network import canonical, floors, graph, keras3
 from mmx_tf.network.loading import loaded
 
 
@@ -213,19 +212,19 @@ def _with_quantizers(network, budget: Budget, signed, pixel_quantizer) -> keras.
     unknown = signed.keys() - costs.keys()
     if unknown:
         raise ValueError(f"signed names {sorted(unknown)}, which are no layers; allowed are {sorted(costs)}.")
-    floors: dict[int, float] = {}
+    lowest: dict[int, float] = {}
     special = {pixel_quantizer.name: pixel_quantizer} if pixel_quantizer else {}
 
     def call(layer, args, kwargs):
         if layer.name in costs:
-            codes = signs.codes_of(floors.get(id(args[0]), signs.UNKNOWN))
+            codes = floors.codes_of(lowest.get(id(args[0]), floors.UNKNOWN))
             if layer.name in signed:
                 codes = {"signed": signed[layer.name], "floor": None}
             quantizer = special.get(quantizer_name(layer.name))
             value = layer((quantizer or _quantizer(costs[layer.name], budget, codes))(args[0]))
         else:
             value = layer(*args, **kwargs)
-        floors[id(value)] = signs.floor_of(layer, args, floors)
+        lowest[id(value)] = floors.floor_of(layer, args, lowest)
         return value
 
     inputs = keras.Input(network.input_shape[1:], name=network.inputs[0].node.layer.name)

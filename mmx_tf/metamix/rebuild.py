@@ -27,6 +27,7 @@ from mmx_tf.metamix import augment_checks
 from mmx_tf.metamix.search import SearchModel, quantizer_name
 from mmx_tf.metamix.selection import BitSelection, as_selection
 from mmx_tf.network import graph
+from mmx_tf.network.heads import is_quantizer
 from mmx_tf.network.next_step import next_step
 
 
@@ -71,7 +72,7 @@ def rebuild(
     def call(layer, args, kwargs):
         if isinstance(layer, PixelQuantizer):
             value = PixelQuantizer.from_config(layer.get_config())(args[0])
-        elif carrier_plan.is_quantizer(layer):
+        elif is_quantizer(layer):
             value = _fixed_quantizer(layer, bits_of_quantizer[layer.name])(args[0])
         elif layer.name in chosen:
             searched = search.weight_quantizers.get(layer.name)
