@@ -18,9 +18,8 @@ import tf_keras as keras
 from mmx_tf.layers import keras_defaults
 from mmx_tf.layers.lsq.straight_through import straight_through_one_hot
 from mmx_tf.network import canonical, graph, keras3
+from mmx_tf.network.kinds import KINDS, WEIGHTED
 from mmx_tf.network.loading import loaded
-
-KINDS = {"Conv2D": "conv", "DepthwiseConv2D": "depthwise", "Dense": "dense"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +51,7 @@ def layer_costs(network: keras.Model) -> list[LayerCost]:
     for node in calls:
         tensors = tf.nest.flatten((node.call_args, node.call_kwargs))
         upstream = set().union(*(reached.get(id(tensor), set()) for tensor in tensors))
-        if type(node.layer).__name__ in canonical.WEIGHTED:
+        if type(node.layer).__name__ in WEIGHTED:
             if upstream:
                 before.add(node.layer.name)
             after |= upstream
@@ -61,7 +60,7 @@ def layer_costs(network: keras.Model) -> list[LayerCost]:
     return [
         _cost(node, end=node.layer.name not in before or node.layer.name not in after)
         for node in calls
-        if type(node.layer).__name__ in canonical.WEIGHTED
+        if type(node.layer).__name__ in WEIGHTED
     ]
 
 
@@ -128,7 +127,7 @@ def selected_cost(alphas, *, table, fixed: float, weight_alphas=None) -> tf.Tens
 
 def _cost(node, *, end) -> LayerCost:
     layer = node.layer
-    kind = KINDS[type(layer).__name__]
+    kind = KINDS[type(layer).__name__].weighted
     kernel = layer.depthwise_kernel if kind == "depthwise" else layer.kernel
     weights = kernel.shape.num_elements()
     positions = math.prod(node.outputs.shape[1:-1])

@@ -19,14 +19,9 @@ import tf_keras as keras
 from mmx_tf.layers.quantizers.activation import ActivationQuantizer
 from mmx_tf.layers.quantizers.gates import HARD_SIGMOID_SCALE, LOGISTIC_SCALE, GateQuantizer, HardSigmoid
 from mmx_tf.layers.quantizers.pixels import PixelQuantizer
-from mmx_tf.network import canonical, floors, graph
+from mmx_tf.network import floors, graph
 from mmx_tf.network.heads import is_quantizer, is_sigmoid, is_softmax
-
-COMMUTING = ("ZeroPadding2D", "Cropping2D", "MaxPooling2D", "Flatten", "Reshape", "Dropout")
-"""Layers that commute with a quantizer: on the grid of their input, their output is on it too."""
-
-FUSING = (*canonical.WEIGHTED, "BatchNormalization", "Add", "Multiply", "Rescaling")
-"""Layers whose operator takes ReLU or ReLU6 as its fused activation."""
+from mmx_tf.network.kinds import COMMUTING, FUSING, WEIGHTED
 
 
 def is_fusable_activation(layer) -> bool:
@@ -161,7 +156,7 @@ def _stays_unquantized(node, uses, outputs_of_layer, image) -> bool:
         return True
     if len(consumers) == 1 and consumers[0] is not None:
         kind = type(layer).__name__
-        if kind in canonical.WEIGHTED and isinstance(consumers[0], keras.layers.BatchNormalization):
+        if kind in WEIGHTED and isinstance(consumers[0], keras.layers.BatchNormalization):
             return True
         if kind in FUSING and is_fusable_activation(consumers[0]):
             return True

@@ -26,13 +26,13 @@ from mmx_tf.layers.integer.shapes import (
 )
 from mmx_tf.layers.integer.weighted import IntegerAffine
 from mmx_tf.layers.quantizers.gates import IntegerLogistic
-from mmx_tf.network import canonical
 from mmx_tf.network.heads import is_sigmoid
+from mmx_tf.network.kinds import WEIGHTED
 
 
 def _batch_normalization(layer, value):
     """Folded into the weighted layer right before it, else a depthwise 1x1 convolution of its own."""
-    foldable = isinstance(value, Pending) and type(value.source).__name__ in canonical.WEIGHTED
+    foldable = isinstance(value, Pending) and type(value.source).__name__ in WEIGHTED
     if foldable and value.activation == "linear" and not value.batch_norm and not value.deferred:
         value.batch_norm = layer
         return value
@@ -248,4 +248,4 @@ def has_integer_form(layer: keras.layers.Layer) -> bool:
         return is_sigmoid(layer)
     if kind == "AveragePooling2D":
         return layer.strides[0] == layer.strides[1]
-    return kind in HANDLERS or kind in canonical.WEIGHTED or kind == "InputLayer"
+    return kind in HANDLERS or kind in WEIGHTED or kind == "InputLayer"

@@ -5,7 +5,8 @@ import numbers
 import tf_keras as keras
 
 from mmx_tf.layers.quantizers.pixels import zero_point_of
-from mmx_tf.network import canonical, graph
+from mmx_tf.network import graph
+from mmx_tf.network.kinds import WEIGHTED
 
 
 def pixel_layer(network: keras.Model, scaling: tuple[float, float]) -> tuple[str, tuple[float, float]] | None:
@@ -29,7 +30,7 @@ def pixel_layer(network: keras.Model, scaling: tuple[float, float]) -> tuple[str
             return None
         layer = consumers[0]
         kind = type(layer).__name__
-        if kind in canonical.WEIGHTED:
+        if kind in WEIGHTED:
             break
         if kind == "Rescaling" and not padded:
             if not (isinstance(layer.scale, numbers.Real) and isinstance(layer.offset, numbers.Real)):

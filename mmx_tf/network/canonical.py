@@ -19,10 +19,16 @@ from absl import logging
 from mmx_tf.layers import keras_defaults
 from mmx_tf.layers.batch_norm import BatchNormalization
 from mmx_tf.network import canonical_layers, graph, tf_operators
-from mmx_tf.network.kinds import BINARY, PER_CHANNEL, REWRITTEN, SUPPORTED, WEIGHTED, UnsupportedLayerError
-
-MODAL = ("BatchNormalization", "Dropout")
-"""Layers that do something else in training."""
+from mmx_tf.network.kinds import (
+    IN_TRAINING,
+    KINDS,
+    PER_CHANNEL,
+    REWRITTEN,
+    SUPPORTED,
+    TWO_INPUTS,
+    WEIGHTED,
+    UnsupportedLayerError,
+)
 
 
 @keras_defaults.float32()
@@ -58,7 +64,7 @@ def canonicalize(network: keras.Model) -> keras.Model:
             if equal is not None:
                 layer, args, kwargs = equal[0], (equal[1],), {}
             args, kwargs = tf.nest.map_structure(_in_float32, (args, kwargs))
-        if type(layer).__name__ in BINARY:
+        if type(layer).__name__ in TWO_INPUTS:
             return _chain(layer, args[0], names)
         clones = canonical_layers.clones(layer, names, shape=getattr(args[0], "shape", None))
         value = args[0]
@@ -138,7 +144,7 @@ def _check_modes(network) -> None:
                 "is called with training=True, also when the network is not trained.",
                 "A deployed network has no training mode: build the network without this argument.",
             )
-        if mode is False and (graph.is_network(node.layer) or type(node.layer).__name__ in MODAL):
+        if mode is False and (graph.is_network(node.layer) or type(node.layer).__name__ in IN_TRAINING):
             fixed.append(node.layer.name)
     if fixed:
         logging.warning(
@@ -159,7 +165,7 @@ def _check_layer(layer):
     kind = type(layer).__name__
     # A custom class may have the name of a Keras one.
     known = type(layer).__module__.startswith("tf_keras.") or type(layer) is BatchNormalization
-    if not known or kind not in WEIGHTED + SUPPORTED + REWRITTEN:
+    if not known or kind not in KINDS:
         raise UnsupportedLayerError(
             layer,
             "cannot be handled.",

@@ -10,13 +10,10 @@ import tensorflow as tf
 import tf_keras as keras
 
 from mmx_tf.layers.quantizers.gates import HardSigmoid
+from mmx_tf.network.kinds import FLOOR_KEEPING
 
 NONNEGATIVE_ACTIVATIONS = ("relu", "relu6", "sigmoid", "hard_sigmoid", "softmax", "softplus", "exponential")
 NONNEGATIVE_FUNCTIONS = ("nn.relu", "nn.relu6", "math.sigmoid", "nn.softmax", "math.abs")
-FLOOR_KEEPING = (
-    "Concatenate", "GlobalAveragePooling2D", "AveragePooling2D", "MaxPooling2D", "ZeroPadding2D",
-    "Cropping2D", "Flatten", "Reshape", "Dropout",
-)  # fmt: skip
 UNKNOWN = -math.inf
 
 

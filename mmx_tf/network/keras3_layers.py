@@ -14,15 +14,13 @@ from collections.abc import Callable, Iterable
 
 import tf_keras as keras
 
-from mmx_tf.network.canonical import UnsupportedLayerError
+from mmx_tf.network.kinds import OF_KERAS3, UnsupportedLayerError
 
-LAYERS = (
-    "Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense", "BatchNormalization", "ReLU", "LeakyReLU",
-    "Activation", "Softmax", "Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate",
-    "GlobalAveragePooling2D", "GlobalMaxPooling2D", "AveragePooling2D", "MaxPooling2D", "ZeroPadding2D",
-    "Cropping2D", "Flatten", "Reshape", "Permute", "Dropout", "SpatialDropout2D", "Rescaling",
-    "Normalization",
+# They can be imported, though a canonical network has no place for them yet.
+_MORE = (
+    "LeakyReLU", "Subtract", "Average", "Maximum", "Minimum", "Permute", "SpatialDropout2D",
 )  # fmt: skip
+LAYERS = (*OF_KERAS3, *_MORE)
 ADVICE = (
     f"Layers that can: {', '.join(LAYERS)}. Rewrite it with these, or leave it out of the network (data "
     "augmentation belongs in the input pipeline)."

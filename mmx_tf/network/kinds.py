@@ -1,16 +1,94 @@
-"""The Keras layers that a network may have, and the error for one that it may not."""
+"""The Keras layers that a network may have: what each kind is, declared once.
+
+>>> KINDS["MaxPooling2D"].commutes, KINDS["Conv2D"].weighted
+(True, 'conv')
+>>> "Dense" in WEIGHTED, "Flatten" in COMMUTING
+(True, True)
+
+Rows are by the class's name in tf_keras; a canonical network has those that are not `rewritten`. What a kind
+becomes in integers is in `mmx_tf.folding.handlers`, by the same names.
+"""
+
+import dataclasses
 
 import tf_keras as keras
 
-WEIGHTED = ("Conv2D", "DepthwiseConv2D", "Dense")
-SUPPORTED = (
-    "InputLayer", "BatchNormalization", "ReLU", "Activation", "Softmax", "Add", "Multiply", "Concatenate",
-    "GlobalAveragePooling2D", "AveragePooling2D", "MaxPooling2D", "ZeroPadding2D", "Cropping2D", "Flatten",
-    "Reshape", "Dropout", "Rescaling", "TFOpLambda",
-)  # fmt: skip
-REWRITTEN = ("SeparableConv2D", "GlobalMaxPooling2D", "Normalization")
-BINARY = ("Add", "Multiply")
-PER_CHANNEL = ("BatchNormalization", "Normalization", "Rescaling")
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """What is known of a kind of layer.
+
+    Attributes:
+      weighted: how its operations are counted ("conv", "depthwise" or "dense"); "" where it has no kernel
+        that is quantized.
+      rewritten: the canonical network has other layers in its place.
+      two_inputs: several inputs are taken two at a time.
+      per_channel: it computes with a constant for each channel.
+      in_training: it does something else in training.
+      keeps_floor: no output is below what none of its inputs is below.
+      commutes: it commutes with a quantizer; on the grid of its input, its output is on it too.
+      fuses: its operator takes ReLU or ReLU6 as its fused activation.
+      keras3: there is one in Keras 3 that means the same.
+    """
+
+    weighted: str = ""
+    rewritten: bool = False
+    two_inputs: bool = False
+    per_channel: bool = False
+    in_training: bool = False
+    keeps_floor: bool = False
+    commutes: bool = False
+    fuses: bool = False
+    keras3: bool = True
+
+
+KINDS = {
+    "Conv2D": Kind(weighted="conv", fuses=True),
+    "DepthwiseConv2D": Kind(weighted="depthwise", fuses=True),
+    "Dense": Kind(weighted="dense", fuses=True),
+    "SeparableConv2D": Kind(rewritten=True),
+    "GlobalMaxPooling2D": Kind(rewritten=True),
+    "Normalization": Kind(rewritten=True, per_channel=True),
+    "InputLayer": Kind(keras3=False),
+    "BatchNormalization": Kind(per_channel=True, in_training=True, fuses=True),
+    "ReLU": Kind(),
+    "Activation": Kind(),
+    "Softmax": Kind(),
+    "Add": Kind(two_inputs=True, fuses=True),
+    "Multiply": Kind(two_inputs=True, fuses=True),
+    "Concatenate": Kind(keeps_floor=True),
+    "GlobalAveragePooling2D": Kind(keeps_floor=True),
+    "AveragePooling2D": Kind(keeps_floor=True),
+    "MaxPooling2D": Kind(keeps_floor=True, commutes=True),
+    "ZeroPadding2D": Kind(keeps_floor=True, commutes=True),
+    "Cropping2D": Kind(keeps_floor=True, commutes=True),
+    "Flatten": Kind(keeps_floor=True, commutes=True),
+    "Reshape": Kind(keeps_floor=True, commutes=True),
+    "Dropout": Kind(keeps_floor=True, commutes=True, in_training=True),
+    "Rescaling": Kind(per_channel=True, fuses=True),
+    "TFOpLambda": Kind(keras3=False),
+}
+
+
+def _which(**facts) -> tuple[str, ...]:
+    """The kinds for which facts hold, in the order of the table."""
+    return tuple(
+        name
+        for name, kind in KINDS.items()
+        if all(bool(getattr(kind, fact)) is wanted for fact, wanted in facts.items())
+    )
+
+
+WEIGHTED = _which(weighted=True)
+REWRITTEN = _which(rewritten=True)
+SUPPORTED = _which(weighted=False, rewritten=False)
+TWO_INPUTS = _which(two_inputs=True)
+PER_CHANNEL = _which(per_channel=True)
+IN_TRAINING = _which(in_training=True)
+FLOOR_KEEPING = _which(keeps_floor=True)
+COMMUTING = _which(commutes=True)
+FUSING = _which(fuses=True)
+OF_KERAS3 = _which(keras3=True)
 
 
 class UnsupportedLayerError(ValueError):
