@@ -32,6 +32,8 @@ report = mmx_tf.verify(folded, file, data.evaluation(batch_size=90), traced_imag
 assert report.code_disagreement == 0, report
 assert search.__class__.__module__ == "mmx_tf.metamix.search"
 open("model.tflite", "wb").write(file)
+for name, network in {"search": search, "fixed": fixed, "folded": folded}.items():
+    network.save(f"{name}.keras")
 print("exact", mmx_tf.__file__)
 """
 
@@ -96,6 +98,14 @@ def test_notebook_lines_run_in_a_foreign_folder(installed):
     assert done.returncode == 0, done.stderr
     assert str(installed.site) in done.stdout
     assert not (installed.site / "layers").exists() and not (installed.site / "export").exists()
+    for name in ("search", "fixed", "folded"):
+        # In a new process, which has used nothing of mmx_tf yet.
+        load = f"import mmx_tf; print(mmx_tf.load_model('{name}.keras').name)"
+        loaded = installed("python", "-c", load)
+        assert loaded.returncode == 0 and name in loaded.stdout.lower(), loaded.stderr
+        load = f"import mmx_tf, tf_keras; print(tf_keras.models.load_model('{name}.keras').name)"
+        loaded = installed("python", "-c", load)
+        assert loaded.returncode == 0 and name in loaded.stdout.lower(), loaded.stderr
     shown = installed("mmx_tf", "inspect", "model.tflite")
     assert shown.returncode == 0 and "BOPs" in shown.stdout, shown.stderr
     written = installed("mmx_tf", "c_array", "model.tflite", "--out=c")

@@ -3,11 +3,13 @@
 import ast
 import functools
 import pathlib
+import re
 from collections.abc import Iterator
 
 import pytest
 
 import mmx_tf
+from mmx_tf.network.loading import REGISTERING
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FLOORS = (
@@ -184,6 +186,13 @@ def test_whoever_needs_tensorflow_loads_it_without_its_noise():
             packages = [folder / "__init__.py" for folder in parents if (folder / "__init__.py").exists()]
             loading = [package for package in packages if "load_tensorflow()" in package.read_text()]
             assert loading, f"{path.relative_to(ROOT)}:{node.lineno}: its package does not load TensorFlow"
+
+
+def test_every_class_that_a_file_may_name_is_known_when_it_is_loaded():
+    decorator = r"^@(keras\.saving\.register_keras_serializable|(integer_|)layers\.register|register\b)"
+    registers = re.compile(decorator, re.MULTILINE)
+    found = {name for name, path in modules().items() if registers.search(path.read_text())}
+    assert found == set(REGISTERING)
 
 
 def test_no_file_is_too_long():

@@ -6,14 +6,23 @@ Safe mode is on, and every class is ours or Keras's (`mmx_tf.network.safe_config
 `mmx_tf.network.keras3_file`).
 """
 
+import importlib
 import os
 
 import tf_keras as keras
 
-from mmx_tf.layers import keras_defaults  # noqa: F401 (registers classes)
-from mmx_tf.layers.integer import layers, shapes, weighted  # noqa: F401 (registers classes)
-from mmx_tf.layers.quantizers import pixels, weights  # noqa: F401 (registers classes)
+from mmx_tf.layers import keras_defaults
 from mmx_tf.network import keras3_file, safe_config
+
+REGISTERING = (
+    "mmx_tf.layers.batch_norm", "mmx_tf.layers.integer.layers", "mmx_tf.layers.integer.shapes",
+    "mmx_tf.layers.integer.weighted", "mmx_tf.layers.quantizers.activation", "mmx_tf.layers.quantizers.gates",
+    "mmx_tf.layers.quantizers.multi_branch", "mmx_tf.layers.quantizers.multi_branch_weights",
+    "mmx_tf.layers.quantizers.pixels", "mmx_tf.layers.quantizers.weights", "mmx_tf.fitting.fixed_network",
+    "mmx_tf.fitting.losses", "mmx_tf.folding.network", "mmx_tf.metamix.search", "mmx_tf.training.optimizers",
+    "mmx_tf.training.weight_decay",
+)  # fmt: skip
+"""Modules whose classes a file of ours may name; Keras knows a class from when its module is imported."""
 
 
 def loaded(model):
@@ -42,6 +51,9 @@ def load_model(path: str | os.PathLike) -> keras.Model:
         raise FileNotFoundError(f"there is no file {path!r}.")
     if keras3_file.is_keras3_file(path):
         return keras3_file.load(path)
+    # By name, since most of them stand above this room, and nothing else of them is used here.
+    for module in REGISTERING:
+        importlib.import_module(module)
     safe_config.check(path)
     try:
         return keras.models.load_model(path, safe_mode=True, compile=False)
