@@ -24,6 +24,7 @@ from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.run import stages
 from mmx_tf.run.given_selection import bit_probabilities, given_selection, random_choice
 from mmx_tf.run.pipeline import run, search_network
+from mmx_tf.run.run import Run
 from mmx_tf.workdir import checkpoints
 from mmx_tf.workdir.workdir import Workdir
 
@@ -296,7 +297,7 @@ def test_a_run_at_one_bit_width(float_file, tmp_path):
 def test_a_search_with_a_part_left_out(float_file, digits, tmp_path, flag):
     recipe = recipe_of(tmp_path / "run", float_file, flag)
     with Workdir.opened(recipe, ALONE) as workdir:
-        stages.search_stage(workdir, recipe, digits, search_network(recipe, small_network(), digits))
+        stages.search_stage(Run(workdir, recipe, digits), search_network(recipe, small_network(), digits))
     steps = checkpoints.newest_facts(tmp_path / "run" / "checkpoints" / "select")["steps"]
     entropies = [entropy < np.log(3) - 1e-6 for entropy in steps["alpha_entropy"]]
     assert entropies == ([True] * 4 if flag == "--nometa_training" else [False, False, True, True])

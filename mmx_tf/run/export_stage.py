@@ -19,9 +19,9 @@ from mmx_tf.folding.fold import fold
 from mmx_tf.metamix.selection import BitSelection
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.report import scores
+from mmx_tf.run.run import Run
 from mmx_tf.training import task
 from mmx_tf.workdir import results
-from mmx_tf.workdir.workdir import Workdir
 
 VERSIONED = (
     "tensorflow",
@@ -38,22 +38,21 @@ END_TO_END = (
 )  # fmt: skip
 
 
-def export_and_verify(
-    workdir: Workdir, recipe: Recipe, fixed: keras.Model, selection: BitSelection, class_names, evaluation
-) -> dict:
+def export_and_verify(run: Run, fixed: keras.Model, selection: BitSelection) -> dict:
     """Writes model.tflite and parity.json into the workdir; returns the metrics.
 
     Raises:
       DisagreementError: if the file differs from the folded network by more than the recipe allows.
     """
+    workdir, recipe, evaluation = run.workdir, run.recipe, run.evaluation()
     with workdir.timed("convert"):
-        folded, content = folded_and_file(recipe, fixed, selection, class_names)
+        folded, content = folded_and_file(run, fixed, selection)
         write_atomically(workdir.path(results.FILE), content)
     with workdir.timed("verify"):
         trace = Trace(folded)
         parity = verify(folded, content, evaluation, task=recipe.told_task, trace=trace)
         fixed_quality = task.judged(recipe.told_task, fixed, evaluation)
-        certificate = certificate_of(recipe, folded, content, evaluation, trace)
+        certificate = certificate_of(run, folded, content, trace)
     metrics = {
         **scores.metrics(workdir.state, fixed_quality, parity),
         "code_disagreement": parity.code_disagreement,
@@ -76,14 +75,14 @@ def export_and_verify(
     return metrics
 
 
-def folded_and_file(recipe: Recipe, fixed: keras.Model, selection: BitSelection, class_names):
+def folded_and_file(run: Run, fixed: keras.Model, selection: BitSelection):
     """The folded network of a fixed one, and the bytes of its file.
 
     Raises:
       FoldError: if its numbers have no integer form.
     """
-    folded = fold(fixed, weight_storage=recipe.weight_storage)
-    options = convert_options(recipe, class_names)
+    folded = fold(fixed, weight_storage=run.recipe.weight_storage)
+    options = convert_options(run.recipe, run.data.class_names)
     return folded, convert(folded, target_bops=selection.target_bops, **options)
 
 
@@ -110,22 +109,22 @@ def convert_options(recipe: Recipe, class_names) -> dict:
     }
 
 
-def certificate_of(recipe: Recipe, folded, content: bytes, evaluation, trace=None) -> Certificate:
-    """The certificate of a recipe's file; an operator that differs under XNNPACK is a warning.
+def certificate_of(run: Run, folded: keras.Model, content: bytes, trace: Trace | None = None) -> Certificate:
+    """The certificate of a run's file; an operator that differs under XNNPACK is a warning.
 
     Args:
-      recipe: of the run.
+      run: of the target.
       folded, content: the folded network and its file.
-      evaluation: batches of evaluation images.
       trace: of `folded`, if there is one already.
     """
+    recipe = run.recipe
     # The reference kernels take as long for one image as the others for many.
     limits = {"xnnpack": recipe.parity_images, "builtin": recipe.parity_images}
     limits["reference"] = max(1, recipe.parity_images // 8)
     certificate = certify(
         folded,
         content,
-        evaluation,
+        run.evaluation(),
         kernels=tuple(limits),
         max_images=tuple(limits.values()),
         task=recipe.told_task,

@@ -8,6 +8,7 @@ report.html           from the JSON files and the curves in the checkpoints
 metrics.json          by exporting and verifying again
 """
 
+import dataclasses
 import hashlib
 import json
 import pathlib
@@ -29,29 +30,27 @@ from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.report.facts import run_facts
 from mmx_tf.run import export_stage, stages
 from mmx_tf.run.given_selection import selection_of_bits
+from mmx_tf.run.run import Run, evaluation
 from mmx_tf.workdir import fingerprints, results
 from mmx_tf.workdir.results import FILE, METRICS, NETWORK, PARITY, REPORT, SELECTION
 from mmx_tf.workdir.workdir import Workdir, check_format, earlier_state
 
 
 def completed(
-    workdir: Workdir,
-    recipe: Recipe,
-    data,
+    run: Run,
     *,
     search: SearchModel | None,
     network: Callable[[], SearchModel],
     select: Callable[[], tuple[BitSelection, SearchModel]],
     curves: Callable[[], dict],
-    command: str,
 ) -> dict:
     """The metrics of a finished workdir, whose summary is printed when nothing is missing any more.
 
     Args:
-      workdir, recipe, data: of the run, or of a target.
+      run: the whole one, or that of a target.
       search: the search network, if there is one already; a bit selection of another network is refused.
       network: gives that network otherwise.
-      select, curves, command: as for `stages.finish`. `select` is called where the network is missing.
+      select, curves: as for `stages.finish`. `select` is called where the network is missing.
 
     Returns:
       The metrics; {} in a process that is no chief, which waits for it.
@@ -61,7 +60,7 @@ def completed(
         changed.
       DivergenceError, DisagreementError: as `stages.finish`.
     """
-    job, metrics = workdir.job, None
+    workdir, job, metrics = run.workdir, run.job, None
     missing = results.missing(workdir.root) if job.is_chief else []
     selection = stages.earlier_selection(workdir, search)
     if job.is_chief and selection and METRICS not in missing:
@@ -71,10 +70,10 @@ def completed(
     remade = job.chief_says(NETWORK in missing or (needed and fixed is None))
     if remade:
         selection, start = select()
-        fixed = stages.weight_stage(workdir, recipe, data, start, selection, None)
+        fixed = stages.weight_stage(dataclasses.replace(run, teacher=None), start, selection)
     elif job.chief_says(SELECTION in missing):
         reference = network()
-        selection = _selection_of(fixed, reference, recipe) if job.is_chief else None
+        selection = _selection_of(fixed, reference, run.recipe) if job.is_chief else None
 
     def made():
         if not missing:
@@ -86,30 +85,31 @@ def completed(
         _check_known(workdir, SELECTION, selection.to_text().encode(), "the rest")
         if METRICS in missing:
             _begin(workdir, missing, fixed if remade else None, selection)
-            return stages.exported(workdir, recipe, data, fixed, selection, curves=curves, command=command)
-        return _made_again(workdir, recipe, data, fixed, selection, missing, remade, curves, command)
+            return stages.exported(run, fixed, selection, curves=curves)
+        return _made_again(run, fixed, selection, missing, remade, curves)
 
     return job.on_chief(made) or {}
 
 
-def _made_again(workdir, recipe, data, fixed, selection, missing, remade: bool, curves, command) -> dict:
+def _made_again(run: Run, fixed, selection, missing, remade: bool, curves) -> dict:
     """Makes what is missing but the metrics, which are returned."""
+    workdir = run.workdir
     metrics = _metrics(workdir, selection)
     if remade or {FILE, PARITY} & {*missing}:
-        folded, content = export_stage.folded_and_file(recipe, fixed, selection, data.class_names)
+        folded, content = export_stage.folded_and_file(run, fixed, selection)
         _check_known(workdir, FILE, content, "the last checkpoint" if remade else NETWORK)
     _begin(workdir, missing, fixed if remade else None, selection)
     if FILE in missing:
         write_atomically(workdir.path(FILE), content)
     if PARITY in missing:
-        certificate = export_stage.certificate_of(recipe, folded, content, stages.evaluation(recipe, data))
+        certificate = export_stage.certificate_of(run, folded, content)
         write_atomically(workdir.path(PARITY), export_stage.parity_text(certificate, metrics))
-        certificate.check(max_disagreement=recipe.max_disagreement)
+        certificate.check(max_disagreement=run.recipe.max_disagreement)
     if REPORT in missing:
         history = curves()
         if not history:
             logging.warning("%s has no curves: the checkpoints that had them are gone.", workdir.path(REPORT))
-        stages.write_report(workdir, recipe, selection, metrics, history=history, command=command)
+        stages.write_report(run, selection, metrics, history=history)
     workdir.record(results=results.digests(workdir.root))
     report.print_summary(selection.to_json(), metrics)
     return metrics
@@ -200,7 +200,7 @@ def open_workdir(root: pathlib.Path):
         logging.warning("%s. Accuracies are not those in %s.", changes[0], root / results.METRICS)
     data = data.for_task(recipe.told_task)
     folded = fold(load_model(root / results.NETWORK), weight_storage=recipe.weight_storage)
-    return folded, (root / results.FILE).read_bytes(), stages.evaluation(recipe, data)
+    return folded, (root / results.FILE).read_bytes(), evaluation(recipe, data)
 
 
 def task_of(root: pathlib.Path) -> str:

@@ -5,10 +5,12 @@ checkpoint.
 """
 
 import contextlib
+import dataclasses
 import functools
 import pathlib
 
 import tensorflow as tf
+import tf_keras as keras
 from absl import logging
 
 from mmx_tf import data as datasets
@@ -23,6 +25,7 @@ from mmx_tf.layers import keras_defaults
 from mmx_tf.metamix.augment import augment, plan
 from mmx_tf.metamix.rebuild import rebuild
 from mmx_tf.metamix.search import SearchModel
+from mmx_tf.metamix.selection import BitSelection
 from mmx_tf.network.canonical import UnsupportedLayerError, canonicalize
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.recipe.rules import FLOAT_TEACHER, IMAGENET_WEIGHTS
@@ -31,6 +34,7 @@ from mmx_tf.run import finished, several_targets, stages
 from mmx_tf.run import float_network as float_model
 from mmx_tf.run.export_stage import convert_options
 from mmx_tf.run.given_selection import given_selection
+from mmx_tf.run.run import Run
 from mmx_tf.run.task import settled
 from mmx_tf.training import phases
 from mmx_tf.training.task import judged
@@ -91,7 +95,7 @@ def _run(recipe: Recipe, job: Job, command: str) -> dict:
     if not trained:
         search = None
     with Workdir.opened(recipe, job, inputs) as workdir, data.reading_errors():
-        return _run_in(workdir, recipe, data, model, search, teacher, command)
+        return _run_in(Run(workdir, recipe, data, teacher, command), Networks(model, search))
 
 
 def _check_workdirs(recipe: Recipe, inputs: fingerprints.Inputs) -> None:
@@ -100,52 +104,66 @@ def _check_workdirs(recipe: Recipe, inputs: fingerprints.Inputs) -> None:
         check(one, inputs)
 
 
-def _run_in(workdir: Workdir, recipe: Recipe, data, model, search, teacher, command: str) -> dict:
+@dataclasses.dataclass
+class Networks:
+    """The networks that a run starts from.
+
+    Attributes:
+      model: the float network.
+      search: its search network; None until `built`, where the float network has to be trained first.
+    """
+
+    model: keras.Model
+    search: SearchModel | None
+
+    def built(self, run: Run) -> SearchModel:
+        """The search network, for which the float network may have to be trained."""
+        if self.search is None:
+            self.model = stages.float_stage(run, self.model)
+            self.search = search_network(run.recipe, self.model, run.data)
+        return self.search
+
+
+def _run_in(run: Run, networks: Networks) -> dict:
     """The run from its float network on; without a search network, that has to be trained first."""
-    job = workdir.job
+    workdir, recipe, job = run.workdir, run.recipe, run.job
     job.on_chief(lambda: _keep_cost_table(workdir, recipe))
     several = len(recipe.target_bops) > 1
-
-    @functools.cache
-    def networks():
-        """The float network and the search network; for the latter the first may have to be trained."""
-        if search is not None:
-            return model, search
-        trained = stages.float_stage(workdir, recipe, data, model)
-        return trained, search_network(recipe, trained, data)
-
-    def select():
-        float_network, start = networks()
-        given = given_selection(recipe, start)
-        # The checkpoint of a finished run's weight training has all that the meta-state would give.
-        selected = job.chief_says(workdir.finished and workdir.path(results.SELECTION).exists())
-        if not selected and (given is None or not recipe.from_scratch):
-            stages.search_stage(workdir, recipe, data, start)
-        selection = stages.kept_selection(
-            workdir, start, lambda: given or start.bit_selection(repair=recipe.repair)
-        )
-        return selection, search_network(recipe, float_network, data) if recipe.from_scratch else start
-
-    ending = {"select": select, "curves": lambda: phases.histories(workdir), "command": command}
+    ending = {
+        "select": functools.partial(_select, run, networks),
+        "curves": functools.partial(phases.histories, workdir),
+    }
     if not several and job.chief_says(workdir.finished):
-        return finished.completed(
-            workdir, recipe, data, search=search, network=lambda: networks()[1], **ending
-        )
-    model, search = networks()
+        given = networks.search
+        return finished.completed(run, search=given, network=lambda: networks.built(run), **ending)
+    search = networks.built(run)
     stages.earlier_selection(workdir, search)  # an edited one is refused before anything is trained
-
-    def judge():
-        if "float_top1" not in workdir.state:
-            found = judged(recipe.told_task, model, stages.evaluation(recipe, data))
-            workdir.record(**scores.float_state(recipe.told_task, found))
-        logging.info("float network: %s", scores.float_text(recipe.told_task, workdir.state))
-
-    job.on_chief(judge)
+    job.on_chief(lambda: _judge(run, networks.model))
     if recipe.teacher == FLOAT_TEACHER:
-        teacher = model
-    if several:
-        return several_targets.run_targets(workdir, recipe, data, search, teacher=teacher, command=command)
-    return stages.finish(workdir, recipe, data, teacher=teacher, **ending)
+        run = dataclasses.replace(run, teacher=networks.model)
+    return several_targets.run_targets(run, search) if several else stages.finish(run, **ending)
+
+
+def _select(run: Run, networks: Networks) -> tuple[BitSelection, SearchModel]:
+    """The bit selection of a run with one target, and the network that fine-tuning starts from."""
+    workdir, recipe, search = run.workdir, run.recipe, networks.built(run)
+    given = given_selection(recipe, search)
+    # The checkpoint of a finished run's weight training has all that the meta-state would give.
+    selected = run.job.chief_says(workdir.finished and workdir.path(results.SELECTION).exists())
+    if not selected and (given is None or not recipe.from_scratch):
+        stages.search_stage(run, search)
+    selection = stages.kept_selection(
+        workdir, search, lambda: given or search.bit_selection(repair=recipe.repair)
+    )
+    return selection, search_network(recipe, networks.model, run.data) if recipe.from_scratch else search
+
+
+def _judge(run: Run, model: keras.Model) -> None:
+    """Records how good the float network is."""
+    task, workdir = run.recipe.told_task, run.workdir
+    if "float_top1" not in workdir.state:
+        workdir.record(**scores.float_state(task, judged(task, model, run.evaluation())))
+    logging.info("float network: %s", scores.float_text(task, workdir.state))
 
 
 def _keep_cost_table(workdir: Workdir, recipe: Recipe) -> None:

@@ -8,6 +8,7 @@ W/report.html             the same to read, with links to the targets' reports
 
 import functools
 import json
+from collections.abc import Callable
 
 from absl import logging
 
@@ -15,11 +16,12 @@ from mmx_tf import report
 from mmx_tf.errors import RecipeError
 from mmx_tf.export.atomic import write_atomically
 from mmx_tf.metamix.search import SearchModel
+from mmx_tf.metamix.selection import BitSelection
 from mmx_tf.notation import target_folder
-from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.report import front
 from mmx_tf.report.scores import FLOAT_STATE
 from mmx_tf.run import finished, stages
+from mmx_tf.run.run import Run
 from mmx_tf.training import phases
 from mmx_tf.workdir import results
 from mmx_tf.workdir.workdir import Workdir
@@ -28,55 +30,51 @@ RESULTS = ("front.json", "front.png", results.REPORT)
 """What is made of the results of all targets."""
 
 
-def run_targets(
-    workdir: Workdir, recipe: Recipe, data, search: SearchModel, *, teacher, command: str
-) -> dict:
+def run_targets(run: Run, search: SearchModel) -> dict:
     """Runs what is left of a recipe with several targets, from its float network on.
 
     Returns:
       The contents of front.json.
     """
-
-    @functools.cache
-    def selections():
-        stages.search_stage(workdir, recipe, data, search)
-        return dict(zip(recipe.target_bops, search.bit_selections(repair=recipe.repair), strict=True))
-
-    for bops in recipe.exported_targets:
-        with Workdir.opened(recipe.for_target(bops), workdir.job, workdir.inputs) as target:
-            _run_target(workdir, target, recipe, data, search, bops, selections, teacher, command)
+    selections = functools.cache(functools.partial(_selections, run, search))
+    for bops in run.recipe.exported_targets:
+        of_target = run.recipe.for_target(bops)
+        with Workdir.opened(of_target, run.job, run.workdir.inputs) as workdir:
+            _run_target(run, run.of_target(workdir, bops), search, bops, selections)
         # After each: a run that is killed has a front of what was finished.
-        document = workdir.job.on_chief(lambda: _write_front(workdir, recipe, command))
+        document = run.job.on_chief(lambda: _write_front(run))
     if document is None:
         return {}
     report.print_front(document)
     return document
 
 
-def _run_target(workdir, target, recipe, data, search, bops, selections, teacher, command) -> None:
-    job, own = target.job, recipe.for_target(bops)
+def _selections(run: Run, search: SearchModel) -> dict[int, BitSelection]:
+    """The selection of each target, after the search that they share."""
+    stages.search_stage(run, search)
+    return dict(zip(run.recipe.target_bops, search.bit_selections(repair=run.recipe.repair), strict=True))
+
+
+def _run_target(run: Run, target: Run, search: SearchModel, bops: int, selections: Callable) -> None:
+    job, workdir = target.job, target.workdir
 
     def select():
-        if job.chief_says(target.finished and target.path(results.SELECTION).exists()):
-            return stages.earlier_selection(target, search), search
+        if job.chief_says(workdir.finished and workdir.path(results.SELECTION).exists()):
+            return stages.earlier_selection(workdir, search), search
         chosen = selections()[bops]
         # The phases before were for all targets; each target's metrics and report tell of them.
-        shared = workdir.state["seconds"]
-        of_target = {p: seconds for p, seconds in target.state["seconds"].items() if p not in shared}
-        target.record(seconds=shared | of_target)
-        return stages.kept_selection(target, search, lambda: chosen), search
+        shared = run.workdir.state["seconds"]
+        of_target = {p: seconds for p, seconds in workdir.state["seconds"].items() if p not in shared}
+        workdir.record(seconds=shared | of_target)
+        return stages.kept_selection(workdir, search, lambda: chosen), search
 
-    ending = {
-        "select": select,
-        "curves": lambda: _curves(workdir, target, f"{target_folder(bops)}/"),
-        "command": command,
-    }
-    if job.chief_says(target.finished):
-        finished.completed(target, own, data, search=search, network=lambda: search, **ending)
+    curves = functools.partial(_curves, run.workdir, workdir, f"{target_folder(bops)}/")
+    if job.chief_says(workdir.finished):
+        finished.completed(target, search=search, network=lambda: search, select=select, curves=curves)
         return
-    judged = {name: workdir.state[name] for name in FLOAT_STATE if name in workdir.state}
-    job.on_chief(lambda: target.record(**judged))
-    stages.finish(target, own, data, teacher=teacher, **ending)
+    judged = {name: run.workdir.state[name] for name in FLOAT_STATE if name in run.workdir.state}
+    job.on_chief(lambda: workdir.record(**judged))
+    stages.finish(target, select=select, curves=curves)
 
 
 def _curves(workdir: Workdir, target: Workdir, prefix: str) -> dict:
@@ -92,7 +90,8 @@ def _curves(workdir: Workdir, target: Workdir, prefix: str) -> dict:
     return shared | phases.histories(target)
 
 
-def _write_front(workdir: Workdir, recipe: Recipe, command: str) -> dict:
+def _write_front(run: Run) -> dict:
+    workdir, recipe = run.workdir, run.recipe
     paths = {target_folder(b): workdir.path(target_folder(b), results.METRICS) for b in recipe.target_bops}
     try:
         found = {folder: json.loads(path.read_text()) for folder, path in paths.items() if path.exists()}
@@ -110,7 +109,7 @@ def _write_front(workdir: Workdir, recipe: Recipe, command: str) -> dict:
         if there and lost:
             logging.warning("%s: %s missing or edited, and made again.", workdir.root, ", ".join(lost))
         front.save_front_plot(workdir.path("front.png"), document)
-        settings = stages.settings(recipe, command)
+        settings = stages.settings(run)
         report.write_front_report(workdir.path(results.REPORT), document, settings=settings)
         write_atomically(workdir.path("front.json"), text)
         workdir.record(front=results.digests(workdir.root, RESULTS))

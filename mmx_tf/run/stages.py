@@ -24,6 +24,7 @@ from mmx_tf.network.loading import load_model
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.report.facts import own_cost
 from mmx_tf.run.export_stage import export_and_verify
+from mmx_tf.run.run import Run
 from mmx_tf.training import phases
 from mmx_tf.training.phase import epoch_seed
 from mmx_tf.workdir import results
@@ -35,27 +36,22 @@ def seed(recipe: Recipe, stage: str) -> None:
     keras.utils.set_random_seed(epoch_seed(recipe.seed, stage, 0))
 
 
-def evaluation(recipe: Recipe, data):
-    """The evaluation images of a run, in batches."""
-    return data.evaluation(batch_size=min(recipe.batch_size, 128), limit=recipe.eval_images)
-
-
-def float_stage(workdir: Workdir, recipe: Recipe, data, model: keras.Model) -> keras.Model:
+def float_stage(run: Run, model: keras.Model) -> keras.Model:
     """The trained float network of a run that has to train one."""
-    path = workdir.path("checkpoints", "float.keras")
+    path = run.workdir.path("checkpoints", "float.keras")
     finished = finished_network(path)
-    if not workdir.job.chief_says(finished is not None):
-        with workdir.timed("float"):
-            phases.train_float(workdir, recipe, data, model)
-        workdir.job.on_chief(lambda: save_atomically(model, path))
+    if not run.job.chief_says(finished is not None):
+        with run.workdir.timed("float"):
+            phases.train_float(run.workdir, run.recipe, run.data, model)
+        run.job.on_chief(lambda: save_atomically(model, path))
         finished = None
     return finished or load_model(path)
 
 
-def search_stage(workdir: Workdir, recipe: Recipe, data, search: SearchModel) -> None:
+def search_stage(run: Run, search: SearchModel) -> None:
     """Trains the search network, or takes up the checkpoint of its end."""
-    with workdir.timed("select"):
-        phases.train_search(workdir, recipe, data, search)
+    with run.workdir.timed("select"):
+        phases.train_search(run.workdir, run.recipe, run.data, search)
 
 
 def earlier_selection(workdir: Workdir, search: SearchModel | None) -> BitSelection | None:
@@ -100,25 +96,18 @@ def kept_selection(workdir: Workdir, search: SearchModel, choose: Callable[[], B
 
 
 def finish(
-    workdir: Workdir,
-    recipe: Recipe,
-    data,
+    run: Run,
     *,
     select: Callable[[], tuple[BitSelection, SearchModel]],
-    teacher: keras.Model | None,
     curves: Callable[[], dict],
-    command: str,
 ) -> dict:
     """From the search to the end of one target: weight training, export, verification, report, metrics.
 
     Args:
-      workdir: of the target, with `float_top1` in its state.
-      recipe, data: of the target.
+      run: of the target, with `float_top1` in the workdir's state.
       select: gives the bit selection and the search network that fine-tuning starts from; not called where
         the network is fine-tuned already.
-      teacher: what weight training distils, if anything.
       curves: gives the curves of the finished phases, for the report.
-      command: command line of the run, for the report.
 
     Returns:
       The metrics; {} in a process that is no chief, which waits for it.
@@ -127,42 +116,38 @@ def finish(
       DivergenceError: as `pipeline.run`, or if the numbers of the trained network cannot be folded.
       DisagreementError: as `pipeline.run`.
     """
-    path = workdir.path(results.NETWORK)
+    path = run.workdir.path(results.NETWORK)
     fixed = finished_network(path)
-    selection = earlier_selection(workdir, None)
-    if not workdir.job.chief_says(fixed is not None and selection is not None):
+    selection = earlier_selection(run.workdir, None)
+    if not run.job.chief_says(fixed is not None and selection is not None):
         selection, search = select()
-        fixed = weight_stage(workdir, recipe, data, search, selection, teacher)
-        workdir.job.on_chief(lambda: save_atomically(fixed, path))
+        fixed = weight_stage(run, search, selection)
+        run.job.on_chief(lambda: save_atomically(fixed, path))
         fixed = load_model(path)
-    metrics = workdir.job.on_chief(
-        lambda: exported(workdir, recipe, data, fixed, selection, curves=curves, command=command)
-    )
-    return metrics or {}
+    return run.job.on_chief(lambda: exported(run, fixed, selection, curves=curves)) or {}
 
 
-def exported(workdir: Workdir, recipe: Recipe, data, fixed, selection, *, curves, command: str) -> dict:
+def exported(run: Run, fixed: keras.Model, selection: BitSelection, *, curves: Callable) -> dict:
     """Makes a run's file, compares it with the network, writes report and metrics, which are returned.
 
     Args:
-      workdir, recipe, data: of the run, or of a target.
+      run: of the target.
       fixed, selection: the trained network and its bits.
-      curves, command: as for `finish`.
+      curves: as for `finish`.
 
     Raises:
       DivergenceError, DisagreementError: as `finish`.
     """
     try:
-        metrics = export_and_verify(
-            workdir, recipe, fixed, selection, data.class_names, evaluation(recipe, data)
-        )
+        metrics = export_and_verify(run, fixed, selection)
     except FoldError as error:
         # Its structure was checked before; what is wrong now are the numbers.
         raise DivergenceError(
             f"the trained network cannot be exported: {error} Train it anew with a lower --learning_rate."
         ) from error
-    write_report(workdir, recipe, selection, metrics, history=curves(), command=command)
+    write_report(run, selection, metrics, history=curves())
     content = json.dumps(metrics, indent=1) + "\n"
+    workdir = run.workdir
     # In this order: a workdir with metrics is a finished one, and what it wrote is then known.
     written = results.digests(workdir.root) | {results.METRICS: hashlib.sha256(content.encode()).hexdigest()}
     workdir.record(results=written)
@@ -171,30 +156,30 @@ def exported(workdir: Workdir, recipe: Recipe, data, fixed, selection, *, curves
     return metrics
 
 
-def write_report(workdir: Workdir, recipe: Recipe, selection, metrics, *, history, command: str) -> None:
+def write_report(run: Run, selection: BitSelection, metrics: dict, *, history: dict) -> None:
     """Writes report.html of a run, whose parity.json is there, with the curves that `curves` gave."""
     report.write_report(
-        workdir.path(results.REPORT),
+        run.workdir.path(results.REPORT),
         selection=selection.to_json(),
         metrics=metrics,
         history=history,
-        settings=settings(recipe, command),
-        parity=json.loads(workdir.path(results.PARITY).read_text()),
+        settings=settings(run),
+        parity=json.loads(run.workdir.path(results.PARITY).read_text()),
     )
 
 
-def settings(recipe: Recipe, command: str) -> dict[str, str]:
+def settings(run: Run) -> dict[str, str]:
     """Flags by name, and the command line, for a report."""
-    lines = [line for line in recipe.to_flagfile().splitlines() if line.startswith("--")]
-    return {**dict(line[2:].split("=", 1) for line in lines), "command": command}
+    lines = [line for line in run.recipe.to_flagfile().splitlines() if line.startswith("--")]
+    return {**dict(line[2:].split("=", 1) for line in lines), "command": run.command}
 
 
-def weight_stage(workdir, recipe, data, search, selection, teacher) -> keras.Model:
+def weight_stage(run: Run, search: SearchModel, selection: BitSelection) -> keras.Model:
     """The network at the selected bits, fine-tuned or taken up from its last checkpoint; not saved yet."""
-    seed(recipe, "train")
+    seed(run.recipe, "train")
     fixed = rebuild(search, selection)
-    with workdir.timed("train"):
-        phases.train_fixed(workdir, recipe, data, fixed, teacher=teacher)
+    with run.workdir.timed("train"):
+        phases.train_fixed(run.workdir, run.recipe, run.data, fixed, teacher=run.teacher)
     return fixed
 
 
