@@ -65,7 +65,7 @@ def _on_weight_grids(search: SearchModel, weight_bits: int) -> keras.Model:
             clone.set_weights(layer.get_weights())
         return value
 
-    inputs = keras.Input(search.network.input_shape[1:], name=search.network.inputs[0].node.layer.name)
+    inputs = graph.input_like(search.network)
     return keras.Model(inputs, graph.replay(search.network, inputs, call), name=search.network.name)
 
 

@@ -82,7 +82,7 @@ def _folded(fixed, weight_storage, *, calibrated):
     check_storage(weight_storage)
     last_layers = {tensor.node.layer.name for tensor in fixed.outputs}
     folder = IntegerGraph(weight_storage, last_layers=last_layers, calibrated=calibrated)
-    inputs = keras.Input(fixed.input_shape[1:], name=fixed.inputs[0].node.layer.name)
+    inputs = graph.input_like(fixed)
     results = graph.replay(fixed, image(inputs), folder.call)
     outputs = []
     for result in tf.nest.flatten(results):

@@ -83,7 +83,7 @@ def fold_for_training(fixed: keras.Model, *, weight_storage: str = "int8", scope
         return BiasRounding(folded_bias, name=_name(wrapper.layer))(value)
 
     with scope or contextlib.nullcontext():
-        inputs = keras.Input(fixed.input_shape[1:], name=fixed.inputs[0].node.layer.name)
+        inputs = graph.input_like(fixed)
         return FixedNetwork.of(
             inputs,
             graph.replay(fixed, inputs, call),

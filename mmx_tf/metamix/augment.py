@@ -227,7 +227,7 @@ def _with_quantizers(network, budget: Budget, signed, pixel_quantizer) -> keras.
         lowest[id(value)] = floors.floor_of(layer, args, lowest)
         return value
 
-    inputs = keras.Input(network.input_shape[1:], name=network.inputs[0].node.layer.name)
+    inputs = graph.input_like(network)
     image_quantizer = special.get(quantizer_name(inputs.node.layer.name))
     image = image_quantizer(inputs) if image_quantizer else inputs
     # The canonical layers are ours alone, so they are called again here instead of being cloned.

@@ -86,7 +86,7 @@ def rebuild(
         carrier = tensor_carriers.get(id(outputs_of[layer.name]))
         return value if carrier is None else carrier(value)
 
-    inputs = keras.Input(search.network.input_shape[1:], name=search.network.inputs[0].node.layer.name)
+    inputs = graph.input_like(search.network)
     carrier = tensor_carriers.get(id(search.network.inputs[0]))
     outputs = graph.replay(search.network, inputs if carrier is None else carrier(inputs), call)
     return FixedNetwork.of(

@@ -69,6 +69,11 @@ def _last_taken_by(network, calls) -> dict[int, list[int]]:
     return by_call
 
 
+def input_like(network: keras.Model):
+    """A new symbolic image, of the shape and with the name of a network's one input."""
+    return keras.Input(network.input_shape[1:], name=network.inputs[0].node.layer.name)
+
+
 def nodes(network: keras.Model) -> list:
     """The layer calls (Keras nodes) of a network in graph order, input layers left out."""
     by_depth = network._nodes_by_depth
