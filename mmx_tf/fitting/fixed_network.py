@@ -9,6 +9,7 @@ import tf_keras as keras
 from mmx_tf.fitting import guards
 from mmx_tf.fitting.contract import FitContract
 from mmx_tf.fitting.slow_statistics import warn_of_slow_statistics
+from mmx_tf.layers import classes  # noqa: F401 (a file of this network names them)
 from mmx_tf.layers.quantizers.weights import QuantizeWrapper
 from mmx_tf.network.tracing import build_optimizer
 

@@ -26,7 +26,12 @@ from mmx_tf.budget.budget import Budget
 from mmx_tf.choices import BATCH_NORM_UPDATES
 from mmx_tf.fitting import guards
 from mmx_tf.fitting.given import single_image
-from mmx_tf.layers import keras_defaults, replicas, strided_pointwise
+from mmx_tf.layers import (
+    classes,  # noqa: F401 (a file of this network names them)
+    keras_defaults,
+    replicas,
+    strided_pointwise,
+)
 from mmx_tf.layers.quantizers.activation import ActivationQuantizer
 from mmx_tf.layers.quantizers.multi_branch import MultiBranchQuantizer
 from mmx_tf.layers.quantizers.multi_branch_weights import (

@@ -15,11 +15,8 @@ from mmx_tf.layers import keras_defaults
 from mmx_tf.network import keras3_file, safe_config
 
 REGISTERING = (
-    "mmx_tf.layers.batch_norm", "mmx_tf.layers.integer.layers", "mmx_tf.layers.integer.shapes",
-    "mmx_tf.layers.integer.weighted", "mmx_tf.layers.quantizers.activation", "mmx_tf.layers.quantizers.gates",
-    "mmx_tf.layers.quantizers.multi_branch", "mmx_tf.layers.quantizers.multi_branch_weights",
-    "mmx_tf.layers.quantizers.pixels", "mmx_tf.layers.quantizers.weights", "mmx_tf.fitting.fixed_network",
-    "mmx_tf.fitting.losses", "mmx_tf.folding.network", "mmx_tf.metamix.search", "mmx_tf.training.optimizers",
+    "mmx_tf.layers.classes", "mmx_tf.fitting.fixed_network", "mmx_tf.fitting.losses",
+    "mmx_tf.folding.network", "mmx_tf.metamix.search", "mmx_tf.training.optimizers",
     "mmx_tf.training.weight_decay",
 )  # fmt: skip
 """Modules whose classes a file of ours may name; Keras knows a class from when its module is imported."""

@@ -1,0 +1,21 @@
+"""Every layer class of ours, imported: Keras knows a class by name from when its module is.
+
+A network's own class imports this, so that Keras, which imports the module of that class, can read its file.
+"""
+
+from mmx_tf.layers import batch_norm
+from mmx_tf.layers.integer import layers, shapes, weighted
+from mmx_tf.layers.quantizers import activation, gates, multi_branch, multi_branch_weights, pixels, weights
+
+__all__ = [
+    "activation",
+    "batch_norm",
+    "gates",
+    "layers",
+    "multi_branch",
+    "multi_branch_weights",
+    "pixels",
+    "shapes",
+    "weighted",
+    "weights",
+]
