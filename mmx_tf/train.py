@@ -8,7 +8,7 @@
 interrupted, killed or stopped continues with the same command from its last checkpoint. Exit codes:
 
     0    done
-    2    flags or input that make no run, or a workdir in which another process runs: said in one paragraph,
+    2    flags or input that cannot be run, or a workdir in which another process runs: said in one paragraph,
          before any training, and nothing is written
     3    the file differs from the folded network by more than --max_disagreement
     4    training has diverged (--on_divergence)

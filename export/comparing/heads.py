@@ -72,7 +72,7 @@ def loss_name(loss) -> str | None:
 
 
 def check_task(task: str | None) -> None:
-    """Raises a ValueError for a task that is none of `TASKS`, or None."""
+    """Raises a ValueError for a task that is neither None nor one of `TASKS`."""
     if task is not None and task not in TASKS:
         raise ValueError(f"task is {task!r}; use one of {', '.join(map(repr, TASKS))}.")
 

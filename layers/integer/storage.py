@@ -27,7 +27,7 @@ CODES_PER_BYTE = {"int8": 1, "int4": 2, "int2": 4}
 
 
 def check_storage(weight_storage: str) -> None:
-    """ValueError for a storage that is none of `STORAGES`."""
+    """ValueError for a storage outside `STORAGES`."""
     if weight_storage not in STORAGES:
         raise ValueError(f"weight_storage is {weight_storage!r}; use one of {', '.join(STORAGES)}.")
 

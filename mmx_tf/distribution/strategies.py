@@ -37,7 +37,7 @@ def is_chief(recipe: Recipe) -> bool:
     """Whether this process is the one that writes, known before anything is started.
 
     Raises:
-      RecipeError: for a TF_CONFIG that is none.
+      RecipeError: for a TF_CONFIG that cannot be read.
     """
     return recipe.strategy != "multi_worker" or task_of(os.environ).index == 0
 
@@ -49,8 +49,8 @@ def start(recipe: Recipe) -> Job:
     none: the loops of a step on one replica leave a strategy no place to synchronize its metrics.
 
     Raises:
-      RecipeError: for a TF_CONFIG that is none, processes that cannot be connected, a TPU that is not found,
-        a batch that cannot be shared out.
+      RecipeError: for a TF_CONFIG that cannot be read, processes that cannot be connected, a TPU that is not
+        found, a batch that cannot be shared out.
     """
     if recipe.strategy == "none":
         return ALONE

@@ -67,7 +67,7 @@ def make(options: FigureOptions, recipe: Recipe, *, command: str = "") -> dict[s
       The contents of the JSON files, by figure.
 
     Raises:
-      RecipeError, DataError, ModelError: for input that makes no figure, before any work.
+      RecipeError, DataError, ModelError: for input from which no figure can be made, before any work.
       DivergenceError: if training has diverged.
     """
     options.validate()

@@ -38,7 +38,7 @@ def costs_in_bytes(search: SearchModel, convert_options: Mapping) -> CandidateCo
         of all, and what else is in the file, such as `labels`.
 
     Raises:
-      ValueError: for options that are no mapping, a storage that is none of `PACKED`, without which weights
+      ValueError: for options that are no mapping, a storage outside `PACKED`, without which weights
         of all widths take one byte, and values that `convert` refuses.
       TypeError: for an option that `convert` does not have.
       FoldError: for a network that cannot be exported.

@@ -53,7 +53,7 @@ def run(recipe: Recipe, *, command: str = "") -> dict:
       The metrics; with several targets, the contents of front.json.
 
     Raises:
-      RecipeError, DataError, ModelError: for input that makes no run, before any training and before
+      RecipeError, DataError, ModelError: for input that cannot be run, before any training and before
         anything is written; WorkdirInUseError, a RecipeError, if another process works in the workdir.
       DivergenceError: if training has diverged and the recipe does not let it recover.
       DisagreementError: if the file differs from the folded network by more than the recipe allows.
@@ -189,7 +189,7 @@ def search_network(recipe: Recipe, model, data) -> SearchModel:
     """The search network of a recipe, untrained.
 
     Raises:
-      RecipeError: for a network or a budget that makes none.
+      RecipeError: for a network or a budget that cannot be searched.
     """
     stages.seed(recipe, "select")
     with _input_errors():
