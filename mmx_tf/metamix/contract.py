@@ -9,6 +9,7 @@ from tf_keras.src.engine.compile_utils import LossesContainer
 from mmx_tf.fitting import labels as fit_labels
 from mmx_tf.fitting.contract import FitContract
 from mmx_tf.layers import keras_defaults
+from mmx_tf.layers.quantizers.activation import ActivationQuantizer
 from mmx_tf.network import keras3_twins
 from mmx_tf.network.tracing import build_optimizer
 
@@ -23,7 +24,53 @@ LARGE_LABEL = 20.0
 
 
 class SearchContract(FitContract):
-    """What a search adds to `FitContract`; `SearchModel` has the variables that are trained."""
+    """What a search adds to `FitContract`: groups of variables, an optimizer for each, two kinds of steps."""
+
+    # Variable groups: each has its own optimizer, since optimizers with momentum move variables even at
+    # zero gradient.
+
+    @property
+    def alphas(self) -> list[tf.Variable]:
+        """Architectural parameters: target by target, one (B,) variable per searched layer in graph order.
+
+        Where weight bits are searched, those of each target are followed by a (W,) variable per layer.
+        """
+        return [alpha for target in self.targets for alpha in target.variables]
+
+    @property
+    def named_alphas(self) -> list[tuple[str, tf.Variable]]:
+        """`alphas`, each with the name of its quantizer, behind the target's where there are several."""
+        return [
+            (target.prefix + quantizer.name, alpha)
+            for target in self.targets
+            for quantizer, alpha in zip(self._searched_quantizers, target.variables, strict=True)
+        ]
+
+    @property
+    def alpha_bit_widths(self) -> list[tuple[int, ...]]:
+        """The candidates that the entries of each of the `alphas` stand for."""
+        return [quantizer.bit_widths for _ in self.targets for quantizer in self._searched_quantizers]
+
+    @property
+    def _searched_quantizers(self) -> list:
+        return [*self.quantizers.values(), *self.weight_quantizers.values()]
+
+    @property
+    def step_sizes(self) -> list[tf.Variable]:
+        """Step sizes of all activation quantizers, and of the weight branches."""
+        ends = [q.step_size for q in self.end_quantizers.values() if isinstance(q, ActivationQuantizer)]
+        return ends + [quantizer.step_sizes for quantizer in self._searched_quantizers]
+
+    @property
+    def meta_weights(self) -> list[tf.Variable]:
+        """Full-precision weights, biases and batch-norm parameters."""
+        others = {id(variable) for variable in self.alphas + self.step_sizes}
+        return [variable for variable in self.network.trainable_variables if id(variable) not in others]
+
+    @property
+    def trained_network(self) -> keras.Model:
+        """The network whose weights bit-meta steps train."""
+        return self.network
 
     @keras_defaults.float32()
     def compile(self, *args, step_optimizer=None, alpha_optimizer=None, **kwargs):

@@ -14,13 +14,10 @@ all in a bit-search pass.
 """
 
 import dataclasses
-import numbers
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-import numpy as np
 import tensorflow as tf
 import tf_keras as keras
-from absl import logging
 
 from mmx_tf.budget.budget import Budget
 from mmx_tf.choices import BATCH_NORM_UPDATES
@@ -32,7 +29,6 @@ from mmx_tf.layers import (
     replicas,
     strided_pointwise,
 )
-from mmx_tf.layers.quantizers.activation import ActivationQuantizer
 from mmx_tf.layers.quantizers.multi_branch import MultiBranchQuantizer
 from mmx_tf.layers.quantizers.multi_branch_weights import (
     MultiBranchWeightQuantizer,
@@ -42,14 +38,14 @@ from mmx_tf.layers.quantizers.multi_branch_weights import (
 from mmx_tf.metamix import ablations, algorithm
 from mmx_tf.metamix import target as target_search
 from mmx_tf.metamix.contract import SearchContract
-from mmx_tf.metamix.selection import BitSelection
+from mmx_tf.metamix.selecting import Selecting
 from mmx_tf.metamix.target import TargetSearch
 from mmx_tf.network import graph
 from mmx_tf.notation import target_folder
 
 
 @keras.saving.register_keras_serializable(package="mmx_tf")
-class SearchModel(SearchContract, keras.Model):
+class SearchModel(Selecting, SearchContract, keras.Model):
     """A network with B activation quantizer branches in front of every searched layer.
 
     With several weight candidates every searched layer also has W weight quantizer branches on its kernel.
@@ -139,52 +135,6 @@ class SearchModel(SearchContract, keras.Model):
         ]
         self.batch_norm_statistics = graph.running_statistics(network)
 
-    # Variable groups: each has its own optimizer, since optimizers with momentum move variables even at
-    # zero gradient.
-
-    @property
-    def alphas(self) -> list[tf.Variable]:
-        """Architectural parameters: target by target, one (B,) variable per searched layer in graph order.
-
-        Where weight bits are searched, those of each target are followed by a (W,) variable per layer.
-        """
-        return [alpha for target in self.targets for alpha in target.variables]
-
-    @property
-    def named_alphas(self) -> list[tuple[str, tf.Variable]]:
-        """`alphas`, each with the name of its quantizer, behind the target's where there are several."""
-        return [
-            (target.prefix + quantizer.name, alpha)
-            for target in self.targets
-            for quantizer, alpha in zip(self._searched_quantizers, target.variables, strict=True)
-        ]
-
-    @property
-    def alpha_bit_widths(self) -> list[tuple[int, ...]]:
-        """The candidates that the entries of each of the `alphas` stand for."""
-        return [quantizer.bit_widths for _ in self.targets for quantizer in self._searched_quantizers]
-
-    @property
-    def _searched_quantizers(self) -> list:
-        return [*self.quantizers.values(), *self.weight_quantizers.values()]
-
-    @property
-    def step_sizes(self) -> list[tf.Variable]:
-        """Step sizes of all activation quantizers, and of the weight branches."""
-        ends = [q.step_size for q in self.end_quantizers.values() if isinstance(q, ActivationQuantizer)]
-        return ends + [quantizer.step_sizes for quantizer in self._searched_quantizers]
-
-    @property
-    def meta_weights(self) -> list[tf.Variable]:
-        """Full-precision weights, biases and batch-norm parameters."""
-        others = {id(variable) for variable in self.alphas + self.step_sizes}
-        return [variable for variable in self.network.trainable_variables if id(variable) not in others]
-
-    @property
-    def trained_network(self) -> keras.Model:
-        """The network whose weights bit-meta steps train."""
-        return self.network
-
     @property
     def output_shape(self):
         """Shape of the network's output."""
@@ -269,72 +219,6 @@ class SearchModel(SearchContract, keras.Model):
         """
         step = ablations.joint_step if self.train_weights_in_search else algorithm.bit_search_step
         return step(self, (images, labels, sample_weight))
-
-    def selected_bops(self) -> tf.Tensor:
-        """BOPs of the (first target's) branches with the largest alpha: scalar float64, differentiable."""
-        return target_search.selected_cost(self.targets[0].stacked(), self.budget.bops_costs, self.budget)
-
-    def regularizer(self) -> tf.Tensor:
-        """r(alpha) / (first) target; see `target_search.regularizer`."""
-        return target_search.regularizer(self.budget, self.targets[0].stacked())
-
-    def bit_selection(self, *, repair: bool = True) -> BitSelection:
-        """The branch with the largest alpha in every layer, or the best choice that meets the budget.
-
-        Args:
-          repair: take the largest sum of alphas that the budget allows (`mmx_tf.budget.repair`), flips
-            logged.
-
-        Raises:
-          ValueError: if the search has several targets.
-        """
-        if len(self.targets) > 1:
-            raise ValueError(
-                f"this search has {len(self.targets)} targets "
-                f"({', '.join(str(target.budget.target_bops) for target in self.targets)} BOPs): "
-                "bit_selections() gives a list of one selection for each, in this order."
-            )
-        return self.bit_selections(repair=repair)[0]
-
-    def bit_selections(self, *, repair: bool = True) -> list[BitSelection]:
-        """`bit_selection` of every target, in the order of the targets."""
-        if not any(np.any(alpha.numpy()) for alpha in self.alphas):
-            logging.warning(
-                "no bit-search step has run (they join in after %d epochs): the selection is the first "
-                "candidate in every layer, and what the repair makes of it.",
-                self.meta_epochs,
-            )
-        return [
-            self.selection_of(target.choose(repair=repair), target=index)
-            for index, target in enumerate(self.targets)
-        ]
-
-    def selection_of(self, choice, *, target: int = 0) -> BitSelection:
-        """The BitSelection of a choice: the candidate's index for every searched layer, in graph order.
-
-        Args:
-          choice: L indices: of the activation branch, or, with several weight candidates, of the pair
-            `weight branch * B + activation branch` (`Budget.pairs`).
-          target: index of the target that the selection records.
-
-        Raises:
-          ValueError: for another number of indices, or one that is no candidate's.
-        """
-        self._check_choice(choice, target)
-        signed = {name: q.signed for name, q in {**self.quantizers, **self.end_quantizers}.items()}
-        return self.targets[target].selection_of(choice, signed)
-
-    def _check_choice(self, choice, target) -> None:
-        layers, candidates = len(self.budget.searched), len(self.budget.pairs)
-        indices = list(choice) if isinstance(choice, Iterable) else []
-        whole = all(isinstance(i, numbers.Integral) and 0 <= i < candidates for i in indices)
-        if len(indices) != layers or not whole:
-            raise ValueError(
-                f"selection_of: choice={choice!r}: {layers} integers in 0..{candidates - 1}, the candidate's "
-                "index for every searched layer."
-            )
-        if not isinstance(target, numbers.Integral) or not 0 <= target < len(self.targets):
-            raise ValueError(f"selection_of: target={target!r}: an integer in 0..{len(self.targets) - 1}.")
 
     def get_config(self):
         """Config of the network and the search's settings; optimizers are compiled anew."""
