@@ -1,5 +1,8 @@
 """What people's own networks and data have beyond the usual: taken, told or refused, never dropped."""
 
+import functools
+import pathlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -228,3 +231,91 @@ def test_large_numbers_to_predict_are_told():
         own.fit(IMAGES, labels, verbose=0)
         searched(network()).fit(IMAGES, LABELS, verbose=0)
     assert not [line for line in lines if "step sizes" in line]
+
+
+def test_what_keras3_leaves_out_of_weight_decay_stays_out():
+    import keras as keras3
+
+    decayed = {}
+    for excluded in ([], ["bias"]):
+        optimizer = keras3.optimizers.AdamW(1e-6, weight_decay=1e4)
+        optimizer.exclude_from_weight_decay(var_names=excluded)
+        search = mmx_tf.augment(network(), bit_widths=(8, 4), target_average_bits=6)
+        second = search.network.get_layer("second")
+        second.bias.assign(tf.ones_like(second.bias))
+        search.compile(optimizer, CROSSENTROPY)
+        search.fit(IMAGES, LABELS, batch_size=32, verbose=0)
+        decayed[bool(excluded)] = float(tf.reduce_mean(second.bias))
+    assert decayed[False] == pytest.approx(0.99, abs=1e-3) and decayed[True] == pytest.approx(1, abs=1e-4)
+    optimizer = keras3.optimizers.AdamW(weight_decay=0.1)
+    optimizer.exclude_from_weight_decay(var_list=[keras3.Variable([1.0])])
+    with pytest.raises(TypeError, match="AdamW of Keras 3 excludes variables.*give it var_names"):
+        search.compile(optimizer, CROSSENTROPY)
+
+
+def test_a_dataset_without_an_end_is_no_evaluation(exported):
+    endless = tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)).batch(8).repeat()
+    with pytest.raises(ValueError, match=r"no end \(repeat\(\)\)"):
+        mmx_tf.verify(exported, mmx_tf.convert(exported), endless)
+
+
+def test_a_search_can_be_looked_at_before_it_has_seen_an_image(capsys):
+    search = mmx_tf.augment(network(), bit_widths=(8, 4), target_average_bits=6)
+    assert search.input_shape == (None, 8, 8, 1) and search.output_shape == (None, 10)
+    assert search.count_params() >= search.network.count_params() > 0
+    search.summary()
+    assert "Total params" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("call", [mmx_tf.augment, mmx_tf.count_bops, mmx_tf.fold, mmx_tf.convert])
+def test_a_class_is_no_network(call):
+    with pytest.raises(TypeError, match=r"OwnStep is a class: give a network of it, such as OwnStep\(\)"):
+        call(OwnStep)
+
+
+def test_a_function_without_a_name_is_one_of_the_users_own():
+    partial = functools.partial(keras.activations.relu, max_value=6.0)
+    with pytest.raises(UnsupportedLayerError, match="'conv2d.*of its own"):
+        mmx_tf.augment(network(activation=partial), target_average_bits=6)
+
+
+def test_reports_say_what_they_are_to_be_given():
+    selection = mmx_tf.augment(network(), bit_widths=(8, 4)).selection_of([0])
+    with pytest.raises(TypeError, match=r"`selection` is a BitSelection.*give \.to_json\(\)"):
+        mmx_tf.report.print_summary(selection, {})
+    with pytest.raises(TypeError, match="`selection` is a str"):
+        mmx_tf.report.print_summary("bits.json", {})
+
+
+DATA = {
+    "a path": lambda: mmx_tf.data.load(pathlib.Path("/x")),
+    "no name": lambda: mmx_tf.data.load(None),
+    "two sizes": lambda: mmx_tf.data.load("digits", image_size=(32, 32)),
+    "a size as text": lambda: mmx_tf.data.load("digits", image_size="32"),
+    "no images a batch": lambda: mmx_tf.data.load("digits").evaluation(batch_size=0),
+    "fewer than none": lambda: mmx_tf.data.load("digits").train(batch_size=-1, seed=0),
+    "text": lambda: mmx_tf.data.load("digits").train(batch_size="8", seed=0),
+    "a third half": lambda: mmx_tf.data.load("digits").train(batch_size=8, seed=0, part=(2, 2)),
+    "a task with a typing error": lambda: mmx_tf.data.load("digits").for_task("clasification"),
+    "ten classes as two": lambda: mmx_tf.data.load("digits").for_task("binary"),
+}
+
+
+@pytest.mark.parametrize("what", DATA)
+def test_datasets_are_refused_in_a_sentence(what):
+    with pytest.raises(mmx_tf.data.DataError):
+        DATA[what]()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"input_shape": (None, None, 3)}, {"input_shape": 32}, {"num_classes": "10"}, {"num_classes": None},
+        {"width": "0.5"},
+    ],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("name", mmx_tf.models.NAMES)
+def test_built_in_networks_are_refused_in_a_sentence(name, asked):
+    with pytest.raises(mmx_tf.models.ModelError):
+        mmx_tf.models.build(name, **{"input_shape": (32, 32, 3), "num_classes": 10} | asked)

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+_INFINITE = -1  # tf.data.INFINITE_CARDINALITY
+
 
 def checked(eval_ds: Iterable, *, image_shape: tuple[int, ...]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The batches of `eval_ds` as arrays.
@@ -20,6 +22,10 @@ def checked(eval_ds: Iterable, *, image_shape: tuple[int, ...]) -> Iterator[tupl
     Raises:
       ValueError: if there are no images, or a batch is something else.
     """
+    if getattr(eval_ds, "cardinality", lambda: 0)() == _INFINITE:
+        raise ValueError(
+            "eval_ds has no end (repeat()): give a dataset of the images once, or dataset.take(N)."
+        )
     images_seen = 0
     for batch in eval_ds:
         if isinstance(batch, (tuple, list)) and len(batch) == 3:

@@ -12,6 +12,7 @@ training, the centre for evaluation.
 """
 
 import functools
+import numbers
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ import tensorflow as tf
 from absl import logging
 
 from mmx_tf import dataset_names
+from mmx_tf.choices import TASKS
 from mmx_tf.data import images
 from mmx_tf.data.damaged import (
     BATCHES_AT_ONCE,
@@ -60,7 +62,9 @@ def load(name: str, *, data_dir: str = "", image_size: int = 0) -> "ImageData":
     Raises:
         DataError: unknown or missing dataset (with the command that prepares it), unusable images or labels.
     """
-    if image_size < 0:
+    if not isinstance(name, str):
+        raise DataError(f"dataset={name!r} is no text; {dataset_names.ALLOWED}.")
+    if not isinstance(image_size, numbers.Integral) or image_size < 0:
         raise DataError(f"--image_size={image_size} is not a size; give pixels, or 0 for the natural size.")
     try:
         if name == "digits":
@@ -135,7 +139,12 @@ class ImageData:
         With part = (index, count) only the index-th of `count` equal parts of every batch is decoded and
         given, as it is in the whole batch; a damaged image is replaced within its part.
         """
+        _check_batch_size(batch_size)
         split, batch = self.source.train, min(batch_size, self.source.train.count)
+        if not 0 <= part[0] < part[1] <= batch:
+            raise DataError(
+                f"part={part!r}: (index, count) with an index in 0..count-1, at most {batch} parts."
+            )
         own = batch // part[1]
         begin = part[0] * own
         if self._in_memory:
@@ -173,6 +182,7 @@ class ImageData:
 
         With `limit` above 0, only the first `limit` of them.
         """
+        _check_batch_size(batch_size)
         if self._in_memory:
             dataset = tf.data.Dataset.from_tensor_slices(self._eval_pixels)
         else:
@@ -211,7 +221,14 @@ class ImageData:
         form.
 
         Images of a regression are not mirrored: their numbers may say where something is.
+
+        Raises:
+            DataError: another task, or a binary one where there are not two classes.
         """
+        if task not in ("", *TASKS):
+            raise DataError(f"task={task!r}: one of {', '.join(TASKS)}.")
+        if task == "binary" and self.num_classes not in (0, 2):
+            raise DataError(f"{self.name} has {self.num_classes} classes, and a binary task has two.")
         mirrored = self.source.mirrored and task != "regression"
         return replace(self, source=replace(self.source, task=task, mirrored=mirrored))
 
@@ -319,6 +336,11 @@ class ImageData:
         if self.source.mirrored:
             return images.flip_and_normalise(pixels, pair + 1, part=part)
         return images.normalise(pixels)
+
+
+def _check_batch_size(batch_size) -> None:
+    if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
+        raise DataError(f"batch_size={batch_size!r}: an integer of 1 or more.")
 
 
 def _rows_of_batches(examples: tf.data.Dataset, batch: int, begin: int, count: int) -> tf.data.Dataset:

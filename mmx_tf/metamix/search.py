@@ -134,6 +134,13 @@ class SearchModel(Selecting, SearchContract, keras.Model):
             keras.metrics.Mean(name=f"{target.prefix}search_loss") for target in self.targets
         ]
         self.batch_norm_statistics = graph.running_statistics(network)
+        # All its layers are: `summary` and `count_params` need no batch of images.
+        self.built = True
+
+    @property
+    def input_shape(self):
+        """Shape of the network's image."""
+        return self.network.input_shape
 
     @property
     def output_shape(self):

@@ -47,7 +47,6 @@ def build(
 
     As in Keras, the stem has 16 channels at every width, and the last hidden layer at least 1280.
     """
-    input_shape = tuple(input_shape)
     requests.check(
         "mobilenet_v3_large",
         input_shape=input_shape,

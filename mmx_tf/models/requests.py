@@ -1,5 +1,7 @@
 """What a built-in network may be asked for, checked before any layer is made."""
 
+import numbers
+
 from mmx_tf.errors import ModelError
 
 SMALL_IMAGE_BELOW = 96
@@ -14,15 +16,20 @@ def check(name: str, *, input_shape: tuple, num_classes: int, width: float, clas
         ModelError: no (height, width, channels) of at least `MIN_IMAGE_SIZE` pixels, fewer than 2 classes, or
             a width of 0 or less; one output is enough where it is no classifier.
     """
-    if len(input_shape) != 3 or min(input_shape[:2]) < MIN_IMAGE_SIZE or input_shape[2] < 1:
+    whole = isinstance(input_shape, tuple | list) and all(
+        isinstance(n, numbers.Integral) for n in input_shape
+    )
+    if not whole or len(input_shape) != 3 or min(input_shape[:2]) < MIN_IMAGE_SIZE or input_shape[2] < 1:
         raise ModelError(
             f"{name} cannot take images of shape {input_shape}; it needs (height, width, channels) "
             f"with height and width of at least {MIN_IMAGE_SIZE} pixels: raise --image_size."
         )
-    if num_classes < (2 if classifier else 1):
-        raise ModelError(f"A classifier needs at least 2 classes, not num_classes={num_classes}.")
-    if not width > 0:
-        raise ModelError(f"The width multiplier must be above 0 (1.0 is the published network), not {width}.")
+    if not isinstance(num_classes, numbers.Integral) or num_classes < (2 if classifier else 1):
+        raise ModelError(f"A classifier needs at least 2 classes, not num_classes={num_classes!r}.")
+    if not isinstance(width, numbers.Real) or not width > 0:
+        raise ModelError(
+            f"The width multiplier must be above 0 (1.0 is the published network), not {width!r}."
+        )
 
 
 def is_small(input_shape: tuple[int, int, int]) -> bool:

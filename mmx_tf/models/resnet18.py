@@ -26,7 +26,6 @@ def build(
     *, input_shape: tuple[int, int, int], num_classes: int, width: float = 1.0, classifier: bool = True
 ) -> keras.Model:
     """Build ResNet-18 with random weights; see `mmx_tf.models.build` for arguments and errors."""
-    input_shape = tuple(input_shape)
     requests.check(
         "resnet18", input_shape=input_shape, num_classes=num_classes, width=width, classifier=classifier
     )

@@ -120,9 +120,11 @@ def _fused_activation(layer, activation, name, names) -> list[keras.layers.Layer
 def _check_activation(layer) -> None:
     """Refuses a function of the user's own: in a config it has nothing but its name, which may be Keras's."""
     function = getattr(layer, "activation", None)
-    name = getattr(function, "__name__", None)
-    if name is None or isinstance(function, keras.layers.Layer) or function in _OF_TENSORFLOW:
+    if function is None or isinstance(function, keras.layers.Layer) or function in _OF_TENSORFLOW:
         return
+    name = getattr(function, "__name__", None)
+    if name is None:  # functools.partial, or an object that is called
+        raise _own_activation(layer)
     kerass = getattr(keras.activations, name, None)
     # Keras 3 has the same functions by the same names, but for this one.
     of_keras3 = function.__module__.startswith("keras.") and name != "hard_sigmoid"

@@ -54,11 +54,24 @@ def twin(value, namespace: str):
         )
     if inspect.isfunction(value):
         return ours
-    return (
-        ours.from_config(_settings(value, ours, namespace))
-        if hasattr(ours, "from_config")
-        else ours(**_settings(value, ours, namespace))
-    )
+    settings = _settings(value, ours, namespace)
+    made = ours.from_config(settings) if hasattr(ours, "from_config") else ours(**settings)
+    if namespace == "optimizers":
+        _keep_exclusions(value, made)
+    return made
+
+
+def _keep_exclusions(optimizer, made) -> None:
+    """Excludes from weight decay what an optimizer of Keras 3 does, which no config says; or a TypeError."""
+    if getattr(optimizer, "_exclude_from_weight_decay", ()):
+        kind = type(optimizer).__name__
+        raise TypeError(
+            f"{kind} of Keras 3 excludes variables from weight decay (var_list), which are those of another "
+            f"network: give it var_names, or tf_keras.optimizers.{kind}."
+        )
+    pattern = getattr(optimizer, "_exclude_from_weight_decay_pattern", None)
+    if pattern is not None:
+        made.exclude_from_weight_decay(var_names=pattern.pattern.split("|"))
 
 
 def is_optimizer(value) -> bool:

@@ -24,6 +24,8 @@ REGISTERING = (
 
 def loaded(model):
     """The network of a .keras file whose path is given; anything else is given back as it is."""
+    if isinstance(model, type):
+        raise TypeError(f"{model.__name__} is a class: give a network of it, such as {model.__name__}().")
     return load_model(model) if isinstance(model, str | os.PathLike) else model
 
 

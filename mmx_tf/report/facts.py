@@ -172,6 +172,10 @@ def _average_bits(searched: tuple[LayerFacts, ...]) -> dict[str, float]:
 
 
 def _require(mapping: Mapping, keys: tuple[str, ...], what: str) -> None:
+    if not isinstance(mapping, Mapping):
+        kind = type(mapping).__name__
+        make = f": give .to_json() of the {kind}" if hasattr(mapping, "to_json") else ""
+        raise TypeError(f"{what} is a {kind}, and a report needs the contents of a run's JSON file{make}.")
     missing = [key for key in keys if key not in mapping]
     if missing:
         present = ", ".join(map(str, mapping)) or "nothing"
