@@ -319,3 +319,32 @@ def test_datasets_are_refused_in_a_sentence(what):
 def test_built_in_networks_are_refused_in_a_sentence(name, asked):
     with pytest.raises(mmx_tf.models.ModelError):
         mmx_tf.models.build(name, **{"input_shape": (32, 32, 3), "num_classes": 10} | asked)
+
+
+@pytest.mark.parametrize(("scaling", "pixels"), [((1, 0), "0 to 1"), ((1 / 127.5, -1), "128 to 255")])
+def test_images_that_take_few_of_the_pixels_are_told(scaling, pixels):
+    images = (IMAGES - IMAGES.min()) / (IMAGES.max() - IMAGES.min())
+    search = mmx_tf.augment(network(), bit_widths=(8, 4), target_average_bits=6, pixel_scaling=scaling)
+    search.compile("sgd", CROSSENTROPY)
+    with logged() as lines:
+        search.fit(images, LABELS, verbose=0)
+    (line,) = [line for line in lines if "first batch" in line]
+    assert f"are pixels {pixels} of 0 to 255: is that their scaling?" in line
+    right = mmx_tf.augment(network(), bit_widths=(8, 4), target_average_bits=6, pixel_scaling=(1 / 255, 0))
+    right.compile("sgd", CROSSENTROPY)
+    with logged() as lines:
+        right.fit(images, LABELS, verbose=0)
+    assert not [line for line in lines if "first batch" in line]
+
+
+def test_a_weighting_without_its_budget_is_refused():
+    with pytest.raises(
+        ValueError, match="average_bits_weighting='plain': it is for target_average_bits alone"
+    ):
+        mmx_tf.augment(network(), target_bops=1e6, average_bits_weighting="plain")
+
+
+def test_files_of_other_formats_are_refused_with_the_way(tmp_path):
+    network().save(tmp_path / "whole.h5")
+    with pytest.raises(ValueError, match="not a .keras file.*as tf_keras.models.load_model reads it"):
+        mmx_tf.augment(str(tmp_path / "whole.h5"), target_average_bits=6)

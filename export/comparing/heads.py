@@ -211,7 +211,10 @@ def _whole(task, head, labels, shape, *, below) -> np.ndarray:
     whole = shaped.astype(np.int64)
     wrong = (whole != shaped) | (whole < 0) | (whole >= below)
     if np.any(wrong):
-        raise _misfit(task, head, labels, f"{shaped[wrong][0]} is none of 0 to {below - 1}")
+        reason = f"{shaped[wrong][0]} is none of 0 to {below - 1}"
+        if task == "segmentation":
+            reason += "; pixels without a class (ignore_class) cannot be judged, so leave such images out"
+        raise _misfit(task, head, labels, reason)
     return whole
 
 

@@ -50,6 +50,11 @@ class BudgetRequest:
         if self.average_bits_weighting not in WEIGHTINGS:
             allowed = ", ".join(map(repr, WEIGHTINGS))
             raise ValueError(f"average_bits_weighting={self.average_bits_weighting!r}: one of {allowed}.")
+        if self.average_bits_weighting != "operations" and self.target_average_bits is None:
+            raise ValueError(
+                f"average_bits_weighting={self.average_bits_weighting!r}: it is for target_average_bits "
+                "alone."
+            )
         for name, value in given.items():
             listed = name == "target_bops" and isinstance(value, list | tuple | np.ndarray)
             for one in value if listed else (value,):

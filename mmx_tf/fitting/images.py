@@ -5,8 +5,13 @@
 
 import numpy as np
 import tf_keras as keras
+from absl import logging
 
-from mmx_tf.layers.quantizers.pixels import PixelQuantizer, told_outside
+from mmx_tf.layers.quantizers.pixels import HIGHEST_PIXEL, PixelQuantizer, pixels_of, told_outside
+
+FEW = 8
+SMALL_SHARE = 0.55
+"""Part of the pixels' range; images of 0 to 1 take half of that of -1 to 1."""
 
 
 def check_first_images(network: keras.Model, images: np.ndarray) -> None:
@@ -34,6 +39,15 @@ def check_first_images(network: keras.Model, images: np.ndarray) -> None:
             f"{quantizer.scale:.6g}, {quantizer.offset:.6g}) makes one and the same pixel: give the "
             "scale and offset of image = pixel * scale + offset."
         )
+    share = (images.max() - images.min()) / (HIGHEST_PIXEL * quantizer.scale)
+    if len(images) >= FEW and share < SMALL_SHARE:
+        ends = np.array([images.min(), images.max()], np.float64)
+        pixels = pixels_of(ends, scale=quantizer.scale, offset=quantizer.offset).numpy()
+        logging.warning(
+            "the %d images of the first batch go from %.4g to %.4g, which under pixel_scaling=(%.6g, %.6g) "
+            "are pixels %d to %d of 0 to %d: is that their scaling?",
+            len(images), *ends, quantizer.scale, quantizer.offset, *pixels, HIGHEST_PIXEL,
+        )  # fmt: skip
 
 
 def check_pixels(network: keras.Model, images: np.ndarray) -> None:

@@ -46,6 +46,11 @@ NO_ARCHIVE = (
 """What `zipfile` and `json` raise for an archive that is damaged."""
 
 
+OTHER_FORMATS = (
+    "A network in another format is given as tf_keras.models.load_model reads it, where you trust the file."
+)
+
+
 class UnsafeFileError(ValueError):
     """A file that is no .keras file, or names something that is not built from a file."""
 
@@ -61,10 +66,11 @@ def check(path: str | os.PathLike) -> None:
             members = archive.namelist()
             config = json.loads(archive.read("config.json"))
     except NO_ARCHIVE as error:
-        reason = f"{os.fspath(path)!r} is not a .keras file of a tf_keras model: {error}"
-        raise UnsafeFileError(reason) from error
+        reason = f"{os.fspath(path)!r} is not a .keras file of a tf_keras model: {str(error).rstrip('.')}. "
+        raise UnsafeFileError(reason + OTHER_FORMATS) from error
     if not os.fspath(path).endswith(".keras") or not isinstance(config, dict):
-        raise UnsafeFileError(f"{os.fspath(path)!r} is not a .keras file of a tf_keras model.")
+        reason = f"{os.fspath(path)!r} is not a .keras file of a tf_keras model. "
+        raise UnsafeFileError(reason + OTHER_FORMATS)
     for member in members:
         if member not in MEMBERS:
             raise UnsafeFileError(f"{os.fspath(path)!r} holds {member!r}, which is no part of a .keras file.")
