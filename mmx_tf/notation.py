@@ -5,6 +5,7 @@
 """
 
 import math
+from collections.abc import Sequence
 from decimal import Decimal
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -61,3 +62,8 @@ def duration(seconds: float) -> str:
         return f"{whole // 60} min {whole % 60:02d} s"
     minutes = round(seconds / 60)
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """The first of some names: ('a', 'b', 'c', 'd') -> 'a, b, c, ...'."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

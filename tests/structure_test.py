@@ -197,6 +197,25 @@ def test_every_class_that_a_file_may_name_is_known_when_it_is_loaded():
     assert found == layer_classes | set(REGISTERING) - {"mmx_tf.layers.classes"}
 
 
+def test_what_docstrings_and_documents_name_is_there():
+    """Names in backquotes that begin with a package of ours; CHANGELOG.md tells of those that were."""
+    paths = modules()
+    paths |= {name.removeprefix("mmx_tf."): path for name, path in paths.items()}
+    paths |= {f"benchmarks.{path.stem}": path for path in (ROOT / "benchmarks").glob("*.py")}
+    documents = [ROOT / name for name in ("README.md", "BUILD_NOTES.md", "CONTRIBUTING.md")]
+    texts = [*modules().values(), *(ROOT / "benchmarks").glob("*.*"), *documents]
+    for text in texts:
+        for reference in re.findall(
+            r"`((?:mmx_tf|layers|export|benchmarks)(?:\.(?!py`)\w+)+)`", text.read_text()
+        ):
+            module, _, name = reference.rpartition(".")
+            public = module == "mmx_tf" and name in mmx_tf.__all__
+            defined = module in paths and re.search(rf"\b{name}\b", paths[module].read_text())
+            inside = reference in ("mmx_tf.flagfiles", "mmx_tf.layers", "mmx_tf.export")
+            found = reference in paths or public or defined or inside
+            assert found, f"{text.relative_to(ROOT)} names {reference}"
+
+
 def test_no_file_is_too_long():
     for path in modules().values():
         assert path.read_text().count("\n") <= LARGEST_FILE, f"{path.relative_to(ROOT)} is too long"

@@ -9,8 +9,8 @@ writes it operator by operator.
     IntegerAdd(input_grids=(g, g), output_grid=h)([x, y]) logits = Dequantize(input_grid=h)(codes)
     # float again; the file ends with the codes
 
-Convolutions and dense are in `integer_weighted_layers`, pooling and shape layers in `integer_shape_layers`. A
-layer for another operator subclasses `IntegerLayer` and gets a writer in `export.writing.operators`.
+Convolutions and dense are in `weighted`, pooling and shape layers in `shapes`. A layer for another operator
+subclasses `IntegerLayer` and gets a writer in `export.writing.operators`.
 """
 
 import tensorflow as tf

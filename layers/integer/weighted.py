@@ -52,7 +52,7 @@ class WeightedLayer(IntegerLayer):
       weight_scales: float32, one per output channel (a dense layer may have a single one).
       bias_codes: int32, one per output channel, on the grid s_in * s_w.
       activation: fused activation, "linear", "relu" or "relu6".
-      container: of the weights, one of `weight_storage.CONTAINERS`.
+      container: of the weights, one of `storage.CONTAINERS`.
       activation_bits, weight_bits: the widths that input and weights were trained at; they do not change the
         arithmetic, the file records them.
 
@@ -109,7 +109,7 @@ class WeightedLayer(IntegerLayer):
 
     @property
     def row_length(self) -> int | None:
-        """See `weight_storage.row_length`."""
+        """See `storage.row_length`."""
         return row_length(self.weight_shape)
 
     def _variable(self, name, shape, dtype):
@@ -198,7 +198,7 @@ class _Windowed(WeightedLayer):
 
     @property
     def row_length(self) -> int | None:
-        """See `weight_storage.row_length`."""
+        """See `storage.row_length`."""
         return row_length(self.weight_shape, strides=self.strides)
 
     def get_config(self):

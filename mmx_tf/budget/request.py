@@ -67,7 +67,7 @@ class BudgetRequest:
         """The budgets of a network, one for each target; `free` is its budget without a target.
 
         For `target_bytes` it is `free` itself: what a file takes is measured later
-          (`mmx_tf.budget.budget.file_bytes`).
+        (`mmx_tf.metamix.file_bytes`).
 
         Raises:
           ValueError: for a budget that leaves weight bits without a cost although they are searched, or one

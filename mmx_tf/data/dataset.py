@@ -217,8 +217,7 @@ class ImageData:
         return np.array(found, self.labels.dtype.as_numpy_dtype).reshape(-1, *self.labels.shape)
 
     def for_task(self, task: str) -> "ImageData":
-        """The same data for a task of `export.comparing.heads.TASKS`, whose labels are then given in its
-        form.
+        """The same data for a task, one of `choices.TASKS`, whose labels are then given in its form.
 
         Images of a regression are not mirrored: their numbers may say where something is.
 

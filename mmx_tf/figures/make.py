@@ -10,8 +10,7 @@ command, commit, machine, date, versions, seed), into --out. The recipe is that 
 there is one; flags that are given come before it. Exit codes are those of `python -m mmx_tf.train`.
 
     1, 6  distributions of what quantizers are given (`mmx_tf.figures.instability`); the JSON of the later one
-    has the
-          spread of both side by side
+          has the spread of both side by side
     2     running variance behind a layer whose bits switch
     5     accuracy over BOPs of finished workdirs: this one's, where it is finished, and those of --compare
     7     bits of every layer: (b) of this workdir, (a) of --compare; Hessian traces of the float network

@@ -1,7 +1,7 @@
 """One operator of the file for each call of the fixed network: the work behind `mmx_tf.fold`.
 
 `IntegerGraph.call` is the `call` of a `graph.replay` over the fixed network. It decides for quantizers and
-weighted layers itself; all other classes are in `integer_operators`.
+weighted layers itself; all other classes are in `handlers`.
 """
 
 import collections

@@ -64,7 +64,7 @@ def augment(
         makes it a budget in BOPs), "elements" of its input, or "plain" for equal weights.
       target_cost: budget in the unit of `cost_table`.
       cost_table: what each searched layer costs at each candidate, such as measured latencies: a dict or the
-        path of a JSON file (see `mmx_tf.budget.budget.cost_table`); of activation bits, so not with several
+        path of a JSON file (see `mmx_tf.budget.cost_table`); of activation bits, so not with several
         weight candidates.
       target_bytes: budget in bytes of the .tflite, for several weight candidates and packed storage. It
         leaves activation bits without a cost. At most one of the four targets; with none the search has no

@@ -12,6 +12,7 @@ from mmx_tf.layers.quantizers.weights import kernel_attribute
 from mmx_tf.network import canonical, graph
 from mmx_tf.network.heads import is_softmax
 from mmx_tf.network.next_step import step_of_ours
+from mmx_tf.notation import some
 
 ARGUMENTS = (
     "bit_widths", "weight_bits", "target_bops", "target_average_bits", "average_bits_weighting",
@@ -131,9 +132,9 @@ def warn_of_frozen_layers(float_model) -> None:
     frozen = [layer.name for layer in float_model.layers if layer.weights and not layer.trainable]
     if frozen:
         logging.warning(
-            "%d layer(s) of %s are frozen (%s%s); bit selection and weight training train them all the same, "
+            "%d layer(s) of %s are frozen (%s); bit selection and weight training train them all the same, "
             "since quantization changes what each one sees.",
-            len(frozen), float_model.name, ", ".join(frozen[:3]), ", ..." if len(frozen) > 3 else "",
+            len(frozen), float_model.name, some(frozen),
         )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ class Selecting:
         return target_search.selected_cost(self.targets[0].stacked(), self.budget.bops_costs, self.budget)
 
     def regularizer(self) -> tf.Tensor:
-        """r(alpha) / (first) target; see `target_search.regularizer`."""
+        """r(alpha) / (first) target; see `target.regularizer`."""
         return target_search.regularizer(self.budget, self.targets[0].stacked())
 
     def bit_selection(self, *, repair: bool = True) -> BitSelection:

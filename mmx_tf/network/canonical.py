@@ -29,6 +29,7 @@ from mmx_tf.network.kinds import (
     WEIGHTED,
     UnsupportedLayerError,
 )
+from mmx_tf.notation import some
 
 
 @keras_defaults.float32()
@@ -148,9 +149,9 @@ def _check_modes(network) -> None:
             fixed.append(node.layer.name)
     if fixed:
         logging.warning(
-            "%d layer(s) of %s are called with training=False (%s%s); bit selection and weight training "
+            "%d layer(s) of %s are called with training=False (%s); bit selection and weight training "
             "let their batch norms follow the batches, since quantization changes what each one sees.",
-            len(fixed), network.name, ", ".join(fixed[:3]), ", ..." if len(fixed) > 3 else "",
+            len(fixed), network.name, some(fixed),
         )  # fmt: skip
 
 

@@ -225,8 +225,7 @@ class RecipeFields(RecipeOptions):
 
     @property
     def told_task(self) -> str:
-        """The task, one of `export.comparing.heads.TASKS`; that of a recipe without one, once it is
-        settled."""
+        """The task, one of `choices.TASKS`; that of a recipe without one, once it is settled."""
         return self.task or "classification"
 
     @property

@@ -7,9 +7,7 @@ do.
 import dataclasses
 import os
 
-from mmx_tf.choices import (
-    STORAGES,
-)
+from mmx_tf.choices import STORAGES
 from mmx_tf.errors import RecipeError
 from mmx_tf.notation import short_bops
 from mmx_tf.recipe.fields import RecipeFields
@@ -59,8 +57,7 @@ def check(recipe: RecipeFields) -> None:
 
 
 def check_task(recipe: RecipeFields, task: str) -> None:
-    """Check that a recipe's flags fit a task, one of `export.comparing.heads.TASKS`, given or told; "" fits
-    all.
+    """Check that a recipe's flags fit a task, one of `choices.TASKS`, given or told; "" fits all.
 
     Raises:
         RecipeError: the first flag that does not.

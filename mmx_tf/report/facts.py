@@ -46,7 +46,7 @@ class RunFacts:
 
     `scores` are the metrics of the network's forms on `eval_images`, the one that stands for the whole
     first; `agreement` is the share of what file and folded network name that is the same
-    (`report_scores.NAMED`), `code_disagreement` that of logit codes that differ; `target_bops` is None when
+    (`scores.NAMED`), `code_disagreement` that of logit codes that differ; `target_bops` is None when
     the budget was not given in BOPs; `cost` is then what was counted in its place, with `unit`, `value` and
     `target`.
     """

@@ -63,7 +63,7 @@ def sgd(
       momentum: momentum in [0, 1).
       nesterov: Nesterov's form of it.
       weight_decay: decay of the kernels.
-      weight_decay_kind: one of `mmx_tf.choices.WEIGHT_DECAYS`, which says what they do.
+      weight_decay_kind: one of `choices.WEIGHT_DECAYS`; `weight_decay` says what they do.
       **kwargs: passed on to keras.optimizers.SGD.
 
     Raises:
