@@ -94,9 +94,9 @@ class Evaluation:
         )
 
         @tf.function
-        def of_batch(images, labels, alphas):
+        def of_batch(images, labels, alpha):
             kept = [tf.identity(variable) for variable in search.batch_norm_statistics]
-            call = search.layer_call(alphas=alphas)
+            call = search.layer_call(alpha=alpha)
 
             def of_layer(layer, args, kwargs):
                 # Not the whole network in training: Dropout would add its noise.
@@ -114,8 +114,8 @@ class Evaluation:
 
     def __call__(self, choice) -> dict[str, float]:
         """Mean cross-entropy `loss` and `top1` at a choice, the branch index of every searched layer."""
-        alphas = tf.one_hot(choice, self._branches)
-        sums = sum(np.array(self._of_batch(images, labels, alphas)) for images, labels in self._batches)
+        alpha = tf.one_hot(choice, self._branches)
+        sums = sum(np.array(self._of_batch(images, labels, alpha)) for images, labels in self._batches)
         loss, top1 = sums / sum(len(labels) for _, labels in self._batches)
         return {"loss": float(loss), "top1": float(top1)}
 

@@ -83,9 +83,9 @@ MUTATIONS = (
         ("weight_search_test",),
     ),
     Mutation(
-        "search_begins_an_epoch_late", "mmx_tf/metamix/contract.py",
-        "self.model.finished_epochs >= self.model.meta_epochs",
-        "self.model.finished_epochs > self.model.meta_epochs",
+        "search_begins_an_epoch_late", "mmx_tf/metamix/search.py",
+        "searching.assign(finished >= self.meta_epochs)",
+        "searching.assign(finished > self.meta_epochs)",
         ("search_test",),
     ),
     Mutation(

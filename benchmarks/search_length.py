@@ -33,7 +33,7 @@ def searched(search, data, recipe, *, steps: int, rate: float, regularizer_weigh
     """Searches from equal alphas on the fixed meta-state.
 
     Args:
-      search: compiled search network with one target; its alphas, alpha optimizer and lambda are set anew.
+      search: compiled search network with one target; its alpha, alpha optimizer and lambda are set anew.
       data, recipe: of its run; the batches are those of the recipe's seed.
       steps: bit-search steps.
       rate: alpha learning rate at the first of them; it decays to 0.
@@ -43,10 +43,9 @@ def searched(search, data, recipe, *, steps: int, rate: float, regularizer_weigh
       `choice`, the branch index of every searched layer after repair, `alpha_entropy`, the mean over the
       layers in nats, and `seconds`.
     """
-    for alpha in search.alphas:
-        alpha.assign(tf.zeros_like(alpha))
+    search.alpha.assign(tf.zeros_like(search.alpha))
     search.alpha_optimizer = keras.optimizers.Adam(cosine_schedule(rate, steps=steps))
-    search.alpha_optimizer.build(search.alphas)
+    search.alpha_optimizer.build([search.alpha])
     search.regularizer_weight = regularizer_weight
 
     @tf.function

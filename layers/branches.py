@@ -16,14 +16,16 @@ def run(branch, alpha, settings: Sequence[tuple], *, single: Callable, mixed: Ca
     Args:
       branch: index of a branch (integer or scalar integer tensor), `MIXED`, `JOINT`, or None for the branch
         with the largest alpha.
-      alpha: (B,) tensor.
+      alpha: (B,) tensor; None where `branch` is an index.
       settings: B tuples of numbers: what `single` needs of each branch beside its index.
       single: (index, settings of that branch) -> its result.
       mixed: () -> the mix, with a gradient for alpha alone.
 
     Raises:
-      ValueError: if `branch` is none of these.
+      ValueError: if `branch` is none of these, or needs an alpha and there is none.
     """
+    if alpha is None and (branch is None or isinstance(branch, str) and branch in (MIXED, JOINT)):
+        raise ValueError(f"branch={branch!r} needs alpha, the architectural parameters of the branches.")
     if isinstance(branch, str) and branch == MIXED:
         return mixed()
     if isinstance(branch, str) and branch == JOINT:

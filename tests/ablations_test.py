@@ -164,13 +164,13 @@ def test_the_joint_mix_has_the_search_steps_values_and_gradients_of_step_sizes_t
     quantizer = MultiBranchQuantizer(bit_widths=(8, 4, 3), signed=False)
     x = tf.constant(np.random.default_rng(0).uniform(-0.5, 3.0, (2, elements)).astype(np.float32))
     quantizer(x, branch=0)
-    quantizer.alpha.assign([0.3, -0.2, 0.5])
-    variables = [quantizer.alpha, quantizer.step_sizes]
+    alpha = tf.Variable([0.3, -0.2, 0.5])
+    variables = [alpha, quantizer.step_sizes]
 
     def run_with(branch):
         with tf.GradientTape() as tape:
             tape.watch(x)
-            output = quantizer(x, branch=branch)
+            output = quantizer(x, branch=branch, alpha=alpha)
             loss = tf.reduce_sum(output * tf.cos(x))
         return output, *tape.gradient(loss, [x, *variables])
 
@@ -179,7 +179,7 @@ def test_the_joint_mix_has_the_search_steps_values_and_gradients_of_step_sizes_t
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
     assert mixed[3] is None
     single = sum(tf.convert_to_tensor(run_with(branch)[3]).numpy() for branch in range(3))
-    expected = tf.nn.softmax(quantizer.alpha).numpy() * single
+    expected = tf.nn.softmax(alpha).numpy() * single
     limit = quantizer.step_sizes.numpy()
     assert np.all(single < limit)  # so that `limit_shrinking` has no part in it
     np.testing.assert_allclose(tf.convert_to_tensor(joint[3]), expected, rtol=1e-3, atol=1e-5)
@@ -188,7 +188,7 @@ def test_the_joint_mix_has_the_search_steps_values_and_gradients_of_step_sizes_t
 def test_search_steps_may_train_weights_and_step_sizes(batch):
     search = compiled(train_weights_in_search=True)
     search.bit_meta_step(*batch)
-    groups = [search.meta_weights, search.step_sizes, search.alphas, search.batch_norm_statistics]
+    groups = [search.meta_weights, search.step_sizes, [search.alpha], search.batch_norm_statistics]
     before = [values(group) for group in groups]
     search.bit_search_step(*batch)
     for old, group in zip(before, groups, strict=True):
@@ -198,9 +198,9 @@ def test_search_steps_may_train_weights_and_step_sizes(batch):
 def test_without_meta_training_everything_moves_from_the_first_step_on(digits):
     search = compiled(meta_training=False)
     assert (search.meta_epochs, search.train_weights_in_search) == (0, True)
-    before = [values(group) for group in (search.meta_weights, search.alphas)]
+    before = [values(group) for group in (search.meta_weights, [search.alpha])]
     history = search.fit(digits.train(batch_size=32, seed=0).take(2), epochs=1, verbose=0).history
-    for old, group in zip(before, (search.meta_weights, search.alphas), strict=True):
+    for old, group in zip(before, (search.meta_weights, [search.alpha]), strict=True):
         assert all(moved(old, group))
     assert history["loss"][0] == pytest.approx(history["search_loss"][0], rel=1e-5)
     assert 0 <= history["accuracy"][0] <= 1

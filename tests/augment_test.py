@@ -157,7 +157,7 @@ def test_ends_have_one_8_bit_quantizer_and_the_others_a_branch_per_candidate():
     assert list(search.quantizers) == ["probe"]
     assert type(search.quantizers["probe"]) is MultiBranchQuantizer
     assert search.quantizers["probe"].bit_widths == (8, 4, 3)
-    assert search.quantizers["probe"].step_sizes.shape == search.quantizers["probe"].alpha.shape == (3,)
+    assert search.quantizers["probe"].step_sizes.shape == (3,) and search.alpha.shape == (1, 1, 3)
 
 
 def test_first_last_bits_change_the_ends_only():
@@ -183,7 +183,7 @@ def residual():
 def test_each_consumer_of_a_tensor_has_a_quantizer_of_its_own():
     search = mmx_tf.augment(residual())
     main, downsample = search.quantizers["main"], search.quantizers["downsample"]
-    assert main is not downsample and main.alpha is not downsample.alpha
+    assert main is not downsample and main.step_sizes is not downsample.step_sizes
     assert main.input is downsample.input
     for name in ("main", "downsample"):
         producer = search.network.get_layer(name).get_input_at(-1).node.layer

@@ -42,7 +42,7 @@ FLAGS = {
     "image too large": (["--image_size=4096"], ["--image_size=4096", "8 to 2048"]),
     "unknown unit": (["--target_bops=5.3X"], ["--target_bops=5.3X", "K, M, G or T"]),
     "budget below zero": (["--target_bops=-1G"], ["--target_bops=-1G", "above 0"]),
-    "endless bits": (["--target_average_bits=inf"], ["--target_average_bits=inf", "3 to 8"]),
+    "endless bits": (["--target_average_bits=inf"], ["--target_average_bits=inf", "a number above 0"]),
     "budget beyond all": (["--target_bops=1e99"], ["1" + 30 * "0", "332288 to 508928 BOPs"]),
 }  # fmt: skip
 
@@ -382,6 +382,11 @@ def next_format(workdir):
     workdir.record(format=WORKDIR_FORMAT + 1, mmx_tf="7.1")
 
 
+def format_1(workdir):
+    """As a run leaves it whose checkpoints of the search have an alpha per layer."""
+    workdir.record(format=1, mmx_tf="0.1.0")
+
+
 def without_a_format(workdir):
     del workdir.state["format"], workdir.state["mmx_tf"]
     workdir.record()
@@ -398,9 +403,10 @@ def state(text):
 
 
 WORKDIRS = {
-    "of a later version": (next_format, [f"format {WORKDIR_FORMAT + 1} (mmx_tf 7.1)", "format 1 alone"]),
-    "of an earlier version": (without_a_format, ["without a number", "format 1 alone"]),
-    "of an earlier version, killed": (before_formats, ["without a number", "format 1 alone"]),
+    "of a later version": (next_format, [f"format {WORKDIR_FORMAT + 1} (mmx_tf 7.1)", "format 2 alone"]),
+    "of an earlier version": (without_a_format, ["without a number", "format 2 alone"]),
+    "of an earlier version, killed": (before_formats, ["without a number", "format 2 alone"]),
+    "of the format before": (format_1, ["has format 1 (mmx_tf 0.1.0)", "format 2 alone", "Finish the run"]),
     "facts that are a list": (state("[]"), ["state.json cannot be read", "new --workdir"]),
     "facts without times": (state('{"format": 1}'), ["state.json cannot be read", "new --workdir"]),
     "facts without an end": (state('{"format": 1'), ["state.json cannot be read", "new --workdir"]),

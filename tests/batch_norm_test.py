@@ -98,8 +98,8 @@ def test_a_quantizer_takes_over_batch_norm_and_rectifier(rectifier, branch):
     upstream = tf.random.stateless_normal(rectifier(x).shape, (1, 2))
     quantizer = MultiBranchQuantizer(bit_widths=(8, 4, 3), signed=rectifier is tf.identity)
     quantizer(rectifier(norm(x, training=True)))
-    quantizer.alpha.assign([0.3, 0.1, -0.2])
-    variables = [*norm.trainable_variables, quantizer.alpha if branch == MIXED else quantizer.step_sizes]
+    alpha = tf.Variable([0.3, 0.1, -0.2])
+    variables = [*norm.trainable_variables, alpha if branch == MIXED else quantizer.step_sizes]
 
     def gradients(hide):
         @tf.function
@@ -108,7 +108,7 @@ def test_a_quantizer_takes_over_batch_norm_and_rectifier(rectifier, branch):
                 tape.watch(x)
                 y = norm(x, training=True)
                 y = hide(rectifier(y)) if rectifier is not tf.identity else hide(y)
-                q = quantizer(y, branch=branch)
+                q = quantizer(y, branch=branch, alpha=alpha)
                 total = tf.reduce_sum(upstream * q)
             return q, tape.gradient(total, [x, *variables])
 

@@ -12,8 +12,11 @@ from networks import pretrained, small_network
 import mmx_tf
 from mmx_tf.errors import DivergenceError
 from mmx_tf.fitting.divergence import Watch, collapsed_quantizers
+from mmx_tf.fitting.trained import Trained
+from mmx_tf.metamix.trained_search import TrainedSearch
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.run.pipeline import run
+from tests import alphas
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -25,7 +28,7 @@ def of_small_network():
     network.compile("sgd", LOSS)
     images = tf.random.stateless_normal((8, 16, 16, 1), [0, 0])
     batch = tf.data.Dataset.from_tensors((images, tf.range(8)))
-    return network, Watch("float", network, network, batches=lambda epoch, step: batch, steps_per_epoch=10)
+    return network, Watch("float", Trained(network), batches=lambda epoch, step: batch, steps_per_epoch=10)
 
 
 def test_a_healthy_step_is_passed():
@@ -56,7 +59,7 @@ def test_a_gradient_that_is_no_number_is_told_with_its_layer():
     network = keras.Model(inputs, keras.layers.Dense(2, name="behind")(root(x)))
     network.compile("sgd", LOSS)
     batch = tf.data.Dataset.from_tensors((tf.ones((2, 4)), tf.range(2)))
-    watch = Watch("float", network, network, batches=lambda epoch, step: batch, steps_per_epoch=1)
+    watch = Watch("float", Trained(network), batches=lambda epoch, step: batch, steps_per_epoch=1)
     watch.before_step()
     network.train_on_batch(tf.ones((2, 4)), tf.range(2))
     with pytest.raises(DivergenceError, match="a weight is no finite number; .*gradient.* layer 'before'"):
@@ -73,7 +76,7 @@ def searched(digits):
 
 def watched(search, digits, **kwargs):
     batches = digits.train(batch_size=32, seed=0)
-    return Watch("select", search, search.network, batches=lambda e, s: batches, steps_per_epoch=4, **kwargs)
+    return Watch("select", TrainedSearch(search), batches=lambda e, s: batches, steps_per_epoch=4, **kwargs)
 
 
 def test_a_step_size_at_its_floor_is_told_by_its_quantizer(searched, digits):
@@ -93,17 +96,17 @@ def test_a_step_size_at_its_floor_is_told_by_its_quantizer(searched, digits):
 
 def test_an_alpha_that_is_saturated_is_an_error_in_the_first_steps_only(searched, digits):
     watch = watched(searched, digits, early=(4, 6))
-    alpha = searched.quantizers["project"].alpha
+    project = list(searched.quantizers).index("project")
     # softmax: 1 / (1 + 2 exp(-6)) = 0.9951, above 0.99; 1 / (1 + 2 exp(-5)) = 0.9867, below.
-    alpha.assign([0.0, 5.0, 0.0])
+    alphas.set_row(searched, project, [0.0, 5.0, 0.0])
     watch.after_step({"loss": 1.0}, epoch=1, step=0)
-    alpha.assign([0.0, 6.0, 0.0])
+    alphas.set_row(searched, project, [0.0, 6.0, 0.0])
     with pytest.raises(
         DivergenceError, match=r"alpha is saturated after 2 .* 4 bits with probability 0\.9951"
     ):
         watch.after_step({"loss": 1.0}, epoch=1, step=1)
     watch.after_step({"loss": 1.0}, epoch=1, step=2)
-    alpha.assign(tf.zeros(3))
+    alphas.set_rows(searched, np.zeros(3))
 
 
 # Whole runs.

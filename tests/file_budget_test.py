@@ -9,6 +9,7 @@ import mmx_tf
 from mmx_tf.folding.fold import FoldError
 from mmx_tf.layers.quantizers.activation import ActivationQuantizer
 from mmx_tf.metamix.file_bytes import costs_in_bytes
+from tests import alphas
 
 WEIGHTS = (8, 4, 2)
 # Elements of the searched kernels: 3*3*6 depthwise, 6*6 and 6*8 pointwise. A byte holds two codes of 4 bits;
@@ -91,7 +92,7 @@ def test_a_selection_meets_the_budget():
     search = searched(target_bytes=low + 30, convert_options={"weight_storage": "int4"})
     assert search.budget.own == free and search.budget.target == low + 30
     # Equal alphas take 8 bits; the pointwise layers then save 18 and 24 bytes of the 39 that are too many.
-    search.targets[0].weight_alphas[0].assign([1.0, 0.0, 0.0])
+    alphas.set_row(search, 0, [1.0, 0.0, 0.0], of_weights=True)
     selection = search.bit_selection()
     assert [layer.weight_bits for layer in selection.layers] == [8, 8, 4, 4, 8]
     assert [layer.activation_bits for layer in selection.layers] == [8] * 5

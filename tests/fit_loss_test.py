@@ -46,21 +46,19 @@ def compiled(search, loss, **options):
 
 def alpha_gradient(search, images, labels, weights=None):
     search(images[:1], branch=0)
-    gradient, _ = algorithm.alpha_gradient(
-        search, (images, labels, weights), search.targets[0].stacked(), None
-    )
+    gradient, _ = algorithm.alpha_gradient(search, (images, labels, weights), search.targets[0].alpha, None)
     return gradient.numpy()
 
 
 def by_hand(search, images, per_example, regularization=lambda: 0.0):
     """Gradient of mean_i w_i l_i + lambda r(alpha), where `per_example` gives w_i l_i of the outputs."""
-    alphas = search.targets[0].stacked()
+    alpha = search.targets[0].alpha
     with tf.GradientTape() as tape:
-        tape.watch(alphas)
-        outputs = search(images, training=True, branch=MIXED, alphas=alphas)
+        tape.watch(alpha)
+        outputs = search(images, training=True, branch=MIXED, alpha=alpha)
         loss = tf.reduce_mean(per_example(outputs)) + regularization()
-        loss += 0.5 * target.regularizer(search.budget, alphas)
-    return tape.gradient(loss, alphas).numpy()
+        loss += 0.5 * target.regularizer(search.budget, alpha)
+    return tape.gradient(loss, alpha).numpy()
 
 
 def _built_in_losses():
@@ -118,7 +116,7 @@ def test_class_weights_reach_the_bit_search_step(loss, eagerly, batch):
     factors = tf.gather([WEIGHTS[i] for i in range(CLASSES)], labels)
     expected = by_hand(search, images, lambda outputs: factors * probabilities_loss(labels, outputs))
     search.fit(images, labels, batch_size=16, class_weight=WEIGHTS, shuffle=False, verbose=0)
-    np.testing.assert_allclose(-search.targets[0].stacked().numpy(), expected, rtol=2e-4, atol=1e-7)
+    np.testing.assert_allclose(-search.targets[0].alpha.numpy(), expected, rtol=2e-4, atol=1e-7)
 
 
 def test_a_batch_of_one_image_has_its_class_weight(batch):
@@ -127,7 +125,7 @@ def test_a_batch_of_one_image_has_its_class_weight(batch):
     search(images, branch=0)
     expected = by_hand(search, images, lambda outputs: 3.0 * probabilities_loss(labels, outputs))
     search.fit(images, labels, class_weight=WEIGHTS, verbose=0)
-    np.testing.assert_allclose(-search.targets[0].stacked().numpy(), expected, rtol=2e-4, atol=1e-7)
+    np.testing.assert_allclose(-search.targets[0].alpha.numpy(), expected, rtol=2e-4, atol=1e-7)
 
 
 def test_sample_weights_and_the_regularization_losses_of_layers(batch):
@@ -185,7 +183,7 @@ def trained_alphas(batch):
     images, labels = batch
     search = compiled(new_search(activation="softmax"), keras.losses.SparseCategoricalCrossentropy())
     search.fit(images, labels, batch_size=8, shuffle=False, verbose=0)
-    return search.targets[0].stacked().numpy()
+    return search.targets[0].alpha.numpy()
 
 
 @pytest.mark.parametrize("options", SAME.values(), ids=SAME)
@@ -193,7 +191,7 @@ def test_ways_of_saying_the_same_train_the_same_alphas(options, batch, trained_a
     images, labels = batch
     search = compiled(new_search(activation="softmax"), **options)
     search.fit(images, labels, batch_size=8, shuffle=False, verbose=0)
-    np.testing.assert_allclose(search.targets[0].stacked().numpy(), trained_alphas, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(search.targets[0].alpha.numpy(), trained_alphas, rtol=1e-4, atol=1e-7)
 
 
 def test_loss_weights_scale_the_task_loss_alone(batch):
@@ -231,7 +229,7 @@ def test_a_joint_search_weighs_its_loss_as_fit_does(batch):
 
 def by_hand_loss(search, images, labels):
     """Mean weighted cross entropy of the mix at equal alphas; the weights are still those of the start."""
-    alphas = tf.zeros_like(search.targets[0].stacked())
-    outputs = search(images, training=True, branch=MIXED, alphas=alphas)
+    alpha = tf.zeros_like(search.targets[0].alpha)
+    outputs = search(images, training=True, branch=MIXED, alpha=alpha)
     factors = tf.gather([WEIGHTS[i] for i in range(CLASSES)], labels)
     return float(tf.reduce_mean(factors * probabilities_loss(labels, outputs)))

@@ -19,15 +19,15 @@ from mmx_tf.layers.quantizers.multi_branch_weights import (
 KERNEL = np.float32([[-1.0, 0.3], [0.6, 2.0]])
 BRANCHES = np.float32([[[-1.0, 0.25], [0.5, 1.75]], [[-0.5, 0.5], [0.5, 0.5]]])
 UPSTREAM = np.float32([[1.0, 2.0], [3.0, 4.0]])
+ALPHA = tf.constant(np.log(np.float32([1.0, 3.0])))  # softmax 1/4, 3/4
 
 
 @pytest.fixture
 def quantizer():
-    """Of a dense kernel, 4 and 2 bits, softmax(alpha) 1/4 and 3/4."""
+    """Of a dense kernel, 4 and 2 bits."""
     made = MultiBranchWeightQuantizer(bit_widths=(4, 2))
     made.build((2, 2))
     made.step_sizes.assign([0.25, 0.5])
-    made.alpha.assign(np.log([1.0, 3.0]))
     return made
 
 
@@ -35,9 +35,9 @@ def gradients(quantizer, branch):
     """(d kernel, d step sizes, d alpha) of sum(quantizer(kernel) * UPSTREAM)."""
     kernel = tf.constant(KERNEL)
     with tf.GradientTape() as tape:
-        tape.watch(kernel)
-        total = tf.reduce_sum(quantizer(kernel, branch=branch) * UPSTREAM)
-    return tape.gradient(total, [kernel, quantizer.step_sizes, quantizer.alpha])
+        tape.watch([kernel, ALPHA])
+        total = tf.reduce_sum(quantizer(kernel, branch=branch, alpha=ALPHA) * UPSTREAM)
+    return tape.gradient(total, [kernel, quantizer.step_sizes, ALPHA])
 
 
 @pytest.mark.parametrize("index", [int, tf.constant], ids=["integer", "tensor"])
@@ -57,7 +57,7 @@ def test_single_branches_by_hand(quantizer, index):
 
 def test_the_mix_by_hand(quantizer):
     expected = [[-0.625, 0.4375], [0.5, 0.8125]]
-    np.testing.assert_allclose(quantizer(KERNEL, branch=MIXED), expected, rtol=1e-6)
+    np.testing.assert_allclose(quantizer(KERNEL, branch=MIXED, alpha=ALPHA), expected, rtol=1e-6)
     _, dsteps, dalpha = gradients(quantizer, MIXED)
     assert dsteps is None  # the bit-search step holds the step sizes fixed
     # Branch sums -1 + .5 + 1.5 + 7 = 8 and -.5 + 1 + 1.5 + 2 = 4, whose mean is 5.
@@ -65,7 +65,8 @@ def test_the_mix_by_hand(quantizer):
 
 
 def test_the_joint_mix_has_gradients_of_step_sizes_too(quantizer):
-    np.testing.assert_allclose(quantizer(KERNEL, branch=JOINT), quantizer(KERNEL, branch=MIXED), rtol=1e-6)
+    joint, mixed = (quantizer(KERNEL, branch=branch, alpha=ALPHA) for branch in (JOINT, MIXED))
+    np.testing.assert_allclose(joint, mixed, rtol=1e-6)
     _, dsteps, dalpha = gradients(quantizer, JOINT)
     single = [tf.convert_to_tensor(gradients(quantizer, branch)[1])[branch] for branch in (0, 1)]
     np.testing.assert_allclose(tf.convert_to_tensor(dsteps), np.multiply(single, [0.25, 0.75]), rtol=1e-5)
@@ -74,10 +75,8 @@ def test_the_joint_mix_has_gradients_of_step_sizes_too(quantizer):
 
 @pytest.mark.parametrize("best", [0, 1])
 def test_without_a_branch_the_largest_alpha_decides(quantizer, best):
-    quantizer.alpha.assign(tf.one_hot(best, 2))
-    np.testing.assert_array_equal(quantizer(KERNEL), BRANCHES[best])
-    other = quantizer(KERNEL, alpha=tf.one_hot(1 - best, 2))
-    np.testing.assert_array_equal(other, BRANCHES[1 - best])
+    found = quantizer(KERNEL, branch=None, alpha=tf.one_hot(best, 2))
+    np.testing.assert_array_equal(found, BRANCHES[best])
 
 
 @pytest.mark.parametrize("kind", LAYERS)
@@ -121,10 +120,10 @@ def test_a_layer_computes_with_another_kernel_and_keeps_its_variables():
 def test_a_mix_of_kernels_is_the_mix_of_the_convolutions():
     layer = plain_layer("conv", wrapped("conv")[1].kernel)
     made = MultiBranchWeightQuantizer.of_layer(layer, bit_widths=(8, 3, 2), name="w")
-    made.alpha.assign(np.log([1.0, 2.0, 5.0]))
+    alpha = np.log(np.float32([1.0, 2.0, 5.0]))
     outputs = []
     for branch in (MIXED, 0, 1, 2):
-        with computing_with(made(layer.kernel, branch=branch), layer):
+        with computing_with(made(layer.kernel, branch=branch, alpha=alpha), layer):
             outputs.append(layer(inputs_of("conv")))
     mixed, *single = outputs
     np.testing.assert_allclose(mixed, (single[0] + 2 * single[1] + 5 * single[2]) / 8, rtol=1e-4, atol=1e-6)

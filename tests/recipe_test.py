@@ -13,6 +13,7 @@ from mmx_tf.budget.budget import Budget
 from mmx_tf.errors import RecipeError
 from mmx_tf.network.canonical import canonicalize
 from mmx_tf.notation import short_bops
+from mmx_tf.recipe.budget_rules import AskedBudget, BudgetRuleError
 from mmx_tf.recipe.options import RecipeOptions
 from mmx_tf.recipe.recipe import Recipe, define_flags, parse_bops
 
@@ -96,7 +97,7 @@ def test_several_targets():
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["--target_bops=5G,5000M"], ["--target_bops=5000000000,5000000000", "different numbers"]),
+        (["--target_bops=5G,5000M"], ["--target_bops=5000000000,5000000000", "a list of different numbers"]),
         (["--target_bops=5G,x"], ["--target_bops=x is not a number"]),
         (["--target_bops=5G,"], ["--target_bops= is not a number"]),
         (["--target_bops=5G,4.5G", "--export_target=6G"], ["--export_target=6G", "or one of 5G, 4.5G."]),
@@ -187,12 +188,15 @@ def test_bytes_are_read_as_decimal_numbers():
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["--weight_bits=8,4"], ["--weight_bits=8,4", "--target_bops or --target_bytes"]),
+        (["--weight_bits=8,4"], ["no budget", "Where weights are searched, it is the first or the last"]),
         (
             ["--weight_bits=8,4", "--target_average_bits=4"],
             ["--target_average_bits=4", "bits alone"],
         ),
-        (["--target_bytes=1M"], ["--weight_bits=4", "several, such as 8,4,2, with --target_bytes"]),
+        (
+            ["--target_bytes=1M"],
+            ["--target_bytes=1000000 with --weight_bits=4", "such as --weight_bits=8,4,2"],
+        ),
         (["--weight_bits=8,4", "--target_bytes=1M"], ["--weight_storage=int8", "int4, int4_xnnpack"]),
         (
             ["--weight_bits=8,4", "--target_bytes=1M", "--target_bops=1G", "--weight_storage=int4"],
@@ -262,7 +266,7 @@ def test_candidate_bits_must_be_distinct_integers_from_2_to_8(bits):
         ("--alpha_learning_rate=0", "above 0"),
         ("--target_average_bits=2", "3 to 8"),
         ("--target_average_bits=9", "3 to 8"),
-        ("--target_average_bits=nan", "3 to 8"),
+        ("--target_average_bits=nan", "a number above 0"),
         ("--workdir=", "any folder"),
         ("--optimizer=lion", "sgd, adam, adamw"),
         ("--label_smoothing=1.0", "below 1"),
@@ -290,7 +294,7 @@ def test_a_value_outside_its_range_is_named_with_what_is_allowed(argument, allow
         (["--selection=uniform", "--uniform_bits=5"], ["--uniform_bits=5", "8, 4, 3"]),
         (
             ["--selection=uniform", "--uniform_bits=4", "--target_average_bits=nan"],
-            ["--target_average_bits=nan", "allowed: 2 to 8."],
+            ["--target_average_bits=nan", "a number above 0, for example 4"],
         ),
         (["--candidate_bits=8"], ["--candidate_bits=8 leaves nothing to choose", "--selection=uniform"]),
         (["--selection=random", "--nometa_training"], ["--meta_training=false", "nothing is searched"]),
@@ -418,3 +422,33 @@ def test_the_cifar10_flagfile_asks_for_a_float_model():
     with pytest.raises(RecipeError, match="--float_model"):
         made.validate()
     dataclasses.replace(made, float_epochs=1).validate()
+
+
+ASKED = {
+    "two kinds": (
+        {"target_bops": 5.0, "target_cost": 20.0, "cost_table": "t"},
+        "target_bops=5.0 and target_cost",
+    ),
+    "a target without its table": ({"target_cost": 20.0}, "target_cost=20.0 without cost_table"),
+    "a table without its target": (
+        {"target_bops": 5.0, "cost_table": "t"},
+        "cost_table=t without target_cost",
+    ),
+    "a weighting alone": ({"average_bits_weighting": "plain"}, "average_bits_weighting=plain: it is for"),
+    "not a number": ({"target_average_bits": float("nan")}, "target_average_bits=nan: a number above 0"),
+    "below 0": ({"target_bytes": -1}, "target_bytes=-1: a number above 0"),
+    "a target twice": ({"target_bops": (5, 5)}, "target_bops=5,5: a number, or a list of different"),
+}
+
+
+@pytest.mark.parametrize("case", ASKED)
+def test_flags_and_arguments_of_a_budget_are_refused_in_one_sentence(case):
+    """The command line's has dashes, its own spelling of values, and advice behind it."""
+    arguments, begin = ASKED[case]
+    said = []
+    for as_flags in (False, True):
+        with pytest.raises(BudgetRuleError) as error:
+            AskedBudget(**arguments, flags=as_flags).check()
+        sentence = str(error.value).split(" Clear ")[0].replace("--", "").replace("(5, 5)", "5,5")
+        said.append(sentence.replace("'", ""))
+    assert said[0] == said[1] and said[0].startswith(begin)

@@ -10,6 +10,7 @@ import mmx_tf
 from mmx_tf.layers.branches import MIXED
 from mmx_tf.layers.lsq.lsq import STEP_SIZE_FLOOR
 from mmx_tf.network.tracing import initialize_before_tracing
+from tests import alphas
 
 BITS = (8, 4, 3)
 
@@ -44,23 +45,23 @@ def search():
 def test_meta_step_moves_weights_step_sizes_and_statistics_but_not_alpha(search, batch):
     search(batch[0], branch=0)
     weights, steps = values(search.meta_weights), values(search.step_sizes)
-    alphas = values(search.alphas)
+    before = alphas.rows(search)
     statistics = values(search.network.non_trainable_variables)
     search.bit_meta_step(*batch)
     assert all(moved(weights, search.meta_weights))
     assert all(moved(steps, search.step_sizes))
     assert any(moved(statistics, search.network.non_trainable_variables))
-    assert not any(moved(alphas, search.alphas))
+    assert not any(alphas.moved(before, search))
 
 
 def test_search_step_moves_alpha_alone_by_not_one_bit_else(search, batch):
     search.bit_meta_step(*batch)
-    alphas = values(search.alphas)
-    others = [v for v in search.network.variables if not any(v is a for a in search.alphas)]
+    start = alphas.rows(search)
+    others = search.network.variables
     before = values(others)
     optimizers = values(search.optimizer.variables) + values(search.step_optimizer.variables)
     search.bit_search_step(*batch)
-    assert all(moved(alphas, search.alphas))
+    assert all(alphas.moved(start, search))
     assert not any(moved(before, others))
     assert not any(moved(optimizers, search.optimizer.variables + search.step_optimizer.variables))
 
@@ -125,24 +126,23 @@ def test_alphas_move_by_the_gradient_of_task_loss_and_regularizer_in_training_mo
     search.compile("sgd", loss, alpha_optimizer=keras.optimizers.SGD(1.0))
     search(images, branch=0)
     start = np.float32([[0.3, 0.1, -0.2], [-0.1, 0.2, 0.0], [0.0, 0.0, 0.4]])
-    for alpha, value in zip(search.alphas, start, strict=True):
-        alpha.assign(value)
+    search.alpha.assign(start[np.newaxis])
     gradients = {}
     for part in ("task", "regularizer"):
-        alphas = tf.constant(start)
+        alpha = tf.constant(start)
         with tf.GradientTape() as tape:
-            tape.watch(alphas)
+            tape.watch(alpha)
             if part == "task":
-                value = loss(labels, search(images, training=True, branch=MIXED, alphas=alphas))
+                value = loss(labels, search(images, training=True, branch=MIXED, alpha=alpha))
             else:
                 macs, bits = tf.constant([3456.0, 2304.0, 3072.0]), tf.constant([8.0, 4.0, 3.0])
-                expected_bits = tf.linalg.matvec(tf.nn.softmax(alphas), bits)
+                expected_bits = tf.linalg.matvec(tf.nn.softmax(alpha), bits)
                 # Hard bits 8, 4 and 3 exceed the target of 4 on average, so the sign is +.
                 value = 0.25 * 4 * tf.reduce_sum(macs * expected_bits) / search.budget.target
-        gradients[part] = tape.gradient(value, alphas).numpy()
+        gradients[part] = tape.gradient(value, alpha).numpy()
     assert all(np.abs(gradient).max() > 1e-3 for gradient in gradients.values())
     search.bit_search_step(images, labels)
-    found = start - np.stack(values(search.alphas))
+    found = start - search.alpha.numpy()[0]
     np.testing.assert_allclose(found, gradients["task"] + gradients["regularizer"], rtol=1e-3, atol=1e-6)
 
 
@@ -166,18 +166,18 @@ def test_running_statistics_are_the_mean_over_the_branches(search, batch):
 
 def test_fit_searches_from_the_second_epoch_and_logs_every_step(search, digits):
     digits = digits.train(batch_size=64, seed=0).take(3)
-    logs, alphas = [], []
+    logs, seen = [], []
 
     class Record(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, batch_logs=None):
             logs.append(dict(batch_logs))
-            alphas.append(np.stack(values(search.alphas)))
+            seen.append(search.alpha.numpy())
 
     search.fit(digits, epochs=2, verbose=0, callbacks=[Record()])
     assert len(logs) == 6
     assert {"loss", "search_loss", "bops", "regularizer", "alpha_entropy", "accuracy"} <= logs[0].keys()
-    assert all(not alpha.any() for alpha in alphas[:3])
-    assert all(alpha.any() for alpha in alphas[3:])
+    assert all(not alpha.any() for alpha in seen[:3])
+    assert all(alpha.any() for alpha in seen[3:])
     assert logs[0]["alpha_entropy"] == pytest.approx(np.log(3), abs=1e-5)
     # Equal alphas choose the first candidate, 8 bits, in every layer.
     assert logs[0]["bops"] == pytest.approx(search.budget.bops_at(8))
@@ -186,9 +186,9 @@ def test_fit_searches_from_the_second_epoch_and_logs_every_step(search, digits):
 def test_epochs_count_over_several_fits(search, digits):
     digits = digits.train(batch_size=64, seed=0).take(2)
     search.fit(digits, epochs=1, verbose=0)
-    assert not np.any(values(search.alphas)) and search.finished_epochs == 1
+    assert not np.any(search.alpha.numpy()) and search.finished_epochs == 1
     search.fit(digits, epochs=1, verbose=0)
-    assert np.any(values(search.alphas)) and search.finished_epochs == 2
+    assert np.any(search.alpha.numpy()) and search.finished_epochs == 2
 
 
 def test_training_step_is_traced_once(search, digits):
@@ -210,7 +210,7 @@ def test_regularizer_gradient_by_hand():
     search = mmx_tf.augment(small_network(), bit_widths=BITS, weight_bits=4, target_average_bits=4.0)
     with tf.GradientTape() as tape:
         regularizer = search.regularizer()
-    gradients = tape.gradient(regularizer, search.alphas)
+    (gradients,) = tape.gradient(regularizer, search.alpha)
     budget = search.budget
     assert float(regularizer) == pytest.approx(budget.bops_at(8) / budget.target_bops - 1, rel=1e-6)
     for cost, gradient in zip(budget.searched, gradients, strict=True):
@@ -221,8 +221,7 @@ def test_regularizer_gradient_by_hand():
 def test_forward_passes_are_the_three_of_the_paper(search, batch):
     images, _ = batch
     search(images, branch=0)
-    for alpha in search.alphas:
-        alpha.assign([-30.0, 30.0, -30.0])
+    alphas.set_rows(search, [-30.0, 30.0, -30.0])
     single = search(images, branch=1)
     np.testing.assert_allclose(search(images, branch=MIXED), single, atol=1e-5)
     np.testing.assert_allclose(search(images), single, atol=1e-6)
@@ -235,8 +234,7 @@ def test_unreachable_budget_names_the_range():
 
 
 def test_selection_meets_the_budget_and_repair_can_be_switched_off(search, caplog):
-    for alpha in search.alphas:
-        alpha.assign([0.2, 0.1, 0.0])
+    alphas.set_rows(search, [0.2, 0.1, 0.0])
     raw = search.bit_selection(repair=False)
     assert raw.bops > search.budget.target_bops
     with caplog.at_level("INFO", logger="absl"):
@@ -257,7 +255,7 @@ def test_saves_and_loads_as_keras_and_searches_on(search, batch, tmp_path):
     search.save(tmp_path / "search.keras")
     loaded = mmx_tf.load_model(tmp_path / "search.keras")
     np.testing.assert_array_equal(loaded(batch[0]), search(batch[0]))
-    np.testing.assert_array_equal(np.stack(values(loaded.alphas)), np.stack(values(search.alphas)))
+    np.testing.assert_array_equal(loaded.alpha.numpy(), search.alpha.numpy())
     assert loaded.budget == search.budget
     assert loaded.bit_selection() == search.bit_selection()
     compiled(loaded).bit_meta_step(*batch)

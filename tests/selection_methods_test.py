@@ -16,6 +16,7 @@ from benchmarks import (
 )
 from benchmarks.selection_methods import Run
 from mmx_tf.metamix.selection import BitSelection
+from tests import alphas
 
 
 def test_one_bit_width_is_planned_where_the_budget_is_one():
@@ -155,8 +156,7 @@ def test_losses_are_those_of_keras(compared):
     found = meta_state.Evaluation(search, batches, statistics="running")(choice)
     by_batch = meta_state.Evaluation(search, batches)(choice)
     np.testing.assert_equal([variable.numpy() for variable in search.variables], before)
-    for quantizer in search.quantizers.values():
-        quantizer.alpha.assign([0.0, 1.0, 0.0])
+    alphas.set_rows(search, [0.0, 1.0, 0.0])
     loss, top1 = search.evaluate(batches, verbose=0)[:2]
     np.testing.assert_allclose([found["loss"], found["top1"]], [loss, top1], rtol=1e-5)
     # A running statistic is the batch's where momentum is 0.
@@ -199,18 +199,17 @@ def test_searches_of_several_lengths_on_one_meta_state(compared, tmp_path):
 def test_a_search_anew_leaves_the_meta_state_alone_and_begins_at_equal_alphas(compared):
     search, data, recipe = meta_state.restored(compared[0] / "runs" / "metamix_4_seed3")
     search.network.get_layer("dropout").rate = 0.0  # its noise goes on where the search before ended
-    alphas = {id(alpha) for alpha in search.alphas}
-    others = [variable for variable in search.network.variables if id(variable) not in alphas]
+    others = search.network.variables
     before = [variable.numpy() for variable in others]
     first = search_length.searched(search, data, recipe, steps=3, rate=0.5, regularizer_weight=1.0)
-    found = [alpha.numpy() for alpha in search.alphas]
+    found = search.alpha.numpy()
     second = search_length.searched(search, data, recipe, steps=3, rate=0.5, regularizer_weight=1.0)
     assert second["choice"] == first["choice"]
-    np.testing.assert_allclose([alpha.numpy() for alpha in search.alphas], found, atol=1e-5)
+    np.testing.assert_allclose(search.alpha, found, atol=1e-5)
     np.testing.assert_equal([variable.numpy() for variable in others], before)
     # One step of Adam moves by the learning rate, whatever the gradient.
     search_length.searched(search, data, recipe, steps=1, rate=0.5, regularizer_weight=1.0)
-    moved = np.abs(np.stack([alpha.numpy() for alpha in search.alphas]))
+    moved = np.abs(search.alpha.numpy()[0])
     np.testing.assert_allclose(moved.max(axis=1), 0.5, rtol=0.01)
 
 

@@ -10,6 +10,8 @@ import mmx_tf
 from mmx_tf.errors import DivergenceError
 from mmx_tf.fitting.divergence import Watch
 from mmx_tf.metamix import target as target_search
+from mmx_tf.metamix.trained_search import TrainedSearch
+from tests import alphas
 
 BITS = (8, 4, 3)
 # MACs of the network: ends 3456 + 80 at 8x8 bits; searched 3456 + 2304 + 3072 at 4 bits times 3 to 8.
@@ -63,10 +65,10 @@ def values(variables):
 def test_each_target_finds_the_alphas_of_a_search_of_its_own(joint, alone):
     search, _ = joint
     for target, (single, _) in zip(search.targets, alone, strict=True):
-        np.testing.assert_allclose(values(target.alphas), values(single.alphas), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(target.alpha, single.alpha[0], rtol=1e-4, atol=1e-6)
         assert target.budget == single.budget
     # The two are told apart, or equality would say nothing.
-    assert np.abs(np.subtract(*map(values, (t.alphas for t in search.targets)))).max() > 0.01
+    assert np.abs(np.subtract(*search.alpha.numpy())).max() > 0.01
 
 
 def test_the_meta_state_is_that_of_one_search(joint, alone):
@@ -96,13 +98,12 @@ def test_regularizer_gradients_by_hand():
     search = searched([LOW, HIGH])
     for target, bops in zip(search.targets, (LOW, HIGH), strict=True):
         for chosen, sign in (([0.0, 0.0, 0.0], 1), ([0.0, 0.0, 1e-7], -1)):
-            for alpha in target.alphas:
-                alpha.assign(chosen)
+            alphas.set_rows(search, chosen)
             with tf.GradientTape() as tape:
-                gap = target_search.regularizer(target.budget, target.alphas)
+                gap = target_search.regularizer(target.budget, target.alpha)
             bits = 8 if sign == 1 else 3
             assert float(gap) == pytest.approx(sign * ((ENDS + SEARCHED * 4 * bits) / bops - 1), rel=1e-6)
-            gradients = tape.gradient(gap, target.alphas)
+            gradients = tape.gradient(gap, search.alpha)[target.index]
             for macs, gradient in zip((3456, 2304, 3072), gradients, strict=True):
                 expected = sign * np.array([1, -1 / 3, -2 / 3]) * macs * 4 / bops
                 np.testing.assert_allclose(gradient, expected, rtol=1e-5)
@@ -128,24 +129,24 @@ def test_a_list_of_one_target_is_one_target(alone):
 def test_bits_of_each_target_are_what_it_computes(joint, batches):
     search, _ = joint
     images = batches[0][0]
-    for target, branch in zip(search.targets, (1, 2), strict=True):
-        hot = tf.one_hot([branch] * len(target.alphas), len(BITS))
-        np.testing.assert_allclose(search(images, alphas=hot), search(images, branch=branch), atol=1e-6)
+    for branch in (1, 2):
+        hot = tf.one_hot([branch] * len(search.quantizers), len(BITS))
+        np.testing.assert_allclose(search(images, alpha=hot), search(images, branch=branch), atol=1e-6)
 
 
 def test_it_saves_and_loads_with_the_alphas_of_every_target(joint, tmp_path):
     search, _ = joint
     search.save(tmp_path / "search.keras")
     loaded = mmx_tf.load_model(tmp_path / "search.keras")
-    np.testing.assert_array_equal(values(loaded.alphas), values(search.alphas))
+    np.testing.assert_array_equal(loaded.alpha.numpy(), search.alpha.numpy())
     assert loaded.bit_selections() == search.bit_selections()
 
 
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ([], r"target_bops=\[\]: a number, or a list of different ones"),
-        ([400_000, 400_000.2], "a list of different ones"),
+        ([], r"target_bops=\[\]: a number, or a list of different numbers"),
+        ([400_000, 400_000.2], "a list of different numbers"),
         ([400_000, "5G"], "target_bops='5G': a number above 0"),
         ([400_000, None], "target_bops=None: a number above 0"),
         ([400_000, 1000], "target_bops=1000 .* is out of reach"),
@@ -161,13 +162,13 @@ def test_the_watch_sees_the_alphas_of_every_target(batches):
     data = tf.data.Dataset.from_tensors(batches[0])
     search(batches[0][0], branch=0)
     options = {"batches": lambda *_: data, "steps_per_epoch": 3, "early": (0, 3)}
-    watch = Watch("select", search, search.network, **options)
+    watch = Watch("select", TrainedSearch(search), **options)
     watch.before_step()
-    search.targets[1].alphas[0].assign([0.0, 6.0, 0.0])
+    alphas.set_row(search, 0, [0.0, 6.0, 0.0], target=1)
     name = "target_438.272K/depthwise_input_quantizer has 4 bits with probability 0.9951"
     with pytest.raises(DivergenceError, match=name):
         watch.after_step({"loss": 1.0}, epoch=0, step=0)
-    search.targets[1].alphas[0].assign([0.0, np.nan, 0.0])
+    alphas.set_row(search, 0, [0.0, np.nan, 0.0], target=1)
     name = "the update of layer 'target_438.272K/depthwise_input_quantizer' went beyond all numbers"
     with pytest.raises(DivergenceError, match=f"a weight is no finite number; {name}"):
         watch.after_step({"loss": 1.0}, epoch=0, step=0)

@@ -9,6 +9,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from mmx_tf.fitting.divergence import Watch
+from mmx_tf.fitting.trained import Trained
 from mmx_tf.network.tracing import build_before_tracing
 from mmx_tf.training import loop
 from mmx_tf.training.phase import epoch_seed
@@ -74,13 +75,13 @@ def phase(folder, *, callbacks=(), epochs=3, minutes=0.0):
     """(model, progress) of a phase that was taken up and trained as far as it came."""
     model = network()
     progress = Progress(
-        folder, model, steps_per_epoch=STEPS, step_logs=("loss",), minutes=minutes, keep=100
+        folder, Trained(model), steps_per_epoch=STEPS, step_logs=("loss",), minutes=minutes, keep=100
     )  # fmt: skip
     progress.restore()
     build_before_tracing(model, batches(0, 0))
-    watch = Watch("float", model, model, batches=batches, steps_per_epoch=STEPS)
+    watch = Watch("float", Trained(model), batches=batches, steps_per_epoch=STEPS)
     options = {"epochs": epochs, "batches": batches, "watch": watch, "validation_data": EVALUATION}
-    loop.train(model, progress, callbacks=callbacks, **options)
+    loop.train(Trained(model), progress, callbacks=callbacks, **options)
     return model, progress
 
 
@@ -113,7 +114,7 @@ def test_a_phase_has_its_epochs_and_curves(undisturbed):
 
 def test_the_checkpoint_of_the_best_epoch_is_kept(tmp_path):
     model = network()
-    progress = Progress(tmp_path, model, steps_per_epoch=STEPS, keep=1)
+    progress = Progress(tmp_path, Trained(model), steps_per_epoch=STEPS, keep=1)
     assert progress.best is None
     for accuracy in (0.5, 0.75, 0.75, 0.25):
         progress.step = STEPS

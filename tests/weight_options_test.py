@@ -14,6 +14,7 @@ import mmx_tf
 from mmx_tf.choices import OPTIMIZERS
 from mmx_tf.errors import DivergenceError, RecipeError
 from mmx_tf.fitting.divergence import Watch
+from mmx_tf.fitting.trained import Trained
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.run.pipeline import run
 from mmx_tf.training import phases, task
@@ -254,7 +255,7 @@ def test_a_number_that_is_not_finite_is_traced_to_its_layer(float_network, digit
     def batches(epoch, first_step):
         return digits.train(batch_size=32, seed=0)
 
-    watch = Watch("train", distilled, distilled, batches=batches, steps_per_epoch=3)
+    watch = Watch("train", Trained(distilled), batches=batches, steps_per_epoch=3)
     watch.before_step()
     with pytest.raises(DivergenceError, match="not finite is that of layer '.*expand'"):
         watch.after_step({"loss": np.nan}, epoch=0, step=0)

@@ -17,8 +17,9 @@ from mmx_tf.fitting.divergence import Watch
 from mmx_tf.layers.branches import JOINT
 from mmx_tf.layers.quantizers.multi_branch_weights import kernel_of
 from mmx_tf.metamix import algorithm, passes
-from mmx_tf.metamix import target as target_search
 from mmx_tf.metamix.selection import BitSelection, SelectionMismatchError
+from mmx_tf.metamix.trained_search import TrainedSearch
+from tests import alphas
 
 BITS, WEIGHTS = (8, 4, 3), (8, 4, 2)
 # MACs of the network: ends 3456 + 80 at 8x8 bits; searched 3456, 2304 and 3072 at 2x3 to 8x8 bits.
@@ -52,12 +53,9 @@ def search():
 
 def choose(search, pairs):
     """Sets the alphas so that the layers' (weight bits, activation bits) are these."""
-    for target in search.targets:
-        for (weights, activations), own, of_weights in zip(
-            pairs, target.alphas, target.weight_alphas, strict=True
-        ):
-            own.assign(10.0 * tf.one_hot(BITS.index(activations), len(BITS)))
-            of_weights.assign(10.0 * tf.one_hot(WEIGHTS.index(weights), len(WEIGHTS)))
+    own = [tf.one_hot(BITS.index(activations), len(BITS)) for _, activations in pairs]
+    of_weights = [tf.one_hot(WEIGHTS.index(weights), len(WEIGHTS)) for weights, _ in pairs]
+    alphas.set_rows(search, 10.0 * np.array([*own, *of_weights] * len(search.targets)))
 
 
 # Costs.
@@ -78,7 +76,7 @@ def test_one_weight_candidate_is_equation_4():
 def test_a_sequence_of_one_is_the_single_value():
     search = mmx_tf.augment(small_network(), weight_bits=(4,), target_bops=4e5)
     assert search.budget == mmx_tf.augment(small_network(), weight_bits=4, target_bops=4e5).budget
-    assert search.weight_quantizers == {} and len(search.alphas) == 3
+    assert search.weight_quantizers == {} and search.alpha.shape == (1, 3, 3)
 
 
 def test_regularizer_and_gradients_at_equal_alphas_by_hand(search):
@@ -87,7 +85,7 @@ def test_regularizer_and_gradients_at_equal_alphas_by_hand(search):
         gap = search.regularizer()
     assert float(gap) == pytest.approx((ENDS + 8832 * 64) / TARGET - 1, rel=1e-6)
     assert float(search.selected_bops()) == ENDS + 8832 * 64
-    gradients = tape.gradient(gap, search.alphas)
+    gradients = alphas.rows(search, tape.gradient(gap, search.alpha))
     for layer, macs in enumerate(MACS):
         expected = np.array([1, -1 / 3, -2 / 3]) * macs * 8 / TARGET
         np.testing.assert_allclose(gradients[layer], expected, rtol=1e-5)
@@ -97,14 +95,12 @@ def test_regularizer_and_gradients_at_equal_alphas_by_hand(search):
 
 def test_each_gradient_has_the_other_hard_choice_as_its_factor(search):
     """Weights at softmax 1/4, 2/4, 1/4: 4 bits, mean 4.5; activations at 1/8, 2/8, 5/8: 3 bits, mean 31/8."""
-    for own, of_weights in zip(search.targets[0].alphas, search.targets[0].weight_alphas, strict=True):
-        own.assign(np.log([1.0, 2.0, 5.0]))
-        of_weights.assign(np.log([1.0, 2.0, 1.0]))
+    alphas.set_rows(search, np.log([[1.0, 2.0, 5.0]] * 3 + [[1.0, 2.0, 1.0]] * 3))
     with tf.GradientTape() as tape:
         gap = search.regularizer()
     # 12 bits squared are below the target, so the gradients turn.
     assert float(gap) == pytest.approx(1 - (ENDS + 8832 * 12) / TARGET, rel=1e-6)
-    gradients = tape.gradient(gap, search.alphas)
+    gradients = alphas.rows(search, tape.gradient(gap, search.alpha))
     expected = np.array([1 / 8 * (8 - 31 / 8), 2 / 8 * (4 - 31 / 8), 5 / 8 * (3 - 31 / 8)]) * 4
     np.testing.assert_allclose(gradients[0], -expected * MACS[0] / TARGET, rtol=1e-5)
     expected = np.array([1 / 4 * (8 - 4.5), 2 / 4 * (4 - 4.5), 1 / 4 * (2 - 4.5)]) * 3
@@ -158,20 +154,19 @@ def test_meta_gradient_is_the_mean_over_the_networks_of_the_step(batch, step):
 
 def test_meta_step_moves_the_step_sizes_of_weights_but_not_alpha(search, batch):
     search(batch[0], branch=0)
-    steps, alphas = values(search.step_sizes), values(search.alphas)
+    steps, before = values(search.step_sizes), alphas.rows(search)
     search.bit_meta_step(*batch)
     assert all(moved(steps, search.step_sizes))
-    assert not any(moved(alphas, search.alphas))
+    assert not any(alphas.moved(before, search))
 
 
 def test_search_step_moves_the_alphas_alone(search, batch):
     search.bit_meta_step(*batch)
-    alphas = values(search.alphas)
-    others = [v for v in search.network.variables if not any(v is a for a in search.alphas)]
-    others += search.step_sizes
+    start = alphas.rows(search)
+    others = search.network.variables + search.step_sizes
     before = values(others)
     search.bit_search_step(*batch)
-    assert len(alphas) == 6 and all(moved(alphas, search.alphas))
+    assert len(start) == 6 and all(alphas.moved(start, search))
     assert not any(moved(before, others))
 
 
@@ -179,19 +174,14 @@ def test_search_gradient_is_that_of_the_mix_of_all_branches(search, batch):
     """The joint mix, a plain sum of quantizers that TensorFlow differentiates, has the same."""
     images, labels = batch
     search(images, branch=0)
-    for alpha, own in zip(search.alphas, np.random.default_rng(0).normal(0, 1, (6, 3)), strict=True):
-        alpha.assign(own)
-    gradient, loss = algorithm.alpha_gradient(
-        search, (images, labels, None), search.targets[0].stacked(), None
-    )
+    alphas.set_rows(search, np.random.default_rng(0).normal(0, 1, (6, 3)))
+    gradient, loss = algorithm.alpha_gradient(search, (images, labels, None), search.targets[0].alpha, None)
     with tf.GradientTape() as tape:
         expected = search.task_loss(labels, search(images, training=True, branch=JOINT))
         total = expected + search.regularizer()
     assert float(loss) == pytest.approx(float(expected), rel=1e-4)
-    found = target_search.by_variable(gradient, search.budget)
-    for ours, theirs in zip(found, tape.gradient(total, search.alphas), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-2, atol=1e-5)
-        assert np.abs(ours).min() > 0
+    np.testing.assert_allclose(gradient, tape.gradient(total, search.alpha)[0], rtol=1e-2, atol=1e-5)
+    assert np.abs(gradient).min() > 0
 
 
 def test_fit_trains_logs_and_is_traced_once(search, digits):
@@ -208,13 +198,13 @@ def test_fit_trains_logs_and_is_traced_once(search, digits):
     assert history["weight_alpha_entropy"][0] == pytest.approx(np.log(3), abs=1e-5)
     assert history["weight_alpha_entropy"][2] < np.log(3) - 1e-4
     assert history["bops"][0] == pytest.approx(ENDS + 8832 * 64)
-    assert all(moved([np.zeros(3)] * 6, search.alphas))
+    assert all(alphas.moved([np.zeros(3)] * 6, search))
 
 
 def test_searches_that_train_weights_train_the_step_sizes_of_weights(batch):
     search = searched(train_weights_in_search=True)
     search.bit_meta_step(*batch)
-    groups = [search.meta_weights, search.step_sizes, search.alphas]
+    groups = [search.meta_weights, search.step_sizes, [search.alpha]]
     before = [values(group) for group in groups]
     search.bit_search_step(*batch)
     for old, group in zip(before, groups, strict=True):
@@ -235,10 +225,10 @@ def test_each_target_finds_the_alphas_of_a_search_of_its_own(batch):
             search.bit_search_step(*batch)
         found.append(search)
     joint, *alone = found
-    assert len(joint.alphas) == 12 and len({name for name, _ in joint.named_alphas}) == 12
+    assert len({row.name for row in joint.alpha_rows()}) == 12
     for target, single in zip(joint.targets, alone, strict=True):
-        np.testing.assert_allclose(values(target.variables), values(single.alphas), rtol=1e-4, atol=1e-6)
-    assert np.abs(np.subtract(*(values(search.alphas) for search in alone))).max() > 0.01
+        np.testing.assert_allclose(target.alpha, single.alpha[0], rtol=1e-4, atol=1e-6)
+    assert np.abs(np.subtract(*(search.alpha.numpy() for search in alone))).max() > 0.01
     for selection, target in zip(joint.bit_selections(), targets, strict=True):
         assert selection.target_bops == target and selection.bops <= target
 
@@ -259,7 +249,7 @@ def test_the_selection_names_both_bits(search, tmp_path):
 
 def test_the_repair_is_logged_with_what_it_flips(search, caplog):
     choose(search, [(8, 8)] * 3)
-    search.targets[0].weight_alphas[1].assign([0.3, 0.2, 0.0])
+    alphas.set_row(search, 1, [0.3, 0.2, 0.0], of_weights=True)
     with caplog.at_level("INFO", logger="absl"):
         selection = search.bit_selection()
     # Without project's 0.3 a third layer would give up 10.
@@ -338,7 +328,7 @@ def test_it_saves_loads_and_searches_on(batch, tmp_path, targets):
     search.save(tmp_path / "search.keras")
     loaded = mmx_tf.load_model(tmp_path / "search.keras")
     np.testing.assert_array_equal(loaded(batch[0]), search(batch[0]))
-    for ours, theirs in ((loaded.alphas, search.alphas), (loaded.step_sizes, search.step_sizes)):
+    for ours, theirs in (([loaded.alpha], [search.alpha]), (loaded.step_sizes, search.step_sizes)):
         for one, other in zip(values(ours), values(theirs), strict=True):
             np.testing.assert_array_equal(one, other)
     assert [t.budget for t in loaded.targets] == [t.budget for t in search.targets]
@@ -351,16 +341,14 @@ def test_it_saves_loads_and_searches_on(batch, tmp_path, targets):
 def test_the_watch_sees_what_belongs_to_weights(trained, batch):
     data = tf.data.Dataset.from_tensors(batch)
     options = {"batches": lambda *_: data, "steps_per_epoch": 3, "early": (0, 3)}
-    alpha = trained.targets[0].weight_alphas[1]
-    kept = alpha.numpy()
-    for other in trained.alphas:
-        other.assign(tf.zeros(3))
-    watch = Watch("select", trained, trained.network, **options)
+    kept = trained.alpha.numpy()
+    alphas.set_rows(trained, np.zeros(3))
+    watch = Watch("select", TrainedSearch(trained), **options)
     watch.before_step()
-    alpha.assign([0.0, 0.0, 6.0])
+    alphas.set_row(trained, 1, [0.0, 0.0, 6.0], of_weights=True)
     with pytest.raises(DivergenceError, match="project_weight_quantizer has 2 bits with probability 0.9951"):
         watch.after_step({"loss": 1.0}, epoch=0, step=0)
-    alpha.assign(kept)
+    trained.alpha.assign(kept)
     steps = trained.weight_quantizers["expand"].step_sizes
     before = steps.numpy()
     steps.assign(tf.fill(steps.shape, np.nan))

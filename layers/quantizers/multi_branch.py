@@ -1,12 +1,12 @@
 """The activation quantizer of the bit selection phase: one branch per candidate bit-width.
 
 Each branch has its own step size; a vector alpha of one architectural parameter per branch says how likely
-it is (paper Figure 4). A call runs one of four ways:
+it is (paper Figure 4). The search owns alpha and gives each quantizer its row. A call runs one of four ways:
 
-    quantizer(x, branch=1)          # B-META-FWD: branch 1 alone
-    quantizer(x, branch="mixed")    # B-SEARCH-FWD: softmax(alpha)-weighted sum of all (eq. 2)
-    quantizer(x, branch="joint")    # the same, with gradients of the step sizes too: for ablations
-    quantizer(x)                    # the branch with the largest alpha, the one that would be selected
+    quantizer(x, branch=1)                       # B-META-FWD: branch 1 alone
+    quantizer(x, branch="mixed", alpha=row)      # B-SEARCH-FWD: softmax(alpha)-weighted sum of all (eq. 2)
+    quantizer(x, branch="joint", alpha=row)      # the same, with gradients of the step sizes too
+    quantizer(x, branch=None, alpha=row)         # the branch with the largest alpha
 """
 
 import tensorflow as tf
@@ -36,7 +36,6 @@ class MultiBranchQuantizer(AsWritten, keras.layers.Layer):
       codes: B `ActivationCodes`.
       ranges: B pairs (low, high) of codes; where there is a floor, at the step sizes of the moment.
       step_sizes: (B,) variable (after build).
-      alpha: (B,) variable (after build); zeros at first, so that all branches are equally likely.
       initialized: (B,) boolean variable (after build): branches whose step size has been set.
     """
 
@@ -53,27 +52,26 @@ class MultiBranchQuantizer(AsWritten, keras.layers.Layer):
         return tuple(tuple(int(code) for code in pair) for pair in self._ranges())
 
     def build(self, input_shape):
-        """Creates step sizes, alpha and the initialised flags."""
+        """Creates step sizes and the initialised flags."""
         shape = (len(self.bit_widths),)
         self.step_sizes = add_step_sizes(self, shape, "step_sizes")
-        self.alpha = self.add_weight(
-            "alpha", shape=shape, initializer="zeros", aggregation=tf.VariableAggregation.MEAN
-        )
         self.initialized = self.add_weight(
             "initialized", shape=shape, dtype=tf.bool, initializer="zeros", trainable=False
         )
         super().build(input_shape)
 
-    def call(self, x, branch=None, alpha=None):
+    def call(self, x, branch=0, alpha=None):
         """Quantizes x; shape unchanged.
 
         Args:
           x: float tensor (batch, ...).
           branch: index of a branch (integer or scalar integer tensor), `MIXED`, `JOINT`, or None for the
             branch with the largest alpha.
-          alpha: (B,) tensor to use in place of the layer's own.
+          alpha: (B,) architectural parameters; all but an index needs them.
+
+        Raises:
+          ValueError: if `branch` is none of these, or needs an alpha and there is none.
         """
-        alpha = self.alpha if alpha is None else alpha
         initialize_once(self.initialized, self._initialize, x)
         elements = elements_of_one_example(x)
         source, fused = source_of(x), elements >= FUSED_FROM_ELEMENTS

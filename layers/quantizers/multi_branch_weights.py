@@ -1,13 +1,13 @@
 """The weight quantizer of a bit selection phase that searches weight bits: one branch per candidate.
 
-All branches quantize the one full-precision kernel of a layer, each with step sizes of its own; a vector
-alpha says how likely each is. This is the weights' half of a search for both bit-widths (the paper's footnote
-5), as `layers.quantizers.multi_branch` is the activations'. A call runs one of four ways:
+All branches quantize the one full-precision kernel of a layer, each with step sizes of its own; a row of the
+search's alpha says how likely each is. This is the weights' half of a search for both bit-widths (the
+paper's footnote 5), as `layers.quantizers.multi_branch` is the activations'. A call runs one of four ways:
 
-    quantizer(kernel, branch=1)          # bit-meta step: branch 1 alone
-    quantizer(kernel, branch="mixed")    # bit-search step: softmax(alpha)-weighted sum of all
-    quantizer(kernel, branch="joint")    # the same, with gradients of the step sizes too: for ablations
-    quantizer(kernel)                    # the branch with the largest alpha, the one that would be selected
+    quantizer(kernel, branch=1)                     # bit-meta step: branch 1 alone
+    quantizer(kernel, branch="mixed", alpha=row)    # bit-search step: softmax(alpha)-weighted sum of all
+    quantizer(kernel, branch="joint", alpha=row)    # the same, with gradients of the step sizes too
+    quantizer(kernel, branch=None, alpha=row)       # the branch with the largest alpha
 
 A convolution is linear in its kernel, so the mix of kernels gives the mix of the convolutions at the cost of
 one of them.
@@ -34,7 +34,6 @@ class MultiBranchWeightQuantizer(AsWritten, keras.layers.Layer):
       bit_widths: W distinct candidate bit-widths, in the order of the branches.
       step_shape: shape of a branch's step sizes, () or one per output channel (`step_size_shape`).
       step_sizes: (W, *step_shape) variable (after build); meaningless until `initialize`.
-      alpha: (W,) variable (after build); zeros at first, so that all branches are equally likely.
     """
 
     def __init__(self, *, bit_widths, step_shape=(), **kwargs):
@@ -59,12 +58,9 @@ class MultiBranchWeightQuantizer(AsWritten, keras.layers.Layer):
         return quantizer
 
     def build(self, kernel_shape):
-        """Creates step sizes and alpha."""
+        """Creates step sizes."""
         count = len(self.bit_widths)
         self.step_sizes = add_step_sizes(self, (count, *self.step_shape), "step_sizes")
-        self.alpha = self.add_weight(
-            "alpha", shape=(count,), initializer="zeros", aggregation=tf.VariableAggregation.MEAN
-        )
         super().build(kernel_shape)
 
     def initialize(self, kernel: tf.Tensor) -> None:
@@ -73,16 +69,18 @@ class MultiBranchWeightQuantizer(AsWritten, keras.layers.Layer):
         steps = [lsq.initial_step_size(kernel, high=high, axes=axes) for _, high in self._ranges]
         self.step_sizes.assign(tf.stack(steps))
 
-    def call(self, kernel, branch=None, alpha=None):
+    def call(self, kernel, branch=0, alpha=None):
         """Quantizes a kernel; shape unchanged.
 
         Args:
           kernel: full-precision kernel.
           branch: index of a branch (integer or scalar integer tensor), `MIXED`, `JOINT` (see
             `layers.branches`), or None for the branch with the largest alpha.
-          alpha: (W,) tensor to use in place of the layer's own.
+          alpha: (W,) architectural parameters; all but an index needs them.
+
+        Raises:
+          ValueError: if `branch` is none of these, or needs an alpha and there is none.
         """
-        alpha = self.alpha if alpha is None else alpha
         elements = kernel.shape.num_elements()
         settings = [(*pair, lsq.gradient_scale(elements, pair[1])) for pair in self._ranges]
         return branches.run(

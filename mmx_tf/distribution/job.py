@@ -12,7 +12,7 @@ the workdir) is decided together.
 import contextlib
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import tensorflow as tf
 import tf_keras as keras
@@ -66,13 +66,16 @@ class Job:
         own = dataset.rebatch(batch_size // self.replicas, drop_remainder=True)
         return self.strategy.distribute_datasets_from_function(lambda _: own)
 
-    def step_function(self, fitted: keras.Model) -> Callable:
-        """iterator -> logs of one training step of a compiled model, as they are on the first replica."""
+    def step_function(self, fitted: keras.Model, kind: Hashable = None) -> Callable:
+        """iterator -> logs of one training step of a compiled model, as they are on the first replica.
+
+        Args:
+          fitted: compiled model.
+          kind: what the step depends on beside the model; on several replicas each kind is traced.
+        """
         if self.strategy is None:
             return fitted.make_train_function()
-        # On several replicas a search step is traced with its bit-search step or without.
-        searching = getattr(fitted, "is_searching", lambda: None)()
-        key = (id(fitted), searching)
+        key = (id(fitted), kind)
         if key not in self._steps:
 
             @tf.function(autograph=False)

@@ -24,6 +24,7 @@ from mmx_tf.fitting.divergence import first_broken
 from mmx_tf.fitting.given import Given, given_weights, single_image
 from mmx_tf.fitting.images import check_first_images, check_pixels, outside_pixels
 from mmx_tf.fitting.position import Position, lost_weights
+from mmx_tf.fitting.trained import Trained
 from mmx_tf.layers import keras_defaults
 from mmx_tf.network import keras3_twins
 from mmx_tf.network.heads import last_activation
@@ -45,6 +46,10 @@ class FitContract:
     def trained_network(self) -> keras.Model:
         """The functional network whose layers are trained."""
         return self
+
+    def as_trained(self) -> Trained:
+        """This model as watches see it."""
+        return Trained(self)
 
     @property
     def first_call(self) -> dict:
@@ -312,6 +317,6 @@ class FitContract:
         if lost:
             return lost
         batch = given.first()
-        where = batch and first_broken(self, network, single_image(batch[0], network), batch[1])
+        where = batch and first_broken(self.as_trained(), single_image(batch[0], network), batch[1])
         where = where or "no layer is at fault on the first batch, so look at the labels"
         return f"{where}. The step changed no weight: compile with a lower learning rate and go on."

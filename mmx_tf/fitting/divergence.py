@@ -2,7 +2,7 @@
 
 After every step are looked at: the loss and all weights (is each a finite number), the step sizes of the
 activation quantizers (has one fallen to its floor, where a layer sees next to nothing), and, in the first
-steps of a search, the alphas (has one branch so much of the probability that no gradient can change it).
+steps of a search, alpha (has one branch so much of the probability that no gradient can change it).
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from mmx_tf.errors import DivergenceError
-from mmx_tf.layers.branches import MIXED
+from mmx_tf.fitting.trained import Trained
 from mmx_tf.layers.lsq.lsq import STEP_SIZE_FLOOR
 from mmx_tf.layers.quantizers.activation import ActivationQuantizer
 from mmx_tf.layers.quantizers.multi_branch import MultiBranchQuantizer
@@ -28,8 +28,7 @@ class Watch:
 
     Args:
       phase: name of the phase, for messages.
-      fitted: compiled model that is trained.
-      network: functional network that holds its layers; `fitted` itself but for a search.
+      trained: the model that is trained.
       batches: (epoch, first step) -> batches, as the training loop's.
       early: (first, last) step, counted over all epochs, between which an alpha that saturates is an error.
       steps_per_epoch: steps of every epoch.
@@ -38,23 +37,18 @@ class Watch:
     def __init__(
         self,
         phase: str,
-        fitted: keras.Model,
-        network: keras.Model,
+        trained: Trained,
         *,
         batches: Callable,
         steps_per_epoch: int,
         early: tuple[int, int] = (0, 0),
     ):
-        self._phase, self._fitted, self._network = phase, fitted, network
+        self._phase, self._trained, self._network = phase, trained, trained.network
         self._batches, self._steps_per_epoch, self._early = batches, steps_per_epoch, early
-        self._alphas = getattr(fitted, "named_alphas", [])
-        self._weights = [v for v in network.weights if v.dtype.is_floating]
-        # Those of further targets, and the quantizers of weights, stand beside the network.
-        known = {id(variable) for variable in self._weights}
-        beside = [alpha for _, alpha in self._alphas] + list(getattr(fitted, "step_sizes", []))
-        self._weights += [variable for variable in beside if id(variable) not in known]
+        self._weights = [v for v in self._network.weights if v.dtype.is_floating]
+        self._weights += trained.variables_beside
         # A layer that sees nothing from the beginning was not broken by training.
-        self._collapsed = collapsed_quantizers(network)
+        self._collapsed = collapsed_quantizers(self._network)
         self._values: list[tf.Tensor] = []
 
     def before_step(self) -> None:
@@ -101,23 +95,21 @@ class Watch:
         """(all weights are finite, a step size is at its floor, an alpha is saturated, the weights)."""
         finite = [tf.reduce_all(tf.math.is_finite(variable)) for variable in self._weights]
         steps = [tf.reduce_min(step) for _, step in _step_sizes(self._network)]
-        alphas = [tf.reduce_max(tf.nn.softmax(alpha)) for _, alpha in self._alphas]
         return (
             tf.reduce_all(finite),
             tf.reduce_any(tf.stack(steps or [1.0]) <= COLLAPSED_BELOW),
-            tf.reduce_any(tf.stack(alphas or [0.0]) > SATURATED_FROM),
+            self._trained.largest_probability() > SATURATED_FROM,
             # No copies: TensorFlow writes a variable whose value somebody holds to a new place.
             [variable.read_value() for variable in self._weights],
         )
 
     def _saturated(self) -> list[str]:
         said = []
-        candidates = self._fitted.alpha_bit_widths
-        for (name, alpha), bit_widths in zip(self._alphas, candidates, strict=True):
-            probabilities = tf.nn.softmax(alpha).numpy()
+        for row in self._trained.alpha_rows():
+            probabilities = tf.nn.softmax(row.values).numpy()
             if probabilities.max() > SATURATED_FROM:
-                bits = bit_widths[probabilities.argmax()]
-                said.append(f"{name} has {bits} bits with probability {probabilities.max():.4f}")
+                bits = row.bit_widths[probabilities.argmax()]
+                said.append(f"{row.name} has {bits} bits with probability {probabilities.max():.4f}")
         return said
 
     def _origin(self, epoch: int, step: int) -> str:
@@ -127,11 +119,11 @@ class Watch:
             for node in graph.nodes(self._network)
             if not all(np.isfinite(v.numpy()).all() for v in node.layer.weights if v.dtype.is_floating)
         ]
-        updated += [name for name, alpha in self._alphas if not np.isfinite(alpha.numpy()).all()]
+        updated += [row.name for row in self._trained.alpha_rows() if not np.isfinite(row.values).all()]
         for variable, value in zip(self._weights, self._values, strict=True):
             variable.assign(value)
         images, labels = next(iter(self._batches(epoch, step).take(1)))
-        broken = first_broken(self._fitted, self._network, images, labels)
+        broken = first_broken(self._trained, images, labels)
         if broken:
             return broken
         return (
@@ -141,31 +133,34 @@ class Watch:
         )
 
 
-def first_broken(fitted: keras.Model, network: keras.Model, images, labels) -> str | None:
+def first_broken(trained: Trained, images, labels) -> str | None:
     """Where a training step on a batch first meets a number that is not finite; None if it meets none.
 
     Args:
-      fitted: compiled model that is trained.
-      network: functional network that holds its layers; `fitted` itself but for a search.
+      trained: the model that is trained.
       images, labels: the batch.
     """
     images, labels = tf.nest.map_structure(tf.convert_to_tensor, (images, labels))
-    multi = _multi_branch(network)
-    for branch in [*range(len(multi[0].bit_widths)), MIXED] if multi else [None]:
-        probe = _Probe(network, fitted.layer_call(branch) if multi else _plain_call)
+    network = trained.network
+    groups = (network.trainable_variables, trained.architecture)
+    for branch in trained.branches:
         with tf.GradientTape() as tape:
+            probe = _Probe(network, trained.layer_call(branch))
             outputs = probe(images, training=True)
-            loss = fitted.compute_loss(images, labels, outputs)
+            loss = trained.model.compute_loss(images, labels, outputs)
         if probe.broken:
             return f"the first output that is not finite is that of layer {probe.broken[0]!r}"
-        gradients = tape.gradient(loss, network.trainable_variables)
+        gradients, of_alpha = tape.gradient(loss, groups)
         broken = {
             id(v) for v, g in zip(network.trainable_variables, gradients, strict=True)
             if g is not None and not np.isfinite(g.numpy()).all()
         }  # fmt: skip
+        rows = [row for g in of_alpha if g is not None for row in trained.alpha_rows(g)]
+        quantizers = {row.quantizer for row in rows if not np.isfinite(row.values).all()}
         # The gradient runs from the last layer to the first.
         for node in reversed(graph.nodes(network)):
-            if any(id(variable) in broken for variable in node.layer.trainable_variables):
+            own = any(id(variable) in broken for variable in node.layer.trainable_variables)
+            if own or node.layer.name in quantizers:
                 return f"the first gradient that is not finite is that of layer {node.layer.name!r}"
     return None
 
@@ -186,10 +181,6 @@ class _Probe(keras.Model):
             return output
 
         return graph.replay(self._network, inputs, call)
-
-
-def _plain_call(layer, args, kwargs):
-    return layer(*args, **kwargs)
 
 
 def collapsed_quantizers(network: keras.Model) -> list[str]:

@@ -20,7 +20,7 @@ def joint_step(search, batch) -> tf.Tensor:
       The task loss, a scalar.
     """
     images, labels, sample_weight = batch
-    groups = (search.meta_weights, search.step_sizes, search.alphas)
+    groups = (search.meta_weights, search.step_sizes, [search.alpha])
     with tf.GradientTape() as tape:
         outputs = search(images, training=True, branch=JOINT)
         task_loss = search.task_loss(labels, outputs, sample_weight)

@@ -56,37 +56,36 @@ def bit_search_step(search, batch) -> tf.Tensor:
     """
     with passes.fixed_statistics(search):
         gradients, losses = target.over_targets(
-            search.targets, lambda alphas, goal: alpha_gradient(search, batch, alphas, goal)
+            search.targets, lambda alpha, goal: alpha_gradient(search, batch, alpha, goal)
         )
-    gradients = [row for one in tf.unstack(gradients) for row in target.by_variable(one, search.budget)]
-    search.alpha_optimizer.apply_gradients(zip(gradients, search.alphas, strict=True))
+    search.alpha_optimizer.apply_gradients([(gradients, search.alpha)])
     for tracker, loss in zip(search.search_loss_trackers, tf.unstack(losses), strict=True):
         tracker.update_state(loss)
     return tf.reduce_mean(losses)
 
 
-def alpha_gradient(search, batch, alphas, goal) -> tuple[tf.Tensor, tf.Tensor]:
+def alpha_gradient(search, batch, alpha, goal) -> tuple[tf.Tensor, tf.Tensor]:
     """Forward and backward pass of a bit-search step for one target.
 
     The tape watches alpha alone, so no weight gradient is computed (with several weight candidates those of
-    the mixed kernels are, since the weights' alphas depend on them).
+    the mixed kernels are, since alpha's columns of the weights depend on them).
 
     Args:
       search, batch: as for `bit_meta_step`.
-      alphas: `TargetSearch.stacked` of the target.
+      alpha: of the target, (L, B) or (L, B + W).
       goal: scalar float64 in place of the budget's target, or None.
 
     Returns:
-      (gradient of the search loss by the alphas, task loss as it is logged).
+      (gradient of the search loss by alpha, task loss as it is logged).
     """
     images, labels, sample_weight = batch
     with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(alphas)
-        outputs = search(images, training=True, branch=MIXED, alphas=alphas)
+        tape.watch(alpha)
+        outputs = search(images, training=True, branch=MIXED, alpha=alpha)
         task_loss = search.task_loss(labels, outputs, sample_weight)
-        regularizer = target.regularizer(search.budget, alphas, goal)
+        regularizer = target.regularizer(search.budget, alpha, goal)
         loss = search_loss(search, task_loss, regularizer)
-    return tape.gradient(loss, alphas), passes.as_logged(task_loss)
+    return tape.gradient(loss, alpha), passes.as_logged(task_loss)
 
 
 def search_loss(search, task_loss: tf.Tensor, regularizer: tf.Tensor) -> tf.Tensor:

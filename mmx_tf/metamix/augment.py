@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 
 import tf_keras as keras
 
-from mmx_tf.budget import bops
+from mmx_tf.budget import bops, request
 from mmx_tf.budget.budget import Budget
-from mmx_tf.budget.request import BudgetRequest
 from mmx_tf.folding import pixels
 from mmx_tf.layers import keras_defaults
 from mmx_tf.layers.quantizers.activation import ActivationQuantizer
@@ -162,7 +161,7 @@ def plan(
 
     Args:
       float_model, bit_widths, weight_bits, first_last_bits: as `augment`'s.
-      **budget: those of `BudgetRequest`.
+      **budget: those of `AskedBudget` (`mmx_tf.recipe.budget_rules`).
 
     Returns:
       The canonical network and the budgets, one for each target.
@@ -173,7 +172,7 @@ def plan(
     bit_widths = augment_checks.checked_bit_widths("bit_widths", bit_widths)
     weight_bits = augment_checks.checked_weight_bits(weight_bits)
     first_last_bits = augment_checks.checked_bits("first_last_bits", first_last_bits)
-    request = BudgetRequest(**budget)
+    asked = request.asked_for(**budget)
     network = canonical.canonicalize(keras3.as_tf_keras(float_model))
     augment_checks.check_one_output(network)
     augment_checks.check_finite(network)
@@ -183,7 +182,7 @@ def plan(
             f"model {float_model.name!r} has {len(costs)} weighted layers and all of them are first or last "
             "layers, which keep their bits: there is nothing to search."
         )
-    return network, request.budgets(Budget(costs, bit_widths, weight_bits, first_last_bits))
+    return network, request.budgets(asked, Budget(costs, bit_widths, weight_bits, first_last_bits))
 
 
 def _pixel_quantizer(network, budget: Budget, scaling) -> PixelQuantizer | None:

@@ -1,5 +1,7 @@
 """Keras's `compile` and `fit` for a search: three optimizers, a loss for both steps, the meta epochs."""
 
+from typing import NamedTuple
+
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
@@ -10,6 +12,8 @@ from mmx_tf.fitting import labels as fit_labels
 from mmx_tf.fitting.contract import FitContract
 from mmx_tf.layers import keras_defaults
 from mmx_tf.layers.quantizers.activation import ActivationQuantizer
+from mmx_tf.metamix.target import split
+from mmx_tf.metamix.trained_search import TrainedSearch
 from mmx_tf.network import keras3_twins
 from mmx_tf.network.tracing import build_optimizer
 
@@ -29,27 +33,21 @@ class SearchContract(FitContract):
     # Variable groups: each has its own optimizer, since optimizers with momentum move variables even at
     # zero gradient.
 
-    @property
-    def alphas(self) -> list[tf.Variable]:
-        """Architectural parameters: target by target, one (B,) variable per searched layer in graph order.
+    def alpha_rows(self, values=None) -> list["AlphaRow"]:
+        """The rows of alpha, target by target: those of activations, then those of weights if searched.
 
-        Where weight bits are searched, those of each target are followed by a (W,) variable per layer.
+        Args:
+          values: array of alpha's shape that is taken apart in its place, such as its gradient.
         """
-        return [alpha for target in self.targets for alpha in target.variables]
-
-    @property
-    def named_alphas(self) -> list[tuple[str, tf.Variable]]:
-        """`alphas`, each with the name of its quantizer, behind the target's where there are several."""
-        return [
-            (target.prefix + quantizer.name, alpha)
-            for target in self.targets
-            for quantizer, alpha in zip(self._searched_quantizers, target.variables, strict=True)
-        ]
-
-    @property
-    def alpha_bit_widths(self) -> list[tuple[int, ...]]:
-        """The candidates that the entries of each of the `alphas` stand for."""
-        return [quantizer.bit_widths for _ in self.targets for quantizer in self._searched_quantizers]
+        values = self.alpha.numpy() if values is None else np.asarray(values)
+        rows = []
+        for target, of_target in zip(self.targets, values, strict=True):
+            parts = [part for part in split(of_target, self.budget) if part is not None]
+            every = [row for part in parts for row in part]
+            for quantizer, row in zip(self._searched_quantizers, every, strict=True):
+                name, bit_widths = quantizer.name, quantizer.bit_widths
+                rows.append(AlphaRow(target.prefix + name, name, bit_widths, row))
+        return rows
 
     @property
     def _searched_quantizers(self) -> list:
@@ -64,7 +62,7 @@ class SearchContract(FitContract):
     @property
     def meta_weights(self) -> list[tf.Variable]:
         """Full-precision weights, biases and batch-norm parameters."""
-        others = {id(variable) for variable in self.alphas + self.step_sizes}
+        others = {id(variable) for variable in self.step_sizes}
         return [variable for variable in self.network.trainable_variables if id(variable) not in others]
 
     @property
@@ -80,8 +78,8 @@ class SearchContract(FitContract):
           *args: optimizer (of the weights and batch-norm parameters; default "sgd"), loss, metrics and so on.
           step_optimizer: optimizer of the step sizes; default SGD(0.004, momentum=0.9).
           alpha_optimizer: optimizer of the architectural parameters; default Adam(0.02). With several targets
-            it takes one step on the alphas of all of them; since optimizers have a state for each element,
-            this is the step of an optimizer for each target (but for a `global_clipnorm`).
+            it takes one step on the alpha of all of them; since optimizers have a state for each element,
+            this is the step of an optimizer for each target (but for a `clipnorm` or `global_clipnorm`).
           **kwargs: as for keras.Model.compile. While the search is fitted, metrics are updated by each of the
             B passes of a bit-meta step: means such as the accuracy are those over the candidates, and counts
             such as FalseNegatives are B times those of one pass. `evaluate` has one pass.
@@ -101,11 +99,11 @@ class SearchContract(FitContract):
                 "alpha_optimizer keeps the state of its own variables: give an object for each."
             )
         self._own_step_optimizer = step_optimizer is not None
-        steps, alphas = keras.optimizers.SGD(0.004, momentum=0.9), keras.optimizers.Adam(0.02)
+        steps, alpha = keras.optimizers.SGD(0.004, momentum=0.9), keras.optimizers.Adam(0.02)
         steps = self._own_optimizer("step_optimizer", step_optimizer or steps)
-        alphas = self._own_optimizer("alpha_optimizer", alpha_optimizer or alphas)
+        alpha = self._own_optimizer("alpha_optimizer", alpha_optimizer or alpha)
         super().compile(*args, **kwargs)
-        self.step_optimizer, self.alpha_optimizer = steps, alphas
+        self.step_optimizer, self.alpha_optimizer = steps, alpha
         with self.distribute_strategy.scope():
             # Keras's own reading of the loss, without the trackers that belong to the bit-meta step.
             self._search_loss = LossesContainer(
@@ -117,7 +115,7 @@ class SearchContract(FitContract):
         self._check_optimizers()
         build_optimizer(self.optimizer, self.meta_weights)
         build_optimizer(self.step_optimizer, self.step_sizes)
-        build_optimizer(self.alpha_optimizer, self.alphas)
+        build_optimizer(self.alpha_optimizer, [self.alpha])
 
     def _check_optimizers(self) -> None:
         for optimizer in (self.optimizer, self.step_optimizer, self.alpha_optimizer):
@@ -151,7 +149,7 @@ class SearchContract(FitContract):
             )
         if not self.trainable:
             raise ValueError(
-                f"{self.name}.fit: trainable is False, but a search trains weights, step sizes and alphas: "
+                f"{self.name}.fit: trainable is False, but a search trains weights, step sizes and alpha: "
                 "set it to True."
             )
 
@@ -181,6 +179,10 @@ class SearchContract(FitContract):
         """One branch is enough: all branches of a layer are set from the same tensor."""
         return {"branch": 0}
 
+    def as_trained(self) -> TrainedSearch:
+        """This search as watches see it."""
+        return TrainedSearch(self)
+
     def fit_callbacks(self) -> list[keras.callbacks.Callback]:
         """What lets bit-search steps join in after `meta_epochs` epochs, earlier calls included."""
         return [StartSearch()]
@@ -203,18 +205,29 @@ class SearchContract(FitContract):
         return [*(metric for metric in super().metrics if not any(metric is one for one in own)), *own]
 
 
+class AlphaRow(NamedTuple):
+    """The architectural parameters of one quantizer for one target.
+
+    Attributes:
+      name: of the quantizer, behind the target's prefix where there are several.
+      quantizer: its name.
+      bit_widths: the candidates that the values stand for.
+      values: one per candidate.
+    """
+
+    name: str
+    quantizer: str
+    bit_widths: tuple[int, ...]
+    values: np.ndarray
+
+
 class StartSearch(keras.callbacks.Callback):
     """Switches bit-search steps on once the meta epochs are over, those of earlier fits included."""
 
     def on_epoch_begin(self, epoch, logs=None):
         """Decides whether the epoch has bit-search steps."""
         # A resumed fit starts at a later epoch than this object has seen.
-        self.model.finished_epochs = max(epoch, self.model.finished_epochs)
-        before = self.model.is_searching()
-        self.model.searching.assign(self.model.finished_epochs >= self.model.meta_epochs)
-        if self.model.distribute_strategy.num_replicas_in_sync > 1 and self.model.is_searching() != before:
-            # On several replicas a traced step has bit-search steps or not.
-            self.model.make_train_function(force=True)
+        self.model.begin_epoch(max(epoch, self.model.finished_epochs))
 
     def on_epoch_end(self, epoch, logs=None):
         """Counts the epoch."""

@@ -55,8 +55,9 @@ class SearchModel(Selecting, SearchContract, keras.Model):
     Attributes:
       network: functional network with the activation quantizers in place; weights are full precision.
       budget: costs, candidates and (first) target.
-      targets: a `TargetSearch` per target. The alphas of the first are the quantizers' own; those of
-        further ones stand beside the network.
+      targets: a `TargetSearch` per target.
+      alpha: architectural parameters of T targets, a variable (T, L, B), or (T, L, B + W) where weight bits
+        are searched (`mmx_tf.metamix.target`); zeros at first, so that all branches are equally likely.
       quantizers: searched layer name -> MultiBranchQuantizer, in graph order.
       weight_quantizers: searched layer name -> MultiBranchWeightQuantizer; empty where weight bits are given.
       end_quantizers: first and last layer name -> ActivationQuantizer, or the image's PixelQuantizer.
@@ -120,15 +121,18 @@ class SearchModel(Selecting, SearchContract, keras.Model):
             }
         self.finished_epochs = int(finished_epochs)
         self.searching = tf.Variable(False, trainable=False, name="searching")
-        further = range(1, len(budgets))
-        self.further_alphas = [_alphas(f"alpha_{index}", self.quantizers) for index in further]
-        self.further_weight_alphas = [
-            _alphas(f"weight_alpha_{index}", self.weight_quantizers) for index in further
-        ]
-        alphas = [[quantizer.alpha for quantizer in self.quantizers.values()], *self.further_alphas]
+        columns = len(budget.bit_widths) + (len(budget.weight_bits) if budget.searches_weights else 0)
+        self.alpha = self.add_weight(
+            "alpha",
+            shape=(len(budgets), len(self.quantizers), columns),
+            initializer="zeros",
+            aggregation=tf.VariableAggregation.MEAN,
+        )
         prefixes = [f"{target_folder(b.target_bops)}/" for b in budgets] if len(budgets) > 1 else [""]
-        of_weights = [[q.alpha for q in self.weight_quantizers.values()], *self.further_weight_alphas]
-        self.targets = tuple(map(TargetSearch, budgets, alphas, prefixes, of_weights))
+        self.targets = tuple(
+            TargetSearch(one, self.alpha, index, prefix)
+            for index, (one, prefix) in enumerate(zip(budgets, prefixes, strict=True))
+        )
         # Under this name checkpoints have them.
         self._search_loss_trackers = [
             keras.metrics.Mean(name=f"{target.prefix}search_loss") for target in self.targets
@@ -147,7 +151,7 @@ class SearchModel(Selecting, SearchContract, keras.Model):
         """Shape of the network's output."""
         return self.network.output_shape
 
-    def call(self, inputs, training=None, branch=None, alphas=None, weight_branch=None):
+    def call(self, inputs, training=None, branch=None, alpha=None, weight_branch=None):
         """Runs the network.
 
         Args:
@@ -155,32 +159,28 @@ class SearchModel(Selecting, SearchContract, keras.Model):
           training: whether batch norm uses batch statistics and dropout is active.
           branch: branch index for all searched layers (B-META-FWD), `MIXED` or `JOINT` (B-SEARCH-FWD), or
             None for the branch with the largest alpha in each.
-          alphas: what to use as the alphas of the searched layers, a tensor as `TargetSearch.stacked` gives;
-            by default those of the first target.
+          alpha: a target's architectural parameters, (L, B) or (L, B + W); by default the first one's.
           weight_branch: branch index of all weight quantizers, or None for the one with the largest alpha in
             each. `MIXED` and `JOINT` (`layers.branches`) of `branch` are theirs too.
         """
         images = guards.shaped(single_image(inputs, self.network), self.network)
-        return graph.replay(self.network, images, self.layer_call(branch, alphas, weight_branch))
+        return graph.replay(self.network, images, self.layer_call(branch, alpha, weight_branch))
 
-    def layer_call(self, branch=None, alphas=None, weight_branch=None):
+    def layer_call(self, branch=None, alpha=None, weight_branch=None):
         """The `call` of a `graph.replay` over the network in a pass; arguments as `call`'s."""
-        if alphas is None:
-            own = self.targets[0].variables
-        else:
-            own = target_search.by_variable(alphas, self.budget)
-        quantizers = self._searched_quantizers
-        alpha_of = {q.name: alpha for q, alpha in zip(quantizers, own, strict=True)}
+        alpha = self.targets[0].alpha if alpha is None else alpha
+        own, of_weights = target_search.split(alpha, self.budget)
+        rows = {q.name: own[index] for index, q in enumerate(self.quantizers.values())}
+        rows |= {q.name: of_weights[index] for index, q in enumerate(self.weight_quantizers.values())}
         weight_branch = branch if isinstance(branch, str) else weight_branch
 
         def call(layer, args, kwargs):
             if isinstance(layer, MultiBranchQuantizer):
-                kwargs = {**kwargs, "branch": branch, "alpha": alpha_of[layer.name]}
-            of_weights = self.weight_quantizers.get(layer.name)
-            if of_weights is None:
+                kwargs = {**kwargs, "branch": branch, "alpha": rows[layer.name]}
+            searched = self.weight_quantizers.get(layer.name)
+            if searched is None:
                 return layer(*args, **kwargs)
-            alpha = alpha_of[of_weights.name]
-            kernel = of_weights(kernel_of(layer), branch=weight_branch, alpha=alpha)
+            kernel = searched(kernel_of(layer), branch=weight_branch, alpha=rows[searched.name])
             with computing_with(kernel, layer):
                 return layer(*args, **kwargs)
 
@@ -205,6 +205,15 @@ class SearchModel(Selecting, SearchContract, keras.Model):
         for target in self.targets:
             logs |= replicas.of_first(target.logs())
         return logs
+
+    def begin_epoch(self, finished: int) -> None:
+        """Decides whether the coming epoch has bit-search steps; `finished` epochs are over."""
+        self.finished_epochs = finished
+        before = self.is_searching()
+        self.searching.assign(finished >= self.meta_epochs)
+        if self.distribute_strategy.num_replicas_in_sync > 1 and self.is_searching() != before:
+            # On several replicas a traced step has bit-search steps or not.
+            self.make_train_function(force=True)
 
     @tf.autograph.experimental.do_not_convert
     def is_searching(self) -> bool:
@@ -256,15 +265,3 @@ class SearchModel(Selecting, SearchContract, keras.Model):
 def quantizer_name(layer_name: str) -> str:
     """Name of the activation quantizer in front of a layer."""
     return f"{layer_name}_input_quantizer"
-
-
-def _alphas(prefix: str, quantizers: dict) -> list[tf.Variable]:
-    """Alphas beside those of the quantizers, zeros like theirs."""
-    return [
-        tf.Variable(
-            tf.zeros(len(quantizer.bit_widths)),
-            name=f"{prefix}_{name}",
-            aggregation=tf.VariableAggregation.MEAN,
-        )
-        for name, quantizer in quantizers.items()
-    ]

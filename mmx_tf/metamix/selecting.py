@@ -20,11 +20,11 @@ class Selecting:
 
     def selected_bops(self) -> tf.Tensor:
         """BOPs of the (first target's) branches with the largest alpha: scalar float64, differentiable."""
-        return target_search.selected_cost(self.targets[0].stacked(), self.budget.bops_costs, self.budget)
+        return target_search.selected_cost(self.targets[0].alpha, self.budget.bops_costs, self.budget)
 
     def regularizer(self) -> tf.Tensor:
         """r(alpha) / (first) target; see `target.regularizer`."""
-        return target_search.regularizer(self.budget, self.targets[0].stacked())
+        return target_search.regularizer(self.budget, self.targets[0].alpha)
 
     def bit_selection(self, *, repair: bool = True) -> BitSelection:
         """The branch with the largest alpha in every layer, or the best choice that meets the budget.
@@ -46,7 +46,7 @@ class Selecting:
 
     def bit_selections(self, *, repair: bool = True) -> list[BitSelection]:
         """`bit_selection` of every target, in the order of the targets."""
-        if not any(np.any(alpha.numpy()) for alpha in self.alphas):
+        if not np.any(self.alpha.numpy()):
             logging.warning(
                 "no bit-search step has run (they join in after %d epochs): the selection is the first "
                 "candidate in every layer, and what the repair makes of it.",

@@ -10,12 +10,12 @@ import os
 from mmx_tf.choices import STORAGES
 from mmx_tf.errors import RecipeError
 from mmx_tf.notation import short_bops
+from mmx_tf.recipe.budget_rules import EXAMPLES, AskedBudget, BudgetRuleError
 from mmx_tf.recipe.fields import RecipeFields
 from mmx_tf.recipe.texts import CANDIDATE_BITS, parse_candidate_bits, parse_weight_bits, refuse
 
 IMAGENET_WEIGHTS = "imagenet"
 FLOAT_TEACHER = "float"
-TARGETS = ("target_bops", "target_average_bits", "target_cost", "target_bytes")
 NO_MASKS = (
     "A network with outputs for each pixel needs masks that are cropped and mirrored with their images, "
     "which this command does not do. Search, train and verify it in a notebook, with batches of your own "
@@ -90,8 +90,7 @@ def check_classes(recipe: RecipeFields, *, num_classes: int, dataset: str) -> No
 
 
 def _check_budget(recipe: RecipeFields) -> None:
-    bits, average = recipe.candidate_bits, recipe.target_average_bits
-    targets, exported = recipe.target_bops, recipe.export_target
+    bits, targets, exported = recipe.candidate_bits, recipe.target_bops, recipe.export_target
     parse_candidate_bits(",".join(map(str, bits)))
     if len(bits) == 1 and recipe.selection != "uniform" and not recipe.searches_weights:
         raise RecipeError(
@@ -100,62 +99,35 @@ def _check_budget(recipe: RecipeFields) -> None:
         )
     weight_bits = recipe.weight_bits if recipe.searches_weights else (recipe.weight_bits,)
     parse_weight_bits(",".join(map(str, weight_bits)))
-    given = {"target_bops": ",".join(map(str, targets)), "target_average_bits": average}
-    given |= {"target_cost": recipe.target_cost, "target_bytes": recipe.target_bytes}
-    if recipe.searches_weights and not any(given.values()):
+    asked = AskedBudget(
+        **{name: getattr(recipe, name) or None for name in (*EXAMPLES, "cost_table")},
+        average_bits_weighting=recipe.average_bits_weighting,
+        flags=True,
+    )
+    if not asked.given:
         raise RecipeError(
-            f"--weight_bits={','.join(map(str, weight_bits))} are candidates for a search, which needs a "
-            "budget that weights count in: give --target_bops or --target_bytes."
+            "There is no budget: give one of --target_bops, --target_average_bits, --target_cost and "
+            "--target_bytes. Where weights are searched, it is the first or the last."
         )
-    if sum(map(bool, given.values())) != 1:
-        texts = [f"--{name}={value}" for name, value in given.items() if value]
-        raise RecipeError(
-            f"A run has one kind of budget, but here are {' and '.join(texts) or 'none'}. Clear what you do "
-            "not mean with --target_bops=, --target_average_bits=0, --target_cost=0 or --target_bytes= (also "
-            "when it comes from a flagfile)."
-        )
-    for name in ("target_average_bits", "target_cost"):
-        if recipe.searches_weights and given[name]:
-            raise RecipeError(
-                f"--{name}={given[name]:g} counts activation bits alone: with --weight_bits="
-                f"{','.join(map(str, weight_bits))} every layer would take the most weight bits. Give "
-                "--target_bops or --target_bytes, or one number as --weight_bits."
-            )
-    if recipe.target_bytes and not recipe.searches_weights:
-        refuse("weight_bits", recipe.weight_bits, "several, such as 8,4,2, with --target_bytes")
+    # With one bit-width everywhere its own BOPs are the budget.
+    limits = CANDIDATE_BITS if recipe.selection == "uniform" else bits
+    try:
+        asked.check()
+        asked.check_weight_bits(weight_bits)
+        asked.check_average(limits)
+    except BudgetRuleError as error:
+        raise RecipeError(str(error)) from None
     if recipe.target_bytes and recipe.weight_storage == "int8":
         allowed = f"{', '.join(storage for storage in STORAGES if storage != 'int8')} with --target_bytes"
         advice = " In int8 storage weights of all bit-widths take one byte."
         refuse("weight_storage", recipe.weight_storage, allowed, advice)
-    if not 0 <= recipe.target_cost < float("inf"):
-        refuse("target_cost", recipe.target_cost, "any finite number above 0, in the unit of --cost_table")
-    if bool(recipe.cost_table) != bool(recipe.target_cost):
-        raise RecipeError(
-            f"--cost_table={recipe.cost_table} and --target_cost={recipe.target_cost:g} belong together: the "
-            "file has the costs of layers and bits, the target is in its unit. Give both or neither."
-        )
     if recipe.cost_table and not os.path.isfile(recipe.cost_table):
         refuse("cost_table", recipe.cost_table, "the path of a JSON file")
-    if recipe.average_bits_weighting != "operations" and not average:
-        advice = " It is for --target_average_bits."
-        refuse("average_bits_weighting", recipe.average_bits_weighting, "operations", advice)
-    if len(set(targets)) < len(targets) or any(target <= 0 for target in targets):
-        refuse("target_bops", ",".join(map(str, targets)), "different numbers above 0")
     if exported and exported not in targets:
         allowed = (
             f"empty (each target), or one of {', '.join(map(short_bops, targets))}" if targets else "empty"
         )
         refuse("export_target", short_bops(exported), allowed, " It is one of the --target_bops.")
-    uniform = recipe.selection == "uniform"
-    # With one bit-width everywhere its own BOPs are the budget.
-    limits = CANDIDATE_BITS if uniform else bits
-    if average and not min(limits) <= average <= max(limits):
-        refuse(
-            "target_average_bits",
-            f"{average:g}",
-            f"{min(limits)} to {max(limits)}"
-            + ("" if uniform else ", the smallest and the largest of --candidate_bits"),
-        )
 
 
 def _check_float_model(recipe: RecipeFields) -> None:

@@ -1,6 +1,6 @@
 """A run with several targets: one search, then each target's network and file, then the front of all.
 
-W/checkpoints/select      the search: one meta-state, and the alphas of every target
+W/checkpoints/select      the search: one meta-state, and the alpha of every target
 W/target_4.5G/            what a run with this target alone leaves: bit_selection.json, model.tflite, ...
 W/front.json, front.png   accuracy over BOPs of the targets that are finished
 W/report.html             the same to read, with links to the targets' reports

@@ -14,12 +14,13 @@ import tf_keras as keras
 from mmx_tf.distribution.job import Job
 from mmx_tf.errors import PeerError
 from mmx_tf.fitting.divergence import Watch
+from mmx_tf.fitting.trained import Trained
 from mmx_tf.training.progress import Progress
 from mmx_tf.training.signals import Received, held_back
 
 
 def train(
-    fitted: keras.Model,
+    trained: Trained,
     progress: Progress,
     *,
     epochs: int,
@@ -35,7 +36,7 @@ def train(
     been written; during the first step, when there is nothing to save yet, at once.
 
     Args:
-      fitted: compiled model that is trained.
+      trained: compiled model that is trained.
       progress: position and checkpoints, and the job that goes through them together.
       epochs: epochs of the phase, those before included.
       batches: (epoch, first step) -> the epoch's batches from that step on, as the job distributes them; at
@@ -49,7 +50,7 @@ def train(
       DivergenceError: by `watch`. The step is not counted, and no checkpoint has it.
       PeerError: when another process of the job was told to end; the checkpoint has been written.
     """
-    job = progress.job
+    job, fitted = progress.job, trained.model
     shown = keras.callbacks.CallbackList(
         list(callbacks),
         add_progbar=job.is_chief,
@@ -66,8 +67,9 @@ def train(
         while progress.epoch < epochs:
             epoch = progress.epoch
             progress.begin_epoch(fitted)
+            trained.begin_epoch(epoch)
             shown.on_epoch_begin(epoch)
-            step_function = job.step_function(fitted)
+            step_function = job.step_function(fitted, trained.kind_of_step)
             iterator = None
             while progress.step < progress.steps_per_epoch:
                 iterator = iterator or iter(batches(epoch, progress.step))
@@ -94,6 +96,7 @@ def train(
             progress.save(fitted)
             if job.any_of(signals and signals.received)[0]:
                 return _end(signals)
+        trained.begin_epoch(progress.epoch)
 
 
 def _end(signals: Received | None) -> None:

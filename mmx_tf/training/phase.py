@@ -1,7 +1,7 @@
 """What the three training phases have in common: data of any position, checkpoints, recovery.
 
 >>> phase = Phase(workdir, recipe, data, "train")
->>> phase.fit(fixed, epochs=recipe.train_epochs)        # from the last checkpoint, if there is one
+>>> phase.fit(Trained(fixed), epochs=recipe.train_epochs)        # from the last checkpoint, if there is one
 """
 
 import contextlib
@@ -16,6 +16,7 @@ from absl import logging
 from mmx_tf.data.dataset import ImageData
 from mmx_tf.errors import DivergenceError, RecipeError
 from mmx_tf.fitting.divergence import Watch
+from mmx_tf.fitting.trained import Trained
 from mmx_tf.layers import strided_pointwise
 from mmx_tf.network.tracing import build_before_tracing
 from mmx_tf.recipe.recipe import Recipe
@@ -80,11 +81,11 @@ class Phase:
 
     def fit(
         self,
-        model: keras.Model,
+        kept: Trained,
         *,
         epochs: int,
         step_logs: tuple[str, ...] = (),
-        trained_as: keras.Model | None = None,
+        trained_as: Trained | None = None,
         averages: WeightAverages | None = None,
         prepare: Callable[[], None] | None = None,
         callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -98,12 +99,12 @@ class Phase:
         finished workdir nothing is trained: the checkpoint of the end is taken up.
 
         Args:
-          model: what checkpoints are of; it and its optimizer are the same in all calls.
+          kept: the compiled model that checkpoints are of; it and its optimizers are the same in all calls.
           epochs: epochs of the phase, those before included.
           step_logs: names of the logs that are kept for every step.
-          trained_as: a compiled model that shares the variables of `model` and is fitted in its place: its
+          trained_as: a compiled model that shares the variables of `kept` and is trained in its place: its
             folded graph, or one with a teacher.
-          averages: of `model`'s weights; evaluations are of them.
+          averages: of the weights of `kept`; evaluations are of them.
           prepare: called before the first step is traced.
           callbacks: Keras callbacks.
           early: as for `Watch`.
@@ -115,11 +116,12 @@ class Phase:
           RecipeError: if the checkpoints are of another network, or, in a finished workdir, not those of the
             end.
         """
-        fitted = trained_as or model
+        trained = trained_as or kept
+        fitted = trained.model
         strided_pointwise.avoid_damage(fitted)
         progress = self._progress = self._progress or Progress(
             self.workdir.path("checkpoints", self.name),
-            model,
+            kept,
             steps_per_epoch=self.steps,
             step_logs=step_logs,
             keep=self.recipe.keep_checkpoints,
@@ -143,7 +145,7 @@ class Phase:
         if prepare:
             prepare()
         # Equal already, but for what different processors make of the first batch.
-        self.job.take_the_chiefs([v for v in model.variables if v.dtype.is_floating])
+        self.job.take_the_chiefs([v for v in kept.model.variables if v.dtype.is_floating])
         if not resumed:
             # What a recovery goes back to before there is another one.
             progress.save(fitted)
@@ -157,14 +159,13 @@ class Phase:
                 )  # fmt: skip
                 try:
                     loop.train(
-                        fitted,
+                        trained,
                         progress,
                         epochs=epochs,
                         batches=self.own_batches,
                         watch=Watch(
                             self.name,
-                            fitted,
-                            getattr(model, "network", fitted),
+                            trained,
                             batches=self.batches,
                             steps_per_epoch=self.steps,
                             early=early,
@@ -197,8 +198,6 @@ class Phase:
                 f"{rates}."
             ) from error
         self.rate_scale.assign(self.rate_scale * RECOVERY_FACTOR)
-        if hasattr(fitted, "finished_epochs"):
-            fitted.finished_epochs = progress.epoch
         # With the new scale: the next recovery lowers it further.
         progress.begin_epoch(fitted)
         progress.save(fitted)

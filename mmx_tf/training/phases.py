@@ -7,9 +7,10 @@ from mmx_tf.data.dataset import ImageData
 from mmx_tf.distribution.copies import copy_in, replicated
 from mmx_tf.fitting.divergence import collapsed_quantizers
 from mmx_tf.fitting.slow_statistics import warn_of_slow_statistics
+from mmx_tf.fitting.trained import Trained
 from mmx_tf.folding.training_graph import fold_for_training
-from mmx_tf.metamix.contract import StartSearch
 from mmx_tf.metamix.search import SearchModel
+from mmx_tf.metamix.trained_search import TrainedSearch
 from mmx_tf.network.tracing import initialize_before_tracing
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.training import task
@@ -37,7 +38,7 @@ def train_float(workdir: Workdir, recipe: Recipe, data: ImageData, model: keras.
     with replicated(phase.job, model) as model:
         with phase.job.scope():
             _compile(recipe, model, sgd_of(recipe, model.trainable_variables, phase.rate(schedule)))
-        phase.fit(model, epochs=recipe.float_epochs)
+        phase.fit(Trained(model), epochs=recipe.float_epochs)
 
 
 def train_search(workdir: Workdir, recipe: Recipe, data: ImageData, search: SearchModel) -> None:
@@ -71,11 +72,10 @@ def _train_search(phase: Phase, search: SearchModel) -> None:
 
     first = phase.steps * search.meta_epochs
     phase.fit(
-        search,
+        TrainedSearch(search),
         epochs=recipe.select_epochs,
         step_logs=_step_logs(search),
         prepare=prepare,
-        callbacks=[StartSearch()],
         early=(first, first + max(1, round(EARLY_SHARE * search_steps))),
     )
 
@@ -158,8 +158,8 @@ def _train_fixed(phase: Phase, fixed: keras.Model, teacher: keras.Model | None, 
                 )
             if trained is not fixed:
                 _compile(recipe, trained, optimizer, label_smoothing=recipe.label_smoothing)
-                options["trained_as"] = trained
-        phase.fit(fixed, epochs=epochs, averages=averages, validation_data=evaluation, **options)
+                options["trained_as"] = Trained(trained)
+        phase.fit(Trained(fixed), epochs=epochs, averages=averages, validation_data=evaluation, **options)
 
     fit(fixed, recipe.train_epochs - recipe.folded_epochs, prepare=prepare)
     if recipe.folded_epochs:
@@ -188,7 +188,7 @@ def _step_logs(search: SearchModel) -> tuple[str, ...]:
             for target in search.targets
             for name in (
                 *SEARCH_STEP_LOGS,
-                *(["weight_alpha_entropy"] if target.weight_alphas else []),
+                *(["weight_alpha_entropy"] if target.budget.searches_weights else []),
                 *(["cost"] if target.budget.own else []),
             )
         )

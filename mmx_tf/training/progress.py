@@ -15,9 +15,8 @@ import tf_keras as keras
 
 from mmx_tf.distribution.job import ALONE, Job
 from mmx_tf.errors import RecipeError
+from mmx_tf.fitting.trained import Trained
 from mmx_tf.workdir.checkpoints import Checkpoints
-
-OPTIMIZERS = ("optimizer", "step_optimizer", "alpha_optimizer")
 
 
 class Progress:
@@ -25,7 +24,7 @@ class Progress:
 
     Args:
       folder: of the phase's checkpoints.
-      model: compiled model whose variables and optimizers are kept.
+      trained: compiled model whose variables and optimizers are kept.
       steps_per_epoch: steps of every epoch.
       step_logs: names of the logs that are kept for every step.
       keep: checkpoints that are left, beside that of the best epoch.
@@ -44,7 +43,7 @@ class Progress:
     def __init__(
         self,
         folder: pathlib.Path,
-        model: keras.Model,
+        trained: Trained,
         *,
         steps_per_epoch: int,
         step_logs: tuple[str, ...] = (),
@@ -63,8 +62,8 @@ class Progress:
         self._metrics: list[list] = []
         self._minutes = minutes
         self._saved_at = time.monotonic()
-        objects = {"model": model, "random": tf.train.Checkpoint(**_random_generators(model))}
-        objects |= {name: getattr(model, name) for name in OPTIMIZERS if hasattr(model, name)}
+        random = tf.train.Checkpoint(**_random_generators(trained.network))
+        objects = {"model": trained.model, "random": random, **trained.optimizers}
         if rate_scale is not None:
             objects["rate_scale"] = rate_scale
         if averages:
@@ -147,9 +146,8 @@ class Progress:
             self.history.setdefault(name, []).append(value)
 
 
-def _random_generators(model: keras.Model) -> dict:
+def _random_generators(network: keras.Model) -> dict:
     """The generators of Dropout and its like, which Keras leaves out of checkpoints."""
-    network = getattr(model, "network", model)
     generators = [
         getattr(layer._random_generator, "_generator", None)
         for layer in network.layers

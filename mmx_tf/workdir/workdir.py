@@ -18,8 +18,10 @@ from mmx_tf.workdir import fingerprints, results
 from mmx_tf.workdir import lock as workdir_lock
 from mmx_tf.workdir.fingerprints import Inputs
 
-WORKDIR_FORMAT = 1
+WORKDIR_FORMAT = 2
 """Number of what a workdir holds and how; one more whenever a run can no longer go on from what was left."""
+FINISHED_FORMATS = (1, WORKDIR_FORMAT)
+"""Formats whose results are still read; checkpoints of a search in format 1 have an alpha per layer."""
 _STATE_FILE = pathlib.Path("checkpoints", "state.json")
 _FLAG_FILE = "run.flags"
 COST_TABLE = "cost_table.json"
@@ -155,13 +157,13 @@ def check(recipe: Recipe, inputs: Inputs) -> None:
 
 
 def check_format(root: pathlib.Path) -> None:
-    """Refuses a workdir whose recorded format is another one; one without a number is let through.
+    """Refuses a workdir whose results are of an unknown format; one without a number is let through.
 
     Raises:
       RecipeError: names the numbers, and the version that began the run.
     """
     state = earlier_state(root)
-    if state.get("format", WORKDIR_FORMAT) != WORKDIR_FORMAT:
+    if state.get("format", WORKDIR_FORMAT) not in FINISHED_FORMATS:
         raise RecipeError(_other_format(root, state))
 
 
@@ -225,7 +227,8 @@ def _check(root: pathlib.Path, recipe: Recipe, inputs: Inputs | None) -> None:
     begun = state or not all(
         is_left_over(path, _STATE_FILE.name) for path in (root / "checkpoints").glob("*")
     )
-    if begun and state.get("format") != WORKDIR_FORMAT:
+    finished = "results" in state or bool(results.finished_folders(root))
+    if begun and state.get("format") not in (FINISHED_FORMATS if finished else (WORKDIR_FORMAT,)):
         raise RecipeError(_other_format(root, state))
     try:
         earlier = Recipe.from_flagfile(flagfile.read_text())
