@@ -25,7 +25,8 @@ import sys
 
 from absl import app, flags
 
-from mmx_tf import dataset_names, exit_codes, quiet, startup
+from mmx_tf import exit_codes, quiet, startup
+from mmx_tf.data import kinds
 from mmx_tf.exit_codes import ExitCode
 from mmx_tf.recipe import flagfiles
 from mmx_tf.recipe import recipe as recipes
@@ -63,7 +64,7 @@ def _main(flag_values: flags.FlagValues) -> None:
     try:
         recipe = Recipe.from_flags(flag_values)
         recipe.validate()
-        dataset_names.check(recipe.dataset, data_dir=recipe.data_dir)
+        kinds.check(recipe.dataset, data_dir=recipe.data_dir)
         if recipe.deterministic:
             startup.make_deterministic()
         # What a run needs takes seconds to load, and a wrong flag is told before.

@@ -18,7 +18,6 @@ FLOORS = (
         "",
         "__main__",
         "choices",
-        "dataset_names",
         "errors",
         "exit_codes",
         "notation",
@@ -40,7 +39,7 @@ FLOORS = (
 """Rooms and single files of mmx_tf from the ground up: a room imports what stands below it. The last are
 commands of `export` that read a finished workdir."""
 HEIGHT = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
-LARGEST_FILE = 500
+LARGEST_FILE = 300
 
 
 def modules() -> dict[str, pathlib.Path]:

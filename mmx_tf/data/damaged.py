@@ -20,7 +20,7 @@ import tensorflow as tf
 from absl import logging
 
 from mmx_tf.data.labels import Labels
-from mmx_tf.data.sources import Split
+from mmx_tf.data.source import Split
 from mmx_tf.errors import DamagedDataError
 
 DAMAGED_SHARE = 0.01

@@ -19,35 +19,26 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
-from mmx_tf import dataset_names
 from mmx_tf.choices import TASKS
-from mmx_tf.data import images
+from mmx_tf.data import images, kinds
 from mmx_tf.data.damaged import (
-    BATCHES_AT_ONCE,
     UNREADABLE,
     DamagedImages,
     check_evaluation,
-    decoded,
-    evaluation_error,
     unreadable_error,
 )
-from mmx_tf.data.folder import from_folder
 from mmx_tf.data.labels import Labels
-from mmx_tf.data.sources import Source, Split, digits, from_tfds
+from mmx_tf.data.reading import in_order, read_all, rows_of_batches
+from mmx_tf.data.source import Source, Split
 from mmx_tf.errors import DataError
 from mmx_tf.startup import MEMORY_BYTES
-
-__all__ = ["DataError", "ImageData", "load"]
 
 PIXEL_SCALING = (1 / 127.5, -1.0)
 """Scale and offset: images are pixel * scale + offset."""
 SMALL_IMAGE_BELOW = 96
 # Making a tensor of the pixels takes three times their memory for a moment.
 MEMORY_LIMIT_BYTES = MEMORY_BYTES // 8
-NOTICED_FROM_BYTES = 200 * 10**6
-"""Decoding this many bytes of pixels takes long enough to say so."""
 MAX_SHIFT = 1 / 8
 
 
@@ -55,7 +46,7 @@ def load(name: str, *, data_dir: str = "", image_size: int = 0) -> "ImageData":
     """Open a dataset; nothing is downloaded and, apart from a folder's check, no image is decoded yet.
 
     Args:
-        name: 'digits', the name of a TFDS image dataset, or 'folder:PATH' (one subfolder per class).
+        name: 'digits', the name of a TFDS image dataset, or 'folder:PATH' (see `mmx_tf.data.kinds`).
         data_dir: the folder of prepared TFDS datasets; empty takes TFDS's own default.
         image_size: height and width in pixels; 0 takes the dataset's natural size.
 
@@ -63,16 +54,11 @@ def load(name: str, *, data_dir: str = "", image_size: int = 0) -> "ImageData":
         DataError: unknown or missing dataset (with the command that prepares it), unusable images or labels.
     """
     if not isinstance(name, str):
-        raise DataError(f"dataset={name!r} is no text; {dataset_names.ALLOWED}.")
+        raise DataError(f"dataset={name!r} is no text; {kinds.allowed()}.")
     if not isinstance(image_size, numbers.Integral) or image_size < 0:
         raise DataError(f"--image_size={image_size} is not a size; give pixels, or 0 for the natural size.")
     try:
-        if name == "digits":
-            source = digits()
-        elif name.startswith(dataset_names.FOLDER):
-            source = from_folder(name.removeprefix(dataset_names.FOLDER))
-        else:
-            source = from_tfds(name, data_dir=data_dir)
+        source = kinds.of(name).opened(name, data_dir=data_dir)
     except OSError as error:
         where = f" in --data_dir={data_dir}" if data_dir else ""
         raise DataError(f"--dataset={name}{where} cannot be read: {error}.") from error
@@ -161,7 +147,7 @@ class ImageData:
             def examples():
                 numbers = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
                 found = tf.data.Dataset.zip(split.stream(seed), numbers)
-                return _rows_of_batches(found, batch, begin, own) if own < batch else found
+                return rows_of_batches(found, batch, begin, own) if own < batch else found
 
             fit = self._fit_for_training(augment)
             count = split.count // batch - skip_batches
@@ -175,7 +161,7 @@ class ImageData:
             ),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
-        return dataset.prefetch(tf.data.AUTOTUNE).with_options(_options())
+        return dataset.prefetch(tf.data.AUTOTUNE).with_options(in_order())
 
     def evaluation(self, *, batch_size: int, limit: int = 0) -> tf.data.Dataset:
         """The evaluation images in their fixed order, none dropped: (float32 [B, H, W, C], labels).
@@ -189,7 +175,9 @@ class ImageData:
             dataset = self.source.evaluation.stream(None)
         dataset = dataset.take(limit) if limit else dataset
         if not self._in_memory:
-            dataset = self._fit_all(dataset)
+            dataset = dataset.map(
+                lambda stored, label: (self._fit(stored), label), num_parallel_calls=tf.data.AUTOTUNE
+            )
         dataset = dataset.batch(batch_size)
         return dataset.map(
             lambda pixels, labels: (images.normalise(pixels), self.labels.given(labels)),
@@ -278,38 +266,8 @@ class ImageData:
         return self._read(self.source.evaluation)
 
     def _read(self, split: Split) -> tuple[tf.Tensor, tf.Tensor]:
-        """All images of a split at their final size, uint8 [N, H, W, C], and their labels [N, ...]."""
-        pixels = np.empty((split.count, *self.image_shape), np.uint8)
-        labels = np.empty((split.count, *self.labels.shape), self.labels.dtype.as_numpy_dtype)
-        if pixels.nbytes >= NOTICED_FROM_BYTES:
-            logging.info(
-                "decoding %d images of %s into memory once, %d MB",
-                split.count,
-                self.name,
-                pixels.nbytes // 10**6,
-            )
-        batches = split.stream(None).batch(1000).map(
-            lambda stored, labels: decoded(stored, labels, labels, fit=lambda image, _: self._fit(image)),
-            num_parallel_calls=BATCHES_AT_ONCE,
-        )  # fmt: skip
-        # Filled in place: parts that are joined at the end would take the memory twice.
-        read = 0
-        for some_pixels, some_labels, *missing in batches.as_numpy_iterator():
-            end = read + len(some_labels)
-            pixels[read:end], labels[read:end] = some_pixels, some_labels
-            if len(missing[1]) and split is self.source.evaluation:
-                raise evaluation_error(self.name, missing[0][0], split.files_of)
-            self.damaged.note(*missing, of=len(some_labels))
-            read = end
-        self.damaged.check_labels(labels)
-        self.damaged.report()
-        with tf.device("CPU"):
-            return tf.constant(pixels), tf.constant(labels)
-
-    def _fit_all(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
-        return dataset.map(
-            lambda stored, label: (self._fit(stored), label), num_parallel_calls=tf.data.AUTOTUNE
-        )
+        shape, whole = (split.count, *self.image_shape), split is self.source.evaluation
+        return read_all(split, self._fit, shape, self.labels, self.damaged, name=self.name, whole=whole)
 
     @tf.autograph.experimental.do_not_convert
     def _fit(self, stored: tf.Tensor) -> tf.Tensor:
@@ -340,17 +298,3 @@ class ImageData:
 def _check_batch_size(batch_size) -> None:
     if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
         raise DataError(f"batch_size={batch_size!r}: an integer of 1 or more.")
-
-
-def _rows_of_batches(examples: tf.data.Dataset, batch: int, begin: int, count: int) -> tf.data.Dataset:
-    """Of every `batch` examples the `count` from the index `begin` on, none of them decoded yet."""
-    rows = examples.enumerate().filter(lambda row, _: (row % batch >= begin) & (row % batch < begin + count))
-    return rows.map(lambda _, example: example)
-
-
-def _options() -> tf.data.Options:
-    options = tf.data.Options()
-    options.deterministic = True
-    # Many images are worked on at once; sharing out the pixels of each as well only costs.
-    options.threading.max_intra_op_parallelism = 1
-    return options

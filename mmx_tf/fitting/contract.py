@@ -22,7 +22,7 @@ from mmx_tf.fitting import labels as fit_labels
 from mmx_tf.fitting import options as fit_options
 from mmx_tf.fitting.divergence import first_broken
 from mmx_tf.fitting.given import Given, given_weights, single_image
-from mmx_tf.fitting.images import check_first_images, check_pixels, outside_pixels
+from mmx_tf.fitting.images import check_first_images, check_judged, check_pixels
 from mmx_tf.fitting.position import Position, lost_weights
 from mmx_tf.fitting.trained import Trained
 from mmx_tf.layers import keras_defaults
@@ -115,8 +115,7 @@ class FitContract:
         if options.get("validation_data") is not None:
             options["validation_data"] = self._checked_validation(options["validation_data"])
         self._prepare(given)
-        larger = given.larger_batch()
-        if larger:
+        if larger := given.larger_batch():
             logging.warning(
                 "batch_size=%d, but there are %d images: each step trains on all of them. Give a batch_size "
                 "of at most %d.", *larger, larger[1],
@@ -137,7 +136,7 @@ class FitContract:
         self._require_compiled("evaluate")
         given = Given(x, y)
         if not self._guarding:
-            self._check_judged(given)
+            check_judged(self.name, self.trained_network, given)
             self._check_label_shape(given)
             self._label_rank = given.untold_label_rank()
         with guards.told(self._expected()):
@@ -147,7 +146,7 @@ class FitContract:
     def predict(self, x, *args, **kwargs):
         """keras.Model.predict; takes a PyDataset of Keras 3 too."""
         given = Given(x)
-        self._check_judged(given)
+        check_judged(self.name, self.trained_network, given)
         return super().predict(given.x, *args, **kwargs)
 
     def train_on_batch(self, *args, **kwargs):
@@ -212,27 +211,6 @@ class FitContract:
         parts = given.described(consume=False)
         labels = parts[1] if parts and len(parts) > 1 else None
         fit_labels.check_shape(self.compiled_loss, self.trained_network.output_shape, labels)
-
-    def _check_judged(self, given: Given) -> None:
-        """Checks images that are evaluated; those that set step sizes for good are told."""
-        network = self.trained_network
-        given.check(network, labelled=False)
-        if given.is_arrays:
-            outside = outside_pixels(network, np.asarray(single_image(given.first()[0], network)))
-            if outside:
-                logging.warning("%s: %s", self.name, outside)
-        if all_initialized(network):
-            return
-        first = given.first() if given.is_arrays else None
-        if first and not np.isfinite(np.asarray(single_image(first[0], network), np.float32)).all():
-            raise ValueError(
-                f"{self.name}: images hold values that are NaN or infinite, and they would set the step "
-                "sizes of its quantizers: give finite ones."
-            )
-        logging.warning(
-            "%s has seen no image: the step sizes of its quantizers are set from these, for good. Call fit "
-            "first, or give images as it will be trained on.", self.name,
-        )  # fmt: skip
 
     def _prepare(self, given: Given) -> None:
         """Checks the data, and makes what a step needs before it is traced."""

@@ -1,4 +1,4 @@
-"""The images of a first batch, from which step sizes are set for good: those that would set them wrongly.
+"""The images of a first batch or of an evaluation: those that would set step sizes wrongly, for good.
 
 >>> check_first_images(network, images)     # ValueError: all zeros, or another scale than pixel_scaling
 """
@@ -7,7 +7,9 @@ import numpy as np
 import tf_keras as keras
 from absl import logging
 
+from mmx_tf.fitting.given import Given, single_image
 from mmx_tf.layers.quantizers.pixels import HIGHEST_PIXEL, PixelQuantizer, pixels_of, told_outside
+from mmx_tf.network.tracing import all_initialized
 
 FEW = 8
 SMALL_SHARE = 0.55
@@ -48,6 +50,35 @@ def check_first_images(network: keras.Model, images: np.ndarray) -> None:
             "are pixels %d to %d of 0 to %d: is that their scaling?",
             len(images), *ends, quantizer.scale, quantizer.offset, *pixels, HIGHEST_PIXEL,
         )  # fmt: skip
+
+
+def check_judged(name: str, network: keras.Model, given: Given) -> None:
+    """Checks images that are evaluated or predicted; warns where they set step sizes for good.
+
+    Args:
+      name: of what judges them, for messages.
+      network: functional network of one image, with its quantizers.
+      given: the images.
+
+    Raises:
+      ValueError: for images that do not fit, or that are no finite numbers where they set step sizes.
+    """
+    given.check(network, labelled=False)
+    first = np.asarray(single_image(given.first()[0], network)) if given.is_arrays else None
+    outside = None if first is None else outside_pixels(network, first)
+    if outside:
+        logging.warning("%s: %s", name, outside)
+    if all_initialized(network):
+        return
+    if first is not None and not np.isfinite(np.asarray(first, np.float32)).all():
+        raise ValueError(
+            f"{name}: images hold values that are NaN or infinite, and they would set the step sizes of its "
+            "quantizers: give finite ones."
+        )
+    logging.warning(
+        "%s has seen no image: the step sizes of its quantizers are set from these, for good. Call fit "
+        "first, or give images as it will be trained on.", name,
+    )  # fmt: skip
 
 
 def check_pixels(network: keras.Model, images: np.ndarray) -> None:

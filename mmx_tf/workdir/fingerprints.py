@@ -16,7 +16,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from mmx_tf.data.dataset import ImageData
-from mmx_tf.data.sources import Split
+from mmx_tf.data.source import Split
 from mmx_tf.errors import DataError
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.recipe.rules import FLOAT_TEACHER, IMAGENET_WEIGHTS

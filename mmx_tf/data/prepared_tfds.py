@@ -1,104 +1,23 @@
-"""Where images come from: scikit-learn's digits, or a TFDS dataset that was prepared on this machine.
-
-A `Source` says what there is and hands out *stored* images (encoded bytes, or uint8 pixels), which
-`mmx_tf.data` turns into training batches. Nothing is ever downloaded here: a dataset that is missing is an
-error with the command that prepares it. Folders of images are in `mmx_tf.data.folder`.
-"""
+"""Datasets of TFDS that were prepared on this machine; nothing is ever downloaded."""
 
 import difflib
 import math
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from google.protobuf import json_format
 
-from mmx_tf import dataset_names
+from mmx_tf.data import kinds
 from mmx_tf.data.labels import Labels
+from mmx_tf.data.source import LARGE_IMAGE_SIZE, Source, Split
+from mmx_tf.data.tfds_names import is_tfds_name, not_prepared
 from mmx_tf.errors import DataError
 
-DIGITS_EVAL_IMAGES = 360
-LARGE_IMAGE_SIZE = 224
 SHUFFLE_BUFFER = 10_000
 # Parts of TFDS names whose images are writing, which a mirror turns into something else.
 WRITING = ("mnist", "digits", "svhn", "omniglot", "letters")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Split:
-    """One half of a dataset: how many examples, and how to read them.
-
-    `stream(shuffle_seed)` gives a `tf.data.Dataset` of (stored image, label): in a fixed order for
-    None, otherwise shuffled under that seed, in a new order for each iteration. `files_of(stored)` names the
-    files that hold a stored image; nothing where it has none of its own. `files()` lists all files of the
-    split as (name, bytes), names without the folder of the dataset; nothing where there are none.
-    """
-
-    count: int
-    stream: Callable[[int | None], tf.data.Dataset]
-    files_of: Callable[[bytes], list[str]] = lambda stored: []
-    files: Callable[[], list[tuple[str, int]]] = list
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """A dataset before any choice of image size: its classes, its splits and what its images are.
-
-    `class_names` is empty where labels are vectors of numbers, of the length `label_size`.
-    `natural_size` is the height and width to use when nobody asks for another, `channels` 1 or 3, `mirrored`
-    whether an image keeps its class when it is flipped left to right, `version` which edition of the dataset
-    it is, where it has editions.
-    """
-
-    name: str
-    version: str = ""
-    class_names: tuple[str, ...]
-    natural_size: int
-    channels: int
-    mirrored: bool
-    train: Split
-    evaluation: Split
-    label_size: int = 0
-    task: str = ""
-
-    @property
-    def labels(self) -> Labels:
-        """What the labels are like."""
-        return Labels(class_names=self.class_names, size=self.label_size, task=self.task)
-
-
-def digits() -> Source:
-    """scikit-learn's 1797 handwritten digits (UCI, real scans), 8x8 grey, stratified split 1437/360."""
-    # Here, since scikit-learn takes seconds to load, which no other data needs.
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    data = load_digits()
-    images = np.rint(data.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
-    labels = data.target.astype(np.int32)
-    train, evaluation = train_test_split(
-        np.arange(len(labels)), test_size=DIGITS_EVAL_IMAGES, stratify=labels, random_state=0
-    )
-    return Source(
-        name="digits",
-        class_names=tuple(map(str, data.target_names)),
-        natural_size=32,
-        channels=1,
-        mirrored=False,
-        train=_in_memory(images[train], labels[train]),
-        evaluation=_in_memory(images[evaluation], labels[evaluation]),
-    )
-
-
-def _in_memory(images: np.ndarray, labels: np.ndarray) -> Split:
-    def stream(shuffle_seed: int | None) -> tf.data.Dataset:
-        dataset = tf.data.Dataset.from_tensor_slices((images, labels))
-        return dataset if shuffle_seed is None else dataset.shuffle(len(labels), seed=shuffle_seed)
-
-    return Split(count=len(labels), stream=stream)
 
 
 def from_tfds(name: str, *, data_dir: str) -> Source:
@@ -158,21 +77,21 @@ def from_tfds(name: str, *, data_dir: str) -> Source:
 
 def _builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
     """The builder of a prepared dataset; no server is asked: names with a foreign namespace are refused."""
-    if not dataset_names.is_tfds_name(name):
-        raise DataError(f"{dataset_names.unknown(name)}.")
+    if not is_tfds_name(name):
+        raise DataError(f"{kinds.unknown(name)}.")
     try:
         builder = tfds.builder(name, data_dir=data_dir or None)
     except tfds.core.DatasetNotFoundError as error:
         known = tfds.list_builders(with_community_datasets=False)
         close = difflib.get_close_matches(name, known, n=3)
         raise DataError(
-            dataset_names.unknown(name) + (f" (did you mean {' or '.join(close)}?)." if close else ".")
+            kinds.unknown(name) + (f" (did you mean {' or '.join(close)}?)." if close else ".")
         ) from error
     # A configuration or version that TFDS does not know, or a description that it cannot read.
     except (ValueError, AssertionError, json_format.ParseError) as error:
         raise DataError(f"The TFDS dataset {name!r} cannot be had: {_one_line(error)}") from error
     if not builder.is_prepared() or not builder.info.splits:
-        raise DataError(dataset_names.not_prepared(name, data_dir))
+        raise DataError(not_prepared(name, data_dir))
     return builder
 
 

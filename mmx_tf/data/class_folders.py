@@ -16,10 +16,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from mmx_tf import dataset_names
 from mmx_tf.data.damaged import DAMAGED_SHARE
 from mmx_tf.data.images import decode
-from mmx_tf.data.sources import LARGE_IMAGE_SIZE, Source, Split
+from mmx_tf.data.source import LARGE_IMAGE_SIZE, Source, Split
 from mmx_tf.errors import DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
@@ -44,8 +43,6 @@ def from_folder(path: str) -> Source:
             more than `DAMAGED_SHARE` of the training files are such.
     """
     root = Path(path).expanduser()
-    if not os.path.isdir(root):
-        raise DataError(dataset_names.no_folder(path))
     train, evaluation = _two_halves(root)
     if len(train) < 2:
         raise DataError(
