@@ -14,9 +14,8 @@ from matplotlib import colors, image, pyplot
 
 from mmx_tf.notation import duration, percent, si
 from mmx_tf.report import page as report_page
-from mmx_tf.report import plots, themes
+from mmx_tf.report import plots, print_summary, save_bits_plot, themes, write_report
 from mmx_tf.report.facts import run_facts
-from mmx_tf.report.write import print_summary, save_bits_plot, write_report
 
 _HOSTILE = '<script>alert("x")</script> & $\\frac{1}$'
 

@@ -1,0 +1,88 @@
+"""The report of a run in short form: aligned columns of text on the terminal.
+
+    print_summary(selection, metrics)
+    print_front(document)
+
+Both take what the run's JSON files hold, and print to standard output or to a file.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TextIO
+
+from mmx_tf.notation import percent, si
+from mmx_tf.report import front
+from mmx_tf.report.facts import own_cost, run_facts
+from mmx_tf.report.scores import FORMS, NAMED
+
+
+def print_summary(selection: Mapping, metrics: Mapping, file: TextIO | None = None) -> None:
+    """Prints the table of layers, the cost and the accuracies in aligned columns.
+
+    Args:
+      selection: the contents of `bit_selection.json`.
+      metrics: the contents of `metrics.json`.
+      file: where to; standard output when None.
+
+    Raises:
+      ValueError: `selection` or `metrics` lacks required keys; the message names them.
+    """
+    facts = run_facts(selection, metrics)
+    rows = [("#", "layer", "kind", "MACs", "act bits", "weight bits", "BOPs", "share")]
+    rows += [
+        (
+            str(index),
+            layer.name,
+            layer.kind,
+            si(layer.macs).rstrip(),
+            str(layer.activation_bits),
+            str(layer.weight_bits),
+            si(layer.bops).rstrip(),
+            percent(layer.bops_share),
+        )
+        for index, layer in enumerate(facts.layers, start=1)
+    ]
+    lines = _align(rows, left=(1, 2))
+    rule = "-" * max(map(len, lines))
+    cost = f"{si(facts.bops)}BOPs"
+    if facts.target_bops:
+        cost += f"  (budget {si(facts.target_bops)}BOPs)"
+    totals = [("cost of one image", cost)]
+    if facts.cost:
+        totals.append(("cost in the budget's unit", own_cost(facts.cost)))
+    if facts.average_bits:
+        averages = (f"{value:.2f} {key}" for key, value in facts.average_bits.items() if value is not None)
+        totals.append(("average bits", ", ".join(averages)))
+    totals += [
+        (f"{score.words}, {FORMS[form]}", score.text(value))
+        for score in facts.scores
+        for form, value in score.values.items()
+    ]
+    what = "" if facts.task in ("classification", "binary") else f"the {NAMED[facts.task][1]} of "
+    totals += [
+        (
+            "file and folded agree",
+            f"{percent(facts.agreement)} of {what}{facts.eval_images:,} images, "
+            f"{percent(facts.code_disagreement)} of logit codes differ",
+        ),
+        ("file size", f"{facts.file_bytes:,} bytes"),
+    ]
+    lines = [lines[0], rule, *lines[1:], rule, *_align(totals, left=(0, 1))]
+    print("\n".join(lines), file=file or sys.stdout)
+
+
+def print_front(document: Mapping, file: TextIO | None = None) -> None:
+    """Prints the front of a run with several targets; `document` is the contents of `front.json`."""
+    print("\n".join(_align(front.rows(document), left=())), file=file or sys.stdout)
+
+
+def _align(rows: Sequence[Sequence[str]], *, left: Sequence[int]) -> list[str]:
+    """Rows as lines with columns padded to their widest cell; the columns in `left` are left-aligned."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if index in left else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
