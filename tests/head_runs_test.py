@@ -1,5 +1,6 @@
 """The command line on networks that are no classifiers: whole small runs, and what does not fit together."""
 
+import html
 import json
 
 import numpy as np
@@ -157,7 +158,7 @@ def test_vectors_and_numbers_of_a_tfds_dataset(
     shown, page = capsys.readouterr().out, (workdir / "report.html").read_text()
     words = {"multi_label": "multi-label accuracy", "regression": "mean absolute error"}[task]
     assert f"{words}, .tflite file" in shown and words in page and "top-1" not in page.lower()
-    assert ("(in the labels' unit)" in page.replace("&#x27;", "'")) == (task == "regression")
+    assert ("(in the labels' unit)" in html.unescape(page)) == (task == "regression")
     document = json.loads((workdir / "parity.json").read_text())
     assert document["task"] == task and document["end_to_end"]["quality"] == metrics["quality"]
     assert run(recipe) == json.loads((workdir / "metrics.json").read_text())

@@ -37,6 +37,23 @@ for name, network in {"search": search, "fixed": fixed, "folded": folded}.items(
 print("exact", mmx_tf.__file__)
 """
 
+REPORT = """
+import json, pathlib, sys
+import mmx_tf
+assert "jinja2" not in sys.modules
+results = pathlib.Path(sys.argv[1])
+selection, metrics, parity = (
+    json.loads((results / f"{name}.json").read_text()) for name in ("bit_selection", "metrics", "parity")
+)
+mmx_tf.report.print_summary(selection, metrics)
+assert "jinja2" not in sys.modules
+mmx_tf.report.write_report("report.html", selection=selection, metrics=metrics, parity=parity)
+from mmx_tf.report import front
+document = front.document({"target": metrics}, seconds={})
+mmx_tf.report.write_front_report("front.html", document, settings={})
+print(mmx_tf.report.__file__)
+"""
+
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
@@ -61,7 +78,7 @@ def installed(tmp_path_factory):
         words = [sys.executable if word == "python" else str(word) for word in words]
         return subprocess.run(words, cwd=foreign, env=environment, capture_output=True, text=True)
 
-    run.site = base / "site"
+    run.site, run.folder = base / "site", foreign
     return run
 
 
@@ -120,6 +137,19 @@ def test_notebook_lines_run_in_a_foreign_folder(installed):
 
 
 @pytest.mark.slow
+def test_a_report_is_written_with_the_templates_of_the_wheel(installed):
+    done = installed("python", "-c", REPORT, ROOT / "results" / "quick")
+    assert done.returncode == 0, done.stderr
+    assert str(installed.site) in done.stdout
+    names = {path.name for path in (ROOT / "mmx_tf" / "report" / "templates").iterdir()}
+    assert {path.name for path in (installed.site / "mmx_tf" / "report" / "templates").iterdir()} == names
+    style = (ROOT / "mmx_tf" / "report" / "templates" / "report.css").read_text()
+    for name, words in (("report.html", "Parity of the file"), ("front.html", "1 target of one search")):
+        page = (installed.folder / name).read_text()
+        assert words in page and style in page
+
+
+@pytest.mark.slow
 def test_the_command_has_the_recipes_and_refuses_before_it_loads_anything(installed):
     refused = installed("mmx_tf", "train", "--recipe=mbv9")
     assert refused.returncode == 2
@@ -129,7 +159,7 @@ def test_the_command_has_the_recipes_and_refuses_before_it_loads_anything(instal
     for words in (["--recipe=mbv2"], ["--recipe", "quick", "--batch_size=0"], ["--recipe=quick", "--what=1"]):
         refused = installed("python", "-X", "importtime", "-m", "mmx_tf", "train", *words)
         assert refused.returncode == 2
-        assert not any(line.endswith(" tensorflow") for line in refused.stderr.splitlines())
+        assert not any(line.endswith((" tensorflow", " jinja2")) for line in refused.stderr.splitlines())
     assert installed("mmx_tf").returncode == 2
     assert installed("mmx_tf", "--help").returncode == 0
     assert installed("python", "-c", "import mmx_tf; print(mmx_tf.__version__)").stdout == f"{VERSION}\n"

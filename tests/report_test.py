@@ -1,19 +1,18 @@
 """The report: figures against hand arithmetic; a page that is whole, self-contained, escaped, repeatable."""
 
 import base64
-import html.parser
 import io
 import math
 import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
+from html_page import Page
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib import colors, image, pyplot
 
 from mmx_tf.notation import duration, percent, si
-from mmx_tf.report import page as report_page
 from mmx_tf.report import plots, print_summary, save_bits_plot, themes, write_report
 from mmx_tf.report.facts import run_facts
 
@@ -74,39 +73,10 @@ HISTORY = {
 }
 
 
-class _Page(html.parser.HTMLParser):
-    """Checks that tags are balanced, and collects links, images and text."""
-
-    void = {"meta", "img", "source", "br"}
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.links, self.alts, self.words, self.tags = [], [], [], [], []
-        self.feed(text)
-        assert not self.open
-        self.text = " ".join(" ".join(self.words).split())
-
-    def handle_starttag(self, tag, attrs):
-        attrs = dict(attrs)
-        self.tags.append(tag)
-        self.links += [attrs[name] for name in ("src", "srcset", "href") if name in attrs]
-        if tag == "img":
-            self.alts.append(attrs["alt"])
-        if tag not in self.void:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open[-1:] != ["style"]:
-            self.words.append(data)
-
-
 def _write(folder, selection, metrics, **options):
     path = folder / "report.html"
     write_report(path, selection=selection, metrics=metrics, **options)
-    return _Page(path.read_text(encoding="utf-8"))
+    return Page(path.read_text(encoding="utf-8"))
 
 
 def test_facts_by_hand(selection, metrics):
@@ -396,9 +366,13 @@ def test_a_budget_in_bytes_is_told_to_the_byte(selection, metrics, tmp_path):
         ({"model": "resnet18", "float_model": "imagenet"}, ("resnet18</strong>", "MetaMix chose the width")),
         ({"float_model": "a/own.keras", "selection": "random"}, ("own</strong>", "a random draw chose")),
         ({"model": "resnet18", "selection": "uniform"}, ("resnet18</strong>", "--selection=uniform has set")),
-        ({"bit_selection": "b.json", "selection": "search"}, ("The network", "a given selection has set")),
+        (
+            {"bit_selection": "b.json", "selection": "search"},
+            ("<strong>The network</strong>", "a given selection has set"),
+        ),
     ],
 )
-def test_the_page_names_the_network_and_what_chose_its_bits(settings, words, selection, metrics):
-    said = report_page.summary(run_facts(selection, metrics), settings)
+def test_the_page_names_the_network_and_what_chose_its_bits(settings, words, selection, metrics, tmp_path):
+    _write(tmp_path, selection, metrics, settings=settings)
+    said = (tmp_path / "report.html").read_text()
     assert all(word in said for word in words), said

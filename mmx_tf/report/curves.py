@@ -1,32 +1,39 @@
 """The report's sections of what was logged over steps or epochs."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 from mmx_tf.notation import prefix_of
 from mmx_tf.report import plots
 from mmx_tf.report.facts import RunFacts
-from mmx_tf.report.parts import picture
+from mmx_tf.report.parts import Picture, picture
 
 _SCORES = ("acc", "top1", "top5")
 
 
-def history_section(facts: RunFacts, history: Mapping, settings: Mapping) -> str:
-    """Curves of the search and of both trainings; empty when nothing was recorded."""
-    parts = []
+@dataclasses.dataclass(frozen=True)
+class Curves:
+    """The section of one phase."""
+
+    heading: str
+    figure: Picture
+
+
+def curves(facts: RunFacts, history: Mapping, settings: Mapping) -> list[Curves]:
+    """Curves of the search and of both trainings; phases of which nothing was recorded are left out."""
+    found = []
     for phase, heading in (
         ("select", "Bit selection over time"),
         ("train", "Weight training over time"),
         ("float", "Training of the float network"),
     ):
-        curves = {name: values for name, values in (history.get(phase) or {}).items() if len(values)}
-        panels = _panels(facts, curves, settings.get(f"{phase}_epochs"))
+        recorded = {name: values for name, values in (history.get(phase) or {}).items() if len(values)}
+        panels = _panels(facts, recorded, settings.get(f"{phase}_epochs"))
         if panels:
             alt = f"{heading}: {'; '.join(panel.title for panel in panels)}."
-            parts.append(
-                f"<h2>{heading}</h2>"
-                + picture(lambda theme, panels=panels: plots.curves_figure(panels, theme=theme), alt, "")
-            )
-    return "".join(parts)
+            figure = picture(lambda theme, panels=panels: plots.curves_figure(panels, theme=theme), alt)
+            found.append(Curves(heading, figure))
+    return found
 
 
 def _panels(facts: RunFacts, curves: Mapping[str, Sequence[float]], epochs: object) -> list[plots.Panel]:

@@ -7,7 +7,6 @@ is says the metric that stands for its task (`export.comparing.quality`).
     save_front_plot("front.png", found)
 """
 
-import html
 import os
 from collections.abc import Mapping
 
@@ -145,7 +144,7 @@ def rows(document: Mapping) -> list[tuple[str, ...]]:
 
 
 def summary(document: Mapping) -> str:
-    """The front in one paragraph of HTML."""
+    """The front in a sentence or two."""
     count, seconds = len(document["targets"]), document["seconds"].get("select")
     text = f"{count} target{'s' if count > 1 else ''} of one search"
     if seconds:
@@ -155,20 +154,7 @@ def summary(document: Mapping) -> str:
         text += f". The float network is right on {score.text(found)} of the images"
     elif found is not None:
         text += f". The float network has {score.text(found)} as {score.words}"
-    return f"<p>{text}. Each target's folder holds its file, its bits and its own report.</p>"
-
-
-def table(document: Mapping) -> str:
-    """The front as a table of HTML with links to the targets' reports."""
-    head, *body = rows(document)
-    cells = "".join(f"<th>{html.escape(name)}</th>" for name in head)
-    lines = "".join(
-        f'<tr><td><a href="{html.escape(target["folder"], quote=True)}/report.html">{row[0]}</a></td>'
-        + "".join(f"<td>{html.escape(cell)}</td>" for cell in row[1:])
-        + "</tr>"
-        for target, row in zip(document["targets"], body, strict=True)
-    )
-    return f'<div class="scroll"><table><thead><tr>{cells}</tr></thead><tbody>{lines}</tbody></table></div>'
+    return f"{text}."
 
 
 def score_of(document: Mapping) -> str:

@@ -1,36 +1,61 @@
-"""What the report's sections are made of: figures as data URLs and tables of bars, as HTML."""
+"""What the report's sections are made of: figures as data URLs and tables of bars.
+
+The macros of `templates/parts.html.jinja` show them.
+"""
 
 import base64
-import html
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable
 
 from matplotlib.figure import Figure
 
 from mmx_tf.report import plots, themes
 
 
-def picture(draw: Callable[[themes.Theme], Figure], alt: str, caption: str) -> str:
-    """A figure as SVG images inside data URLs, for light screens and print and for dark ones.
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A figure as two SVG images inside data URLs: `light` for light screens and print, `dark` for dark ones.
 
-    On a phone it scrolls sideways.
+    `alt` tells those who cannot see it what it shows; `caption` stands below it and may be empty.
     """
+
+    light: str
+    dark: str
+    alt: str
+    caption: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Bar:
+    """A row of `Meters`.
+
+    `part` is the bar's length as a share of the longest one; `look` is its class in report.css.
+    """
+
+    name: str
+    value: str
+    part: float
+    look: str = "plain"
+
+    @property
+    def width(self) -> str:
+        """The bar's length as CSS has it."""
+        return f"{100 * min(max(self.part, 0), 1):.2f}%"
+
+
+@dataclasses.dataclass(frozen=True)
+class Meters:
+    """A table of names, values and bars."""
+
+    caption: str
+    bars: tuple[Bar, ...]
+
+
+def picture(draw: Callable[[themes.Theme], Figure], alt: str, caption: str = "") -> Picture:
+    """Draws a figure once, in stand-in colours, and paints it for both themes."""
     drawn = plots.render(draw(themes.MARKS), "svg").decode()
     light, dark = (
         "data:image/svg+xml;base64," + base64.b64encode(themes.painted(drawn, theme).encode()).decode()
         for theme in (themes.LIGHT, themes.DARK)
     )
-    words = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
-    return (
-        f'<figure><div class="scroll"><picture><source media="screen and (prefers-color-scheme: dark)" '
-        f'srcset="{dark}"><img alt="{html.escape(alt)}" src="{light}"></picture></div>{words}</figure>'
-    )
-
-
-def meters(caption: str, rows: Sequence[tuple[str, str, float, str]]) -> str:
-    """A table of (name, value as text, fraction of the longest bar, look of the bar)."""
-    body = "".join(
-        f'<tr><td class="text">{html.escape(name)}</td><td>{html.escape(value)}</td><td class="meter">'
-        f'<span class="bar {look}" style="width:{100 * min(max(part, 0), 1):.2f}%"></span></td></tr>'
-        for name, value, part, look in rows
-    )
-    return f'<table class="wide"><caption>{html.escape(caption)}</caption><tbody>{body}</tbody></table>'
+    return Picture(light, dark, alt, caption)

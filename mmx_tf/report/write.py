@@ -10,18 +10,16 @@ and, of a run with several targets, with the contents of its `front.json`:
 written again from a finished workdir. The page loads nothing: style and figures are inside it.
 """
 
-import html
 import os
-import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from mmx_tf.export.atomic import write_atomically
-from mmx_tf.report import accuracy, curves, front, parts
-from mmx_tf.report import page as report_page
+from mmx_tf.report import front, sections, summary
+from mmx_tf.report.curves import curves
 from mmx_tf.report.facts import run_facts
-from mmx_tf.report.parity import parity_section
-
-_STYLE = pathlib.Path(__file__).with_name("report.css")
+from mmx_tf.report.parity import certificate
+from mmx_tf.report.parts import picture
+from mmx_tf.report.rendering import rendered
 
 
 def write_report(
@@ -50,20 +48,21 @@ def write_report(
     """
     facts = run_facts(selection, metrics)
     settings = settings or {}
-    title = html.escape(report_page.title(settings))
-    sections = (
-        report_page.summary(facts, settings),
-        report_page.tiles(facts),
-        report_page.honest_note(),
-        report_page.bits_section(facts),
-        accuracy.accuracy_section(facts),
-        parity_section(parity),
-        report_page.cost_section(facts),
-        curves.history_section(facts, history or {}, settings),
-        report_page.layers_section(facts),
-        report_page.run_section(settings, seconds=facts.seconds, versions=facts.versions),
+    page = rendered(
+        "report.html.jinja",
+        title=summary.title(settings),
+        facts=facts,
+        summary=summary.summary(facts, settings),
+        tiles=summary.tiles(facts),
+        exactness=summary.exactness(facts),
+        bits=sections.bits(facts),
+        accuracy=sections.accuracy(facts),
+        parity=certificate(parity),
+        cost=sections.cost(facts),
+        curves=curves(facts, history or {}, settings),
+        run=sections.run(settings, seconds=facts.seconds, versions=facts.versions),
     )
-    _write_page(path, title, sections)
+    write_atomically(path, page)
 
 
 def write_front_report(path: str | os.PathLike, document: Mapping, *, settings: Mapping) -> None:
@@ -79,22 +78,14 @@ def write_front_report(path: str | os.PathLike, document: Mapping, *, settings: 
         f"{score[0].upper()}{score[1:]} of the files over their BOPs. The same figures are in the table "
         "below."
     )
-    sections = (
-        front.summary(document),
-        parts.picture(lambda theme: front.front_figure(document, theme=theme), alt, ""),
-        front.table(document),
-        report_page.honest_note(),
-        report_page.run_section(settings, seconds=document["seconds"]),
-    )
-    _write_page(path, html.escape(report_page.title(settings)), sections)
-
-
-def _write_page(path: str | os.PathLike, title: str, sections: Sequence[str]) -> None:
-    style = _STYLE.read_text(encoding="utf-8")
-    page = (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<style>{style}</style></head>\n"
-        f"<body><h1>{title}</h1>\n" + "\n".join(sections) + "</body></html>\n"
+    head, *body = front.rows(document)
+    page = rendered(
+        "front.html.jinja",
+        title=summary.title(settings),
+        summary=front.summary(document),
+        figure=picture(lambda theme: front.front_figure(document, theme=theme), alt),
+        head=head,
+        targets=[(target["folder"], row) for target, row in zip(document["targets"], body, strict=True)],
+        run=sections.run(settings, seconds=document["seconds"]),
     )
     write_atomically(path, page)

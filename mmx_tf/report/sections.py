@@ -1,0 +1,100 @@
+"""What the sections of the report show: facts in, texts, tables and figures out.
+
+`templates/report.html.jinja` shows them, with the words that are the same for all runs.
+"""
+
+from collections.abc import Mapping
+
+from mmx_tf.notation import duration, si
+from mmx_tf.report import plots
+from mmx_tf.report.facts import KINDS, RunFacts
+from mmx_tf.report.parts import Bar, Meters, picture
+from mmx_tf.report.scores import FORMS
+from mmx_tf.report.summary import unit
+
+_AVERAGES = {
+    "plain": "plain mean over the searched layers",
+    "by_ops": "weighted by operations",
+    "by_elements": "weighted by input elements",
+}
+
+
+def bits(facts: RunFacts) -> dict[str, object]:
+    """The bit plot, what it says in words, and the average bits."""
+    per_kind = []
+    for kind in KINDS:
+        of_kind = [layer.activation_bits for layer in facts.searched if layer.kind == kind]
+        if of_kind:
+            per_kind.append(f"{kind} {sum(of_kind) / len(of_kind):.2f} ({len(of_kind)})")
+    chosen = "activation and weight bits" if facts.mixed_weights else "activation bits"
+    alt = (
+        f"Bar chart of the {chosen} of {len(facts.layers)} layers, coloured by kind, above their "
+        f"shares of BOPs and MACs. The same figures are in the table of layers."
+    )
+    words = f"Mean bits (number) of the searched layers by kind: {'; '.join(per_kind)}." if per_kind else ""
+    if facts.mixed_weights:
+        of_weights = [layer.weight_bits for layer in facts.searched]
+        words += f" Their weights have {sum(of_weights) / len(of_weights):.2f} bits in the mean."
+    averages = {
+        _AVERAGES.get(key, key): f"{value:.2f}"
+        for key, value in facts.average_bits.items()
+        if value is not None
+    }
+    return {
+        "figure": picture(lambda theme: plots.bits_figure(facts, theme=theme), alt, words),
+        "averages": averages,
+    }
+
+
+def accuracy(facts: RunFacts) -> dict[str, object]:
+    """The scores of the four forms of the network."""
+    tables = []
+    for score in facts.scores:
+        longest = 1.0 if not score.less_is_better else max(score.values.values()) or 1.0
+        bars = tuple(
+            Bar(FORMS[form], score.text(value), value / longest, "" if form == "tflite" else "plain")
+            for form, value in score.values.items()
+        )
+        words = score.words[0].upper() + score.words[1:] + (unit(facts) if score.less_is_better else "")
+        tables.append(Meters(f"{words} on the same {facts.eval_images:,} images", bars))
+    return {"heading": "Error" if facts.score.less_is_better else "Accuracy", "scores": tables}
+
+
+def cost(facts: RunFacts) -> dict[str, object]:
+    """BOPs of the selection beside the budget and beside uniform activation bits."""
+    rows = [
+        (f"all searched layers at {bits} bits", facts.uniform_bops(bits), "plain")
+        for bits in sorted({*facts.bit_widths, 8, 4}, reverse=True)
+        if facts.searched
+    ]
+    rows.append(("chosen bits", facts.bops, ""))
+    if facts.target_bops:
+        rows.append(("budget", facts.target_bops, "goal"))
+    rows.sort(key=lambda row: -row[1])
+    most = rows[0][1] or 1
+    note = "Weights, and the first and the last layer, are the same in every row."
+    if facts.layer_bops != facts.bops:
+        note += (
+            f" The layers of this selection sum to {facts.layer_bops:,} BOPs but {facts.bops:,} are "
+            f"recorded: the record is not of this selection."
+        )
+    bars = tuple(Bar(name, f"{si(bops)}BOPs", bops / most, look) for name, bops, look in rows)
+    caption = "BOPs of one image: MACs x weight bits x activation bits, summed over the layers"
+    return {"bars": Meters(caption, bars), "note": note}
+
+
+def run(
+    settings: Mapping, *, seconds: Mapping[str, float], versions: Mapping[str, str] | None = None
+) -> dict[str, object]:
+    """How to do it again: time of each phase, command, flags and versions."""
+    times = None
+    if seconds:
+        longest = max(seconds.values()) or 1
+        bars = tuple(Bar(str(phase), duration(value), value / longest) for phase, value in seconds.items())
+        times = Meters(f"Time of each phase, {duration(sum(seconds.values()))} in all", bars)
+    return {
+        "times": times,
+        "command": settings.get("command"),
+        "flags": {name: value for name, value in settings.items() if name != "command"},
+        "versions": versions or {},
+    }

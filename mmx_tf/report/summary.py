@@ -1,0 +1,131 @@
+"""What stands at the top of the report: its title, the run in a paragraph, and four figures.
+
+The functions give plain text; the templates add the markup and escape it.
+"""
+
+import collections
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+
+from mmx_tf.notation import percent, si
+from mmx_tf.recipe.rules import IMAGENET_WEIGHTS
+from mmx_tf.report.facts import RunFacts, own_cost
+from mmx_tf.report.rendering import listed
+from mmx_tf.report.scores import NAMED
+
+
+@dataclasses.dataclass(frozen=True)
+class Tile:
+    """A figure for a reader in a hurry: what it is of, and a remark below it that may be "good" or "bad"."""
+
+    value: str
+    label: str
+    extra: str
+    mood: str = ""
+
+
+def title(settings: Mapping) -> str:
+    """Plain text: which network, on which data, as far as the settings say."""
+    network, data = _network(settings), settings.get("dataset")
+    return f"MetaMix report: {network or 'a network'}" + (f" on {data}" if data else "")
+
+
+def summary(facts: RunFacts, settings: Mapping) -> dict[str, object]:
+    """The words of `summary.html.jinja` that are not figures of the run."""
+    score = facts.score
+    # Of images it can be right on a share; of labels, pixels and numbers it has a metric.
+    of_images = facts.task in ("classification", "binary")
+    comparisons = []
+    if facts.target_bops:
+        comparisons.append(
+            _against(facts.bops, facts.target_bops, f"the budget of {si(facts.target_bops)}BOPs")
+        )
+    if facts.searched:
+        what = "what 8-bit activations everywhere would cost"
+        comparisons.append(_against(facts.bops, facts.uniform_bops(8), what))
+    widths = sorted(facts.bit_widths, reverse=True)
+    return {
+        "network": _network(settings) or "The network",
+        "dataset": settings.get("dataset"),
+        "million_macs": f"{facts.macs / 1e6:,.1f}",
+        "ends": listed(str(b) for b in sorted({facts.layers[i].activation_bits for i in (0, -1)})),
+        "chooser": _chooser(settings),
+        "counts": listed(f"{bits} bits for {facts.layers_at(bits)}" for bits in widths),
+        "weights": _weights(facts) if facts.searched else "",
+        "comparisons": comparisons,
+        "verb": "is right on" if of_images else "has",
+        "file_score": score.text(score.values["tflite"]),
+        "metric": "" if of_images else f" as {score.words}{unit(facts)}",
+        "float_score": score.text(score.values["float"]) if "float" in score.values else "",
+    }
+
+
+def tiles(facts: RunFacts) -> tuple[Tile, ...]:
+    """The four figures that a reader in a hurry wants."""
+    change, score = "", facts.score
+    if "float" in score.values:
+        change = f"{score.change(score.values['tflite'], score.values['float'])} against the float network"
+    budget, mood = "no budget in BOPs was given", ""
+    if facts.cost:
+        budget = own_cost(facts.cost)
+    if facts.target_bops:
+        budget = _against(facts.bops, facts.target_bops, "the budget")
+        mood = "good" if facts.bops <= facts.target_bops else "bad"
+    same, equal = percent(facts.agreement), percent(1 - facts.code_disagreement)
+    return (
+        Tile(score.text(score.values["tflite"]), f"{score.words} of the .tflite file", change),
+        Tile(f"{si(facts.bops)}BOPs", "for one image", budget, mood),
+        Tile(same, f"file and folded network, {NAMED[facts.task][0]}", f"and {equal} of logit codes equal"),
+        Tile(f"{si(facts.file_bytes)}B", "file size", f"{facts.file_bytes:,} bytes"),
+    )
+
+
+def exactness(facts: RunFacts) -> str:
+    """How far the file is from the folded network, in a sentence."""
+    if facts.agreement == 1 and facts.code_disagreement == 0:
+        return (
+            "The file computes exactly what the folded integer twin of the trained network computes: "
+            "every logit code of every image is equal."
+        )
+    same, of = NAMED[facts.task]
+    return (
+        f"The file gives the {same} as the folded integer twin of the trained network on "
+        f"{percent(facts.agreement)} of the {of}; {percent(facts.code_disagreement)} of the logit "
+        f"codes differ."
+    )
+
+
+def unit(facts: RunFacts) -> str:
+    """The unit of the score that stands for the whole, where it is an error."""
+    return " (in the labels' unit)" if facts.score.less_is_better else ""
+
+
+def _network(settings: Mapping) -> str:
+    """The name of the float network: its file's, for which --model is ignored, or the built-in one's."""
+    file = str(settings.get("float_model") or "")
+    return settings.get("model") or "" if file in ("", IMAGENET_WEIGHTS) else pathlib.PurePath(file).stem
+
+
+def _chooser(settings: Mapping) -> str:
+    """What chose the bits: not always a search."""
+    if settings.get("bit_selection"):
+        return "a given selection has set"
+    return {"random": "a random draw chose", "uniform": "--selection=uniform has set"}.get(
+        settings.get("selection"), "MetaMix chose"
+    )
+
+
+def _weights(facts: RunFacts) -> str:
+    counts = collections.Counter(layer.weight_bits for layer in facts.searched)
+    if not facts.mixed_weights:
+        return f"Their weights have {listed(map(str, counts))} bits."
+    words = [f"{bits} bits for {counts[bits]}" for bits in sorted(counts, reverse=True)]
+    return f"It also chose the width of their weights: {listed(words)}."
+
+
+def _against(value: float, reference: float, what: str) -> str:
+    """`value` relative to `reference` in words; a difference is never rounded away."""
+    if value == reference:
+        return f"exactly {what}"
+    return f"{percent(abs(value / reference - 1))} {'below' if value < reference else 'above'} {what}"
