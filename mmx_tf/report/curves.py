@@ -1,14 +1,29 @@
 """The report's sections of what was logged over steps or epochs."""
 
 import dataclasses
+import itertools
+import math
 from collections.abc import Mapping, Sequence
+
+from matplotlib.figure import Figure
 
 from mmx_tf.notation import prefix_of
 from mmx_tf.report import plots
 from mmx_tf.report.facts import RunFacts
 from mmx_tf.report.parts import Picture, picture
+from mmx_tf.report.themes import Theme
 
 _SCORES = ("acc", "top1", "top5")
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """One set of curves: values by line name over `x_label`; `level` is a horizontal line (name, value)."""
+
+    title: str
+    curves: Mapping[str, Sequence[float]]
+    x_label: str = "step"
+    level: tuple[str, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,12 +46,12 @@ def curves(facts: RunFacts, history: Mapping, settings: Mapping) -> list[Curves]
         panels = _panels(facts, recorded, settings.get(f"{phase}_epochs"))
         if panels:
             alt = f"{heading}: {'; '.join(panel.title for panel in panels)}."
-            figure = picture(lambda theme, panels=panels: plots.curves_figure(panels, theme=theme), alt)
+            figure = picture(lambda theme, panels=panels: _figure(panels, theme=theme), alt)
             found.append(Curves(heading, figure))
     return found
 
 
-def _panels(facts: RunFacts, curves: Mapping[str, Sequence[float]], epochs: object) -> list[plots.Panel]:
+def _panels(facts: RunFacts, curves: Mapping[str, Sequence[float]], epochs: object) -> list[Panel]:
     """One panel each for BOPs, losses, accuracies, and one for every other curve."""
     groups: dict[str, dict[str, Sequence[float]]] = {}
     for name, values in curves.items():
@@ -59,5 +74,38 @@ def _panels(facts: RunFacts, curves: Mapping[str, Sequence[float]], epochs: obje
             lines = {"bops": [value / factor for value in lines["bops"]]}
             level = ("budget", facts.target_bops / factor) if facts.target_bops else None
         x_label = "epoch" if str(length) == str(epochs) else "step"
-        panels.append(plots.Panel(heading, lines, x_label=x_label, level=level))
+        panels.append(Panel(heading, lines, x_label=x_label, level=level))
     return panels
+
+
+def _figure(panels: Sequence[Panel], *, theme: Theme) -> Figure:
+    """One axes per panel, up to three in a row. Points that are not finite are left out of the curve."""
+    columns = min(3, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(16 * columns / 3, 4.2 * rows), facecolor=theme.paper, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.15, h_pad=0.1)
+    all_axes = figure.subplots(rows, columns, squeeze=False).flat
+    for axes in all_axes[len(panels) :]:
+        axes.set_visible(False)
+    for axes, panel in zip(all_axes, panels, strict=False):
+        plots.dress(axes, theme)
+        for colour, (name, values) in zip(itertools.cycle(theme.lines), panel.curves.items(), strict=False):
+            x = range(1, len(values) + 1)
+            axes.plot(
+                x,
+                [v if math.isfinite(v) else math.nan for v in values],
+                color=colour,
+                linewidth=1.8,
+                marker="o" if len(values) <= 30 else "",
+                markersize=4,
+                label=name.replace("_", " "),
+            )
+        if panel.level:
+            name, value = panel.level
+            axes.axhline(value, color=theme.ink, linestyle="--", linewidth=1.5, label=name)
+        axes.set_title(panel.title, fontsize=13, color=theme.ink, loc="left", parse_math=False)
+        axes.set_xlabel(panel.x_label, fontsize=11, color=theme.muted)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        if len(panel.curves) + bool(panel.level) > 1:
+            plots.literally(axes.legend(frameon=False, fontsize=10.5, labelcolor=theme.ink))
+    return figure

@@ -1,4 +1,4 @@
-"""The figures of a run: which layer got how many activation bits, what it costs, how the search got there.
+"""The bit plot of a run: each layer's activation bits and cost. Other figures use `render` and `dress` too.
 
 The bit plot is the paper's Figure 7 with a cost panel below it: one bar per layer in graph order, coloured by
 layer kind (Okabe-Ito colours, which stay apart under every common colour-blindness), the bits over the bar.
@@ -9,7 +9,6 @@ Where the searched layers' weights have different bits, a diamond in the bar is 
 Figures are built on `matplotlib.figure.Figure` directly: no pyplot, so no global state and no display.
 """
 
-import dataclasses
 import io
 import math
 import os
@@ -32,16 +31,6 @@ _KIND_LABELS = {"conv": "convolution", "depthwise": "depthwise convolution", "de
 _MAX_NAMES = 72  # more layer names than this do not fit side by side at a readable size
 _FLAT_NAMES = 8  # so many fit without slanting them
 _MAX_NAME_LENGTH = 24
-
-
-@dataclasses.dataclass(frozen=True)
-class Panel:
-    """One set of curves: values by line name over `x_label`; `level` is a horizontal line (name, value)."""
-
-    title: str
-    curves: Mapping[str, Sequence[float]]
-    x_label: str = "step"
-    level: tuple[str, float] | None = None
 
 
 def bits_figure(facts: RunFacts, *, theme: Theme = LIGHT, title: str | None = None) -> Figure:
@@ -115,39 +104,6 @@ def bits_figure(facts: RunFacts, *, theme: Theme = LIGHT, title: str | None = No
     return figure
 
 
-def curves_figure(panels: Sequence[Panel], *, theme: Theme = LIGHT) -> Figure:
-    """One axes per panel, up to three in a row. Points that are not finite are left out of the curve."""
-    columns = min(3, len(panels))
-    rows = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(16 * columns / 3, 4.2 * rows), facecolor=theme.paper, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.15, h_pad=0.1)
-    all_axes = figure.subplots(rows, columns, squeeze=False).flat
-    for axes in all_axes[len(panels) :]:
-        axes.set_visible(False)
-    for axes, panel in zip(all_axes, panels, strict=False):
-        dress(axes, theme)
-        for colour, (name, values) in zip(_cycle(theme.lines), panel.curves.items(), strict=False):
-            x = range(1, len(values) + 1)
-            axes.plot(
-                x,
-                [v if math.isfinite(v) else math.nan for v in values],
-                color=colour,
-                linewidth=1.8,
-                marker="o" if len(values) <= 30 else "",
-                markersize=4,
-                label=name.replace("_", " "),
-            )
-        if panel.level:
-            name, value = panel.level
-            axes.axhline(value, color=theme.ink, linestyle="--", linewidth=1.5, label=name)
-        axes.set_title(panel.title, fontsize=13, color=theme.ink, loc="left", parse_math=False)
-        axes.set_xlabel(panel.x_label, fontsize=11, color=theme.muted)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        if len(panel.curves) + bool(panel.level) > 1:
-            _literally(axes.legend(frameon=False, fontsize=10.5, labelcolor=theme.ink))
-    return figure
-
-
 def save_bits_plot(
     path: str | os.PathLike, selection: Mapping, metrics: Mapping, *, title: str | None = None
 ) -> None:
@@ -175,6 +131,23 @@ def render(figure: Figure, form: str) -> bytes:
     return buffer.getvalue()
 
 
+def dress(axes: Axes, theme: Theme) -> None:
+    """Grid, ticks and spines of a theme."""
+    axes.set_facecolor(theme.paper)
+    axes.grid(axis="y", color=theme.grid, linewidth=1)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=theme.muted, labelcolor=theme.ink, length=0, labelsize=11)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(theme.muted)
+
+
+def literally(legend: Legend) -> None:
+    """Names from a run may hold a dollar sign, which would otherwise open a formula."""
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
 def _bits_legend(figure: Figure, facts: RunFacts, theme: Theme) -> None:
     present = {layer.kind for layer in facts.layers}
     unknown = sorted(present - set(report_facts.KINDS))
@@ -192,7 +165,7 @@ def _bits_legend(figure: Figure, facts: RunFacts, theme: Theme) -> None:
     )
     if facts.mixed_weights:
         handles.append(Line2D([], [], label="weight bits", **_weight_marks(theme)))
-    _literally(
+    literally(
         figure.legend(
             handles=[*handles, tick],
             loc="upper right",
@@ -209,12 +182,6 @@ def _weight_marks(theme: Theme) -> dict:
     """How weight bits are drawn."""
     colours = {"markerfacecolor": theme.paper, "markeredgecolor": theme.ink}
     return {"linestyle": "none", "marker": "D", "markersize": 6, "markeredgewidth": 1.5, **colours}
-
-
-def _literally(legend: Legend) -> None:
-    """Names from a run may hold a dollar sign, which would otherwise open a formula."""
-    for text in legend.get_texts():
-        text.set_parse_math(False)
 
 
 def _cost_line(facts: RunFacts) -> str:
@@ -243,19 +210,3 @@ def _shorten(name: str) -> str:
         return name
     half = (_MAX_NAME_LENGTH - 1) // 2
     return f"{name[:half]}…{name[-half:]}"
-
-
-def dress(axes: Axes, theme: Theme) -> None:
-    """Grid, ticks and spines of a theme."""
-    axes.set_facecolor(theme.paper)
-    axes.grid(axis="y", color=theme.grid, linewidth=1)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=theme.muted, labelcolor=theme.ink, length=0, labelsize=11)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side == "bottom")
-        spine.set_color(theme.muted)
-
-
-def _cycle(colours: Sequence[str]):
-    while True:
-        yield from colours
