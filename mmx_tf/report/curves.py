@@ -1,4 +1,4 @@
-"""The report's sections of what was logged over steps or epochs."""
+"""The report's sections of curves: what each phase logged over its steps or epochs."""
 
 import dataclasses
 import itertools
@@ -18,7 +18,7 @@ _SCORES = ("acc", "top1", "top5")
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-    """One set of curves: values by line name over `x_label`; `level` is a horizontal line (name, value)."""
+    """One set of curves: name -> values, over `x_label`. `level` is a horizontal line as (name, value)."""
 
     title: str
     curves: Mapping[str, Sequence[float]]
@@ -35,7 +35,7 @@ class Curves:
 
 
 def curves(facts: RunFacts, history: Mapping, settings: Mapping) -> list[Curves]:
-    """Curves of the search and of both trainings; phases of which nothing was recorded are left out."""
+    """One section each for the search and both trainings; a phase without recorded values has none."""
     found = []
     for phase, heading in (
         ("select", "Bit selection over time"),
@@ -52,7 +52,7 @@ def curves(facts: RunFacts, history: Mapping, settings: Mapping) -> list[Curves]
 
 
 def _panels(facts: RunFacts, curves: Mapping[str, Sequence[float]], epochs: object) -> list[Panel]:
-    """One panel each for BOPs, losses, accuracies, and one for every other curve."""
+    """One panel for BOPs, one for losses, one for accuracies, and one for every other curve."""
     groups: dict[str, dict[str, Sequence[float]]] = {}
     for name, values in curves.items():
         low = name.lower()

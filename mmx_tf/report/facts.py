@@ -1,8 +1,8 @@
-"""What a finished run amounts to: the figures that the report, the plots and the terminal summary all show.
+"""The figures of a finished run, which the page, the plots and the terminal summary all show.
 
-`bit_selection.json` and `metrics.json` hold what was measured; everything that is derived from them (BOPs of
-each layer, shares, what uniform bit-widths would have cost) is derived once, here, so that the page, the plot
-and the terminal cannot disagree. The cost of one layer is
+`bit_selection.json` and `metrics.json` hold what was measured. What follows from them (the BOPs of each
+layer, shares, the cost of uniform bit-widths) is computed here alone, so that page, plots and terminal cannot
+disagree. The cost of one layer is
 
     BOPs = MACs * weight bits * activation bits
 
@@ -27,7 +27,11 @@ _TASK_KEYS = ("task", "quality", "agreement", *_SHARED_KEYS)
 
 @dataclasses.dataclass(frozen=True)
 class LayerFacts:
-    """One quantized layer. `bops` and `macs` are per image; the shares are parts of the network's sums."""
+    """One quantized layer.
+
+    `macs` and `bops` are those of one image; the shares are parts of the network's sums, from 0 to 1.
+    `signed` says whether its input codes have a sign; None where that is not recorded.
+    """
 
     name: str
     kind: str
@@ -44,11 +48,21 @@ class LayerFacts:
 class RunFacts:
     """A run in figures.
 
-    `scores` are the metrics of the network's forms on `eval_images`, the one that stands for the whole
-    first; `agreement` is the share of what file and folded network name that is the same
-    (`scores.NAMED`), `code_disagreement` that of logit codes that differ; `target_bops` is None when
-    the budget was not given in BOPs; `cost` is then what was counted in its place, with `unit`, `value` and
-    `target`.
+    Attributes:
+      bit_widths: the candidate bits of the activations.
+      layers: the quantized layers in graph order.
+      bops: the recorded BOPs of one image.
+      target_bops: the budget in BOPs; None if the budget has another unit.
+      task: a key of `scores.NAMED`.
+      scores: the metrics of the network's forms on `eval_images` images, the main metric first.
+      agreement: share of outputs that are the same in file and folded network (`scores.agreement_of`).
+      code_disagreement: share of logit codes that differ between them.
+      eval_images: number of evaluation images.
+      file_bytes: size of the file.
+      average_bits: kind of mean -> mean activation bits of the searched layers, or None.
+      seconds: phase -> time in seconds.
+      versions: package -> version.
+      cost: where the budget has another unit, `unit`, `value` and `target` of the cost in it.
     """
 
     bit_widths: tuple[int, ...]
@@ -73,7 +87,7 @@ class RunFacts:
 
     @property
     def searched(self) -> tuple[LayerFacts, ...]:
-        """The layers whose bit-width was chosen: all but the first and the last."""
+        """All layers but the first and the last: those with a chosen bit-width."""
         return self.layers[1:-1]
 
     @property
@@ -83,7 +97,7 @@ class RunFacts:
 
     @property
     def score(self) -> Score:
-        """The score that stands for the whole."""
+        """The main score: that of the task's first metric."""
         return self.scores[0]
 
     @property
@@ -106,12 +120,13 @@ class RunFacts:
 def run_facts(selection: Mapping, metrics: Mapping) -> RunFacts:
     """Derives the figures of a run from the contents of its `bit_selection.json` and `metrics.json`.
 
-    Optional: `target_bops`, a layer's `signed`, and of the metrics those of the float network,
-    `average_bits`, `seconds`, `versions`. Averages that `metrics` lacks but the layers determine (plain, by
-    operations) are filled in.
+    `target_bops` and the `signed` of a layer may be missing; so may the float network's metrics,
+    `average_bits`, `seconds` and `versions` of `metrics`. Average bits that are missing there and follow from
+    the layers (plain, by operations) are computed.
 
     Raises:
-      ValueError: a required key is missing (all missing ones are named), or there are no layers.
+      TypeError: `selection` or `metrics` is not a mapping.
+      ValueError: required keys are missing (the message names all of them), or there are no layers.
     """
     _require(selection, _SELECTION_KEYS, "`selection`")
     _require(metrics, _TASK_KEYS if "quality" in metrics else _METRIC_KEYS, "`metrics`")
@@ -154,8 +169,8 @@ def run_facts(selection: Mapping, metrics: Mapping) -> RunFacts:
 
 
 def own_cost(cost: Mapping) -> str:
-    """A cost that is not in BOPs, and its budget, in words: '12.5 us (budget 13 us)'."""
-    # Bytes are told as the size of the file is.
+    """A cost in another unit than BOPs, and its budget: '12.5 us (budget 13)'."""
+    # Bytes are written like the size of the file.
     form = ",.0f" if cost["unit"] == "bytes" else ".4g"
     text = f"{cost['value']:{form}} {cost['unit']}"
     return text if cost["target"] is None else f"{text} (budget {cost['target']:{form}})"

@@ -1,7 +1,7 @@
-"""Accuracy over BOPs: the results of the targets of one run, as JSON, as a figure and for a report.
+"""Accuracy over BOPs: the results of one run's targets, as JSON, as a figure and as the rows of a table.
 
-A result is on the *front* if no other is as good at no more BOPs, and better in one of the two. How good it
-is says the metric that stands for its task (`export.comparing.quality`).
+A result is on the *front* if no other result beats it: one with a score at least as good and no more BOPs,
+and better in one of the two. The score is the first metric of the task (`export.comparing.quality`).
 
     found = document({"target_4.5G": metrics, "target_5G": other_metrics}, seconds={"select": 1200.0})
     save_front_plot("front.png", found)
@@ -23,16 +23,17 @@ _COPIED = ("target_bops", "bops", "average_bits", "fixed_top1", "folded_top1", "
 
 
 def document(results: Mapping[str, Mapping], *, seconds: Mapping[str, float]) -> dict:
-    """The front of the finished targets, as it is in front.json.
+    """The contents of front.json: the finished targets, and which of them are on the front.
 
     Args:
       results: folder of the target -> contents of its metrics.json; at least one.
-      seconds: time of the phases that the targets have in common.
+      seconds: time in seconds of the phases that the targets share.
 
     Returns:
-      `schema`, `float_top1`, `eval_images`, `seconds`, and `targets`: for each, in the order of their BOPs,
-      its `folder`, `on_front`, and what its metrics.json has of BOPs, average bits, accuracies and file. For
-      another task than classification also `task`, and no `float_top1` where there is none.
+      `schema`, `float_top1`, `eval_images`, `seconds` and `targets`. The targets are in the order of their
+      BOPs. Each has its `folder`, `on_front`, and from its metrics.json the BOPs, average bits, accuracies
+      and figures of the file. Tasks other than classification add `task`; those without an accuracy have no
+      `float_top1`.
     """
     targets = [
         {"folder": folder} | {key: m[key] for key in _COPIED if key in m} for folder, m in results.items()
@@ -52,7 +53,7 @@ def document(results: Mapping[str, Mapping], *, seconds: Mapping[str, float]) ->
 
 
 def front_figure(document: Mapping, *, theme: themes.Theme = themes.LIGHT) -> Figure:
-    """The files' score over the BOPs of one image; the front is the line, the budgets are ticks below."""
+    """The score of each file over its BOPs of one image. A line joins the front; dotted lines are budgets."""
     targets = document["targets"]
     share = _score(document, targets[0]).share
     factor_of_score = 100 if share else 1
@@ -144,11 +145,11 @@ def rows(document: Mapping) -> list[tuple[str, ...]]:
 
 
 def summary(document: Mapping) -> str:
-    """The front in a sentence or two."""
+    """The front in one or two sentences of plain text."""
     count, seconds = len(document["targets"]), document["seconds"].get("select")
     text = f"{count} target{'s' if count > 1 else ''} of one search"
     if seconds:
-        text += f" of {duration(seconds)}, whose bit-meta steps were paid once"
+        text += f" of {duration(seconds)}, whose bit-meta steps ran once for all targets"
     found, score = _float_score(document), _score(document, document["targets"][0])
     if found is not None and document.get("task", "classification") in ("classification", "binary"):
         text += f". The float network is right on {score.text(found)} of the images"
@@ -158,7 +159,7 @@ def summary(document: Mapping) -> str:
 
 
 def score_of(document: Mapping) -> str:
-    """The name of the score that the front is of."""
+    """The name of the score that the front compares."""
     return _score(document, document["targets"][0]).words
 
 

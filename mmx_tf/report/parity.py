@@ -1,6 +1,6 @@
-"""The report's section on parity: what of the trained network the file computes, on which kernels.
+"""The report's section on parity: how exactly the file computes the trained network on each set of kernels.
 
-It shows the contents of `parity.json`, which `export.parity` makes.
+It shows the contents of `parity.json`, which `export.parity` writes.
 """
 
 import math
@@ -16,7 +16,7 @@ KERNELS = {
 
 
 def certificate(parity: Mapping | None) -> dict[str, object] | None:
-    """What `parity.html.jinja` shows; None without a certificate."""
+    """The values of `parity.html.jinja`; None without a certificate."""
     if not parity:
         return None
     runtimes = parity["runtimes"]
@@ -30,7 +30,7 @@ def certificate(parity: Mapping | None) -> dict[str, object] | None:
 
 
 def _of_kernels(name: str, runtime: Mapping) -> dict[str, object]:
-    """One row: how far the operators are from the folded network's, one by one and all together."""
+    """The row of one set of kernels: how far operators and whole file are from the folded network."""
     operators = runtime["operators"]
     return {
         "label": KERNELS.get(name, name),

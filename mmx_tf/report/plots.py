@@ -1,8 +1,8 @@
 """The bit plot of a run: each layer's activation bits and cost. Other figures use `render` and `dress` too.
 
 The bit plot is the paper's Figure 7 with a cost panel below it: one bar per layer in graph order, coloured by
-layer kind (Okabe-Ito colours, which stay apart under every common colour-blindness), the bits over the bar.
-Where the searched layers' weights have different bits, a diamond in the bar is at those.
+layer kind, with its bits above it. If the weight bits of the searched layers differ, a diamond marks those of
+each layer.
 
     save_bits_plot("bits.png", selection, metrics)
 
@@ -29,7 +29,7 @@ from mmx_tf.report.themes import LIGHT, Theme
 
 _KIND_LABELS = {"conv": "convolution", "depthwise": "depthwise convolution", "dense": "dense"}
 _MAX_NAMES = 72  # more layer names than this do not fit side by side at a readable size
-_FLAT_NAMES = 8  # so many fit without slanting them
+_FLAT_NAMES = 8  # this many fit without a slant
 _MAX_NAME_LENGTH = 24
 
 
@@ -45,7 +45,7 @@ def bits_figure(facts: RunFacts, *, theme: Theme = LIGHT, title: str | None = No
         hspace=0.09,
     )
     places = range(len(facts.layers))
-    width = min(0.8, 0.05 * len(facts.layers))  # a network of few layers would get slabs for bars
+    width = min(0.8, 0.05 * len(facts.layers))  # few layers would get very wide bars
     colours = [theme.kind(layer.kind) for layer in facts.layers]
 
     bits = [layer.activation_bits for layer in facts.layers]
@@ -132,7 +132,7 @@ def render(figure: Figure, form: str) -> bytes:
 
 
 def dress(axes: Axes, theme: Theme) -> None:
-    """Grid, ticks and spines of a theme."""
+    """Gives the axes the grid, ticks and spines of a theme."""
     axes.set_facecolor(theme.paper)
     axes.grid(axis="y", color=theme.grid, linewidth=1)
     axes.set_axisbelow(True)
@@ -143,7 +143,7 @@ def dress(axes: Axes, theme: Theme) -> None:
 
 
 def literally(legend: Legend) -> None:
-    """Names from a run may hold a dollar sign, which would otherwise open a formula."""
+    """Shows the names in a legend as they are: a dollar sign would otherwise open a formula."""
     for text in legend.get_texts():
         text.set_parse_math(False)
 
@@ -179,7 +179,7 @@ def _bits_legend(figure: Figure, facts: RunFacts, theme: Theme) -> None:
 
 
 def _weight_marks(theme: Theme) -> dict:
-    """How weight bits are drawn."""
+    """The look of the diamonds at the weight bits."""
     colours = {"markerfacecolor": theme.paper, "markeredgecolor": theme.ink}
     return {"linestyle": "none", "marker": "D", "markersize": 6, "markeredgewidth": 1.5, **colours}
 

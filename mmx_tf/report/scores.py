@@ -1,9 +1,9 @@
-"""How good the forms of a run's network are: what of it is recorded, and how it is told.
+"""The scores of the four forms of a run's network: how `metrics.json` records them, and how they are worded.
 
-`metrics.json` of a classification has `float_top1`, `fixed_top1`, `folded_top1`, `tflite_top1` and
-`top1_agreement`. Of every other task it has `task`, `agreement` and `quality`, the metrics of
-`export.comparing.quality`, each {"float", "fixed", "folded", "tflite"}; of a binary one the keys of a
-classification too, which hold its binary accuracy.
+For a classification, `metrics.json` has `float_top1`, `fixed_top1`, `folded_top1`, `tflite_top1` and
+`top1_agreement`. For every other task it has `task`, `agreement` and `quality`: each metric of
+`export.comparing.quality` with its values {"float", "fixed", "folded", "tflite"}. A binary task has the keys
+of a classification too; they hold its binary accuracy.
 
     scores = scores_of(metrics)
     scores[0].words, scores[0].text(scores[0].values["tflite"])        # "binary accuracy", "97.25%"
@@ -22,7 +22,7 @@ FORMS = {
     "tflite": ".tflite file",
 }
 FLOAT_STATE = ("float_top1", "float_quality")
-"""What a workdir's state has of the float network."""
+"""The keys of a workdir's state that hold the float network's scores."""
 NAMED = {
     "classification": ("same class", "images"),
     "binary": ("same class", "images"),
@@ -30,7 +30,7 @@ NAMED = {
     "regression": ("same number", "numbers"),
     "segmentation": ("same class", "pixels"),
 }
-"""What a file and the folded network agree on, and of what."""
+"""By task: what the file and the folded network may have in common, and what is counted."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,10 +38,11 @@ class Score:
     """One metric of all forms of a network.
 
     Attributes:
-      words: its name.
-      share: whether it is a share of 1, told in percent; else a number, of an error in the labels' unit.
-      less_is_better: whether it is an error.
-      values: form, a key of `FORMS`, -> value; forms of which it is not known are left out.
+      words: the metric's name.
+      share: whether its values are shares of 1, which are shown in percent. Other values are plain numbers;
+        those of an error are in the labels' unit.
+      less_is_better: whether the metric is an error.
+      values: form (a key of `FORMS`) -> value. A form without a known value is left out.
     """
 
     words: str
@@ -50,16 +51,16 @@ class Score:
     values: Mapping[str, float]
 
     def text(self, value: float) -> str:
-        """A value in words."""
+        """`value` as the report shows it: '97.25%' or '0.2513'."""
         return percent(value) if self.share else f"{value:.4g}"
 
     def change(self, value: float, reference: float) -> str:
-        """How far a value is from another, in words."""
+        """`value` minus `reference` as the report shows it: '-1.27 points' or '+0.02'."""
         return f"{100 * (value - reference):+.2f} points" if self.share else f"{value - reference:+.4g}"
 
 
 def float_state(task: str, found: Mapping) -> dict:
-    """What a workdir's state records of the float network's metrics."""
+    """The float network's metrics as a workdir's state records them, under the keys of `FLOAT_STATE`."""
     first = next(iter(found.values()))
     top1 = {"float_top1": first if task in ("classification", "binary") else None}
     return top1 if task == "classification" else top1 | {"float_quality": dict(found)}
@@ -76,12 +77,12 @@ def float_text(task: str, state: Mapping) -> str:
 
 
 def metrics(state: Mapping, fixed: Mapping, parity) -> dict:
-    """What `metrics.json` has of the forms' qualities.
+    """The keys of `metrics.json` that hold the scores of the forms.
 
     Args:
-      state: of the workdir.
-      fixed: metrics of the fixed network.
-      parity: the `VerificationReport`.
+      state: the workdir's state, with the keys of `FLOAT_STATE`.
+      fixed: the fixed network's metrics by name, the main metric first.
+      parity: the `VerificationReport` of folded network and file.
     """
     own = {}
     if parity.task in ("classification", "binary"):
@@ -110,7 +111,7 @@ def scores_of(metrics: Mapping) -> tuple[Score, ...]:
 
 
 def agreement_of(metrics: Mapping) -> float:
-    """The share of what file and folded network name that is the same."""
+    """The share of outputs that are the same in file and folded network; `NAMED` says of what."""
     found = metrics.get("agreement")
     return metrics["top1_agreement"] if found is None else found
 

@@ -20,7 +20,7 @@ _AVERAGES = {
 
 
 def bits(facts: RunFacts) -> dict[str, object]:
-    """The bit plot, what it says in words, and the average bits."""
+    """The bit plot, its caption, and the average bits."""
     per_kind = []
     for kind in KINDS:
         of_kind = [layer.activation_bits for layer in facts.searched if layer.kind == kind]
@@ -31,7 +31,9 @@ def bits(facts: RunFacts) -> dict[str, object]:
         f"Bar chart of the {chosen} of {len(facts.layers)} layers, coloured by kind, above their "
         f"shares of BOPs and MACs. The same figures are in the table of layers."
     )
-    words = f"Mean bits (number) of the searched layers by kind: {'; '.join(per_kind)}." if per_kind else ""
+    words = ""
+    if per_kind:
+        words = f"Mean bits of the searched layers of each kind (number of layers): {'; '.join(per_kind)}."
     if facts.mixed_weights:
         of_weights = [layer.weight_bits for layer in facts.searched]
         words += f" Their weights have {sum(of_weights) / len(of_weights):.2f} bits in the mean."
@@ -61,7 +63,7 @@ def accuracy(facts: RunFacts) -> dict[str, object]:
 
 
 def cost(facts: RunFacts) -> dict[str, object]:
-    """BOPs of the selection beside the budget and beside uniform activation bits."""
+    """BOPs of the selection, of the budget, and of uniform activation bits, as bars."""
     rows = [
         (f"all searched layers at {bits} bits", facts.uniform_bops(bits), "plain")
         for bits in sorted({*facts.bit_widths, 8, 4}, reverse=True)
@@ -72,11 +74,11 @@ def cost(facts: RunFacts) -> dict[str, object]:
         rows.append(("budget", facts.target_bops, "goal"))
     rows.sort(key=lambda row: -row[1])
     most = rows[0][1] or 1
-    note = "Weights, and the first and the last layer, are the same in every row."
+    note = "The weight bits and the first and the last layer are the same in every row."
     if facts.layer_bops != facts.bops:
         note += (
             f" The layers of this selection sum to {facts.layer_bops:,} BOPs but {facts.bops:,} are "
-            f"recorded: the record is not of this selection."
+            f"recorded: the record is of another selection."
         )
     bars = tuple(Bar(name, f"{si(bops)}BOPs", bops / most, look) for name, bops, look in rows)
     caption = "BOPs of one image: MACs x weight bits x activation bits, summed over the layers"
@@ -86,7 +88,7 @@ def cost(facts: RunFacts) -> dict[str, object]:
 def run(
     settings: Mapping, *, seconds: Mapping[str, float], versions: Mapping[str, str] | None = None
 ) -> dict[str, object]:
-    """How to do it again: time of each phase, command, flags and versions."""
+    """What it takes to repeat the run: time of each phase, command, flags and versions."""
     times = None
     if seconds:
         longest = max(seconds.values()) or 1

@@ -17,7 +17,7 @@ from mmx_tf.report.scores import NAMED
 
 @dataclasses.dataclass(frozen=True)
 class Tile:
-    """A figure for a reader in a hurry: what it is of, and a remark below it that may be "good" or "bad"."""
+    """A large figure and its label; `extra` is a remark below; `mood` ("good", "bad", "") is its colour."""
 
     value: str
     label: str
@@ -26,15 +26,15 @@ class Tile:
 
 
 def title(settings: Mapping) -> str:
-    """Plain text: which network, on which data, as far as the settings say."""
+    """The title: which network on which dataset, as far as the settings name them."""
     network, data = _network(settings), settings.get("dataset")
     return f"MetaMix report: {network or 'a network'}" + (f" on {data}" if data else "")
 
 
 def summary(facts: RunFacts, settings: Mapping) -> dict[str, object]:
-    """The words of `summary.html.jinja` that are not figures of the run."""
+    """The words of `summary.html.jinja` that depend on the run, by name."""
     score = facts.score
-    # Of images it can be right on a share; of labels, pixels and numbers it has a metric.
+    # A classifier is right on a share of the images; for other tasks the metric is named.
     of_images = facts.task in ("classification", "binary")
     comparisons = []
     if facts.target_bops:
@@ -62,7 +62,7 @@ def summary(facts: RunFacts, settings: Mapping) -> dict[str, object]:
 
 
 def tiles(facts: RunFacts) -> tuple[Tile, ...]:
-    """The four figures that a reader in a hurry wants."""
+    """The four main figures: score, BOPs, agreement and file size."""
     change, score = "", facts.score
     if "float" in score.values:
         change = f"{score.change(score.values['tflite'], score.values['float'])} against the float network"
@@ -97,18 +97,18 @@ def exactness(facts: RunFacts) -> str:
 
 
 def unit(facts: RunFacts) -> str:
-    """The unit of the score that stands for the whole, where it is an error."""
+    """The unit of the main score in brackets, if that is an error; else nothing."""
     return " (in the labels' unit)" if facts.score.less_is_better else ""
 
 
 def _network(settings: Mapping) -> str:
-    """The name of the float network: its file's, for which --model is ignored, or the built-in one's."""
+    """The name of the float network: of its file, if there is one (--model is then ignored), or built in."""
     file = str(settings.get("float_model") or "")
     return settings.get("model") or "" if file in ("", IMAGENET_WEIGHTS) else pathlib.PurePath(file).stem
 
 
 def _chooser(settings: Mapping) -> str:
-    """What chose the bits: not always a search."""
+    """What chose the bits, which is not always a search."""
     if settings.get("bit_selection"):
         return "a given selection has set"
     return {"random": "a random draw chose", "uniform": "--selection=uniform has set"}.get(

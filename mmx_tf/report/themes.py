@@ -1,4 +1,4 @@
-"""The colours of figures on light and on dark screens (Okabe and Ito's, which stay apart for all eyes)."""
+"""The colours of figures on light and dark screens: Okabe and Ito's, which the colour-blind tell apart."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ class Theme:
     lines: tuple[str, ...]
 
     def kind(self, name: str) -> str:
-        """The colour of layer kind `name`; kinds that we do not know are grey."""
+        """The colour of layer kind `name`; an unknown kind is grey."""
         return self.kinds.get(name, "#8c8c8c")
 
     @property
@@ -49,11 +49,11 @@ MARKS = Theme(
     kinds={"conv": "#fe0004", "depthwise": "#fe0005", "dense": "#fe0006"},
     lines=("#fe0007", "#fe0008", "#fe0009", "#fe000a", "#fe000b", "#fe000c"),
 )
-"""Colours that stand for those of a theme: a figure that is drawn in them is painted for each."""
+"""Stand-in colours: a figure is drawn in them once, and `painted` replaces them by those of each theme."""
 
 
 def painted(svg: str, theme: Theme) -> str:
-    """A figure that was drawn in `MARKS`, in the colours of a theme."""
+    """Replaces the colours of `MARKS`, in which an SVG figure was drawn, by those of `theme`."""
     for mark, colour in zip(MARKS.colours, theme.colours, strict=True):
         svg = svg.replace(mark, colour)
     return svg

@@ -2,12 +2,12 @@
 
     write_report("report.html", selection=selection, metrics=metrics, history=history, settings=settings)
 
-and, of a run with several targets, with the contents of its `front.json`:
+and for a run with several targets, from the contents of its `front.json`:
 
     write_front_report("report.html", document, settings=settings)
 
-`selection` and `metrics` are the contents of `bit_selection.json` and `metrics.json`, so a report can be
-written again from a finished workdir. The page loads nothing: style and figures are inside it.
+`selection` and `metrics` are the contents of `bit_selection.json` and `metrics.json`: a finished workdir has
+all that a report needs. A page loads nothing else: its style and figures are inside it.
 """
 
 import os
@@ -31,12 +31,12 @@ def write_report(
     settings: Mapping | None = None,
     parity: Mapping | None = None,
 ) -> None:
-    """Writes the report of a run to `path`, atomically: an older report stays whole until the new one is.
+    """Writes the report of a run to `path`, atomically: an older report stays until the new one is complete.
 
     Args:
       path: the file to write; its folder must exist.
       selection: the contents of `bit_selection.json`.
-      metrics: the contents of `metrics.json`; the float network's, `average_bits`, `seconds` and
+      metrics: the contents of `metrics.json`. The float network's metrics, `average_bits`, `seconds` and
         `versions` may be missing.
       history: curves by phase and name, `{"float" | "select" | "train": {name: [value per step or epoch]}}`.
         `select`'s `bops` is drawn against the budget.
@@ -44,6 +44,7 @@ def write_report(
       parity: the contents of `parity.json`.
 
     Raises:
+      TypeError: `selection` or `metrics` is not a mapping.
       ValueError: `selection` or `metrics` lacks required keys; the message names them.
     """
     facts = run_facts(selection, metrics)
