@@ -304,11 +304,21 @@ def test_candidates_of_any_integer_type_in_any_order():
     assert all(type(bits) is int for bits in (*search.budget.bit_widths, search.budget.weight_bits))
 
 
-def test_nothing_to_search_is_an_error():
+def two_layers():
     inputs = keras.Input((8, 8, 3))
     x = layers.Flatten()(layers.Conv2D(2, 3, name="stem")(inputs))
-    model = keras.Model(inputs, layers.Dense(3)(x), name="two_layers")
-    with pytest.raises(ValueError, match="'two_layers' has 2 weighted layers.*nothing to search"):
+    return keras.Model(inputs, layers.Dense(3)(x), name="two_layers")
+
+
+def test_several_targets_of_nothing_to_search_are_refused():
+    with pytest.raises(ValueError, match="'two_layers' has 2 weighted.*nothing to search. Give one target"):
+        mmx_tf.augment(two_layers(), target_bops=[1e5, 2e5])
+
+
+def test_a_network_without_weighted_layers_is_refused():
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, layers.GlobalAveragePooling2D()(inputs), name="none")
+    with pytest.raises(ValueError, match="'none' has no weighted layer"):
         mmx_tf.augment(model)
 
 

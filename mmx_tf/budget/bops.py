@@ -121,8 +121,10 @@ def selected_cost(alphas, *, table, fixed: float, weight_alphas=None) -> tf.Tens
     if weight_alphas is not None:
         of_weights = straight_through_one_hot(tf.stack(weight_alphas))
         pairs = of_weights[:, :, tf.newaxis] * choices[:, tf.newaxis, :]
-        choices = tf.reshape(pairs, [len(table), -1])
-    return tf.reduce_sum(tf.cast(choices, tf.float64) * tf.constant(table, tf.float64)) + fixed
+        choices = tf.reshape(pairs, [len(table), of_weights.shape[1] * choices.shape[1]])
+    # Without a searched layer the table has no rows to tell its columns by.
+    costs = tf.reshape(tf.constant(table, tf.float64), choices.shape)
+    return tf.reduce_sum(tf.cast(choices, tf.float64) * costs) + fixed
 
 
 def _cost(node, *, end) -> LayerCost:

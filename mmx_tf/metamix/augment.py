@@ -135,7 +135,7 @@ def augment(
         **ablations,
         name=f"{network.name}_search",
     )
-    if target_bytes is not None:
+    if target_bytes is not None and budgets[0].searched:
         costs = file_bytes.costs_in_bytes(search(budget=budgets), convert_options or {})
         budgets = (dataclasses.replace(budgets[0], own=costs, target_cost=float(target_bytes)),)
     return search(budget=budgets)
@@ -177,12 +177,11 @@ def plan(
     augment_checks.check_one_output(network)
     augment_checks.check_finite(network)
     costs = tuple(bops.layer_costs(network))
-    if all(cost.end for cost in costs):
-        raise ValueError(
-            f"model {float_model.name!r} has {len(costs)} weighted layers and all of them are first or last "
-            "layers, which keep their bits: there is nothing to search."
-        )
-    return network, request.budgets(asked, Budget(costs, bit_widths, weight_bits, first_last_bits))
+    free = Budget(costs, bit_widths, weight_bits, first_last_bits)
+    if free.searched:
+        return network, request.budgets(asked, free)
+    augment_checks.tell_nothing_to_search(float_model.name, free, asked)
+    return network, (dataclasses.replace(free, target_bops=free.fixed_bops),)
 
 
 def _pixel_quantizer(network, budget: Budget, scaling) -> PixelQuantizer | None:

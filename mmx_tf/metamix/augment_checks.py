@@ -148,6 +148,19 @@ def warn_of_no_budget(budget) -> None:
     )  # fmt: skip
 
 
+def tell_nothing_to_search(name: str, budget, asked) -> None:
+    """Warns that all weighted layers keep the bits of the ends, and refuses several targets (ValueError)."""
+    if not budget.costs:
+        raise ValueError(f"model {name!r} has no weighted layer: there is nothing to quantize.")
+    said = (
+        f"model {name!r} has {len(budget.costs)} weighted layer(s), and all of them are first or last ones, "
+        f"which keep {budget.first_last_bits} bits: there is nothing to search."
+    )
+    if isinstance(asked.target_bops, list | tuple) and len(asked.target_bops) > 1:
+        raise ValueError(f"{said} Give one target instead of {len(asked.target_bops)}.")
+    logging.warning("%s It is trained and exported at these bits, whatever the budget.", said)
+
+
 def check_one_output(network) -> None:
     """Refuses a network with several outputs (UnsupportedLayerError)."""
     heads = [tensor.node.layer for tensor in network.outputs]

@@ -70,6 +70,8 @@ class TargetSearch:
           repair: take the choice with the largest sum of alphas that the budget allows instead. Flips from
             the former, and what is left of the budget, are logged.
         """
+        if not self.budget.searched:
+            return []
         own, of_weights = split(self.alpha.numpy(), self.budget)
         choice = [int(branch) for branch in own.argmax(axis=1)]
         if of_weights is not None:
@@ -183,6 +185,8 @@ def regularizer(budget: Budget, alpha, target: tf.Tensor | None = None) -> tf.Te
 
 
 def _mean_entropy(alpha) -> tf.Tensor:
+    if not alpha.shape[0]:
+        return tf.constant(0.0)  # Nothing is searched.
     probabilities = tf.nn.softmax(alpha)
     entropy = -tf.reduce_sum(probabilities * tf.math.log(probabilities + 1e-12), axis=-1)
     return tf.reduce_mean(entropy)

@@ -50,6 +50,8 @@ class TrainedSearch(Trained):
     def largest_probability(self) -> tf.Tensor:
         """Over all targets and layers, of activation and weight branches."""
         parts = [part for part in split(self.model.alpha, self.model.budget) if part is not None]
+        if not self.model.quantizers:
+            return tf.constant(0.0)
         return tf.reduce_max([tf.reduce_max(tf.nn.softmax(part)) for part in parts])
 
     def alpha_rows(self, values=None) -> Sequence:
