@@ -33,6 +33,7 @@ _MODULES = {
     "SearchModel": "mmx_tf.metamix.search",
     "VerificationReport": "mmx_tf.export.comparing.whole_file",
     "augment": "mmx_tf.metamix.augment",
+    "check_network": "mmx_tf.checking.network",
     "convert": "mmx_tf.folding.convert",
     "count_bops": "mmx_tf.budget.bops",
     "data": "",
@@ -51,6 +52,7 @@ __all__ = [
     "SearchModel",
     "VerificationReport",
     "augment",
+    "check_network",
     "convert",
     "count_bops",
     "data",
@@ -66,6 +68,7 @@ __all__ = [
 if _typing.TYPE_CHECKING:
     from mmx_tf import data, models, report
     from mmx_tf.budget.bops import count_bops
+    from mmx_tf.checking.network import check_network
     from mmx_tf.export.comparing.whole_file import VerificationReport, verify
     from mmx_tf.folding.convert import convert
     from mmx_tf.folding.fold import fold

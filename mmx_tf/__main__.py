@@ -11,6 +11,7 @@ import sys
 COMMANDS = {
     "train": ("mmx_tf.train", "command", "from a float network to an integer .tflite"),
     "figures": ("mmx_tf.figures.__main__", "command", "the paper's figures for one's own network"),
+    "check": ("mmx_tf.check", "main", "whether a network can be searched and exported, without data"),
     "verify": (
         "mmx_tf.export.verify",
         "main",

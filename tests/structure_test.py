@@ -32,8 +32,8 @@ FLOORS = (
     ("folding", "workdir"),
     ("metamix",),
     ("training",),
-    ("run",),
-    ("figures", "train"),
+    ("checking", "run"),
+    ("check", "figures", "train"),
     ("export.parity", "export.verify"),
 )
 """Rooms and single files of mmx_tf from the ground up: a room imports what stands below it. The last are

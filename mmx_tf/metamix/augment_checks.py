@@ -26,12 +26,7 @@ OWN_STEPS = ("train_step", "compute_loss", "compute_metrics", "make_train_functi
 
 def check_exportable(network, *, allowed: bool) -> None:
     """Refuses (FoldError) layers that `fold` will refuse; where they are allowed it warns of them."""
-    last_layers = [tensor.node.layer for tensor in network.outputs]
-    without = [
-        layer
-        for layer in network.layers
-        if not has_integer_form(layer) and not (is_softmax(layer) and layer in last_layers)
-    ]
+    without = without_integer_form(network)
     if not without:
         return
     if not allowed:
@@ -47,6 +42,16 @@ def check_exportable(network, *, allowed: bool) -> None:
         network.name,
         ", ".join(f"{layer.name!r} ({type(layer).__name__})" for layer in without),
     )
+
+
+def without_integer_form(network) -> list:
+    """The layers of a canonical network that `fold` will refuse."""
+    last_layers = [tensor.node.layer for tensor in network.outputs]
+    return [
+        layer
+        for layer in network.layers
+        if not has_integer_form(layer) and not (is_softmax(layer) and layer in last_layers)
+    ]
 
 
 def check_options(ablations: dict, signed) -> None:

@@ -85,6 +85,18 @@ def canonicalize(network: keras.Model) -> keras.Model:
     return keras.Model(inputs, graph.replay(network, inputs, call), name=network.name)
 
 
+def problems(network: keras.Model) -> Iterator[tuple[str, str]]:
+    """(layer's name, sentence) for every layer that `canonicalize` would refuse by its kind or activation."""
+    for node in _all_nodes(network) if graph.is_network(network) else ():
+        if graph.is_network(node.layer):
+            continue
+        try:
+            _check_layer(node.layer)
+            canonical_layers.check_activation(node.layer)
+        except UnsupportedLayerError as error:
+            yield error.layer_name, str(error)
+
+
 def _in_float32(value):
     """A constant of a TensorFlow operator in the network's type; what is no such constant is left alone."""
     is_constant = isinstance(value, tf.Tensor) and value.dtype.is_floating

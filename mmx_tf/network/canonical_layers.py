@@ -34,7 +34,7 @@ def clones(layer: keras.layers.Layer, names, *, shape) -> list[keras.layers.Laye
       UnsupportedLayerError: for an activation or settings that cannot be handled.
     """
     kind = type(layer).__name__
-    _check_activation(layer)
+    check_activation(layer)
     # The weights are copied, so what initialised them is of no use, and may be of the user's own.
     config = {key: value for key, value in layer.get_config().items() if not key.endswith("_initializer")}
     if kind == "Activation" and config["activation"] == "linear":
@@ -117,7 +117,7 @@ def _fused_activation(layer, activation, name, names) -> list[keras.layers.Layer
     return [] if activation == "linear" else [_activation(layer, activation, names.new(f"{name}_activation"))]
 
 
-def _check_activation(layer) -> None:
+def check_activation(layer) -> None:
     """Refuses a function of the user's own: in a config it has nothing but its name, which may be Keras's."""
     function = getattr(layer, "activation", None)
     if function is None or isinstance(function, keras.layers.Layer) or function in _OF_TENSORFLOW:

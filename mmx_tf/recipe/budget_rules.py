@@ -121,7 +121,8 @@ class AskedBudget:
         if average is not None and not low <= average <= high:
             raise BudgetRuleError(
                 f"{self._set('target_average_bits')} is out of reach: with candidates "
-                f"{', '.join(map(str, bit_widths))} the average is {low} to {high} bits."
+                f"{','.join(map(str, bit_widths)) if self.flags else tuple(bit_widths)} the average is {low} to "
+                f"{high} bits."
             )
 
     def _check_number(self, name: str, value) -> None:

@@ -1,0 +1,47 @@
+"""Whether a Keras network can be searched and exported, and where its file runs, without data.
+
+    python -m mmx_tf.check float.keras
+    python -m mmx_tf.check float.h5 other.keras
+
+Every layer is looked at, and an untrained trial is exported. Exit code 0: all of the networks can go all the
+way; 1: one of them cannot, and what is to be changed is told; 2: a file cannot be read.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from mmx_tf import quiet
+
+CANNOT, UNREADABLE = 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Checks the files of the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="mmx_tf check", description=__doc__.splitlines()[0], allow_abbrev=False
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a trained float network of Keras")
+    files = parser.parse_args(arguments).files
+    quiet.set_up_logging()
+    # They take seconds to load, and a wrong argument is told before.
+    from mmx_tf.checking.network import check_network
+    from mmx_tf.checking.text import text
+    from mmx_tf.export.running.noise import provoke_native_noise
+
+    provoke_native_noise()
+    code = 0
+    for place, path in enumerate(files):
+        try:
+            found = check_network(path)
+        except (OSError, TypeError, ValueError) as error:
+            print(f"{path}: {error}", file=sys.stderr)
+            code = UNREADABLE
+            continue
+        print(("\n" if place else "") + text(found, path), flush=True)
+        code = max(code, 0 if found.exportable else CANNOT)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

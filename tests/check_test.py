@@ -1,0 +1,64 @@
+"""`python -m mmx_tf.check`: what can be done with a network, told without data."""
+
+import pytest
+import tf_keras as keras
+from networks import small_network
+
+import mmx_tf
+from mmx_tf import __main__ as program
+from mmx_tf import check
+
+L = keras.layers
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("networks")
+    small_network().save(root / "good.keras")
+    inputs = keras.Input((8, 8, 3))
+    x = L.LayerNormalization(name="norm")(L.Conv2D(4, 3, name="stem")(inputs))
+    x = L.Conv2D(4, 3, activation="exponential", name="grows")(x)
+    x = L.Dense(3, name="logits")(L.LSTM(4, name="memory")(L.Reshape((16, 4))(x)))
+    keras.Model(inputs, x, name="bad").save(root / "bad.keras")
+    (root / "text.keras").write_text("no network")
+    return root
+
+
+def test_a_network_that_goes_all_the_way(folder, capsys):
+    assert check.main([str(folder / "good.keras")]) == 0
+    said = capsys.readouterr().out
+    assert "It can be searched (3 of 5 weighted layers have bits to choose), trained and exported." in said
+    assert "XNNPACK: one partition; outside QUANTIZE." in said
+    assert "TensorFlow Lite Micro: has all operators." in said
+    lines = {line.split()[0]: line for line in said.splitlines() if line}
+    network = mmx_tf.augment(small_network(), target_average_bits=4)
+    for cost in network.budget.costs:
+        assert lines[cost.name].endswith("8 (an end)" if cost.end else "searched")
+
+
+def test_everything_that_has_to_be_changed_is_told_at_once(folder, capsys):
+    assert check.main([str(folder / "bad.keras")]) == 1
+    said = capsys.readouterr().out
+    rows = {line.split()[0]: line for line in said.split("It cannot")[0].splitlines() if line}
+    for name in ("norm", "memory"):
+        assert rows[name].endswith("cannot be used") and f"* Layer {name!r} (" in said
+    assert not rows["stem"].endswith("cannot be used")
+    assert "To be changed (2):" in said
+
+
+def test_a_layer_without_an_integer_form_is_told(capsys, tmp_path):
+    inputs = keras.Input((8, 8, 3))
+    x = L.Activation("exponential", name="grows")(L.Conv2D(4, 3, name="stem")(inputs))
+    x = L.Dense(3, name="logits")(L.Flatten()(L.Conv2D(4, 3, name="middle")(x)))
+    found = mmx_tf.check_network(keras.Model(inputs, x, name="without"))
+    assert not found.exportable and found.file is None
+    assert [layer.name for layer in found.layers if layer.problem] == ["grows"]
+    assert "no integer form" in found.problems[0]
+
+
+def test_files_are_told_one_by_one(folder, capsys):
+    names = [str(folder / name) for name in ("text.keras", "bad.keras", "none.keras")]
+    assert program.main(["check", *names]) == 2
+    said = capsys.readouterr()
+    assert "network 'bad'" in said.out
+    assert f"{names[0]}: " in said.err and f"there is no file {names[2]!r}" in said.err
