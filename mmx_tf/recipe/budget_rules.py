@@ -119,10 +119,10 @@ class AskedBudget:
         """
         average, low, high = self.target_average_bits, min(bit_widths), max(bit_widths)
         if average is not None and not low <= average <= high:
+            candidates = ",".join(map(str, bit_widths)) if self.flags else tuple(bit_widths)
             raise BudgetRuleError(
-                f"{self._set('target_average_bits')} is out of reach: with candidates "
-                f"{','.join(map(str, bit_widths)) if self.flags else tuple(bit_widths)} the average is {low} to "
-                f"{high} bits."
+                f"{self._set('target_average_bits')} is out of reach: with candidates {candidates} the average "
+                f"is {low} to {high} bits."
             )
 
     def _check_number(self, name: str, value) -> None:
