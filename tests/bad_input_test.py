@@ -254,6 +254,14 @@ def keras_3_with_nan(path):
     network.save(path)
 
 
+def keras_3_weights(path):
+    keras_3.Sequential([keras_3.Input((4,)), keras_3.layers.Dense(2)]).save_weights(path)
+
+
+def exported(path):
+    keras_3.Sequential([keras_3.Input((4,)), keras_3.layers.Dense(2)]).export(path, verbose=False)
+
+
 def tflite(path):
     path.write_bytes(b"\x1c\x00\x00\x00TFL3" + bytes(64))
 
@@ -266,19 +274,19 @@ FLOAT_MODELS = {
     "subclassed": ("a.keras", subclassed, ["Own", "none of Keras's"]),
     "two inputs, Keras 3": ("a.keras", keras_3_with_two_inputs, ["2 inputs", "exactly one image"]),
     "not a number, Keras 3": ("a.keras", keras_3_with_nan, ["10 of the 10 numbers", "'head'"]),
-    "h5": ("a.h5", lambda path: small_network().save(path), ["is not a .keras file"]),
-    "h5 of Keras 3": (
-        "a.h5",
-        lambda path: keras_3.Sequential([keras_3.Input((4,)), keras_3.layers.Dense(2)]).save(path),
-        ["is not a .keras file"],
+    "weights": (
+        "a.weights.h5",
+        lambda path: small_network().save_weights(path),
+        ["weights alone", "model.save"],
     ),
-    "weights": ("a.weights.h5", lambda path: small_network().save_weights(path), ["is not a .keras file"]),
-    "SavedModel": (
-        "saved",
-        lambda path: small_network().save(path, save_format="tf"),
-        ["is not a file", ".keras file of tf_keras or Keras 3"],
+    "weights of Keras 3": ("a.weights.h5", keras_3_weights, ["weights alone", "`model.load_weights("]),
+    "exported by Keras 3": (
+        "exported",
+        exported,
+        ["without Keras's description", "model.save('model.keras')"],
     ),
-    "tflite": ("a.tflite", tflite, ["is not a .keras file"]),
+    "tflite": ("a.tflite", tflite, ["is a .tflite file"]),
+    "empty folder": ("a", lambda path: path.mkdir(), ["is a folder, but no SavedModel"]),
 }
 
 

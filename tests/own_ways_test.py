@@ -345,6 +345,6 @@ def test_a_weighting_without_its_budget_is_refused():
 
 
 def test_files_of_other_formats_are_refused_with_the_way(tmp_path):
-    network().save(tmp_path / "whole.h5")
-    with pytest.raises(ValueError, match="not a .keras file.*as tf_keras.models.load_model reads it"):
-        mmx_tf.augment(str(tmp_path / "whole.h5"), target_average_bits=6)
+    network().save_weights(tmp_path / "some.weights.h5")
+    with pytest.raises(ValueError, match="holds weights alone.*`model.load_weights.*`model.save"):
+        mmx_tf.augment(str(tmp_path / "some.weights.h5"), target_average_bits=6)

@@ -10,7 +10,7 @@ import pytest
 
 import mmx_tf
 from mmx_tf.layers import classes
-from mmx_tf.network.loading import REGISTERING
+from mmx_tf.network.keras2_file import REGISTERING
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FLOORS = (

@@ -56,7 +56,10 @@ BAD_FLAGS = {
     "bits out of range": (["--float_epochs=1", "--candidate_bits=9,4"], ["--candidate_bits=9,4"]),
     "bits repeated": (["--float_epochs=1", "--candidate_bits=4,4"], ["distinct integers"]),
     "no float network": ([], ["--float_model=FILE.keras", "--float_epochs=N"]),
-    "missing float network": (["--float_model=no.keras"], ["--float_model=no.keras is not a file"]),
+    "missing float network": (
+        ["--float_model=no.keras"],
+        ["--float_model=no.keras is not a file, nor a folder", ".keras or .h5 file"],
+    ),
     "class count": (["--float_epochs=1", "--num_classes=7"], ["--num_classes=7", "digits has 10 classes"]),
     "two budgets": (
         ["--float_epochs=1", "--target_bops=1G", "--target_average_bits=4"],

@@ -28,7 +28,7 @@ def _module(name: str):
     if name not in _MODULES:
         raise ModelError(
             f"There is no built-in network {name!r}; the built-in networks are {', '.join(NAMES)}. Name one "
-            "of these, or bring your own trained tf_keras model as a .keras file."
+            "of these, or bring your own trained Keras network as a file."
         )
     return _MODULES[name]
 

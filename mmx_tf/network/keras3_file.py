@@ -8,16 +8,14 @@ be imported, or a part of one. Keras 3 is imported only then. Compile settings, 
 metrics of the user's own, are not read.
 """
 
-import json
-import os
-import zipfile
-
 import tf_keras as keras
 
+from mmx_tf.network import keras_archive
+from mmx_tf.network.formats import DAMAGE
 from mmx_tf.network.keras3 import as_tf_keras
 from mmx_tf.network.keras3_layers import ADVICE, LAYERS, Keras3Error
 from mmx_tf.network.keras3_operators import OPERATORS
-from mmx_tf.network.safe_config import NO_ARCHIVE
+from mmx_tf.network.safe_config import UnsafeFileError
 
 # Tensors and arrays as Keras 3 writes them down.
 DATA = ("__keras_tensor__", "__numpy__", "__tensor__")
@@ -27,39 +25,46 @@ PARTS = ("keras.initializers", "keras.regularizers", "keras.constraints", "keras
 OPERATOR_MODULES = ("keras.src.ops.", "keras.src.activations.")
 
 
-def is_keras3_file(path: str | os.PathLike) -> bool:
-    """Whether a file says that Keras 3 wrote it."""
-    return str(_read(path, "metadata.json").get("keras_version", "")).startswith("3")
-
-
-def load(path: str | os.PathLike) -> keras.Model:
+def load(path: str) -> keras.Model:
     """Loads a .keras file of Keras 3 as a tf_keras network (see `as_tf_keras`).
 
     Raises:
       UnsupportedLayerError: for a layer or an operation that cannot be imported, before it is built.
+      UnsafeFileError: if it holds more than a network, or weights that lie in other files.
       ValueError: if the file is damaged, or if Keras 3 cannot be imported, as with a backend that is not
         installed.
     """
-    path = os.fspath(path)
-    config = _without_compile_settings(_read(path, "config.json"))
+    try:
+        config = keras_archive.json_of(path, keras_archive.CONFIG)
+        keras_archive.check(path)
+    except UnsafeFileError:
+        raise
+    except DAMAGE as error:
+        raise ValueError(f"{path!r} is not a whole .keras file of a Keras 3 model: {error}") from error
+    return network_of(config, path, weights=path)
+
+
+def network_of(config, path: str, *, weights: str) -> keras.Model:
+    """Builds the network of a config of Keras 3 and imports it.
+
+    Args:
+      config: as a .keras file has it.
+      path: what messages call the file.
+      weights: the path that Keras 3 loads weights from.
+
+    Raises:
+      UnsupportedLayerError, ValueError: as `load`.
+    """
+    config = _without_compile_settings(config)
     _check(config, owner="")
     keras3 = _keras3()
     try:
         network = keras3.saving.deserialize_keras_object(config, safe_mode=True)
-        network.load_weights(path)
+        network.load_weights(weights)
     except Exception as error:  # What is raised depends on what is wrong with the file.
-        raise ValueError(f"{path!r} is not a whole .keras file of a Keras 3 model: {error}") from error
+        suffix = ".keras" if weights.endswith(".keras") else ".h5"
+        raise ValueError(f"{path!r} is not a whole {suffix} file of a Keras 3 model: {error}") from error
     return as_tf_keras(network)
-
-
-def _read(path, member: str) -> dict:
-    """A JSON member of the archive; {} where there is none."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            content = json.loads(archive.read(member))
-    except NO_ARCHIVE:
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _keras3():

@@ -2,28 +2,29 @@
 
     >>> network = load_model("float.keras")   # of tf_keras or Keras 3: a tf_keras model either way
 
-Safe mode is on, and every class is ours or Keras's (`mmx_tf.network.safe_config`,
-`mmx_tf.network.keras3_file`).
+What a path is, `mmx_tf.network.formats` tells; each format has a reader of its own. All check a network's
+config as data before anything in it is built (`mmx_tf.network.safe_config`, `mmx_tf.network.keras3_file`).
 """
 
-import importlib
 import os
 
 import tf_keras as keras
 
 from mmx_tf.layers import keras_defaults
-from mmx_tf.network import keras3_file, safe_config
+from mmx_tf.network import formats, h5_file, keras2_file, keras3_file, saved_model_file
+from mmx_tf.network.other_formats import TAKEN
 
-REGISTERING = (
-    "mmx_tf.layers.classes", "mmx_tf.fitting.fixed_network", "mmx_tf.fitting.losses",
-    "mmx_tf.folding.network", "mmx_tf.metamix.search", "mmx_tf.training.optimizers",
-    "mmx_tf.training.weight_decay",
-)  # fmt: skip
-"""Modules whose classes a file of ours may name; Keras knows a class from when its module is imported."""
+READERS = {
+    "keras": (keras2_file.load, ".keras file of a tf_keras model"),
+    "keras3": (keras3_file.load, ".keras file of a Keras 3 model"),
+    "h5": (h5_file.load, ".h5 file of a Keras model"),
+    "saved_model": (saved_model_file.load, "SavedModel of a Keras 2 model"),
+}
+"""Format -> what reads a path of it, and what messages call it."""
 
 
 def loaded(model):
-    """The network of a .keras file whose path is given; anything else is given back as it is."""
+    """The network of a file or folder whose path is given; anything else is given back as it is."""
     if isinstance(model, type):
         raise TypeError(f"{model.__name__} is a class: give a network of it, such as {model.__name__}().")
     return load_model(model) if isinstance(model, str | os.PathLike) else model
@@ -31,35 +32,34 @@ def loaded(model):
 
 @keras_defaults.float32()
 def load_model(path: str | os.PathLike) -> keras.Model:
-    """Loads a .keras file: a search, fixed or folded network that mmx_tf wrote, or a float one.
+    """Loads a network: one that mmx_tf wrote as a .keras file (search, fixed or folded), or a float one.
 
-    A float network may have been written by Keras 3: it is imported as `keras3.as_tf_keras` does. What is
-    loaded is not compiled, since losses and metrics may be code of the file's; `tf_keras.models.load_model`
-    compiles it and gives a fixed network its optimizer's state back.
+    A float network may be a .keras or .h5 file of Keras 2 (tf_keras, or TensorFlow's until 2.15) or of Keras
+    3, or a SavedModel folder of Keras 2. One of Keras 3 is imported as `keras3.as_tf_keras` does; of a
+    SavedModel the layers and numbers are read and not the functions. What is loaded is not compiled, since
+    losses and metrics may be code of the file's; `tf_keras.models.load_model` compiles it and gives a fixed
+    network its optimizer's state back.
+
+    Args:
+      path: of a file or folder. What is in it counts, and not its name.
 
     Raises:
       TypeError: for something that is not a path.
-      FileNotFoundError: if there is no such file.
-      ValueError: if it is not a .keras file of a Keras model, or names code (as a Lambda does).
+      FileNotFoundError: if nothing is there.
+      ValueError: if it is no network in one of these formats (the message says what it is, and what to give),
+        is damaged, or names code (as a Lambda does) or other files.
       UnsupportedLayerError: for a layer of Keras 3 that cannot be imported.
     """
     if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"load_model got a {type(path).__name__}: give the path of a .keras file.")
+        raise TypeError(f"load_model got a {type(path).__name__}: give the path of a network. {TAKEN}")
     path = os.fspath(path)
-    if not os.path.exists(path):
-        raise FileNotFoundError(f"there is no file {path!r}.")
-    if keras3_file.is_keras3_file(path):
-        return keras3_file.load(path)
-    # By name, since most of them stand above this room, and nothing else of them is used here.
-    for module in REGISTERING:
-        importlib.import_module(module)
-    safe_config.check(path)
+    read, what = READERS[formats.format_of(path)]
     try:
-        return keras.models.load_model(path, safe_mode=True, compile=False)
+        return read(path)
     except ValueError:
         raise
-    except (TypeError, *safe_config.NO_ARCHIVE) as error:
-        raise ValueError(f"{path!r} is not a .keras file of a tf_keras model: {error}") from error
+    except (TypeError, *formats.DAMAGE) as error:
+        raise ValueError(f"{path!r} is not a {what}: {error}") from error
 
 
 def check_saved_as(name: str, filepath: str | os.PathLike, save_format: str = "keras") -> None:

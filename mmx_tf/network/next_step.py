@@ -15,7 +15,7 @@ from mmx_tf.layers.quantizers.weights import QuantizeWrapper
 def next_step(model) -> str:
     """One or two sentences for the end of an error."""
     if not isinstance(model, keras.Model):
-        return "Give a network of tf_keras, or the path of its .keras file."
+        return "Give a network of tf_keras, or the path of its file."
     return step_of_ours(model) or (
         "It is a float network: begin with search = mmx_tf.augment(float_model, target_average_bits=4)."
     )

@@ -1,31 +1,32 @@
-"""What a .keras file of tf_keras may name, checked before anything in it is built.
+"""What the config of a Keras 2 network may name, checked before anything in it is built.
 
-Safe mode of Keras refuses lambdas in such files, but it imports whatever module a config names, takes any
+Safe mode of Keras refuses lambdas in .keras files, but it imports whatever module a config names, takes any
 function there is as an activation, and does not look at TensorFlow's operators, of which some write files.
-And a file that only has the name of a .keras file is read in older formats, without safe mode. So a config is
-read as data first, and every object in it must be on these lists.
+For HDF5 files and SavedModels it has no safe mode. So a config is read as data first, and every object in it
+must be on these lists.
 
-    >>> check("float.keras")          # raises UnsafeFileError, or returns nothing
+    >>> check_config(config)          # raises UnsafeFileError, or returns nothing
 """
 
-import json
-import os
 import re
-import zipfile
-import zlib
 
 import tf_keras as keras
 
-MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
-DATA = ("__tensor__", "__numpy__", "__bytes__", "__tuple__")
+# The last two are shapes and slices in the configs of HDF5 files and SavedModels.
+DATA = ("__tensor__", "__numpy__", "__bytes__", "__tuple__", "__ellipsis__", "TensorShape")
 KERAS_MODULES = (
     "keras", "keras.layers", "keras.models", "keras.initializers", "keras.regularizers", "keras.constraints",
     "keras.losses", "keras.metrics", "keras.optimizers", "keras.optimizers.schedules",
     "keras.optimizers.legacy", "keras.mixed_precision",
 )  # fmt: skip
 INTERNAL_MODULES = ("tf_keras.src.engine.", "tf_keras.src.layers.")
-# Names of tf_keras's classes that run what a config says.
+NETWORKS = ("Functional", "Sequential", "Model")
+# Names of tf_keras's classes that run what a config says, or that make any operator of TensorFlow.
 RUNNING = ("lambda", "classmethod", "instancemethod")
+# They read vocabularies and networks from paths in their configs.
+READING = (
+    "DenseFeatures", "IntegerLookup", "SequenceFeatures", "StringLookup", "TFSMLayer", "TextVectorization",
+)  # fmt: skip
 OPERATOR_LAYERS = ("TFOpLambda", "SlicingOpLambda")
 # Namespaces of TensorFlow whose operators compute numbers from numbers, and such ones at its top level.
 OPERATORS = re.compile(
@@ -38,44 +39,26 @@ OPERATORS = re.compile(
     r"|keras\.backend\.(mean|sum|max|min|square|sqrt|exp|clip|reshape|permute_dimensions|concatenate)"
 )
 OURS = "mmx_tf>"
-
-
-NO_ARCHIVE = (
-    OSError, EOFError, ValueError, KeyError, RuntimeError, zlib.error, zipfile.BadZipFile,
+# Where a class that is named without its module is looked for.
+_ROOMS = (
+    keras.layers, keras.initializers, keras.regularizers, keras.constraints, keras.mixed_precision,
 )  # fmt: skip
-"""What `zipfile` and `json` raise for an archive that is damaged."""
-
-
-OTHER_FORMATS = (
-    "A network in another format is given as tf_keras.models.load_model reads it, where you trust the file."
-)
 
 
 class UnsafeFileError(ValueError):
-    """A file that is no .keras file, or names something that is not built from a file."""
+    """A file that names something which is not built, or not read, from a file."""
 
 
-def check(path: str | os.PathLike) -> None:
-    """Reads a .keras file's config as data and looks at every object that it names.
+def check_config(config) -> None:
+    """Looks at every object that a config names, which is data as `json` reads it.
 
     Raises:
       UnsafeFileError: names the object, and the layer that it is part of.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.namelist()
-            config = json.loads(archive.read("config.json"))
-    except NO_ARCHIVE as error:
-        reason = f"{os.fspath(path)!r} is not a .keras file of a tf_keras model: {str(error).rstrip('.')}. "
-        raise UnsafeFileError(reason + OTHER_FORMATS) from error
-    if not os.fspath(path).endswith(".keras") or not isinstance(config, dict):
-        reason = f"{os.fspath(path)!r} is not a .keras file of a tf_keras model. "
-        raise UnsafeFileError(reason + OTHER_FORMATS)
-    for member in members:
-        if member not in MEMBERS:
-            raise UnsafeFileError(f"{os.fspath(path)!r} holds {member!r}, which is no part of a .keras file.")
     # How the model was compiled is not read.
-    _check({key: value for key, value in config.items() if key != "compile_config"}, owner="")
+    if isinstance(config, dict):
+        config = {key: value for key, value in config.items() if key != "compile_config"}
+    _check(config, owner="")
 
 
 def _check(value, *, owner: str) -> None:
@@ -104,7 +87,7 @@ def _check_object(value: dict, owner: str) -> None:
     if kind in OPERATOR_LAYERS:
         function = value["config"].get("function") if isinstance(value.get("config"), dict) else None
         known = isinstance(function, str) and OPERATORS.fullmatch(function)
-        if kind == "TFOpLambda" and not known:
+        if not known:
             raise UnsafeFileError(
                 f"{where} calls TensorFlow's operator {function!r}, which is none of those that compute "
                 "numbers alone, and is never run from a file."
@@ -112,6 +95,10 @@ def _check_object(value: dict, owner: str) -> None:
     elif kind.lower() in RUNNING:
         raise UnsafeFileError(
             f"it holds a {kind} layer ({where}), whose Python code is never run from a file."
+        )
+    elif kind in READING:
+        raise UnsafeFileError(
+            f"it holds a {kind} layer ({where}), which reads other files; it is never built from a file."
         )
     if not _is_known(kind, module, registered):
         raise UnsafeFileError(
@@ -130,8 +117,6 @@ def _is_known(kind: str, module, registered) -> bool:
         return False
     if kind == "QuantizeWrapperV2":
         return True
-    if module is None:
-        return hasattr(keras.layers, kind) or hasattr(keras.initializers, kind)
-    if not isinstance(module, str):
-        return False
-    return module in KERAS_MODULES or module.startswith(INTERNAL_MODULES)
+    if module is None or (isinstance(module, str) and module.startswith(INTERNAL_MODULES)):
+        return kind in (*OPERATOR_LAYERS, *NETWORKS) or any(hasattr(room, kind) for room in _ROOMS)
+    return module in KERAS_MODULES

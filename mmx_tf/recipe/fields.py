@@ -38,7 +38,9 @@ class RecipeFields(RecipeOptions):
         allowed=Between(2, or_zero=True),
     )
     float_model: str = flag(
-        "", "Trained float network: a .keras file, or 'imagenet' for Keras's ImageNet weights of --model."
+        "",
+        "Trained float network: a .keras or .h5 file of Keras 2 (tf_keras) or Keras 3, a SavedModel folder "
+        "of Keras 2, or 'imagenet' for Keras's ImageNet weights of --model.",
     )
     float_epochs: int = flag(
         0, "Without --float_model: train the built-in network this many epochs first.", allowed=Between(0)

@@ -45,8 +45,8 @@ class RecipeOptions:
     )
     teacher: str = flag(
         "",
-        "Distillation: the network whose outputs weight training learns from, a .keras file or 'float' for "
-        "the float network itself; empty for none.",
+        "Distillation: the network whose outputs weight training learns from, a file as --float_model's or "
+        "'float' for the float network itself; empty for none.",
     )
     distillation_weight: float = flag(
         0.5,

@@ -16,6 +16,7 @@ from mmx_tf.recipe.texts import CANDIDATE_BITS, parse_candidate_bits, parse_weig
 
 IMAGENET_WEIGHTS = "imagenet"
 FLOAT_TEACHER = "float"
+NETWORK_FILES = "a .keras or .h5 file of Keras 2 (tf_keras) or Keras 3, or of a SavedModel folder of Keras 2"
 NO_MASKS = (
     "A network with outputs for each pixel needs masks that are cropped and mirrored with their images, "
     "which this command does not do. Search, train and verify it in a notebook, with batches of your own "
@@ -138,19 +139,19 @@ def _check_float_model(recipe: RecipeFields) -> None:
             f"--float_model={IMAGENET_WEIGHTS} for Keras's ImageNet weights of --model={recipe.model}), or "
             "let the built-in network be trained first with --float_epochs=N."
         )
-    if path and path != IMAGENET_WEIGHTS and not os.path.isfile(path):
+    if path and path != IMAGENET_WEIGHTS and not _is_something(path):
         raise RecipeError(
-            f"--float_model={path} is not a file; give the path of a .keras file of tf_keras or Keras 3, or "
+            f"--float_model={path} is not a file, nor a folder; give the path of {NETWORK_FILES}, or "
             f"'{IMAGENET_WEIGHTS}' for Keras's ImageNet weights of --model={recipe.model}."
         )
 
 
 def _check_teacher(recipe: RecipeFields) -> None:
     path = recipe.teacher
-    if path and path != FLOAT_TEACHER and not os.path.isfile(path):
+    if path and path != FLOAT_TEACHER and not _is_something(path):
         raise RecipeError(
-            f"--teacher={path} is not a file; give the path of a .keras file, or '{FLOAT_TEACHER}' for the "
-            "float network itself."
+            f"--teacher={path} is not a file, nor a folder; give the path of {NETWORK_FILES}, or "
+            f"'{FLOAT_TEACHER}' for the float network itself."
         )
     for name in ("distillation_weight", "distillation_temperature"):
         value = getattr(recipe, name)
@@ -159,6 +160,11 @@ def _check_teacher(recipe: RecipeFields) -> None:
                 f"--{name}={value} does nothing without a teacher. Name one with --teacher=FILE.keras or "
                 f"--teacher={FLOAT_TEACHER}, or leave --{name} out."
             )
+
+
+def _is_something(path: str) -> bool:
+    """Whether a path is there; the name of a checkpoint is told apart when it is read."""
+    return os.path.exists(path) or os.path.exists(f"{path}.index")
 
 
 def _check_ablations(recipe: RecipeFields) -> None:

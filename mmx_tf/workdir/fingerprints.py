@@ -3,13 +3,15 @@
     inputs = of_inputs(recipe, data)               # when a run begins; kept in its checkpoints/state.json
     changes(recipe, inputs, of_inputs(recipe, data))        # later: [] or what is another one now, in words
 
-A file is known by its SHA-256; Keras's ImageNet weights by that of the loaded numbers; a dataset by its
-version, its classes, and the names and sizes of its files, which are listed and not read. So an image that is
-replaced by another one of the same size under the same name goes unnoticed.
+A file is known by its SHA-256, a SavedModel folder by those of its files; Keras's ImageNet weights by that
+of the loaded numbers; a dataset by its version, its classes, and the names and sizes of its files, which are
+listed and not read. So an image that is replaced by another one of the same size under the same name goes
+unnoticed.
 """
 
 import hashlib
 import os
+import pathlib
 from collections.abc import Iterable, Mapping
 
 import tensorflow as tf
@@ -54,8 +56,15 @@ def of_inputs(recipe: Recipe, data: ImageData, network: "keras.Model | None" = N
 
 
 def of_file(path: str | os.PathLike) -> dict:
-    """`sha256` and `bytes` of a file."""
-    return {"sha256": sha256_of(path), "bytes": os.path.getsize(path)}
+    """`sha256` and `bytes` of a file, or of all files of a folder with their names."""
+    if not os.path.isdir(path):
+        return {"sha256": sha256_of(path), "bytes": os.path.getsize(path)}
+    root = pathlib.Path(path)
+    files = sorted(file for file in root.rglob("*") if file.is_file())
+    return {
+        "sha256": _sha256_of_lines(f"{sha256_of(file)} {file.relative_to(root)}" for file in files),
+        "bytes": sum(file.stat().st_size for file in files),
+    }
 
 
 def of_weights(model: keras.Model) -> dict:
@@ -105,7 +114,8 @@ def changes(recipe: Recipe, before: Mapping, now: Mapping) -> list[str]:
         if flag == "dataset":
             found.append(f"{name}: {'; '.join(_data_changes(theirs, ours))}")
         else:
-            what = "the weights are" if getattr(recipe, flag) == FILES[flag] else "the file is"
+            what = "the folder is" if os.path.isdir(getattr(recipe, flag)) else "the file is"
+            what = "the weights are" if getattr(recipe, flag) == FILES[flag] else what
             both = f"{_file_text(theirs)} then, {_file_text(ours)} now"
             found.append(f"{name}: {what} not what this run began with: {both}")
     return found
