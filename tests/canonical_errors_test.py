@@ -35,7 +35,7 @@ def shared(x):
         (lambda x: layers.LSTM(2, name="bad")(layers.Reshape((8, 24))(x)), "LSTM", "Allowed are Conv2D"),
         (layers.Conv2DTranspose(2, 3, name="bad"), "Conv2DTranspose", "Rewrite the layer"),
         (layers.Lambda(lambda x: x + 1, name="bad"), "Lambda", "Rewrite the layer"),
-        (layers.RandomFlip(name="bad"), "RandomFlip", "belongs in the input pipeline"),
+        (layers.RandomCrop(4, 4, name="bad"), "RandomCrop", "belongs in the input pipeline"),
         (Custom(name="bad"), "Custom", "Rewrite the layer"),
         (impostor, "ReLU", "Rewrite the layer"),
         (layers.MaxPooling2D(data_format="channels_first", name="bad"), "MaxPooling2D", "channels_last"),

@@ -50,7 +50,7 @@ def augment(
 
     Args:
       float_model: functional or built Sequential image network of tf_keras or Keras 3, or the path of its
-        .keras file.
+        file or SavedModel folder, as `mmx_tf.load_model` reads it.
       bit_widths: candidate activation bit-widths, distinct integers in 2..8.
       weight_bits: bits of the weights in weight training and in the BOPs; they are full precision in the
         search. Two or more distinct ones are candidates: each searched layer has a weight quantizer for each
@@ -119,6 +119,7 @@ def augment(
     if target_bytes is None and convert_options:
         raise ValueError(f"convert_options={convert_options!r}: they are for target_bytes alone.")
     augment_checks.check_names(network, budgets[0], quantizer_name)
+    augment_checks.warn_of_dropped_layers(float_model)
     augment_checks.warn_of_frozen_layers(float_model)
     augment_checks.warn_of_own_steps(float_model)
     augment_checks.check_exportable(network, allowed=allow_unexportable)

@@ -9,8 +9,9 @@ from absl import logging
 from mmx_tf.folding.handlers import has_integer_form
 from mmx_tf.folding.values import FOLDABLE, FoldError
 from mmx_tf.layers.quantizers.weights import kernel_attribute
-from mmx_tf.network import canonical, graph
+from mmx_tf.network import canonical, graph, keras3
 from mmx_tf.network.heads import is_softmax
+from mmx_tf.network.kinds import DROPPED, tell_of_dropped
 from mmx_tf.network.next_step import step_of_ours
 from mmx_tf.notation import some
 
@@ -121,7 +122,7 @@ def check_names(network, budget, quantizer_name) -> None:
 def check_activity_regularizers(float_model) -> None:
     """Refuses (ValueError) those of layers that search and file divide or replace."""
     for layer in getattr(float_model, "layers", ()):
-        if getattr(layer, "activity_regularizer", None) is None:
+        if getattr(layer, "activity_regularizer", None) is None or _is_dropped(layer):
             continue
         activation = getattr(getattr(layer, "activation", None), "__name__", "linear")
         if kernel_attribute(layer) is None or activation != "linear":
@@ -130,6 +131,18 @@ def check_activity_regularizers(float_model) -> None:
                 "would act on another tensor here: remove it, or give it to a convolution or dense layer "
                 "without an activation."
             )
+
+
+def warn_of_dropped_layers(float_model) -> None:
+    """Tells which layers of a tf_keras network are left out, since they act in training alone."""
+    layers = getattr(float_model, "_flatten_layers", lambda: ())()
+    # The import of a Keras 3 network tells of its own.
+    names = [layer.name for layer in layers if _is_dropped(layer) and not keras3.is_keras3(float_model)]
+    tell_of_dropped(float_model.name, names)
+
+
+def _is_dropped(layer) -> bool:
+    return type(layer).__name__ in DROPPED
 
 
 def warn_of_frozen_layers(float_model) -> None:

@@ -3,10 +3,10 @@
 A canonical network is functional and flat; it computes what the user's network computes. Nested models are
 inlined; a SeparableConv2D is a DepthwiseConv2D and a 1x1 Conv2D, a Dense on an image is a 1x1 Conv2D; an
 activation inside a layer is a layer of its own; ReLU and hard-sigmoid have one spelling, swish is a product,
-linear activations are gone; Add and Multiply take two inputs; a TensorFlow operator is the layer that equals
-it, where there is one; every layer is called once. Everything is float32 and trainable, whatever was frozen:
-quantization changes what each layer sees, so each has to follow. All layers are new, so the user's network is
-left untouched.
+linear activations are gone, and what acts in training alone but for Dropout; Add and Multiply take two
+inputs; a TensorFlow operator is the layer that equals it, where there is one; every layer is called once.
+Everything is float32 and trainable, whatever was frozen: quantization changes what each layer sees, so each
+has to follow. All layers are new, so the user's network is left untouched.
 """
 
 from collections.abc import Iterator

@@ -12,7 +12,7 @@ import tf_keras as keras
 
 from mmx_tf.layers.batch_norm import BatchNormalization
 from mmx_tf.layers.quantizers.gates import HardSigmoid
-from mmx_tf.network.kinds import SUPPORTED, WEIGHTED, UnsupportedLayerError
+from mmx_tf.network.kinds import DROPPED, SUPPORTED, WEIGHTED, UnsupportedLayerError
 
 KERAS_HARD_SIGMOID_SLOPE = 0.2
 _OF_TENSORFLOW = (
@@ -23,7 +23,7 @@ _OF_TENSORFLOW = (
 
 
 def clones(layer: keras.layers.Layer, names, *, shape) -> list[keras.layers.Layer]:
-    """New layers that together do what `layer` does; none for a linear activation.
+    """New layers that together do what `layer` does; none for what does nothing, but perhaps in training.
 
     Args:
       layer: a layer of the user's network, of a supported class.
@@ -34,6 +34,8 @@ def clones(layer: keras.layers.Layer, names, *, shape) -> list[keras.layers.Laye
       UnsupportedLayerError: for an activation or settings that cannot be handled.
     """
     kind = type(layer).__name__
+    if kind in DROPPED:
+        return []
     check_activation(layer)
     # The weights are copied, so what initialised them is of no use, and may be of the user's own.
     config = {key: value for key, value in layer.get_config().items() if not key.endswith("_initializer")}

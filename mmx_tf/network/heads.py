@@ -12,7 +12,9 @@ from mmx_tf.layers.quantizers.gates import GateQuantizer, HardSigmoid
 from mmx_tf.layers.quantizers.multi_branch import MultiBranchQuantizer
 from mmx_tf.layers.quantizers.pixels import PixelQuantizer
 from mmx_tf.network import graph
+from mmx_tf.network.kinds import DROPPED
 
+_PASSING = ("Flatten", "Reshape", "Dropout", *DROPPED)
 _OPERATORS = {"nn.softmax": "softmax", "math.sigmoid": "sigmoid", "nn.sigmoid": "sigmoid"}
 _FUNCTIONS = {
     keras.activations.softmax: "softmax",
@@ -51,7 +53,7 @@ def last_activation(output) -> str | None:
       output: symbolic tensor of a float, search or fixed network; quantizers may be behind the activation.
     """
     node = output.node
-    while is_quantizer(node.layer) or type(node.layer).__name__ in ("Flatten", "Reshape", "Dropout"):
+    while is_quantizer(node.layer) or type(node.layer).__name__ in _PASSING:
         node = tf.nest.flatten(node.call_args[0])[0].node
     if is_softmax(node.layer):
         return "softmax"

@@ -19,7 +19,8 @@ import tf_keras as keras
 
 from mmx_tf.layers import keras_defaults
 from mmx_tf.network import keras3_operators
-from mmx_tf.network.keras3_layers import Keras3Error, Names, as_steps
+from mmx_tf.network.keras3_layers import Keras3Error, Names, as_steps, is_dropped
+from mmx_tf.network.kinds import tell_of_dropped
 
 
 def is_keras3(network) -> bool:
@@ -43,7 +44,12 @@ def as_tf_keras(network) -> keras.Model:
       UnsupportedLayerError: for a layer or an operation that tf_keras lacks, or has with another meaning.
       ValueError: if the network has no known graph.
     """
-    return _Import().network(network) if is_keras3(network) else network
+    if not is_keras3(network):
+        return network
+    run = _Import()
+    imported = run.network(network)
+    tell_of_dropped(network.name, run.dropped)
+    return imported
 
 
 class _Import:
@@ -51,6 +57,7 @@ class _Import:
 
     def __init__(self):
         self._imported: dict[int, list] = {}
+        self.dropped: list[str] = []
 
     def network(self, network) -> keras.Model:
         graph = _graph(network)
@@ -77,6 +84,10 @@ class _Import:
         if not isinstance(operation, sys.modules["keras"].Layer):
             return keras3_operators.call(operation, args, kwargs, node.outputs, names)
         inputs, options = _arguments(operation, args, kwargs)
+        if is_dropped(operation):
+            if operation.name not in self.dropped:
+                self.dropped.append(operation.name)
+            return inputs
         if id(operation) in self._imported:
             return _run(self._imported[id(operation)], inputs, options)
         steps = [self.network(operation)] if is_keras3(operation) else as_steps(operation, names)

@@ -14,16 +14,16 @@ from collections.abc import Callable, Iterable
 
 import tf_keras as keras
 
-from mmx_tf.network.kinds import OF_KERAS3, UnsupportedLayerError
+from mmx_tf.network.kinds import DROPPED, OF_KERAS3, UnsupportedLayerError
 
 # They can be imported, though a canonical network has no place for them yet.
 _MORE = (
-    "LeakyReLU", "Subtract", "Average", "Maximum", "Minimum", "Permute", "SpatialDropout2D",
+    "LeakyReLU", "Subtract", "Average", "Maximum", "Minimum", "Permute",
 )  # fmt: skip
-LAYERS = (*OF_KERAS3, *_MORE)
+LAYERS = (*OF_KERAS3, *_MORE, *DROPPED)
 ADVICE = (
-    f"Layers that can: {', '.join(LAYERS)}. Rewrite it with these, or leave it out of the network (data "
-    "augmentation belongs in the input pipeline)."
+    f"Layers that can: {', '.join((*OF_KERAS3, *_MORE))}. Rewrite it with these, or leave it out of the "
+    "network (data augmentation belongs in the input pipeline)."
 )
 # Name of the function in Keras 3 -> name in tf_keras, of those with the same formula in both.
 ACTIVATIONS = {
@@ -33,6 +33,7 @@ ACTIVATIONS = {
     )},
     "silu": "swish",
 }  # fmt: skip
+_KERAS3 = "keras.src.layers."
 # Layer objects that may be given as activation=; others could have weights.
 ACTIVATION_LAYERS = ("Activation", "ReLU", "LeakyReLU", "Softmax")
 RENAMED = {("LeakyReLU", "negative_slope"): "alpha"}
@@ -68,6 +69,11 @@ class Names:
         return name
 
 
+def is_dropped(layer) -> bool:
+    """Whether a layer of Keras 3 acts in training alone: the imported network goes without it."""
+    return type(layer).__module__.startswith(_KERAS3) and type(layer).__name__ in DROPPED
+
+
 def as_steps(layer, names: Names, *, name: str | None = None) -> list[Callable]:
     """What computes a layer of Keras 3 in tf_keras, one after the other.
 
@@ -84,7 +90,7 @@ def as_steps(layer, names: Names, *, name: str | None = None) -> list[Callable]:
     """
     kind = type(layer).__name__
     # A custom class may have the name of a Keras one.
-    if not type(layer).__module__.startswith("keras.src.layers.") or kind not in LAYERS:
+    if not type(layer).__module__.startswith(_KERAS3) or kind not in LAYERS:
         raise Keras3Error(layer, "cannot be imported.", ADVICE)
     name = name or names.own(layer.name)
     if kind == "Activation":

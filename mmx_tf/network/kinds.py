@@ -10,8 +10,10 @@ becomes in integers is in `mmx_tf.folding.handlers`, by the same names.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import tf_keras as keras
+from absl import logging
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Kind:
       two_inputs: several inputs are taken two at a time.
       per_channel: it computes with a constant for each channel.
       in_training: it does something else in training.
+      dropped: it does nothing but in training, and the canonical network goes without it: weight training has
+        its own augmentation, and no noise.
       keeps_floor: no output is below what none of its inputs is below.
       commutes: it commutes with a quantizer; on the grid of its input, its output is on it too.
       fuses: its operator takes ReLU or ReLU6 as its fused activation.
@@ -36,6 +40,7 @@ class Kind:
     two_inputs: bool = False
     per_channel: bool = False
     in_training: bool = False
+    dropped: bool = False
     keeps_floor: bool = False
     commutes: bool = False
     fuses: bool = False
@@ -67,7 +72,12 @@ KINDS = {
     "Dropout": Kind(keeps_floor=True, commutes=True, in_training=True),
     "Rescaling": Kind(per_channel=True, fuses=True),
     "TFOpLambda": Kind(keras3=False),
-}
+    **{name: Kind(dropped=True) for name in (
+        "RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomContrast",
+        "RandomBrightness", "GaussianNoise", "GaussianDropout", "AlphaDropout", "SpatialDropout1D",
+        "SpatialDropout2D", "SpatialDropout3D", "ActivityRegularization",
+    )},
+}  # fmt: skip
 
 
 def _which(**facts) -> tuple[str, ...]:
@@ -81,14 +91,24 @@ def _which(**facts) -> tuple[str, ...]:
 
 WEIGHTED = _which(weighted=True)
 REWRITTEN = _which(rewritten=True)
-SUPPORTED = _which(weighted=False, rewritten=False)
+SUPPORTED = _which(weighted=False, rewritten=False, dropped=False)
+DROPPED = _which(dropped=True)
 TWO_INPUTS = _which(two_inputs=True)
 PER_CHANNEL = _which(per_channel=True)
 IN_TRAINING = _which(in_training=True)
 FLOOR_KEEPING = _which(keeps_floor=True)
 COMMUTING = _which(commutes=True)
 FUSING = _which(fuses=True)
-OF_KERAS3 = _which(keras3=True)
+OF_KERAS3 = _which(keras3=True, dropped=False)
+
+
+def tell_of_dropped(network: str, layers: Sequence[str]) -> None:
+    """Logs one line with the names of the layers that a network goes without."""
+    if layers:
+        logging.warning(
+            "%d layer(s) of %s act in training alone and are left out: %s.", len(layers), network,
+            ", ".join(layers),
+        )  # fmt: skip
 
 
 class UnsupportedLayerError(ValueError):
