@@ -139,20 +139,18 @@ def _check_float_model(recipe: RecipeFields) -> None:
             f"--float_model={IMAGENET_WEIGHTS} for Keras's ImageNet weights of --model={recipe.model}), or "
             "let the built-in network be trained first with --float_epochs=N."
         )
-    if path and path != IMAGENET_WEIGHTS and not _is_something(path):
-        raise RecipeError(
-            f"--float_model={path} is not a file, nor a folder; give the path of {NETWORK_FILES}, or "
-            f"'{IMAGENET_WEIGHTS}' for Keras's ImageNet weights of --model={recipe.model}."
+    if path and path != IMAGENET_WEIGHTS:
+        _check_there(
+            "float_model",
+            path,
+            f"'{IMAGENET_WEIGHTS}' for Keras's ImageNet weights of --model={recipe.model}",
         )
 
 
 def _check_teacher(recipe: RecipeFields) -> None:
     path = recipe.teacher
-    if path and path != FLOAT_TEACHER and not _is_something(path):
-        raise RecipeError(
-            f"--teacher={path} is not a file, nor a folder; give the path of {NETWORK_FILES}, or "
-            f"'{FLOAT_TEACHER}' for the float network itself."
-        )
+    if path and path != FLOAT_TEACHER:
+        _check_there("teacher", path, f"'{FLOAT_TEACHER}' for the float network itself")
     for name in ("distillation_weight", "distillation_temperature"):
         value = getattr(recipe, name)
         if not path and value != type(recipe).__dataclass_fields__[name].default:
@@ -162,9 +160,19 @@ def _check_teacher(recipe: RecipeFields) -> None:
             )
 
 
-def _is_something(path: str) -> bool:
-    """Whether a path is there; the name of a checkpoint is told apart when it is read."""
-    return os.path.exists(path) or os.path.exists(f"{path}.index")
+def _check_there(name: str, path: str, other: str) -> None:
+    """Refuses a path with nothing there; what a file or folder holds is told when it is read."""
+    if os.path.exists(path):
+        return
+    if os.path.exists(f"{path}.index"):
+        raise RecipeError(
+            f"--{name}={path} is a checkpoint of TensorFlow: weights alone, without the network. In the "
+            f"program that builds the network, run `model.load_weights({path!r})` and "
+            "`model.save('model.keras')`, and give that file."
+        )
+    raise RecipeError(
+        f"--{name}={path} is not a file, nor a folder; give the path of {NETWORK_FILES}, or {other}."
+    )
 
 
 def _check_ablations(recipe: RecipeFields) -> None:

@@ -10,6 +10,7 @@ from mmx_tf.errors import RecipeError
 from mmx_tf.network import canonical, graph
 from mmx_tf.network.heads import gives_logits
 from mmx_tf.network.loading import load_model
+from mmx_tf.network.other_formats import FormatError
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.recipe.rules import FLOAT_TEACHER, IMAGENET_WEIGHTS
 from mmx_tf.run.task import task_of
@@ -93,7 +94,7 @@ def _load(path: str, name: str) -> keras.Model:
     try:
         return load_model(path)
     except ValueError as error:
-        if isinstance(error, canonical.UnsupportedLayerError):
+        if isinstance(error, canonical.UnsupportedLayerError | FormatError):
             reason = str(error)
         elif "Lambda layer" in str(error):
             reason = (
