@@ -108,20 +108,18 @@ CONFIGS = {
     ),
 }
 
+MEANINGLESS = ("no layers", "layers that are none")
+
 
 @pytest.mark.parametrize("case", CONFIGS)
 def test_what_the_config_of_an_h5_file_names_is_not_built(case, mark, tmp_path):
     path = edited(tmp_path / "evil.h5", CONFIGS[case])
     with pytest.raises(ValueError) as error:
         load_model(path)
-    refusals = (
-        "never run from a file",
-        "not looked for",
-        "never built",
-        "whose Python code",
-        "cannot be built",
-    )
-    assert any(part in str(error.value) for part in (*refusals, "no config of a network"))
+    refusals = ["never run from a file", "is not looked for", "never built from a file", "whose Python code"]
+    if case in MEANINGLESS:
+        refusals = ["no config of a network", "cannot be built by tf_keras"]
+    assert any(part in str(error.value) for part in refusals)
     assert not mark.exists()
 
 
