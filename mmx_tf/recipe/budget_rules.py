@@ -121,8 +121,8 @@ class AskedBudget:
         if average is not None and not low <= average <= high:
             candidates = ",".join(map(str, bit_widths)) if self.flags else tuple(bit_widths)
             raise BudgetRuleError(
-                f"{self._set('target_average_bits')} is out of reach: with candidates {candidates} the average "
-                f"is {low} to {high} bits."
+                f"{self._set('target_average_bits')} is out of reach: with candidates {candidates} the "
+                f"average is {low} to {high} bits."
             )
 
     def _check_number(self, name: str, value) -> None:
