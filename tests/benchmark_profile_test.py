@@ -8,7 +8,7 @@ import pytest
 from small_files import SAME, Net, options
 from tflite_samples import bits_document, sample
 
-from mmx_tf.export.benchmark import benchmark, main
+from mmx_tf.export.benchmark import benchmark, main, profiler
 from mmx_tf.export.benchmark.isolated import ask
 from mmx_tf.export.benchmark.operators import FileOperator, Kernel, operator_times
 from mmx_tf.export.benchmark.timing import file_operators, profiles
@@ -105,7 +105,7 @@ def test_every_operator_of_a_file_is_found_or_fused(tmp_path):
         "MEAN",
         "FULLY_CONNECTED",
     ]
-    kernels = [Kernel(**kernel) for kernel in ask("kernels", path, threads=1, runs=3, warmup=0)[0]]
+    kernels = [Kernel(**kernel) for kernel in ask(profiler.profile, path, threads=1, runs=3, warmup=0)[0]]
     times = operator_times(kernels, own)
     assert [index for time in times for index in time.operators] == list(range(6))
     (timing,) = benchmark([path], runs=1)

@@ -12,7 +12,7 @@ import pathlib
 import time
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from .operators import FileOperator
 
@@ -62,6 +62,30 @@ def run(interpreter: Interpreter) -> float:
     return 1e3 * (time.perf_counter() - begin)
 
 
+def memory(path: pathlib.Path, threads: list[int]) -> dict[str, int | None]:
+    """Loads and runs the file with each number of threads; peak memory of the first, in bytes.
+
+    `peak_rss_bytes` is the peak of this process, which is to do nothing else, `memory_bytes` what the file
+    added to it. None where the system does not tell.
+    """
+    before = _high_water()
+    started, _, _ = start(path, threads[0])
+    run(started)
+    peak = _high_water()
+    for count in threads[1:]:
+        start(path, count)
+    return {"peak_rss_bytes": peak, "memory_bytes": None if before is None or peak is None else peak - before}
+
+
+def _high_water() -> int | None:
+    """Peak resident bytes of this process. Not `ru_maxrss`: on Linux it starts with the parent's peak."""
+    try:
+        lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
+
+
 def random_values(shape, dtype) -> np.ndarray:
     """Values of a fixed seed: all codes of an integer type, [0, 1) of a float type, both values of bool."""
     random, kind = np.random.default_rng(0), np.dtype(dtype)
@@ -72,6 +96,12 @@ def random_values(shape, dtype) -> np.ndarray:
         return random.integers(limits.min, limits.max, size=shape, dtype=kind, endpoint=True)
     values = random.random(shape)
     return (values < 0.5) if kind.kind == "b" else values.astype(kind)
+
+
+def undelegated(path: pathlib.Path) -> tuple[FileOperator, ...] | None:
+    """The operators of a file, which is loaded without delegates; None where LiteRT does not list them."""
+    resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    return operators(Interpreter(model_path=str(path), experimental_op_resolver_type=resolver))
 
 
 def operators(interpreter: Interpreter) -> tuple[FileOperator, ...] | None:

@@ -1,8 +1,9 @@
 """Asking LiteRT about a file in a process of its own: a damaged file may take that process down.
 
-    ask("memory", path, threads=[1, 2])     # {"peak_rss_bytes": 41021440, "memory_bytes": 7520256}
+    ask(interpreter.memory, path, threads=[1, 2])   # {"peak_rss_bytes": 41021440, "memory_bytes": 7520256}
 
-The process also keeps its peak of memory to itself: that of a process never shrinks.
+The process also keeps its peak of memory to itself: that of a process never shrinks. It is here, and not in
+`running`, since this folder alone is copied to a device.
 """
 
 import json
@@ -11,6 +12,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 _PACKAGE = __package__
@@ -19,43 +21,70 @@ _TOP = sys.modules[_PACKAGE.partition(".")[0]]
 _ROOT = pathlib.Path(_TOP.__file__).resolve().parents[1]
 
 
-def ask(task: str, path: pathlib.Path, *, limit_s: float | None = None, **arguments: Any) -> Any:
-    """The answer of `child` to one task.
+class NoAnswerError(Exception):
+    """LiteRT gives no answer about a file; the message is one line, why."""
+
+
+class CrashError(NoAnswerError):
+    """LiteRT ended its process by the signal `number`."""
+
+    def __init__(self, number: int):
+        super().__init__(_signal_name(number))
+        self.number = number
+
+
+class RefusalError(NoAnswerError):
+    """LiteRT, or what asks it, raised an error."""
+
+
+class TooLongError(NoAnswerError):
+    """The time limit is over."""
+
+
+def ask(
+    function: Callable, file: pathlib.Path | bytes, *, limit_s: float | None = None, **arguments: Any
+) -> Any:
+    """What `function(file, **arguments)` returns in another process.
 
     Args:
-      task: name of a function of `child`.
-      path: the .tflite file.
+      function: of a module that can be imported.
+      file: the .tflite file, or its bytes; the function gets the same.
       limit_s: seconds that the answer may take; None: any.
       arguments: the function's other arguments, as JSON has them.
 
+    Returns:
+      The result as JSON has it, a dataclass as a dictionary.
+
     Raises:
-      ValueError: with one line, if LiteRT refuses the file, crashes on it, or takes too long.
+      CrashError, RefusalError, TooLongError: there is no answer.
     """
-    command = [sys.executable, "-m", f"{_PACKAGE}.child", task, str(path), json.dumps(arguments)]
+    given = isinstance(file, bytes)
+    command = [sys.executable, "-m", f"{_PACKAGE}.child", function.__module__, function.__qualname__]
+    command += ["-" if given else str(file), json.dumps(arguments)]
     # Safe path: the current folder would otherwise come first in the search for modules.
     search = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONSAFEPATH": "1", "PYTHONPATH": search}
     try:
         done = subprocess.run(
             command,
-            stdin=subprocess.DEVNULL,
+            input=file if given else b"",
             capture_output=True,
             check=False,
             env=environment,
             timeout=limit_s,
         )
     except subprocess.TimeoutExpired as error:
-        raise ValueError(f"{path}: LiteRT did not run it within {limit_s:g} s.") from error
+        raise TooLongError(f"more than {limit_s:g} s") from error
     if done.returncode < 0:
-        raise ValueError(f"{path}: LiteRT crashes on it ({_signal_name(-done.returncode)}).")
+        raise CrashError(-done.returncode)
     try:
         answer = json.loads(done.stdout.decode().splitlines()[-1])
     except (IndexError, ValueError) as error:
         lines = [line.strip() for line in done.stderr.decode(errors="replace").splitlines()]
         reason = next(filter(None, reversed(lines)), f"exit code {done.returncode}")
-        raise ValueError(f"{path}: LiteRT cannot run it: {reason}") from error
+        raise RefusalError(reason) from error
     if "error" in answer:
-        raise ValueError(answer["error"])
+        raise RefusalError(answer["error"])
     return answer["answer"]
 
 

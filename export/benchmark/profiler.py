@@ -6,7 +6,7 @@ CompiledModel with `enable_profiling` records every kernel of every run in whole
     kernels, run_ms = profile(path, threads=1, runs=50, warmup=5)
     kernels[0].name, kernels[0].median_ms
 
-A file that LiteRT crashes on ends the process: `isolated.ask("kernels", ...)` runs this in one of its own.
+A file that LiteRT crashes on ends the process: `isolated.ask(profile, ...)` runs this in one of its own.
 C API: https://github.com/google-ai-edge/LiteRT, litert/c, as of release 2.2.
 """
 

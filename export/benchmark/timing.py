@@ -11,14 +11,17 @@ LiteRT crashes on it.
 
 import dataclasses
 import os
+import pathlib
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-from .interpreter import checked, operators, partitions, run, start
-from .isolated import ask
+from . import isolated
+from .interpreter import checked, memory, operators, partitions, run, start, undelegated
 from .operators import FileOperator, Kernel, OperatorTime, operator_times
+from .profiler import profile
 
 # Loading a file and running it twice takes seconds; only a damaged one takes long.
 _LIMIT_S = 300
@@ -90,7 +93,7 @@ def benchmark(
     """
     check_numbers(models, threads, runs, warmup)
     paths = [checked(path) for path in models]
-    memory = [ask("memory", path, threads=list(threads), limit_s=_LIMIT_S) for path in paths]
+    peaks = [_ask(memory, path, threads=list(threads), limit_s=_LIMIT_S) for path in paths]
     start(paths[0], threads[0])  # The first start in a process pays for LiteRT's own; no model should.
     results = []
     for count in threads:
@@ -102,7 +105,7 @@ def benchmark(
                 if round_index >= warmup:
                     mine.append(elapsed)
         base = statistics.median(times[0])
-        for path, (interpreter, init, first), mine, used in zip(paths, started, times, memory, strict=True):
+        for path, (interpreter, init, first), mine, used in zip(paths, started, times, peaks, strict=True):
             median = statistics.median(mine)
             results.append(
                 Timing(
@@ -133,7 +136,7 @@ def profiles(timings: Sequence[Timing], *, runs: int = 50, warmup: int = 5) -> l
     result = []
     for timing in timings:
         path = checked(timing.model)
-        kernels, run_ms = ask("kernels", path, threads=timing.threads, runs=runs, warmup=warmup)
+        kernels, run_ms = _ask(profile, path, threads=timing.threads, runs=runs, warmup=warmup)
         own = file_operators(timing.model)
         result.append(profile_of(timing, [Kernel(**kernel) for kernel in kernels], own, run_ms=run_ms))
     return result
@@ -141,8 +144,21 @@ def profiles(timings: Sequence[Timing], *, runs: int = 50, warmup: int = 5) -> l
 
 def file_operators(model: str | os.PathLike) -> list[FileOperator] | None:
     """The operators of a file; None where LiteRT does not list them. `ValueError` if it cannot load it."""
-    listed = ask("operators", checked(model), limit_s=_LIMIT_S)
+    listed = _ask(undelegated, checked(model), limit_s=_LIMIT_S)
     return None if listed is None else [FileOperator(**operator) for operator in listed]
+
+
+def _ask(function: Callable, path: pathlib.Path, *, limit_s: float | None = None, **arguments: Any) -> Any:
+    """As `isolated.ask`; raises `ValueError`, with one line that names the file, where there is no answer."""
+    try:
+        return isolated.ask(function, path, limit_s=limit_s, **arguments)
+    except isolated.TooLongError as error:
+        raise ValueError(f"{path}: LiteRT did not run it within {limit_s:g} s.") from error
+    except isolated.CrashError as crash:
+        raise ValueError(f"{path}: LiteRT crashes on it ({crash}).") from crash
+    except isolated.RefusalError as error:
+        named = str(error).startswith(f"{path}: ")
+        raise ValueError(str(error) if named else f"{path}: LiteRT cannot run it: {error}") from error
 
 
 def profile_of(
