@@ -35,19 +35,23 @@ class Answer:
 
 def run(jobs) -> list[Answer]:
     """Runs pairs (bytes of a .tflite, arrays [N, ...] of its inputs), image by image -> their Answers."""
+    # Not at the top: the process that is started here has tflite-micro alone.
+    from mmx_tf.export.reading.tflite_file import parse
+
     command = [sys.executable, os.path.abspath(__file__)]
-    done = subprocess.run(command, input=pickle.dumps(list(jobs)), stdout=subprocess.PIPE)
+    told = [(data, inputs, len(parse(data).outputs)) for data, inputs in jobs]
+    done = subprocess.run(command, input=pickle.dumps(told), stdout=subprocess.PIPE)
     if done.returncode:
         raise RuntimeError("the package tflite-micro does not run here: install requirements-dev.txt.")
     return [Answer(*fields) for fields in pickle.loads(done.stdout)]
 
 
-def _answer(data, inputs):
+def _answer(data, inputs, outputs):
     with tempfile.TemporaryDirectory() as folder:
         said, found = (pathlib.Path(folder) / name for name in ("said", "found"))
         child = os.fork()
         if not child:
-            _run_and_exit(data, inputs, said, found)
+            _run_and_exit(data, inputs, outputs, said, found)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         text = said.read_text(errors="replace").strip()
         if not status:
@@ -57,14 +61,12 @@ def _answer(data, inputs):
         return None, end + text
 
 
-def _run_and_exit(data, inputs, said, found):
+def _run_and_exit(data, inputs, outputs, said, found):
     from tflite_micro import runtime
-    from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
     status = 1
     try:
         os.dup2(os.open(said, os.O_CREAT | os.O_WRONLY), 2)
-        outputs = schema.Model.GetRootAs(data, 0).Subgraphs(0).OutputsLength()
         interpreter = runtime.Interpreter.from_bytes(data, arena_size=_ARENA_BYTES)
         rows = []
         for row in zip(*inputs, strict=True):

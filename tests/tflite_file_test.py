@@ -1,14 +1,20 @@
 """Reading a .tflite: all of it where it is sound, one line of error where it is not."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tflite_samples import bits_document, model_of, sample, written
 
+from mmx_tf.export.comparing.cut import cut, expose
+from mmx_tf.export.comparing.unpacked import unpacked
+from mmx_tf.export.reading.constants import values_of
 from mmx_tf.export.reading.contents import TfliteFileError, tensor_bits
 from mmx_tf.export.reading.summary import summary
 from mmx_tf.export.reading.tflite_file import parse, read
+from mmx_tf.export.running import litert
 
 SAMPLE = sample(bits_document())
 
@@ -161,13 +167,12 @@ def test_what_does_not_fit_together_is_named(change, message):
         parse(changed(change))
 
 
-def test_data_behind_the_flatbuffer_is_read():
+def weights_behind_the_flatbuffer():
     """Files of more than 2 GB keep their weights there."""
 
     def move(model):
         model.buffers[1].data, model.buffers[1].offset, model.buffers[1].size = None, 1, 1
 
-    stored = [tensor.data.tobytes() for tensor in parse(SAMPLE).tensors if tensor.data is not None]
     values = model_of(SAMPLE).buffers[1].data
     body = changed(move)
     offset = -(-len(body) // 16) * 16
@@ -177,8 +182,45 @@ def test_data_behind_the_flatbuffer_is_read():
 
     data = changed(place)
     assert len(data) == len(body)
-    file = parse(data.ljust(offset, b"\0") + values.tobytes())
-    assert [tensor.data.tobytes() for tensor in file.tensors if tensor.data is not None] == stored
+    return data.ljust(offset, b"\0") + values.tobytes()
+
+
+def test_data_behind_the_flatbuffer_is_read():
+    constants = [
+        [tensor.data.tobytes() for tensor in parse(data).tensors if tensor.data is not None]
+        for data in (SAMPLE, weights_behind_the_flatbuffer())
+    ]
+    assert len(constants[0]) == 8 and constants[1] == constants[0]
+
+
+@pytest.mark.parametrize("change", [lambda data: cut(data).data, expose, unpacked])
+def test_a_file_is_changed_wherever_its_data_lie(change):
+    data = change(weights_behind_the_flatbuffer())
+    assert data == change(SAMPLE)
+    litert.Runner(data, kernels="reference" if change is unpacked else "builtin")
+
+
+@pytest.mark.parametrize("change", [cut, expose, unpacked])
+def test_what_changes_a_file_reads_it_within_bounds(change):
+    with pytest.raises(TfliteFileError, match="damaged or truncated"):
+        change(SAMPLE[:-100])
+    with pytest.raises(TfliteFileError, match="operator 2 refers to tensor 999"):
+        change(changed(_no_such_tensor))
+
+
+def test_constants_are_arrays():
+    """Two's complement, the first of two codes in the lower half of a byte."""
+    tensors = {tensor.name: tensor for tensor in parse(SAMPLE).tensors}
+    assert values_of(tensors["paddings"]).tolist() == [[0, 0], [1, 1], [1, 1], [0, 0]]
+    assert values_of(tensors["image"]) is None
+    stored = next(tensor for tensor in parse(SAMPLE).tensors if tensor.type == "INT4")
+    packed = dataclasses.replace(stored, shape=(1, 3), data=np.array([0x7F, 0x08], np.uint8))
+    values = values_of(packed)
+    assert values.dtype == np.int8 and values.tolist() == [[-1, 7, -8]]
+    with pytest.raises(ValueError, match=r"shape \(1, 5\) needs 5 values; the file holds 4"):
+        values_of(dataclasses.replace(packed, shape=(1, 5)))
+    with pytest.raises(ValueError, match="is STRING; known types: FLOAT32"):
+        values_of(dataclasses.replace(packed, type="STRING"))
 
 
 def test_the_message_names_the_file(tmp_path):

@@ -17,10 +17,9 @@ from collections.abc import Collection
 
 import flatbuffers
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 
-from mmx_tf.export.reading import tflite_file
-from mmx_tf.export.reading.tflite_file import FILE_IDENTIFIER
+from mmx_tf.export.reading.contents import TfliteFile
+from mmx_tf.export.reading.tflite_file import FILE_IDENTIFIER, contents_of, model_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,35 +49,32 @@ def cut(data: bytes) -> Pieces:
     """Takes a .tflite of one subgraph apart.
 
     Raises:
+      TfliteFileError: for bytes that are no .tflite, or a damaged one.
       ValueError: for a file of several subgraphs, or an operator of several outputs.
     """
-    kinds = [operator.kind for operator in tflite_file.parse(data).operators]
-    model, graph = unpacked_model(data)
-    names = [tensor.name.decode() for tensor in graph.tensors]
-    contents = [model.buffers[tensor.buffer].data for tensor in graph.tensors]
-    constant = [content is not None and len(content) > 0 for content in contents]
+    model, file = read_to_change(data)
+    graph = model.subgraphs[0]
     operators, inputs, new_inputs, outputs = [], {}, [], []
-    for operator, kind in zip(graph.operators, kinds, strict=True):
+    for operator, changed in zip(file.operators, graph.operators, strict=True):
         if len(operator.outputs) != 1:
             raise ValueError(f"an operator has {len(operator.outputs)} outputs; one is expected.")
-        output, slot, replaced = names[operator.outputs[0]], 0, []
-        for index in operator.inputs:
-            if index < 0 or constant[index]:
+        (output,), slot, replaced = file.at(operator.outputs), 0, []
+        for index, source in zip(operator.inputs, file.at(operator.inputs), strict=True):
+            if source is None or source.data is not None:
                 replaced.append(index)
                 continue
             tensor = copy.copy(graph.tensors[index])
-            name, slot = f"{output}__input{slot}", slot + 1
+            name, slot = f"{output.name}__input{slot}", slot + 1
             tensor.name = name.encode()
-            inputs[name] = names[index]
+            inputs[name] = source.name
             replaced.append(len(graph.tensors))
             new_inputs.append(len(graph.tensors))
             graph.tensors.append(tensor)
-        operator.inputs = np.array(replaced, np.int32)
+        changed.inputs = np.array(replaced, np.int32)
         outputs.append(operator.outputs[0])
-        operators.append(CutOperator(kind, output))
+        operators.append(CutOperator(operator.kind, output.name))
     graph.inputs, graph.outputs = np.array(new_inputs, np.int32), np.array(outputs, np.int32)
-    model.signatureDefs, model.metadata = [], []
-    return Pieces(packed_model(model), tuple(operators), inputs)
+    return Pieces(_without_signatures(model), tuple(operators), inputs)
 
 
 def expose(data: bytes, names: Collection[str] | None = None) -> bytes:
@@ -90,42 +86,56 @@ def expose(data: bytes, names: Collection[str] | None = None) -> bytes:
         operator.
 
     Raises:
+      TfliteFileError: for bytes that are no .tflite, or a damaged one.
       ValueError: for a file of several subgraphs, or a name that none of its tensors has.
     """
-    model, graph = unpacked_model(data)
+    model, file = read_to_change(data)
+    graph = model.subgraphs[0]
     if names is None:
-        graph.outputs = np.concatenate([operator.outputs for operator in graph.operators]).astype(np.int32)
+        outputs = [index for operator in file.operators for index in operator.outputs]
     else:
-        graph.outputs = _indices(graph, names)
-        graph.operators = _needed(graph)
-    model.signatureDefs, model.metadata = [], []
-    return packed_model(model)
+        outputs = _indices(file, names)
+        graph.operators = [graph.operators[place] for place in _needed(file, outputs)]
+    graph.outputs = np.array(outputs, np.int32)
+    return _without_signatures(model)
 
 
-def _indices(graph, names):
-    index = {tensor.name.decode(): place for place, tensor in enumerate(graph.tensors)}
+def _indices(file: TfliteFile, names: Collection[str]) -> list[int]:
+    index = {tensor.name: place for place, tensor in enumerate(file.tensors)}
     missing = [name for name in names if name not in index]
     if missing:
         raise ValueError(f"the file has no tensors {missing}.")
-    return np.array([index[name] for name in names], np.int32)
+    return [index[name] for name in names]
 
 
-def _needed(graph):
-    """The operators that an output depends on, in their order."""
-    wanted, operators = set(graph.outputs.tolist()), []
-    for operator in reversed(graph.operators):
-        if wanted.intersection(operator.outputs.tolist()):
-            wanted.update(operator.inputs.tolist())
-            operators.append(operator)
-    return operators[::-1]
+def _needed(file: TfliteFile, outputs: Collection[int]) -> list[int]:
+    """Places of the operators that an output depends on, in their order."""
+    wanted, places = set(outputs), []
+    for place, operator in reversed(list(enumerate(file.operators))):
+        if wanted.intersection(operator.outputs):
+            wanted.update(operator.inputs)
+            places.append(place)
+    return places[::-1]
 
 
-def unpacked_model(data: bytes):
-    """(model, its one subgraph) in the schema's object form; ValueError for several subgraphs."""
-    model = schema.ModelT.InitFromPackedBuf(data, 0)
-    if len(model.subgraphs) != 1:
-        raise ValueError(f"the file has {len(model.subgraphs)} subgraphs; one is expected.")
-    return model, model.subgraphs[0]
+def read_to_change(data: bytes):
+    """(model in the schema's object form, contents) of a file of one subgraph.
+
+    Raises:
+      TfliteFileError: for bytes that are no .tflite, or a damaged one.
+      ValueError: for several subgraphs.
+    """
+    model = model_of(data)
+    file = contents_of(model, data)
+    if file.subgraphs != 1:
+        raise ValueError(f"the file has {file.subgraphs} subgraphs; one is expected.")
+    return model, file
+
+
+def _without_signatures(model) -> bytes:
+    """The bytes of a model whose outputs are others than its signatures and metadata tell."""
+    model.signatureDefs, model.metadata = [], []
+    return packed_model(model)
 
 
 def packed_model(model) -> bytes:

@@ -83,7 +83,7 @@ class Counter:
         self.graph = reference.load(pieces.data)
         self.operators = litert.Runner(pieces.data, kernels=kernels)
         self.whole = litert.Runner(output.data, kernels=kernels)
-        self.image = ImageInput(trace, self.whole)
+        self.image = ImageInput(trace, output.file)
         self.counts = {operator.output: CodeCount() for operator in pieces.operators}
         self.answers: AnswerCount | None = None
 

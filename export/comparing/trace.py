@@ -4,7 +4,7 @@ trace = Trace(folded)
 trace(images)["stem"]                       # int8 codes [N, height, width, channels]
 output = FileOutput(trace, data)
 runner = litert.Runner(output.data)
-image = ImageInput(trace, runner)
+image = ImageInput(trace, output.file)
 codes = trace(images)
 found = output(runner(image(images, codes)))  # the file's answer on the same images, whatever its types
 found.logits, found.named                     # and output.folded(codes) is the folded model's
@@ -19,7 +19,8 @@ import tf_keras as keras
 from mmx_tf.export.comparing.cut import expose
 from mmx_tf.export.comparing.heads import Head
 from mmx_tf.export.reading import tflite_file
-from mmx_tf.export.running import litert
+from mmx_tf.export.reading.constants import numpy_type
+from mmx_tf.export.reading.contents import Tensor, TfliteFile
 from mmx_tf.layers.grid import Grid
 from mmx_tf.layers.integer.layers import Dequantize, QuantizeInput
 from mmx_tf.layers.integer.shapes import IntegerReshape
@@ -109,20 +110,22 @@ class ImageInput:
 
     Args:
       trace: of the folded model.
-      runner: of its file.
+      file: its file's contents.
 
     Raises:
       ValueError: if the file has several inputs, or its input is not that of the folded model.
     """
 
-    def __init__(self, trace: Trace, runner: litert.Runner):
-        if len(runner.inputs) != 1:
-            raise ValueError(f"the file has inputs {sorted(runner.inputs)}; one image is expected.")
-        ((self.name, detail),) = runner.inputs.items()
-        self.dtype, self._trace = detail["dtype"], trace
+    def __init__(self, trace: Trace, file: TfliteFile):
+        inputs = file.at(file.inputs)
+        if len(inputs) != 1:
+            names = sorted(tensor.name for tensor in inputs)
+            raise ValueError(f"the file has inputs {names}; one image is expected.")
+        (image,) = inputs
+        self.name, self.dtype, self._trace = image.name, numpy_type(image), trace
         self._shift = {np.uint8: 128, np.int8: 0}.get(self.dtype)
         if self._shift is not None:
-            check_grid("input", *detail["quantization"], trace.entry_grid, shift=self._shift)
+            check_grid("input", image, trace.entry_grid, shift=self._shift)
 
     def __call__(self, images, codes: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Input name -> values, for float images and the codes that the trace gave for them."""
@@ -158,6 +161,7 @@ class FileOutput:
       data: bytes of its file.
 
     Attributes:
+      file: the contents of `data` as it was given.
       data: the file with the codes as outputs too. It has no SOFTMAX, on which LiteRT's reference kernels
         abort the process where a row's exponentials sum to 512 or more.
 
@@ -166,14 +170,14 @@ class FileOutput:
     """
 
     def __init__(self, trace: Trace, data: bytes):
-        file = tflite_file.parse(data)
-        names = [file.tensors[index].name for index in file.outputs]
+        self.file = file = tflite_file.parse(data)
+        names = [tensor.name for tensor in file.at(file.outputs)]
         makers = {trace.logits: "CODES"}
         for operator in file.operators:
-            sources = [file.tensors[index].name for index in operator.inputs[:1]]
+            sources = [tensor.name for tensor in file.at(operator.inputs[:1]) if tensor]
             # Shapes and paddings of the codes in front of an ARG_MAX are not what makes an output.
             made_by = operator.kind if operator.kind not in ("RESHAPE", "PAD") else None
-            for name in (file.tensors[index].name for index in operator.outputs):
+            for name in (tensor.name for tensor in file.at(operator.outputs) if tensor):
                 if name == trace.final:
                     makers[name] = "CODES"
                 elif not sources or sources[0] not in makers:
@@ -191,7 +195,7 @@ class FileOutput:
         for name, grid in ((trace.logits, trace.logits_grid), (trace.final, trace.final_grid)):
             if name not in by_name:
                 raise ValueError(f"the file has no tensor {name!r}: it was made from another model.")
-            check_grid("output", by_name[name].scale, by_name[name].zero_point, grid)
+            check_grid("output", by_name[name], grid)
         self._trace, self._named, self._floats = trace, made.get("ARG_MAX"), made.get("DEQUANTIZE")
         own = [name for name in (self._named, self._floats) if name]
         self.data = expose(data, dict.fromkeys([trace.logits, trace.final, *own]))
@@ -214,18 +218,19 @@ class FileOutput:
         return Answer((final, logits), as_floats, outputs, named)
 
 
-def check_grid(what: str, scale: float | None, zero_point: int | None, grid: Grid, *, shift: int = 0) -> None:
+def check_grid(what: str, tensor: Tensor, grid: Grid, *, shift: int = 0) -> None:
     """Checks that a file's tensor is on a grid of the folded model.
 
     Args:
       what: "input" or "output".
-      scale, zero_point: the file's.
+      tensor: the file's.
       grid: the folded model's.
       shift: what the file's codes are above the folded model's, 128 for uint8.
 
     Raises:
       ValueError: if it is not.
     """
+    scale, zero_point = tensor.scale, tensor.zero_point
     if (np.float32(scale), zero_point) != (np.float32(grid.scale), grid.zero_point + shift):
         raise ValueError(
             f"the codes of the file's {what} have scale {scale} and zero point {zero_point}, those of the "

@@ -10,34 +10,29 @@ Needs only numpy and ai-edge-litert.
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from mmx_tf.export import reference
-from mmx_tf.export.comparing.cut import packed_model, unpacked_model
-from mmx_tf.export.reference.graph import PACKED_BITS
+from mmx_tf.export.comparing.cut import packed_model, read_to_change
+from mmx_tf.export.reading.constants import PACKED_BITS, values_of
+from mmx_tf.export.reading.tflite_file import kind_of
 
-_TYPES = {getattr(schema.TensorType, name) for name in PACKED_BITS}
 # The lowest versions of the operators with int8 weights and one scale a channel.
-_VERSIONS = {
-    schema.BuiltinOperator.CONV_2D: 3,
-    schema.BuiltinOperator.DEPTHWISE_CONV_2D: 3,
-    schema.BuiltinOperator.FULLY_CONNECTED: 12,
-}
+_VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 12}
 
 
 def unpacked(data: bytes) -> bytes:
     """The file with every INT4 and INT2 constant as INT8; its metadata and signatures stay.
 
     Raises:
-      ValueError: for a file of several subgraphs, or a constant that `reference.load` refuses.
+      TfliteFileError: for bytes that are no .tflite, or a damaged one.
+      ValueError: for a file of several subgraphs, or a packed constant whose bytes do not fit its shape.
     """
-    constants = [tensor.constant for tensor in reference.load(data).tensors]
-    model, graph = unpacked_model(data)
-    for tensor, constant in zip(graph.tensors, constants, strict=True):
-        if tensor.type in _TYPES and constant is not None:
-            tensor.type = schema.TensorType.INT8
+    model, file = read_to_change(data)
+    for tensor, changed in zip(file.tensors, model.subgraphs[0].tensors, strict=True):
+        if tensor.type in PACKED_BITS and tensor.data is not None:
+            changed.type = schema.TensorType.INT8
             buffer = schema.BufferT()
-            buffer.data = np.frombuffer(np.ascontiguousarray(constant, np.int8).tobytes(), np.uint8)
-            tensor.buffer = len(model.buffers)
+            buffer.data = np.frombuffer(values_of(tensor).tobytes(), np.uint8)
+            changed.buffer = len(model.buffers)
             model.buffers.append(buffer)
     for code in model.operatorCodes:
-        code.version = min(code.version, _VERSIONS.get(code.builtinCode, code.version))
+        code.version = min(code.version, _VERSIONS.get(kind_of(code), code.version))
     return packed_model(model)

@@ -120,7 +120,7 @@ def verify(
     trace = trace or Trace(folded)
     output = FileOutput(trace, data)
     runner, exposed = litert.Runner(output.data), litert.Runner(expose(data))
-    image = ImageInput(trace, runner)
+    image = ImageInput(trace, output.file)
     delegation = require_xnnpack(data)
     tensors = {name: CodeCount() for name in exposed.outputs if name in trace.names}
     whole, traced = None, 0

@@ -1,12 +1,13 @@
 """The contents of a .tflite as plain values: tensors, operators, inputs, outputs, signatures, metadata.
 
     file = export.reading.tflite_file.read("model.tflite")      # a TfliteFile
-    weights = file.tensors[file.operators[1].inputs[1]]
+    image, weights, bias = file.at(file.operators[1].inputs)
     weights.type, weights.shape, weights.scales         # "INT8", (32, 3, 3, 3), 32 numbers
 
 Names of operators and types are those of the schema.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,10 +31,16 @@ class TfliteFileError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
-    """A tensor of the file: `type` as in the schema ("INT8"), `data` the stored bytes of a constant.
+    """A tensor of the file; its arrays are views of the file.
 
-    `scales` and `zero_points` hold one entry, or one per channel, or none. `minima` and `maxima`, which some
-    writers keep beside them, mean nothing to a runtime. The arrays are views of the file.
+    Attributes:
+      name: the tensor's name.
+      type: as in the schema ("INT8").
+      shape: the file's shape; an activation's first dimension is the batch.
+      scales: float32, one entry, or one per channel, or none without quantization.
+      zero_points: int64, one for all scales, or one for each.
+      minima, maxima: float32. Some writers keep them beside the scales; they mean nothing to a runtime.
+      data: uint8, the stored bytes of a constant (see `export.reading.constants`); None for an activation.
     """
 
     name: str
@@ -87,3 +94,7 @@ class TfliteFile:
     outputs: tuple[int, ...]
     signatures: tuple[tuple[str, dict[str, int], dict[str, int]], ...]
     metadata: dict[str, bytes]
+
+    def at(self, indices: Iterable[int]) -> tuple[Tensor | None, ...]:
+        """The tensors of these indices; None for -1, an optional input that is left out."""
+        return tuple(None if index == -1 else self.tensors[index] for index in indices)

@@ -96,17 +96,12 @@ def weights_and_bias(file: TfliteFile, index: int) -> tuple[Tensor | None, Tenso
     operator = file.operators[index]
     if operator.kind not in WEIGHTED:
         return None, None
-    if (
-        len(operator.inputs) < 2
-        or -1 in operator.inputs[:2]
-        or not operator.outputs
-        or -1 in operator.outputs
-    ):
+    inputs, outputs = file.at(operator.inputs), file.at(operator.outputs)
+    if len(inputs) < 2 or None in inputs[:2] or not outputs or None in outputs:
         raise TfliteFileError(
             f"a damaged .tflite: operator {index} ({operator.kind}) lacks weights or output."
         )
-    bias = operator.inputs[2] if len(operator.inputs) > 2 else -1
-    return file.tensors[operator.inputs[1]], None if bias == -1 else file.tensors[bias]
+    return inputs[1], inputs[2] if len(inputs) > 2 else None
 
 
 def layer_name(file: TfliteFile, operator: Operator) -> str:
@@ -158,7 +153,7 @@ def _counts(file, index, bits) -> bool:
 
 
 def _first(file: TfliteFile, indices: tuple[int, ...]) -> Tensor | None:
-    return file.tensors[indices[0]] if indices and indices[0] != -1 else None
+    return next(iter(file.at(indices[:1])), None)
 
 
 def _stored(tensor: Tensor | None) -> int:

@@ -77,7 +77,7 @@ def contradictions(file: TfliteFile, recorded: BitsMetadata, table: Sequence[Lay
     if bops is not None and bops != counted:
         result.append(f"the metadata records {bops} BOPs, counted from the file are {counted}")
     # Scores have an entry for each class; an output of indices has one for each image alone.
-    scores = [shape for index in file.outputs if len(shape := file.tensors[index].shape) > 1]
+    scores = [tensor.shape for tensor in file.at(file.outputs) if len(tensor.shape) > 1]
     if isinstance(labels, list) and scores:
         classes = scores[0][-1]
         if len(labels) != classes:

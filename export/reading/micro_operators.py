@@ -15,7 +15,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mmx_tf.export.reading.contents import Operator, Tensor, TfliteFile
+from mmx_tf.export.reading.contents import Operator, TfliteFile
+from mmx_tf.export.reading.layers import WEIGHTED
 
 _OPERATORS = frozenset(
     """
@@ -39,10 +40,9 @@ _METHODS = {
     "UNIDIRECTIONAL_SEQUENCE_LSTM": "AddUnidirectionalSequenceLSTM",
 }
 
-_WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 _CONVERTING = ("QUANTIZE", "DEQUANTIZE")
 FORMS = {
-    **dict.fromkeys(_WEIGHTED, {"INT8 INT8", "INT8 INT4", "INT16 INT8", "FLOAT32 FLOAT32"}),
+    **dict.fromkeys(WEIGHTED, {"INT8 INT8", "INT8 INT4", "INT16 INT8", "FLOAT32 FLOAT32"}),
     **dict.fromkeys(("ADD", "SUB", "MEAN", "MAX_POOL_2D", "AVERAGE_POOL_2D"), {"INT8", "INT16", "FLOAT32"}),
     **dict.fromkeys(("LOGISTIC", "SOFTMAX", "RELU", "RELU6"), {"INT8", "INT16", "FLOAT32"}),
     **dict.fromkeys(("MUL", "PAD"), {"INT8", "INT16", "INT32", "FLOAT32"}),
@@ -95,7 +95,7 @@ def refusals(file: TfliteFile) -> tuple[Refusal, ...]:
 
 def _refused(file: TfliteFile, operator: Operator) -> Iterator[Refusal]:
     kind = operator.kind
-    inputs, outputs = _tensors(file, operator.inputs), _tensors(file, operator.outputs)
+    inputs, outputs = file.at(operator.inputs), file.at(operator.outputs)
     if resolver_method(kind) is None:
         name = next((tensor.name for tensor in outputs if tensor), "")
         yield Refusal(kind, "(it has no such operator)", name, "build the network without it")
@@ -105,15 +105,15 @@ def _refused(file: TfliteFile, operator: Operator) -> Iterator[Refusal]:
 
 
 def _refused_form(kind, inputs, outputs) -> Iterator[Refusal]:
-    beside = inputs[1:2] if kind in _WEIGHTED else outputs[:1] if kind in _CONVERTING else ()
+    beside = inputs[1:2] if kind in WEIGHTED else outputs[:1] if kind in _CONVERTING else ()
     tensors = [tensor for tensor in (inputs[0], *beside) if tensor]
     types = [tensor.type for tensor in tensors]
     if " ".join(types) in FORMS[kind]:
         return
-    if kind in _WEIGHTED and types[1:] in (["INT4"], ["INT2"]) and types[0] == "INT8":
+    if kind in WEIGHTED and types[1:] in (["INT4"], ["INT2"]) and types[0] == "INT8":
         yield Refusal(kind, f"with {types[1]} weights", tensors[1].name, _OTHER_STORAGE)
         return
-    joint = " with weights " if kind in _WEIGHTED else " to "
+    joint = " with weights " if kind in WEIGHTED else " to "
     taken = ", ".join(sorted(form.replace(" ", joint) for form in FORMS[kind]))
     yield Refusal(kind, f"of {joint.join(types)}", tensors[-1].name, f"give it one of: {taken}")
 
@@ -121,7 +121,7 @@ def _refused_form(kind, inputs, outputs) -> Iterator[Refusal]:
 def _refused_values(kind, inputs, outputs) -> Iterator[Refusal]:
     if kind == "FULLY_CONNECTED" and inputs[1].type == "INT4" and inputs[1].scales.size > 1:
         yield Refusal(kind, "with INT4 weights of several scales", inputs[1].name, _OTHER_STORAGE)
-    elif kind == "DEPTHWISE_CONV_2D" and inputs[2:] == [None]:
+    elif kind == "DEPTHWISE_CONV_2D" and inputs[2:] == (None,):
         # Its kernel reads the place of an input that is not there.
         yield Refusal(kind, "whose bias is left out", inputs[1].name, "give it a bias of zeros")
     elif kind == "CONCATENATION" and inputs[0].type == "INT8":
@@ -133,7 +133,3 @@ def _refused_values(kind, inputs, outputs) -> Iterator[Refusal]:
     elif kind == "SOFTMAX" and inputs[0].type == "INT8" and inputs[0].shape[-1:] >= (SOFTMAX_LIMIT,):
         reason = f"of {SOFTMAX_LIMIT} classes or more (where they are nearly equal, it aborts)"
         yield Refusal(kind, reason, inputs[0].name, 'convert with output_type "int8"')
-
-
-def _tensors(file: TfliteFile, indices) -> list[Tensor | None]:
-    return [file.tensors[index] if index >= 0 else None for index in indices]

@@ -5,7 +5,9 @@
 
 A flatbuffer is offsets into itself, and its readers follow them in good faith: a damaged file sends them out
 of the file, a C++ reader even out of its memory. `parse` reads everything once within bounds and checks every
-index, so that what comes after may follow them. Needs numpy and ai-edge-litert.
+index, so that what comes after may follow them. This is the only module that decodes a file: whoever changes
+one takes its object form from `model_of`, and what stands in it from `contents_of`. Needs numpy and
+ai-edge-litert.
 """
 
 import math
@@ -54,6 +56,14 @@ def read(path: str | os.PathLike) -> TfliteFile:
 
 def parse(data: bytes) -> TfliteFile:
     """The contents of the .tflite in `data`; raises `TfliteFileError`, which says what is wrong."""
+    return contents_of(model_of(data), data)
+
+
+def model_of(data: bytes) -> schema.ModelT:
+    """The schema's object form of the .tflite in `data`, to change it; errors as for `parse`.
+
+    Data behind the flatbuffer, where files of more than 2 GB keep theirs, is in the buffers like all other.
+    """
     if not data:
         raise TfliteFileError("the file is empty.")
     if data[4:8] != FILE_IDENTIFIER:
@@ -66,7 +76,20 @@ def parse(data: bytes) -> TfliteFile:
         raise TfliteFileError(f"schema version {model.version}; only version {SCHEMA_VERSION} can be read.")
     if not model.subgraphs:
         raise TfliteFileError("the .tflite has no subgraph, hence no network.")
-    buffers = [_buffer(*item, data) for item in enumerate(model.buffers or ())]
+    for index, buffer in enumerate(model.buffers or ()):
+        # Offsets 0 and 1 mean none: the writers of large files put 1 there before they know the place.
+        if buffer.offset > 1:
+            if buffer.offset + buffer.size > len(data):
+                raise TfliteFileError(f"a truncated .tflite: buffer {index} lies outside the file.")
+            buffer.data = np.frombuffer(data, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
+    return model
+
+
+def contents_of(model: schema.ModelT, data: bytes) -> TfliteFile:
+    """The contents of a .tflite from its object form, which is that of `data`; errors as for `parse`."""
+    stored = (buffer.data for buffer in model.buffers or ())
+    buffers = [None if values is None or not len(values) else values for values in stored]
     graphs = [_subgraph(graph, model.operatorCodes or (), buffers) for graph in model.subgraphs]
     tensors, operators, inputs, outputs = graphs[0]
     for signature in model.signatureDefs or ():
@@ -104,16 +127,24 @@ class _Bounded(bytes):
         return super().__getitem__(key)
 
 
+def kind_of(code: schema.OperatorCodeT) -> str:
+    """The operator that a code stands for, as `Operator.kind` names it."""
+    # Codes up to 127 stand in the old 8-bit field, which older writers fill alone.
+    builtin = max(code.builtinCode, code.deprecatedBuiltinCode)
+    kind = _OPERATORS.get(builtin, f"OPERATOR_{builtin}")
+    return f"CUSTOM {_text(code.customCode)}" if kind == "CUSTOM" else kind
+
+
 def _text(name: bytes | None) -> str:
     return (name or b"").decode(errors="replace")
 
 
-def _vector(vector: np.ndarray | None) -> np.ndarray:
-    return np.empty(0) if vector is None else vector
-
-
 def _numbers(vector: np.ndarray | None) -> tuple[int, ...]:
-    return tuple(_vector(vector).tolist())
+    return () if vector is None else tuple(vector.tolist())
+
+
+def _array(vector: np.ndarray | None, dtype: type[np.generic]) -> np.ndarray:
+    return np.empty(0, dtype) if vector is None else np.asarray(vector, dtype)
 
 
 def _tensor_map(entries) -> dict[str, int]:
@@ -125,15 +156,6 @@ def _check_index(index: int, sequence: Sequence, owner: str, kind: str) -> None:
         raise TfliteFileError(
             f"a damaged .tflite: {owner} refers to {kind} {index}, but the file has {len(sequence)}."
         )
-
-
-def _buffer(index: int, buffer, data: bytes) -> np.ndarray | None:
-    # Offsets 0 and 1 mean none: the writers of large files put 1 there before they know the place.
-    if buffer.offset > 1:
-        if buffer.offset + buffer.size > len(data):
-            raise TfliteFileError(f"a truncated .tflite: buffer {index} lies outside the file.")
-        return np.frombuffer(data, np.uint8, buffer.size, buffer.offset)
-    return None if buffer.data is None or not len(buffer.data) else buffer.data
 
 
 def _subgraph(graph, codes, buffers):
@@ -152,10 +174,10 @@ def _tensor(index: int, tensor, buffers) -> Tensor:
         _text(tensor.name),
         type=_TYPES.get(tensor.type, f"TYPE_{tensor.type}"),
         shape=_numbers(tensor.shape),
-        scales=_vector(grid.scale),
-        zero_points=_vector(grid.zeroPoint),
-        minima=_vector(grid.min),
-        maxima=_vector(grid.max),
+        scales=_array(grid.scale, np.float32),
+        zero_points=_array(grid.zeroPoint, np.int64),
+        minima=_array(grid.min, np.float32),
+        maxima=_array(grid.max, np.float32),
         data=buffers[tensor.buffer],
     )
     if min(result.shape, default=0) < 0:
@@ -181,12 +203,9 @@ def _operator(index: int, operator, codes, tensors) -> Operator:
     owner = f"operator {index}"
     _check_index(operator.opcodeIndex, codes, owner, "operator code")
     code = codes[operator.opcodeIndex]
-    # Codes up to 127 stand in the old 8-bit field, which older writers fill alone.
-    builtin = max(code.builtinCode, code.deprecatedBuiltinCode)
-    kind = _OPERATORS.get(builtin, f"OPERATOR_{builtin}")
+    kind = kind_of(code)
     inputs, outputs = _numbers(operator.inputs), _numbers(operator.outputs)
     for tensor in (*inputs, *outputs):
         if tensor != -1:
             _check_index(tensor, tensors, owner, "tensor")
-    kind = f"CUSTOM {_text(code.customCode)}" if kind == "CUSTOM" else kind
     return Operator(kind, code.version, inputs, outputs, operator.builtinOptions)

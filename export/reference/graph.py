@@ -1,24 +1,19 @@
-"""A .tflite as plain Python: tensors with their grids and constants, operators with their options.
+"""A .tflite as the kernels take it: operators that hold their tensors, tensors that hold their constants.
 
     graph = load(data)
     [operator.kind for operator in graph.operators]        # ["QUANTIZE", "CONV_2D", ...]
     graph.operators[1].outputs[0].scale                    # float32
 
-Constants are unpacked to numpy arrays, INT4 and INT2 included. Only the first subgraph is read: that is the
+What stands in the file is read by `export.reading`. Of its subgraphs only the first is taken: that is the
 whole of an exported network.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from mmx_tf.export.reading import tflite_file
-
-# Packed codes have no numpy type: they are held as int8.
-PACKED_BITS = {"INT4": 4, "INT2": 2}
-NUMPY_TYPES = {"FLOAT32": np.float32, "INT32": np.int32, "INT8": np.int8, "UINT8": np.uint8} | dict.fromkeys(
-    PACKED_BITS, np.int8
-)
+from mmx_tf.export.reading import constants, tflite_file
+from mmx_tf.export.reading.constants import values_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +26,7 @@ class Tensor:
       shape: the file's shape; an activation's first dimension is the batch.
       scales: float32 [1] or [channels]; empty without quantization.
       zero_points: int64, as many as scales.
-      constant: array of the tensor's shape, or None for an activation.
+      constant: array of the tensor's shape, INT4 and INT2 as int8; None for an activation.
     """
 
     name: str
@@ -56,9 +51,7 @@ class Tensor:
     @property
     def numpy_type(self):
         """The numpy type of this tensor's arrays; ValueError for a type without one."""
-        if self.type not in NUMPY_TYPES:
-            raise ValueError(f"tensor {self.name!r} is {self.type}; known types: {', '.join(NUMPY_TYPES)}.")
-        return NUMPY_TYPES[self.type]
+        return constants.numpy_type(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +94,7 @@ def load(data):
         raise ValueError(f"tensors are named alike: {alike}; results are returned by name.")
 
     def at(indices):
-        return tuple(tensors[index] if index >= 0 else None for index in indices)
+        return tuple(None if index == -1 else tensors[index] for index in indices)
 
     operators = tuple(
         Operator(index, entry.kind, entry.options, at(entry.inputs), at(entry.outputs))
@@ -111,34 +104,6 @@ def load(data):
 
 
 def _tensor(tensor):
-    parsed = Tensor(
-        name=tensor.name,
-        type=tensor.type,
-        shape=tensor.shape,
-        scales=np.asarray(tensor.scales, np.float32),
-        zero_points=np.asarray(tensor.zero_points, np.int64),
-        constant=None,
+    return Tensor(
+        tensor.name, tensor.type, tensor.shape, tensor.scales, tensor.zero_points, values_of(tensor)
     )
-    return parsed if tensor.data is None else replace(parsed, constant=_constant(parsed, tensor.data))
-
-
-def _constant(tensor, raw):
-    count = int(np.prod(tensor.shape))
-    if tensor.type in PACKED_BITS:
-        values = unpacked(raw, bits=PACKED_BITS[tensor.type])[:count]
-    else:
-        values = np.frombuffer(raw, np.dtype(tensor.numpy_type).newbyteorder("<"))
-    if values.size != count:
-        raise ValueError(
-            f"constant {tensor.name!r} of shape {tensor.shape} needs {count} values; "
-            f"the file holds {values.size}."
-        )
-    return values.astype(tensor.numpy_type).reshape(tensor.shape)
-
-
-def unpacked(raw, *, bits):
-    """Bytes with 8 // bits codes each, the first in the lowest bits -> int8 codes of `bits` bits."""
-    shifts = np.arange(0, 8, bits, dtype=np.uint8)
-    fields = (np.frombuffer(raw, np.uint8)[:, None] >> shifts & (1 << bits) - 1).reshape(-1)
-    sign = np.int8(1 << bits - 1)
-    return (fields.astype(np.int8) ^ sign) - sign

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmx_tf.export.reading.constants import PACKED_BITS
 from mmx_tf.export.reference import activations, binary, rescaling, weighted, windows
-from mmx_tf.export.reference.graph import PACKED_BITS
 
 RULES = ("xnnpack", "builtin", "reference")
 # Operators that XNNPACK leaves to TFLite's kernels when they are int8.
