@@ -20,7 +20,8 @@ from tensorflow_model_optimization.python.core.quantization.keras.experimental.d
 )
 
 import mmx_tf
-from mmx_tf.network.tracing import build_before_tracing, initialize_before_tracing
+from mmx_tf.layers.fusion import initialize_before_tracing
+from mmx_tf.network.tracing import build_before_tracing
 from mmx_tf.training.compute_dtype import convolutions_in
 
 IMAGE_SHAPE = (32, 32, 3)

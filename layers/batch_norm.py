@@ -4,7 +4,7 @@
 
 TensorFlow's CPU kernels for it take about as long as the convolutions of a MobileNet. Here they are
 XLA-compiled loops (`layers.batch_norm_arithmetic`). A quantizer that takes y computes y by itself
-(`layers.sources`), so that neither y nor what a ReLU makes of it need be kept.
+(`layers.fusion`), so that neither y nor what a ReLU makes of it need be kept.
 
 >>> layer = BatchNormalization.from_config(keras.layers.BatchNormalization(name="bn").get_config())
 """
@@ -13,7 +13,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from mmx_tf.layers import batch_norm_arithmetic as arithmetic
-from mmx_tf.layers import replicas, sources
+from mmx_tf.layers import fusion, replicas
 from mmx_tf.layers.as_written import AsWritten
 
 FAST_FROM_ELEMENTS = 2048
@@ -22,10 +22,10 @@ FAST_FROM_ELEMENTS = 2048
 
 @keras.saving.register_keras_serializable(package="mmx_tf")
 class BatchNormalization(AsWritten, keras.layers.BatchNormalization):
-    """keras.layers.BatchNormalization, the same but for its speed in training on a CPU.
+    """keras.layers.BatchNormalization, faster in training on a CPU and otherwise the same.
 
-    Small tensors, inference, accelerators, other axes and types, and all options that Keras's fused form does
-    not have (renorm) are left to Keras.
+    Keras's own call does the rest: small tensors, inference, accelerators, other axes and types, and all
+    options that Keras's fused form does not have (renorm).
 
     On several replicas of a `tf.distribute` strategy, statistics and gradients are always those of the whole
     batch, on all devices.
@@ -104,7 +104,7 @@ def normalize(x, gamma, beta, *, epsilon: float, shift=0.0):
       (y of x's shape, mean (channels,), biased variance (channels,)). No gradient flows through the last two.
     """
     mean, variance = arithmetic.over_replicas(*arithmetic.statistics(tf.stop_gradient(x)), shift=shift)
-    norm = sources.Normalized(x, gamma, beta, mean, tf.math.rsqrt(variance + epsilon))
+    norm = fusion.Normalized(x, gamma, beta, mean, tf.math.rsqrt(variance + epsilon))
 
     @tf.custom_gradient
     def of(x, gamma, beta):
@@ -114,7 +114,7 @@ def normalize(x, gamma, beta, *, epsilon: float, shift=0.0):
         return _affine(x, *arithmetic.affine_of(norm)), gradient
 
     output = of(x, gamma, beta)
-    sources.remember(output, norm)
+    fusion.remember(output, norm)
     return output, mean, variance
 
 

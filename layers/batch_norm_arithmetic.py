@@ -13,7 +13,7 @@ statistics and the sums in dx are those of the whole batch (`layers.replicas`): 
 import tensorflow as tf
 
 from mmx_tf.layers import replicas
-from mmx_tf.layers.sources import Normalized
+from mmx_tf.layers.fusion import Normalized
 from mmx_tf.layers.unrolled_sums import partial_sums, totals
 
 

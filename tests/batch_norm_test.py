@@ -6,7 +6,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 import mmx_tf
-from mmx_tf.layers import sources
+from mmx_tf.layers import fusion
 from mmx_tf.layers.batch_norm import BatchNormalization
 from mmx_tf.layers.branches import MIXED
 from mmx_tf.layers.quantizers.activation import ActivationQuantizer
@@ -130,15 +130,15 @@ def test_what_a_quantizer_takes_over_is_not_computed_for_it():
     @tf.function
     def traced(x):
         y = norm(x, training=True)
-        found.append((sources.source_of(tf.nn.relu6(y)), sources.source_of(y + 1.0), x))
+        found.append((fusion.source_of(tf.nn.relu6(y)), fusion.source_of(y + 1.0), x))
         return quantizer(tf.nn.relu6(y))
 
     traced(x)
     known, unknown, image = found[0]
     assert known.bounds == (0.0, 6.0) and known.normalized.x is image and known.paddings is None
-    assert unknown.bounds == sources.UNBOUNDED and unknown.normalized is None
-    eager = sources.source_of(tf.nn.relu6(x))
-    assert eager.bounds == sources.UNBOUNDED and eager.normalized is None
+    assert unknown.bounds == fusion.UNBOUNDED and unknown.normalized is None
+    eager = fusion.source_of(tf.nn.relu6(x))
+    assert eager.bounds == fusion.UNBOUNDED and eager.normalized is None
 
 
 @pytest.mark.parametrize("positions, count", [(1, 1), (49, 7), (64, 8), (22, 2), (13, 1), (60, 6)])

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from mmx_tf.layers.fusion import Source
 from mmx_tf.layers.lsq import lsq
-from mmx_tf.layers.sources import Source
 
 BITS = st.integers(2, 8)
 STEP_RANGE = (2**-10, 8)

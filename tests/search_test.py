@@ -8,8 +8,8 @@ from networks import small_network
 
 import mmx_tf
 from mmx_tf.layers.branches import MIXED
+from mmx_tf.layers.fusion import initialize_before_tracing
 from mmx_tf.layers.lsq.lsq import STEP_SIZE_FLOOR
-from mmx_tf.network.tracing import initialize_before_tracing
 from tests import alphas
 
 BITS = (8, 4, 3)

@@ -33,8 +33,8 @@ class Timing:
 
     `init_ms` is loading, delegation and allocation; `first_ms` the first run. XNNPACK took `partitions`
     pieces of the graph of `ops` operators and left `ops_outside` to slower kernels. `peak_rss_bytes` is the
-    peak memory of a process that runs only this model, `memory_bytes` what the model added to it. None: not
-    to be had there.
+    peak memory of a process that runs only this model, `memory_bytes` what the model added to it. None: the
+    system, or LiteRT, does not tell.
     """
 
     model: str

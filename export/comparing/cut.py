@@ -1,7 +1,7 @@
 """A .tflite taken apart: every operator a little graph of its own, with its own inputs.
 
-So that each operator can be given its true inputs, whatever the operators before it compute. Constants,
-options and quantization parameters are the file's own.
+Each operator can then be given its true inputs, whatever the operators before it compute. Constants, options
+and quantization parameters are the file's own.
 
     pieces = cut(data)
     pieces.operators[3]                 # CutOperator(kind="CONV_2D", output="stem")

@@ -35,8 +35,8 @@ class Trace:
       names: of the tensors.
       entry, entry_grid: name and grid of the image's codes.
       final, final_grid: those of the outputs' codes.
-      logits, logits_grid: those of the logits' codes. They are the outputs' but where the network ends with a
-        sigmoid: there outputs are probabilities, and logits what the sigmoid takes.
+      logits, logits_grid: those of the logits' codes. A network that ends with a sigmoid has probabilities as
+        outputs, and the sigmoid's inputs are the logits; for all others both are the same.
       head: what the outputs stand for, as far as the model knows.
       image_shape: of one image, (height, width, channels).
     """
@@ -140,10 +140,10 @@ class Answer:
     """What a folded model, or its file, says of a batch of images.
 
     Attributes:
-      codes: int8 codes of the outputs [N, ...], of one shape; behind them those of the logits, where a
-        sigmoid is between.
+      codes: int8 codes of the outputs [N, ...]. Where the network ends with a sigmoid, those of the logits
+        come second, of the same shape.
       logits: float logits [N, ...], of the outputs' shape.
-      outputs: float outputs: the same, but where a sigmoid makes probabilities of them.
+      outputs: float outputs: the logits, or the probabilities that a sigmoid makes of them.
       named: the classes, or decisions, that a file of output type "class" names; None for others.
     """
 

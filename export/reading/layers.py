@@ -25,15 +25,15 @@ class LayerInfo:
 
     Attributes:
       index: place in the file, from 0.
-      name: name of its first output tensor, for files of this package that of the Keras layer.
+      name: name of its first output tensor; in files of this package it is the Keras layer's.
       kind: the operator as the schema names it.
       version: the operator's version.
       activation_bits, weight_bits: from the metadata; None where it does not name the layer.
-      activation_type, weight_type: what holds them, "INT8", "INT4", ...; None: it has none.
+      activation_type, weight_type: types of the tensors that hold them ("INT8"); None: there is no tensor.
       weight_bytes, bias_bytes: stored bytes.
       macs, bops: on one image; 0 where nothing is counted.
       input_elements: elements of the input of one image, without a padding's zeros.
-      end: a first or last weighted layer: none before it, or none after it.
+      end: whether it is a first or last weighted layer, with no other before it, or no other after it.
       delegated: whether XNNPACK takes it on this machine; None: not known.
       output_type, output_shape: of the first output tensor.
       output_scale, output_zero_point: its grid; None without quantization.

@@ -7,8 +7,8 @@
 
 Measured with the interpreter of the PyPI package tflite-micro that requirements-dev.txt pins, whose kernels
 are the portable ones; a later release may take more, and a vendor's kernels less.
-`tests/micro_operators_test.py` asks that interpreter for every entry. Of operators that `FORMS` does not have
-it is known only that Micro has them.
+`tests/micro_operators_test.py` asks that interpreter for every entry. Micro has more operators than `FORMS`;
+which types those take is not known.
 """
 
 import re
@@ -81,7 +81,7 @@ class Refusal:
 
 
 def resolver_method(kind: str) -> str | None:
-    """The method for an operator as the schema names it ("CONV_2D"); None: there is none."""
+    """The resolver's method for an operator as the schema names it ("CONV_2D"); None: Micro lacks it."""
     if kind not in _OPERATORS:
         return None
     words = "".join(word.capitalize() for word in kind.split("_"))

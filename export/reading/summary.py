@@ -59,7 +59,7 @@ class FileSummary:
       macs, bops: sums over the layers, on one image.
       bits_known: whether the metadata names the bits; else BOPs are counted with those of the tensors' types.
       average_bits: mean activation bits of the layers that are not first or last: "plain", weighted "by_ops"
-        and "by_elements" of the input; empty where there are none or their bits are not known.
+        and "by_elements" of the input; empty where there are no such layers or their bits are not known.
       uncounted: operators that multiply but for which no MACs are counted.
       partitions: XNNPACK partitions on this machine; None where LiteRT was not asked or cannot load the file.
       delegation_fault: why it cannot.

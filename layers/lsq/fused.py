@@ -2,7 +2,7 @@
 
 Forward reads the tensor and writes the result. Backward is a loop for the sums that the gradients of step
 sizes and alpha need (`layers.unrolled_sums`) and one for the gradient of the tensor. Where the tensor is a
-batch norm's output (`layers.sources`), both start from the batch norm's input and give its gradients too.
+batch norm's output (`layers.fusion`), both start from the batch norm's input and give its gradients too.
 """
 
 from collections.abc import Callable
@@ -11,8 +11,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from mmx_tf.layers import batch_norm_arithmetic as arithmetic
+from mmx_tf.layers.fusion import Source
 from mmx_tf.layers.lsq import formulas
-from mmx_tf.layers.sources import Source
 from mmx_tf.layers.unrolled_sums import partial_sums, totals
 
 

@@ -20,9 +20,9 @@ import math
 import tensorflow as tf
 
 from mmx_tf.layers import replicas
+from mmx_tf.layers.fusion import Source
 from mmx_tf.layers.lsq import formulas
 from mmx_tf.layers.lsq import fused as fused_quantizers
-from mmx_tf.layers.sources import Source
 
 STEP_SIZE_FLOOR = 1e-6
 """Smallest step size that is kept: a step of zero or below has no grid."""
@@ -122,9 +122,10 @@ def fake_quantize(x, step_size, *, low, high, gradient_scale, fused: bool = Fals
 def limit_shrinking(step_size: tf.Tensor) -> tf.Tensor:
     """The step size itself, with its gradient clipped to at most the step size.
 
-    LSQ's gradient scale keeps the relative update of a step size near that of the weights, far below this
-    limit. Where it does not (the first steps after a change of bits, a large learning rate), an unlimited
-    update can take a step size to zero in one go, and a layer that has lost its grid does not come back.
+    LSQ's gradient scale keeps the relative update of a step size near the relative update of the weights, far
+    below this limit. The first steps after a change of bits, or a large learning rate, can exceed it: an
+    unlimited update may then take a step size to zero in one go, and a layer that has lost its grid does not
+    come back.
     Growing is not limited. On several replicas the limit holds for the sum of their gradients, of which each
     gives the optimizer an equal share.
     """

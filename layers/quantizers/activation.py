@@ -10,9 +10,9 @@ import tensorflow as tf
 import tf_keras as keras
 
 from mmx_tf.layers.as_written import AsWritten
+from mmx_tf.layers.fusion import SetByFirstBatch, source_of
 from mmx_tf.layers.lsq import lsq
 from mmx_tf.layers.quantizers.activation_codes import ActivationCodes
-from mmx_tf.layers.sources import source_of
 
 
 @keras.saving.register_keras_serializable(package="mmx_tf")
@@ -35,26 +35,6 @@ def add_step_sizes(layer: keras.layers.Layer, shape: tuple[int, ...], name: str 
     )
 
 
-def initialize_once(flag: tf.Variable, initialize, x: tf.Tensor) -> None:
-    """Runs initialize(x) unless every entry of `flag`, a boolean variable, is true.
-
-    While a graph is being traced, a flag that is set already costs the graph nothing; one that is not is
-    looked at whenever the graph runs.
-    """
-    with tf.init_scope():
-        known = tf.executing_eagerly() and bool(tf.reduce_all(flag))
-    if known:
-        return
-
-    def leave():
-        pass
-
-    def run():
-        initialize(x)
-
-    tf.cond(tf.reduce_all(flag), leave, run)
-
-
 FUSED_FROM_ELEMENTS = 1024
 """Elements of one example from which on a fused quantizer repays its compilation."""
 
@@ -74,7 +54,7 @@ def elements_of_one_example(x: tf.Tensor) -> int:
 
 
 @keras.saving.register_keras_serializable(package="mmx_tf")
-class ActivationQuantizer(AsWritten, keras.layers.Layer):
+class ActivationQuantizer(SetByFirstBatch, AsWritten, keras.layers.Layer):
     """Quantizes its input to `bits` bits: fake_quantize(x, s) with a trainable scalar step size s.
 
     The step size is initialised from the first batch that is seen, before it is used: by LSQ's rule, or, for
@@ -147,7 +127,7 @@ class ActivationQuantizer(AsWritten, keras.layers.Layer):
 
     def call(self, x):
         """Returns x on the grid; shape unchanged."""
-        initialize_once(self.initialized, self._initialize, x)
+        self.initialize_once(x)
         elements = elements_of_one_example(x)
         low, high = self.codes.range_at(self.step_size)
         return lsq.fake_quantize(
@@ -169,7 +149,8 @@ class ActivationQuantizer(AsWritten, keras.layers.Layer):
         own = {"bits": self.bits, "signed": self.signed, "floor": self.floor}
         return {**super().get_config(), **own, "covering": self.covering, "uses": self.uses}
 
-    def _initialize(self, x):
+    def initialize(self, x):
+        """Sets the step size from x; for several uses, from the largest that one of them asks for."""
         rule = self.codes.covering_step_size if self.covering else self.codes.initial_step_size
         step_size = rule(x)
         if self.uses == 1:

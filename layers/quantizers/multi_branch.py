@@ -14,19 +14,18 @@ import tf_keras as keras
 
 from mmx_tf.layers import branches
 from mmx_tf.layers.as_written import AsWritten
+from mmx_tf.layers.fusion import SetByFirstBatch, source_of
 from mmx_tf.layers.lsq import lsq
 from mmx_tf.layers.quantizers.activation import (
     FUSED_FROM_ELEMENTS,
     add_step_sizes,
     elements_of_one_example,
-    initialize_once,
 )
 from mmx_tf.layers.quantizers.activation_codes import ActivationCodes
-from mmx_tf.layers.sources import source_of
 
 
 @keras.saving.register_keras_serializable(package="mmx_tf")
-class MultiBranchQuantizer(AsWritten, keras.layers.Layer):
+class MultiBranchQuantizer(SetByFirstBatch, AsWritten, keras.layers.Layer):
     """Activation quantizer with B branches that share their input.
 
     Attributes:
@@ -72,7 +71,7 @@ class MultiBranchQuantizer(AsWritten, keras.layers.Layer):
         Raises:
           ValueError: if `branch` is none of these, or needs an alpha and there is none.
         """
-        initialize_once(self.initialized, self._initialize, x)
+        self.initialize_once(x)
         elements = elements_of_one_example(x)
         source, fused = source_of(x), elements >= FUSED_FROM_ELEMENTS
         ranges = self._ranges()
@@ -102,7 +101,7 @@ class MultiBranchQuantizer(AsWritten, keras.layers.Layer):
         own = {"bit_widths": list(self.bit_widths), "signed": self.signed, "floor": self.floor}
         return {**super().get_config(), **own}
 
-    def _initialize(self, x):
-        # All branches are set from the same data, whichever of them runs first.
+    def initialize(self, x):
+        """Sets the step sizes of all branches from the same x, whichever of them runs first."""
         self.step_sizes.assign(tf.stack([codes.initial_step_size(x) for codes in self.codes]))
         self.initialized.assign(tf.ones_like(self.initialized))

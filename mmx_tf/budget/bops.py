@@ -16,6 +16,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from mmx_tf.layers import keras_defaults
+from mmx_tf.layers.fusion import SetByFirstBatch
 from mmx_tf.layers.lsq.straight_through import straight_through_one_hot
 from mmx_tf.network import canonical, graph, keras3
 from mmx_tf.network.kinds import KINDS, WEIGHTED
@@ -85,7 +86,7 @@ def count_bops(
     network = loaded(network)
     if not hasattr(network, "layers"):
         raise ValueError(f"count_bops got a {type(network).__name__}: give a network of tf_keras or Keras 3.")
-    if any(hasattr(layer, "initialized") or hasattr(layer, "output_grid") for layer in network.layers):
+    if any(isinstance(layer, SetByFirstBatch) or hasattr(layer, "output_grid") for layer in network.layers):
         raise ValueError(
             f"{network.name!r} has quantizers, and count_bops takes a float network. What a selection costs "
             "is selection.bops."

@@ -21,10 +21,11 @@ from absl import logging
 from mmx_tf.errors import DivergenceError
 from mmx_tf.figures.quantized_search import batch_norm_behind
 from mmx_tf.fitting.losses import classification_loss
+from mmx_tf.layers.fusion import initialize_before_tracing
 from mmx_tf.layers.quantizers.multi_branch import MultiBranchQuantizer
 from mmx_tf.metamix.search import SearchModel, quantizer_name
 from mmx_tf.network import graph
-from mmx_tf.network.tracing import build_before_tracing, initialize_before_tracing
+from mmx_tf.network.tracing import build_before_tracing
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.run.float_network import gives_probabilities
 from mmx_tf.training.optimizers import sgd_of

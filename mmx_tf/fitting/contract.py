@@ -26,10 +26,11 @@ from mmx_tf.fitting.images import check_first_images, check_judged, check_pixels
 from mmx_tf.fitting.position import Position, lost_weights
 from mmx_tf.fitting.trained import Trained
 from mmx_tf.layers import keras_defaults
+from mmx_tf.layers.fusion import all_initialized, initialize_before_tracing
 from mmx_tf.network import keras3_twins
 from mmx_tf.network.heads import last_activation
 from mmx_tf.network.loading import check_saved_as
-from mmx_tf.network.tracing import all_initialized, build_before_tracing, initialize_before_tracing
+from mmx_tf.network.tracing import build_before_tracing
 
 LOSS_EXAMPLE = "loss=tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)"
 

@@ -8,8 +8,8 @@ import tf_keras as keras
 from absl import logging
 
 from mmx_tf.fitting.given import Given, single_image
+from mmx_tf.layers.fusion import all_initialized
 from mmx_tf.layers.quantizers.pixels import HIGHEST_PIXEL, PixelQuantizer, pixels_of, told_outside
-from mmx_tf.network.tracing import all_initialized
 
 FEW = 8
 SMALL_SHARE = 0.55

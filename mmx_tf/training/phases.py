@@ -9,9 +9,9 @@ from mmx_tf.fitting.divergence import collapsed_quantizers
 from mmx_tf.fitting.slow_statistics import warn_of_slow_statistics
 from mmx_tf.fitting.trained import Trained
 from mmx_tf.folding.training_graph import fold_for_training
+from mmx_tf.layers.fusion import initialize_before_tracing
 from mmx_tf.metamix.search import SearchModel
 from mmx_tf.metamix.trained_search import TrainedSearch
-from mmx_tf.network.tracing import initialize_before_tracing
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.training import task
 from mmx_tf.training.averaging import WeightAverages
@@ -50,7 +50,7 @@ def train_search(workdir: Workdir, recipe: Recipe, data: ImageData, search: Sear
 
 def _train_search(phase: Phase, search: SearchModel) -> None:
     recipe = phase.recipe
-    # Where the bits are given there are none; the schedule needs one all the same.
+    # A run with given bits has no search steps; the schedule needs one all the same.
     search_steps = max(1, phase.steps * (recipe.select_epochs - search.meta_epochs))
     with phase.job.scope():
         search.compile(
