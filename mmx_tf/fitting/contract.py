@@ -116,11 +116,7 @@ class FitContract:
         if options.get("validation_data") is not None:
             options["validation_data"] = self._checked_validation(options["validation_data"])
         self._prepare(given)
-        if larger := given.larger_batch():
-            logging.warning(
-                "batch_size=%d, but there are %d images: each step trains on all of them. Give a batch_size "
-                "of at most %d.", *larger, larger[1],
-            )  # fmt: skip
+        given.warn_of_large_batch()
         self.before_fit(given.steps(options))
         position = Position()
         users = fit_options.callbacks(options.get("callbacks"))

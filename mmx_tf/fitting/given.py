@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
+from absl import logging
 
 from mmx_tf.network import keras3_twins
 
@@ -169,12 +170,16 @@ class Given:
             steps = len(self.x)
         return None if steps is None or steps < 0 else steps * epochs
 
-    def larger_batch(self) -> tuple[int, int] | None:
-        """(batch size, images) where arrays have fewer images than a batch was to have."""
+    def warn_of_large_batch(self) -> None:
+        """Tells where arrays have fewer images than a batch was to have."""
         if not self.is_arrays or self.batch_size is None:
-            return None
+            return
         images = np.shape(tf.nest.flatten(self.x)[0])[0]
-        return (self.batch_size, images) if self.batch_size > images else None
+        if self.batch_size > images:
+            logging.warning(
+                "batch_size=%d, but there are %d images: each step trains on all of them. Give a batch_size "
+                "of at most %d.", self.batch_size, images, images,
+            )  # fmt: skip
 
 
 def single_image(images, network: keras.Model):
