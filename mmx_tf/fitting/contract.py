@@ -14,7 +14,6 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
-from absl import logging
 
 from mmx_tf.errors import DivergenceError
 from mmx_tf.fitting import guards
