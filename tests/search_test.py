@@ -1,5 +1,8 @@
 """Algorithm 1 on real digits: what moves in which step, what is logged, what is refused."""
 
+import zipfile
+
+import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -273,3 +276,20 @@ def test_step_sizes_are_set_before_a_step_is_traced_and_nothing_else_moves(searc
     graph = tf.function(search.train_step).get_concrete_function(batch).graph
     names = [node.name for node in graph.as_graph_def().node]
     assert not [name for name in names if "input_quantizer/cond" in name]
+
+
+def test_a_search_of_another_version_is_refused_with_what_to_do(search, tmp_path):
+    """As mmx_tf 0.1.0 saved it: the search itself has no alpha."""
+    search.save(tmp_path / "search.keras")
+    with zipfile.ZipFile(tmp_path / "search.keras") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    (tmp_path / "weights.h5").write_bytes(members["model.weights.h5"])
+    with h5py.File(tmp_path / "weights.h5", "r+") as file:
+        own = file["vars"]
+        del own[max(own, key=int)]
+    members["model.weights.h5"] = (tmp_path / "weights.h5").read_bytes()
+    with zipfile.ZipFile(tmp_path / "old.keras", "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(ValueError, match="was saved by an earlier version of mmx_tf.*or search anew"):
+        mmx_tf.load_model(tmp_path / "old.keras")

@@ -252,6 +252,20 @@ class SearchModel(Selecting, SearchContract, keras.Model):
             "finished_epochs": self.finished_epochs,
         }
 
+    def load_own_variables(self, store):
+        """Loads what `save` wrote.
+
+        Raises:
+          ValueError: for a search whose quantizers had an alpha each, as mmx_tf 0.1.0 saved it.
+        """
+        try:
+            super().load_own_variables(store)
+        except ValueError as error:
+            raise ValueError(
+                f"{self.name} was saved by an earlier version of mmx_tf, whose searches had an alpha per "
+                "layer. Take its selection and rebuild it with that version, or search anew."
+            ) from error
+
     @classmethod
     @keras_defaults.float32()
     def from_config(cls, config, custom_objects=None):
