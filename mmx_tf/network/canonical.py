@@ -9,6 +9,7 @@ Everything is float32 and trainable, whatever was frozen: quantization changes w
 has to follow. All layers are new, so the user's network is left untouched.
 """
 
+import functools
 from collections.abc import Iterator
 
 import numpy as np
@@ -29,6 +30,7 @@ from mmx_tf.network.kinds import (
     WEIGHTED,
     UnsupportedLayerError,
 )
+from mmx_tf.network.signals import Signals
 from mmx_tf.notation import some
 
 
@@ -47,6 +49,7 @@ def canonicalize(network: keras.Model) -> keras.Model:
     _check_modes(network)
     seen: set[int] = set()
     names = _Names(network)
+    signals = Signals(names)
 
     def call(layer, args, kwargs):
         if id(layer) in seen and layer.weights:
@@ -66,11 +69,13 @@ def canonicalize(network: keras.Model) -> keras.Model:
                 layer, args, kwargs = equal[0], (equal[1],), {}
             args, kwargs = tf.nest.map_structure(_in_float32, (args, kwargs))
         if type(layer).__name__ in TWO_INPUTS:
-            return _chain(layer, args[0], names)
-        clones = canonical_layers.clones(layer, names, shape=getattr(args[0], "shape", None))
+            return _chain(layer, args[0], names, signals)
+        first = tf.nest.flatten(args[0])[0]
+        clones = canonical_layers.clones(layer, names, shape=getattr(first, "shape", None))
         value = args[0]
         for clone in clones:
-            value = _called(clone, names, value, *args[1:], **kwargs)
+            call_clone = functools.partial(_called, clone, names, others=args[1:], **kwargs)
+            value = signals.called(clone, value, call_clone)
             args, kwargs = args[:1], {}
         canonical_layers.copy_weights(layer, clones)
         if isinstance(value, (list, tuple)):
@@ -112,7 +117,7 @@ def _of_rank(rank, value, name, names):
     return keras.layers.Reshape(shape, name=names.new(f"{name}_reshape"))(value)
 
 
-def _called(clone, names, value, *args, **kwargs):
+def _called(clone, names, value, *, others=(), **kwargs):
     if canonical_layers.is_swish(clone):
         gate = keras.layers.Activation("sigmoid", name=names.new(f"{clone.name}_gate"))
         return keras.layers.Multiply(name=clone.name)([value, gate(value)])
@@ -120,7 +125,7 @@ def _called(clone, names, value, *args, **kwargs):
         gate = canonical_layers.hard_sigmoid_of(clone, value)
         if gate is not None:
             clone, value = gate
-    return clone(value, *args, **kwargs)
+    return clone(value, *others, **kwargs)
 
 
 def _check_network(network):
@@ -139,10 +144,11 @@ def _check_network(network):
             f"model {network.name!r} has {len(network.inputs)} inputs; exactly one image is allowed."
         )
     shape = tuple(network.inputs[0].shape)
-    if len(shape) != 4 or None in shape[1:]:
+    if len(shape) not in (2, 3, 4) or None in shape[1:]:
         raise ValueError(
-            f"model {network.name!r} takes inputs of shape {shape}; an image network takes (None, height, "
-            "width, channels) of fixed size."
+            f"model {network.name!r} takes inputs of shape {shape}; taken are images (None, height, width, "
+            "channels) or (None, height, width), signals (None, length, channels) and vectors (None, "
+            "features) of fixed size."
         )
 
 
@@ -196,12 +202,12 @@ def _check_layer(layer):
 
 
 def _check_call(layer, args, kwargs):
-    if type(layer).__name__ == "Dense" and args[0].shape.rank not in (2, 4):
+    if type(layer).__name__ == "Dense" and args[0].shape.rank not in (2, 3, 4):
         raise UnsupportedLayerError(
             layer,
             f"takes a tensor of shape {tuple(args[0].shape)}.",
-            "A dense layer here takes (None, features) or (None, height, width, channels): put a Flatten or "
-            "a Reshape in front of it.",
+            "A dense layer here takes (None, features), (None, length, channels) or (None, height, width, "
+            "channels): put a Flatten or a Reshape in front of it.",
         )
     if type(layer).__name__ in PER_CHANNEL:
         _check_per_channel(layer, tuple(args[0].shape))
@@ -209,11 +215,12 @@ def _check_call(layer, args, kwargs):
 
 def _check_per_channel(layer, shape):
     """A constant per channel, or one for all, on images and vectors: what the file has an operator for."""
-    if len(shape) not in (2, 4):
+    if len(shape) not in (2, 3, 4):
         raise UnsupportedLayerError(
             layer,
             f"takes a tensor of shape {shape}.",
-            "Here it takes (None, features) or (None, height, width, channels): put it before the Reshape.",
+            "Here it takes (None, features), (None, length, channels) or (None, height, width, channels): "
+            "put it before the Reshape.",
         )
     axes = getattr(layer, "axis", None)
     if axes is not None and [axis % len(shape) for axis in np.ravel(axes)] not in ([], [len(shape) - 1]):
@@ -256,12 +263,13 @@ def _layer_names(network) -> set[str]:
     return names
 
 
-def _chain(layer, values, names: _Names):
+def _chain(layer, values, names: _Names, signals: Signals):
     """a + b + c as (a + b) + c: the exported addition and product take two tensors."""
     name = names.own(layer.name)
     rank = max(value.shape.rank for value in values)
-    total, *others = (_of_rank(rank, value, name, names) for value in values)
+    values = [signals.image(value) for value in values]
+    total, *others = (_of_rank(rank if rank != 3 else 4, value, name, names) for value in values)
     for count, value in enumerate(others, start=2):
         last = count == len(values)
         total = type(layer)(name=name if last else names.new(f"{name}_{count}"))([total, value])
-    return total
+    return signals.signal(total) if rank == 3 else total

@@ -12,6 +12,7 @@ import tf_keras as keras
 
 from mmx_tf.layers.batch_norm import BatchNormalization
 from mmx_tf.layers.quantizers.gates import HardSigmoid
+from mmx_tf.network import signals
 from mmx_tf.network.kinds import DROPPED, SUPPORTED, WEIGHTED, UnsupportedLayerError
 
 KERAS_HARD_SIGMOID_SLOPE = 0.2
@@ -28,7 +29,8 @@ def clones(layer: keras.layers.Layer, names, *, shape) -> list[keras.layers.Laye
     Args:
       layer: a layer of the user's network, of a supported class.
       names: hands out names, `own` for the layer's own and `new` for one like it.
-      shape: of the layer's input, a TensorShape or tuple with the batch.
+      shape: of the layer's input, or of the first of several, a TensorShape or tuple with the batch; that of
+        a signal (batch, length, channels), where the new layers take an image of height 1.
 
     Raises:
       UnsupportedLayerError: for an activation or settings that cannot be handled.
@@ -50,21 +52,26 @@ def clones(layer: keras.layers.Layer, names, *, shape) -> list[keras.layers.Laye
         return [type(layer).from_config(config)]
     # Not the layer's own policy, which may be mixed precision.
     config["dtype"] = "float32"
+    kind, config, paddings = signals.on_images(kind, config, rank=None if shape is None else len(shape))
+    paddings = [
+        keras.layers.ZeroPadding2D(padding, name=names.new(f"{config['name']}_padding"))
+        for padding in paddings
+    ]
     if kind == "SeparableConv2D":
-        return _split_separable(layer, config, names)
+        return [*paddings, *_split_separable(layer, config, names)]
     if kind == "GlobalMaxPooling2D":
         return _full_window(layer, config["name"], names, shape)
     if kind == "Normalization":
         return [_rescaling(_in_float32(layer, config, shape), config["name"])]
     if kind in WEIGHTED:
         activation, config["activation"] = config["activation"], "linear"
-        clone = type(layer).from_config(config) if kind != "Dense" or len(shape) == 2 else _pointwise(config)
-        return [clone, *_fused_activation(layer, activation, config["name"], names)]
+        clone = _made(kind, config) if kind != "Dense" or len(shape) == 2 else _pointwise(config)
+        return [*paddings, clone, *_fused_activation(layer, activation, config["name"], names)]
     if kind == "Activation":
         return [_activation(layer, config["activation"], config["name"])]
     if kind == "BatchNormalization":
         return [BatchNormalization.from_config(config)]
-    return [type(layer).from_config(config)]
+    return [_made(kind, config)]
 
 
 def is_swish(layer: keras.layers.Layer) -> bool:
@@ -109,6 +116,10 @@ def copy_weights(layer: keras.layers.Layer, new_layers) -> None:
             ]
         )
         weights = weights[count:]
+
+
+def _made(kind, config):
+    return getattr(keras.layers, kind).from_config(config)
 
 
 def _is_plain_rescaling(layer) -> bool:
@@ -176,7 +187,7 @@ def _split_separable(layer, config, names):
 
 def _full_window(layer, name, names, shape):
     """Global max pooling as a pooling whose window is the image."""
-    window = tuple(shape[1:3])
+    window = (1, *shape[1:-1])[-2:]
     if layer.keepdims:
         return [keras.layers.MaxPooling2D(window, name=name)]
     return [
