@@ -32,7 +32,8 @@ def shared(x):
 @pytest.mark.parametrize(
     ("body", "kind", "advice"),
     [
-        (lambda x: layers.LSTM(2, name="bad")(layers.Reshape((8, 24))(x)), "LSTM", "Allowed are Conv2D"),
+        (lambda x: layers.LSTM(2, name="bad")(layers.Reshape((8, 24))(x)), "LSTM", "Use Conv1D layers"),
+        (layers.RandomZoom(0.1, name="bad"), "RandomZoom", "Allowed are Conv2D"),
         (layers.Conv2DTranspose(2, 3, name="bad"), "Conv2DTranspose", "Rewrite the layer"),
         (layers.Lambda(lambda x: x + 1, name="bad"), "Lambda", "Rewrite the layer"),
         (layers.RandomCrop(4, 4, name="bad"), "RandomCrop", "belongs in the input pipeline"),
@@ -49,7 +50,7 @@ def shared(x):
         ),
         (layers.Normalization(axis=(1, 2), name="bad"), "Normalization", "axis=-1"),
         (
-            lambda x: layers.BatchNormalization(name="bad")(layers.Reshape((64, 3))(x)),
+            lambda x: layers.BatchNormalization(name="bad")(layers.Reshape((8, 2, 4, 3))(x)),
             "BatchNormalization",
             "before the Reshape",
         ),
@@ -93,7 +94,8 @@ def two_inputs():
         (lambda: Subclassed(name="mine"), "'mine' .Subclassed.*functional model"),
         (two_inputs, "'pair' has 2 inputs; exactly one image"),
         (lambda: functional(layers.ReLU(), (None, None, 3)), "None, 3.*of fixed size"),
-        (lambda: functional(layers.Dense(2), (8,)), "8.*height, width, channels"),
+        (lambda: functional(layers.Dense(2), (2, 8, 8, 3)), "2, 8, 8, 3.*height, width, channels"),
+        (lambda: functional(layers.Conv1D(2, 3), (None, 3)), "None, 3.*length, channels.* of fixed size"),
         (lambda: "model.keras", "builtins.str.*import tf_keras"),
         (lambda: layers.Dense(2), "expected a tf_keras model, got .*Dense"),
     ],

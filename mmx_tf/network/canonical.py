@@ -1,12 +1,13 @@
 """The canonical form of a user's network, which the rest of the project works on.
 
 A canonical network is functional and flat; it computes what the user's network computes. Nested models are
-inlined; a SeparableConv2D is a DepthwiseConv2D and a 1x1 Conv2D, a Dense on an image is a 1x1 Conv2D; an
-activation inside a layer is a layer of its own; ReLU and hard-sigmoid have one spelling, swish is a product,
-linear activations are gone, and what acts in training alone but for Dropout; Add and Multiply take two
-inputs; a TensorFlow operator is the layer that equals it, where there is one; every layer is called once.
-Everything is float32 and trainable, whatever was frozen: quantization changes what each layer sees, so each
-has to follow. All layers are new, so the user's network is left untouched.
+inlined; a SeparableConv2D is a DepthwiseConv2D and a 1x1 Conv2D, a Dense on an image is a 1x1 Conv2D; a
+signal (length, channels) is an image of height 1, a Conv1D a Conv2D (`mmx_tf.network.signals`); an activation
+inside a layer is a layer of its own; ReLU and hard-sigmoid have one spelling, swish is a product, linear
+activations are gone, and what acts in training alone but for Dropout; Add and Multiply take two inputs; a
+TensorFlow operator is the layer that equals it, where there is one; every layer is called once. Everything is
+float32 and trainable, whatever was frozen: quantization changes what each layer sees, so each has to follow.
+All layers are new, so the user's network is left untouched.
 """
 
 import functools
@@ -19,7 +20,7 @@ from absl import logging
 
 from mmx_tf.layers import keras_defaults
 from mmx_tf.layers.batch_norm import BatchNormalization
-from mmx_tf.network import canonical_layers, graph, tf_operators
+from mmx_tf.network import canonical_layers, graph, refused, tf_operators
 from mmx_tf.network.kinds import (
     IN_TRAINING,
     KINDS,
@@ -36,17 +37,19 @@ from mmx_tf.notation import some
 
 @keras_defaults.float32()
 def canonicalize(network: keras.Model) -> keras.Model:
-    """Returns the canonical form of a functional or Sequential image network, with its weights.
+    """Returns the canonical form of a functional or Sequential network, with its weights.
 
     Args:
-      network: built model with one image input (batch, height, width, channels).
+      network: built model with one input: images (batch, height, width, channels) or (batch, height, width),
+        signals (batch, length, channels) or vectors (batch, features). Input and outputs keep their shapes.
 
     Raises:
-      ValueError: if the network is not functional, is not built, or has no single image input.
+      ValueError: if the network is not functional, is not built, or has no single input of such a shape.
       UnsupportedLayerError: for a layer that cannot be handled.
     """
     _check_network(network)
     _check_modes(network)
+    _check_nested(network)
     seen: set[int] = set()
     names = _Names(network)
     signals = Signals(names)
@@ -173,6 +176,20 @@ def _check_modes(network) -> None:
         )  # fmt: skip
 
 
+def _check_nested(network) -> None:
+    """Refuses nested models that Keras gives an axis which the tensor they are called on lacks."""
+    for node in _all_nodes(network):
+        if not graph.is_network(node.layer):
+            continue
+        for found, wanted in zip(tf.nest.flatten(node.call_args[0]), node.layer.inputs, strict=True):
+            if found.shape.rank != wanted.shape.rank:
+                raise UnsupportedLayerError(
+                    node.layer,
+                    f"takes {tuple(wanted.shape)} and is called on a tensor of shape {tuple(found.shape)}.",
+                    f"Put a Reshape({tuple(wanted.shape[1:])}) in front of it.",
+                )
+
+
 def _all_nodes(network) -> Iterator:
     for node in graph.nodes(network):
         yield node
@@ -184,6 +201,8 @@ def _check_layer(layer):
     kind = type(layer).__name__
     # A custom class may have the name of a Keras one.
     known = type(layer).__module__.startswith("tf_keras.") or type(layer) is BatchNormalization
+    if known and refused.sentences(kind):
+        raise UnsupportedLayerError(layer, *refused.sentences(kind))
     if not known or kind not in KINDS:
         raise UnsupportedLayerError(
             layer,
@@ -197,7 +216,7 @@ def _check_layer(layer):
         raise UnsupportedLayerError(
             layer,
             f"has groups={layer.groups}.",
-            "Use groups=1, or a DepthwiseConv2D for one group a channel.",
+            f"Use groups=1, or a Depthwise{kind} for one group a channel.",
         )
 
 

@@ -19,7 +19,7 @@ import tf_keras as keras
 
 from mmx_tf.layers import keras_defaults
 from mmx_tf.network import keras3_operators
-from mmx_tf.network.keras3_layers import Keras3Error, Names, as_steps, is_dropped
+from mmx_tf.network.keras3_layers import Keras3Error, Names, as_steps, check_kind, is_dropped
 from mmx_tf.network.kinds import tell_of_dropped
 
 
@@ -88,6 +88,8 @@ class _Import:
             if operation.name not in self.dropped:
                 self.dropped.append(operation.name)
             return inputs
+        if not is_keras3(operation):
+            check_kind(operation)
         if id(operation) in self._imported:
             return _run(self._imported[id(operation)], inputs, options)
         steps = [self.network(operation)] if is_keras3(operation) else as_steps(operation, names)

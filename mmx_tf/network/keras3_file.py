@@ -10,7 +10,7 @@ metrics of the user's own, are not read.
 
 import tf_keras as keras
 
-from mmx_tf.network import keras_archive
+from mmx_tf.network import keras_archive, refused
 from mmx_tf.network.formats import DAMAGE
 from mmx_tf.network.keras3 import as_tf_keras
 from mmx_tf.network.keras3_layers import ADVICE, LAYERS, Keras3Error
@@ -98,10 +98,15 @@ def _check(config, *, owner: str) -> None:
         owner = str(inner.get("name", owner)) if isinstance(inner, dict) else owner
         if not _is_allowed(config):
             kind = str(config["class_name"])
-            reason = "cannot be imported: it is not one of the objects that are built from a file."
+            reason, advice = (
+                "cannot be imported: it is not one of the objects that are built from a file.",
+                ADVICE,
+            )
+            if config.get("module") == "keras.layers" and refused.sentences(kind):
+                reason, advice = refused.sentences(kind)
             if "lambda" in kind.lower():
                 reason = "cannot be imported: its Python code is never run from a file."
-            raise Keras3Error(None, reason, ADVICE, name=owner or kind, kind=kind)
+            raise Keras3Error(None, reason, advice, name=owner or kind, kind=kind)
     for key, value in config.items():
         if key == "activation" and isinstance(value, dict) and "class_name" not in value:
             value = {"class_name": "__lambda__"}  # Its code alone is what Keras 3 writes there.

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 
 import tf_keras as keras
 
+from mmx_tf.network import refused
 from mmx_tf.network.kinds import DROPPED, OF_KERAS3, UnsupportedLayerError
 
 # They can be imported, though a canonical network has no place for them yet.
@@ -88,10 +89,8 @@ def as_steps(layer, names: Names, *, name: str | None = None) -> list[Callable]:
     Raises:
       UnsupportedLayerError: if there is no equal layer.
     """
+    check_kind(layer)
     kind = type(layer).__name__
-    # A custom class may have the name of a Keras one.
-    if not type(layer).__module__.startswith(_KERAS3) or kind not in LAYERS:
-        raise Keras3Error(layer, "cannot be imported.", ADVICE)
     name = name or names.own(layer.name)
     if kind == "Activation":
         return _activation(layer, name, names)
@@ -103,6 +102,16 @@ def as_steps(layer, names: Names, *, name: str | None = None) -> list[Callable]:
         else:
             after = _activation(layer, names.new(f"{name}_activation"), names)
     return [getattr(keras.layers, kind)(name=name, **_config(layer), **inside), *after]
+
+
+def check_kind(layer) -> None:
+    """Refuses (Keras3Error) a layer whose class cannot be imported."""
+    kind = type(layer).__name__
+    # A custom class may have the name of a Keras one.
+    known = type(layer).__module__.startswith("keras.src.layers.")
+    if not known or kind not in LAYERS:
+        reason = refused.sentences(kind) if known else None
+        raise Keras3Error(layer, *(reason or ("cannot be imported.", ADVICE)))
 
 
 def activation(function: str, name: str, names: Names) -> Callable | None:
@@ -165,7 +174,7 @@ def _config(layer) -> dict:
             value = value["config"]["value"]
         if key in known or key == "trainable":
             config[key] = value
-        elif value not in (None, False):
+        elif value not in (None, False) and (key, value) != ("data_format", "channels_last"):
             value = value.get("class_name", value) if isinstance(value, dict) else value
             raise Keras3Error(layer, f"has {key}={value}, which tf_keras lacks.", "Build it without.")
     return config

@@ -11,6 +11,7 @@ import numbers
 
 import tf_keras as keras
 
+from mmx_tf.network import tf_operators
 from mmx_tf.network.keras3_layers import Keras3Error, Names, activation
 
 layers = keras.layers
@@ -114,22 +115,25 @@ def _concatenate(operation, arguments, names):
     return layers.Concatenate(axis=operation.axis, name=names.own(operation.name))(list(tensors))
 
 
-def _global_pooling(layer_class):
+def _global_pooling(layer_classes):
     def rewrite(operation, arguments, names):
         axes, tensor = operation.axis, arguments[0]
-        is_image = tensor.shape.rank == 4 and isinstance(axes, (list, tuple))
-        if not is_image or sorted(axis % 4 for axis in axes) != [1, 2]:
+        rank = tensor.shape.rank
+        axes = sorted(axis % rank for axis in ((axes,) if isinstance(axes, int) else axes or ()))
+        if rank not in layer_classes or axes != list(range(1, rank - 1)):
             return None
         if getattr(operation, "initial", None) is not None:
             return None
+        layer_class = layer_classes[rank]
         return layer_class(keepdims=bool(operation.keepdims), name=names.own(operation.name))(tensor)
 
     return rewrite
 
 
-def _pooling(layer_class):
+def _pooling(layer_classes):
     def rewrite(operation, arguments, names):
-        if arguments[0].shape.rank != 4 or operation.data_format not in (None, "channels_last"):
+        layer_class = layer_classes.get(arguments[0].shape.rank)
+        if layer_class is None or operation.data_format not in (None, "channels_last"):
             return None
         layer = layer_class(
             operation.pool_size, operation.strides, operation.padding, name=names.own(operation.name)
@@ -148,12 +152,24 @@ def _reshape(operation, arguments, names):
 
 def _pad(operation, arguments, names):
     tensor, *constant = arguments
-    if operation.mode != "constant" or any(value != 0 for value in constant) or len(operation.pad_width) != 4:
+    rank = len(operation.pad_width)
+    if operation.mode != "constant" or any(value != 0 for value in constant) or rank not in (3, 4):
         return None
-    batch, rows, columns, channels = (tuple(widths) for widths in operation.pad_width)
+    batch, *window, channels = (tuple(widths) for widths in operation.pad_width)
     if (batch, channels) != ((0, 0), (0, 0)):
         return None
-    return layers.ZeroPadding2D((rows, columns), name=names.own(operation.name))(tensor)
+    name = names.own(operation.name)
+    if rank == 3:
+        return layers.ZeroPadding1D(window[0], name=name)(tensor)
+    return layers.ZeroPadding2D(window, name=name)(tensor)
+
+
+def _reshaped_to(shape_behind):
+    def rewrite(operation, arguments, names):
+        shape = shape_behind(arguments[0], operation.axis)
+        return layers.Reshape(shape, name=names.own(operation.name))(arguments[0]) if shape else None
+
+    return rewrite
 
 
 def _cast(operation, arguments, names):
@@ -192,10 +208,12 @@ OPERATORS = {
     "Minimum": _binary(layers.Minimum),
     "Cast": _cast,
     "Concatenate": _concatenate,
-    "Mean": _global_pooling(layers.GlobalAveragePooling2D),
-    "Max": _global_pooling(layers.GlobalMaxPooling2D),
-    "AveragePool": _pooling(layers.AveragePooling2D),
-    "MaxPool": _pooling(layers.MaxPooling2D),
+    "Mean": _global_pooling({3: layers.GlobalAveragePooling1D, 4: layers.GlobalAveragePooling2D}),
+    "Max": _global_pooling({3: layers.GlobalMaxPooling1D, 4: layers.GlobalMaxPooling2D}),
+    "AveragePool": _pooling({3: layers.AveragePooling1D, 4: layers.AveragePooling2D}),
+    "MaxPool": _pooling({3: layers.MaxPooling1D, 4: layers.MaxPooling2D}),
     "Reshape": _reshape,
+    "ExpandDims": _reshaped_to(tf_operators.expanded),
+    "Squeeze": _reshaped_to(tf_operators.squeezed),
     "Pad": _pad,
 }

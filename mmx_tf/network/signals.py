@@ -59,7 +59,7 @@ class Signals:
         """What a layer of the canonical network makes of signals, by its call on their images.
 
         Args:
-          layer: the layer; those of which the user may have meant an axis are called on the signals themselves.
+          layer: the layer; one that means an axis of the user's is called on the signals themselves.
           value: a tensor or a list of them, of the user's shapes.
           call: calls the layer on a tensor or list in the place of `value`.
 
@@ -97,7 +97,7 @@ def _in_front(rescaling: keras.layers.Layer, value) -> tuple:
 
 
 def _is_in_front(tensor) -> bool:
-    """Whether a tensor is a network's input, or what rescalings make of it: all that stays out of the file."""
+    """Whether a tensor is a network's input, or what rescalings make of it, all of which is no operator."""
     while not tensor.node.is_input:
         if type(tensor.node.layer).__name__ != "Rescaling":
             return False

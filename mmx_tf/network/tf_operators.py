@@ -4,6 +4,8 @@ Keras wraps such calls in TFOpLambda layers. Those that have a layer of their ow
 follows knows one form of a ReLU; the others are passed through.
 """
 
+import math
+
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
@@ -97,10 +99,9 @@ def _same_shape(first, second):
 def _same_or_per_channel(first, second):
     """Equal shapes, or one value per channel times an image, as squeeze-excite gates it."""
     shapes = sorted([tuple(first.shape[1:]), tuple(second.shape[1:])], key=len)
-    per_channel = any(len(shape) == 3 and shape[:2] == (1, 1) for shape in shapes)
-    return first.shape == second.shape or (
-        per_channel and len(shapes[0]) == 3 and shapes[0][2] == shapes[1][2]
-    )
+    rank = len(shapes[0])
+    per_channel = any(len(shape) == rank and set(shape[:-1]) == {1} for shape in shapes)
+    return first.shape == second.shape or (per_channel and rank in (2, 3) and shapes[0][-1] == shapes[1][-1])
 
 
 def _concatenate(arguments, name):
@@ -112,10 +113,50 @@ def _concatenate(arguments, name):
 
 def _mean(arguments, name):
     tensor, axes = arguments[0], arguments[1] if len(arguments) > 1 else None
-    if tensor.shape.rank != 4 or not isinstance(axes, (list, tuple)) or sorted(axes) != [1, 2]:
+    axes = np.ravel(axes).tolist() if isinstance(axes, (int, list, tuple)) else None
+    pooling = {3: ([1], layers.GlobalAveragePooling1D), 4: ([1, 2], layers.GlobalAveragePooling2D)}
+    places, layer_class = pooling.get(tensor.shape.rank, (None, None))
+    if places is None or axes is None or sorted(axes) != places:
         return None
     keepdims = arguments[2] if len(arguments) > 2 else False
-    return layers.GlobalAveragePooling2D(keepdims=bool(keepdims), name=name), tensor
+    return layer_class(keepdims=bool(keepdims), name=name), tensor
+
+
+def expanded(tensor, axis) -> list[int] | None:
+    """The shape, without the batch, with axes of length 1 more; None where the batch would move."""
+    axes = np.ravel(axis).tolist()
+    rank = tensor.shape.rank + len(axes)
+    places = {place % rank for place in axes}
+    sizes = iter(tensor.shape[1:])
+    return None if 0 in places else [1 if place in places else next(sizes) for place in range(1, rank)]
+
+
+def squeezed(tensor, axis) -> list[int] | None:
+    """The shape, without the batch, less axes of length 1; None where it is not said which."""
+    if axis is None:
+        return None
+    places = {place % tensor.shape.rank for place in np.ravel(axis).tolist()}
+    return [size for place, size in enumerate(tensor.shape) if place and place not in places]
+
+
+def _reshaped_to(shape_behind):
+    def rewrite(arguments, name):
+        if len(arguments) != 2 or not isinstance(arguments[1], (int, list, tuple)):
+            return None
+        shape = shape_behind(*arguments)
+        return (layers.Reshape(shape, name=name), arguments[0]) if shape else None
+
+    return rewrite
+
+
+def _reshape(arguments, name):
+    if len(arguments) != 2 or not isinstance(arguments[1], (list, tuple)):
+        return None
+    tensor, (batch, *shape) = arguments
+    known = all(isinstance(size, int) for size in (batch, *shape))
+    if not known or batch != -1 or math.prod(shape) != math.prod(tensor.shape[1:]):
+        return None
+    return layers.Reshape(shape, name=name), tensor
 
 
 def _cast(arguments, name):
@@ -148,4 +189,7 @@ _REWRITES = {
     "cast": _cast,
     "concat": _concatenate,
     "math.reduce_mean": _mean,
+    "reshape": _reshape,
+    "expand_dims": _reshaped_to(expanded),
+    "squeeze": _reshaped_to(squeezed),
 }
