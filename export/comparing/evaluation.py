@@ -40,7 +40,8 @@ def checked(eval_ds: Iterable, *, image_shape: tuple[int, ...]) -> Iterator[tupl
         images, labels = (np.asarray(_only(part)) for part in batch)
         expected = "(N, " + ", ".join(map(str, image_shape)) + ")"
         if images.shape[1:] != tuple(image_shape):
-            raise ValueError(f"eval_ds gives images of shape {images.shape}; the network takes {expected}.")
+            what = "images" if len(image_shape) == 3 else "inputs"
+            raise ValueError(f"eval_ds gives {what} of shape {images.shape}; the network takes {expected}.")
         images = images.astype(np.float32, copy=False)
         if not np.all(np.isfinite(images)):
             raise ValueError("eval_ds gives images with values that are NaN or infinite.")

@@ -10,7 +10,7 @@
 | binary | one score (1,): is it the second of two classes? | 0 or 1, [N] or [N, 1], or one-hot [N, 2] |
 | multi_label | a score for each of several labels (K,) | 0 or 1, [N, K] |
 | regression | numbers in the unit of the labels | numbers of the outputs' shape |
-| segmentation | scores of the class of each pixel (H, W, C), or (H, W, 1) for two | class [N, H, W] or [N, H, W, 1], or one-hot [N, H, W, C] |
+| segmentation | scores of the class of each pixel (H, W, C), or (H, W, 1) for two; of each step of a signal (L, C) | class [N, H, W] or [N, H, W, 1], or one-hot [N, H, W, C] |
 """  # noqa: E501
 
 import dataclasses
@@ -79,7 +79,7 @@ def check_task(task: str | None) -> None:
 
 def candidates(head: Head) -> tuple[str, ...]:
     """The tasks that a head may have, the likeliest first."""
-    images, several = len(head.shape) == 3, head.shape[-1:] > (1,)
+    images, several = len(head.shape) in (2, 3), head.shape[-1:] > (1,)
     if head.activation == "softmax":
         return ("segmentation",) if images else ("classification",)
     if images:
@@ -161,7 +161,7 @@ def labels_of(task: str, head: Head, labels) -> np.ndarray:
       labels: of a batch, in any form of the module's table; integers may be floats.
 
     Returns:
-      classification and binary: int [N]; segmentation: int [N, H, W]; multi_label: int [N, ...] and
+      classification and binary: int [N]; segmentation: int [N, H, W] or [N, L]; multi_label: int [N, ...] and
       regression: float64 [N, ...], of the outputs' shape.
 
     Raises:
@@ -181,8 +181,10 @@ def labels_of(task: str, head: Head, labels) -> np.ndarray:
         if np.prod(head.shape) != 1:
             raise ValueError(f"{_described(head)}; task 'binary' needs one output, of shape (None, 1).")
         classes = 1
-    elif (len(head.shape) != 3) if task == "segmentation" else (len(head.shape) != 1 or classes < 2):
-        needed = "(None, height, width, classes)" if pixels or task == "segmentation" else "(None, classes)"
+    elif (len(head.shape) not in (2, 3)) if task == "segmentation" else (len(head.shape) != 1 or classes < 2):
+        needed = "(None, classes)"
+        if task == "segmentation":
+            needed = "(None, height, width, classes) or (None, length, classes)"
         raise ValueError(f"{_described(head)}; task {task!r} needs outputs of shape {needed}.")
     classes = max(2, classes)
     if labels.shape[1:] == (*pixels, classes):

@@ -68,7 +68,7 @@ def check_outputs(folded, output_type, task=None):
     fits = {
         "classification": len(head.shape) == 1 and head.shape[0] > 1,
         "binary": head.shape == (1,),
-        "segmentation": len(head.shape) == 3,
+        "segmentation": len(head.shape) in (2, 3),
         "multi_label": 1 <= len(head.shape) <= 3,
     }
     if not fits[task]:

@@ -221,13 +221,16 @@ def check_shape(shape, network: keras.Model) -> None:
     if shape is None or shape.rank is None:
         return
     wanted = f"the network takes batches of shape {(None, *expected)}"
+    one, several = ("an image", "images") if len(expected) == 3 else ("an input", "inputs")
     if shape.rank == len(expected) and shape.is_compatible_with(expected):
-        raise ValueError(f"an image of shape {tuple(shape)} is no batch; {wanted}: use dataset.batch(64).")
+        raise ValueError(f"{one} of shape {tuple(shape)} is no batch; {wanted}: use dataset.batch(64).")
     if expected[-1:] == (1,) and shape.is_compatible_with((None, *expected[:-1])):
-        raise ValueError(f"images have shape {tuple(shape)}; {wanted}: give images[..., np.newaxis].")
+        raise ValueError(f"{several} have shape {tuple(shape)}; {wanted}: give {several}[..., np.newaxis].")
+    if shape.is_compatible_with((None, *expected, 1)):
+        raise ValueError(f"{several} have shape {tuple(shape)}; {wanted}: give {several}[..., 0].")
     if not shape.is_compatible_with((None, *expected)):
         raise ValueError(
-            f"images have shape {tuple(shape)}; {wanted}: resize them, or build it for their size."
+            f"{several} have shape {tuple(shape)}; {wanted}: resize them, or build it for their size."
         )
 
 

@@ -16,6 +16,7 @@ from mmx_tf.export.writing import tflite
 from mmx_tf.folding.fold import fold
 from mmx_tf.layers.integer.storage import check_storage, container_of, packed_as_matrix_product
 from mmx_tf.layers.integer.weighted import IntegerAffine, IntegerConv2D, IntegerDense, WeightedLayer
+from mmx_tf.layers.quantizers.pixels import QuantizePixels
 from mmx_tf.layers.quantizers.weights import QuantizeWrapper
 from mmx_tf.network.loading import loaded
 from mmx_tf.network.next_step import next_step
@@ -28,7 +29,7 @@ def convert(
     model: keras.Model,
     *,
     weight_storage: str = "int8",
-    input_type: str = "uint8",
+    input_type: str | None = None,
     output_type: str = "int8",
     labels: Sequence[str] | None = None,
     task: str | None = None,
@@ -45,7 +46,8 @@ def convert(
       weight_storage: "int8", "int4_xnnpack", "int4" or "int4_micro" (see `fold`). A folded model must have
         been folded for the same storage.
       input_type: "uint8", "int8" or "float32". The integer inputs hold the image's codes; scale and zero
-        point are in the file's input tensor.
+        point are in the file's input tensor. By default "uint8" for images (height, width, channels) and for
+        pixels (`pixel_scaling` of `augment`), "int8" for signals and vectors.
       output_type: "int8" codes or "float32" of the folded network's outputs: logits, or the probabilities of
         a network that ends with a sigmoid. Or "class", two outputs. For one of several classes: the index
         `class` (int32 [N]; the first of equal logits) and the softmax `probabilities` (int8 [N, classes]; a
@@ -75,6 +77,7 @@ def convert(
             f"mmx_tf.fold or mmx_tf.rebuild. {next_step(model)}"
         )
     _check_folded_for(model, weight_storage)
+    input_type = _input_type_of(model) if input_type is None else input_type
     labels, target_bops = _names(labels), _whole(target_bops)
     _check_labels(model, labels, task)
     described = describe(model) | {"target_bops": target_bops, "labels": labels}
@@ -88,6 +91,12 @@ def convert(
         metadata={METADATA_NAME: json.dumps(document).encode()},
         packed_as_matrix_product=packed_as_matrix_product(weight_storage),
     )
+
+
+def _input_type_of(folded) -> str:
+    """What the file takes: a signal has no type of its own, and its codes are int8 as they are."""
+    pixels = any(isinstance(layer, QuantizePixels) for layer in folded.layers)
+    return "uint8" if pixels or len(folded.inputs[0].shape) == 4 else "int8"
 
 
 def _names(labels) -> list[str] | None:

@@ -38,7 +38,7 @@ def pixel_layer(network: keras.Model, scaling: tuple[float, float]) -> tuple[str
             scale, offset = scale * layer.scale, offset * layer.scale + layer.offset
         elif kind == "ZeroPadding2D":
             padded = True
-        else:
+        elif kind not in ("Reshape", "Flatten"):
             return None
         tensor = outputs[layer.name]
     try:
