@@ -139,7 +139,7 @@ def quantized(x):
 
 
 REFUSED = {
-    "lacking layer": (lambda x: L.LayerNormalization(name="bad")(x), "LayerNormalization", "Conv2D"),
+    "lacking layer": (lambda x: L.RepeatVector(2, name="bad")(L.Flatten()(x)), "RepeatVector", "Conv2D"),
     "custom layer": (lambda x: Custom(name="bad")(x), "Custom", "Conv2D"),
     "impostor": (lambda x: ReLU(name="bad")(x), "ReLU", "Conv2D"),
     "own activation": (lambda x: L.Conv2D(2, 1, activation=np.tanh, name="bad")(x), "tanh", "hard_silu"),

@@ -148,6 +148,22 @@ def test_an_image_without_channels_is_rescaled_in_front_of_its_reshaping():
     assert pixels.pixel_layer(network, (1.0, 0.0)) == ("conv", (1 / 255, 0.0))
 
 
+@pytest.mark.parametrize("axis", [0, (0, 1), -1])
+def test_a_constraint_holds_along_the_same_axes_of_a_kernel(axis):
+    layers = keras.layers
+    constraint = keras.constraints.MaxNorm(0.5, axis=axis)
+    for layer, name in (
+        (layers.Conv1D(4, 5, kernel_constraint=constraint), "kernel"),
+        (layers.DepthwiseConv1D(5, depthwise_constraint=constraint), "depthwise_kernel"),
+    ):
+        model = functional(layer, SIGNAL)
+        ours = getattr(canonicalize(model).layers[2], name)
+        theirs = getattr(model.layers[1], name)
+        expected = theirs.constraint(theirs)
+        assert np.abs(expected - theirs).max() > 0.01
+        np.testing.assert_allclose(ours.constraint(ours)[0], expected, rtol=1e-6)
+
+
 def test_a_vector_stays_one():
     layers = keras.layers
     network = checked(functional(lambda x: layers.Dense(3)(layers.Dense(4, activation="relu")(x)), (12,)))

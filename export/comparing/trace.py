@@ -38,7 +38,7 @@ class Trace:
       logits, logits_grid: those of the logits' codes. A network that ends with a sigmoid has probabilities as
         outputs, and the sigmoid's inputs are the logits; for all others both are the same.
       head: what the outputs stand for, as far as the model knows.
-      image_shape: of one image, (height, width, channels).
+      image_shape: of one image, (height, width, channels), or one signal or vector.
     """
 
     def __init__(self, folded: keras.Model):

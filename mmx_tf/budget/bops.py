@@ -72,7 +72,7 @@ def count_bops(
     """BOPs of a float network if every layer had the given bits, on one image.
 
     Args:
-      network: functional or built Sequential image network of tf_keras or Keras 3.
+      network: functional or built Sequential network of tf_keras or Keras 3.
       weight_bits, activation_bits: bits of all layers but the ends.
       first_last_bits: bits of weights and activations of the first and last layer.
 

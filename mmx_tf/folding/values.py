@@ -12,7 +12,7 @@ from mmx_tf.layers.grid import Grid
 from mmx_tf.layers.integer.layers import QuantizeInput
 
 FOLDABLE = (
-    "Conv2D, DepthwiseConv2D, SeparableConv2D, Dense",
+    "Conv2D, DepthwiseConv2D, SeparableConv2D and their 1-D forms, Dense",
     "BatchNormalization",
     "ReLU and ReLU6",
     "sigmoid, hard_sigmoid, swish and hard-swish",
@@ -20,7 +20,7 @@ FOLDABLE = (
     "Multiply",
     "Concatenate",
     "average, max and global pooling",
-    "ZeroPadding2D and Cropping2D",
+    "zero padding and cropping",
     "Flatten",
     "Reshape",
     "Dropout",

@@ -49,8 +49,8 @@ def augment(
     """Builds the search network of a trained float network, which is left untouched.
 
     Args:
-      float_model: functional or built Sequential image network of tf_keras or Keras 3, or the path of its
-        file or SavedModel folder, as `mmx_tf.load_model` reads it.
+      float_model: functional or built Sequential network of tf_keras or Keras 3 on images, signals (length,
+        channels) or vectors, or the path of its file or SavedModel folder, as `mmx_tf.load_model` reads it.
       bit_widths: candidate activation bit-widths, distinct integers in 2..8.
       weight_bits: bits of the weights in weight training and in the BOPs; they are full precision in the
         search. Two or more distinct ones are candidates: each searched layer has a weight quantizer for each

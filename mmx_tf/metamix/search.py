@@ -155,7 +155,7 @@ class SearchModel(Selecting, SearchContract, keras.Model):
         """Runs the network.
 
         Args:
-          inputs: images (batch, height, width, channels).
+          inputs: images (batch, height, width, channels), or signals or vectors, as the float network takes.
           training: whether batch norm uses batch statistics and dropout is active.
           branch: branch index for all searched layers (B-META-FWD), `MIXED` or `JOINT` (B-SEARCH-FWD), or
             None for the branch with the largest alpha in each.

@@ -77,8 +77,7 @@ def canonicalize(network: keras.Model) -> keras.Model:
         clones = canonical_layers.clones(layer, names, shape=getattr(first, "shape", None))
         value = args[0]
         for clone in clones:
-            call_clone = functools.partial(_called, clone, names, others=args[1:], **kwargs)
-            value = signals.called(clone, value, call_clone)
+            value = signals.called(clone, value, functools.partial(_called, clone, names, args[1:], kwargs))
             args, kwargs = args[:1], {}
         canonical_layers.copy_weights(layer, clones)
         if isinstance(value, (list, tuple)):
@@ -120,7 +119,8 @@ def _of_rank(rank, value, name, names):
     return keras.layers.Reshape(shape, name=names.new(f"{name}_reshape"))(value)
 
 
-def _called(clone, names, value, *, others=(), **kwargs):
+def _called(clone, names, others, kwargs, value):
+    """What a layer makes of a value; others, kwargs: what else it is called with."""
     if canonical_layers.is_swish(clone):
         gate = keras.layers.Activation("sigmoid", name=names.new(f"{clone.name}_gate"))
         return keras.layers.Multiply(name=clone.name)([value, gate(value)])

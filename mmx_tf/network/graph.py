@@ -70,7 +70,7 @@ def _last_taken_by(network, calls) -> dict[int, list[int]]:
 
 
 def input_like(network: keras.Model):
-    """A new symbolic image, of the shape and with the name of a network's one input."""
+    """A new symbolic input, of the shape and with the name of a network's one input."""
     return keras.Input(network.input_shape[1:], name=network.inputs[0].node.layer.name)
 
 

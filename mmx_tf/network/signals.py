@@ -17,6 +17,8 @@ import tf_keras as keras
 from mmx_tf.network.heads import is_softmax
 
 SHAPING = ("Reshape", "Flatten")
+OF_GIVEN_SHAPE = ("TFOpLambda", "SlicingOpLambda", "Permute")
+"""Kinds that mean axes of the user's. So does a softmax, which must stay the last layer of a network."""
 
 
 def is_signal(tensor) -> bool:
@@ -74,7 +76,8 @@ class Signals:
             value, shape = _in_front(layer, value)
             if shape:
                 return self._reshape(call(value), shape, f"{layer.name}_reshape")
-        given = kind == "TFOpLambda" or is_softmax(layer) or (kind == "Rescaling" and _is_in_front(value))
+        given = kind in OF_GIVEN_SHAPE or is_softmax(layer)
+        given = given or (kind == "Rescaling" and _is_in_front(value))
         if given or not any(map(is_signal, tf.nest.flatten(value))):
             return call(value)
         output = call(tf.nest.map_structure(self.image, value))
@@ -134,6 +137,9 @@ def on_images(kind: str, config: dict, *, rank: int | None) -> tuple[str, dict, 
         # pooling whose stride is longer than its window.
         pools = kind == "MaxPooling1D" and config["pool_size"] != (1, 1)
         config["strides"] = (1 if pools else config["strides"][0], *config["strides"])
+    for name in ("kernel_constraint", "depthwise_constraint"):
+        if isinstance(config.get(name), dict) and "axis" in config[name].get("config", {}):
+            config[name] = {**config[name], "config": _of_kernel_with_height(config[name]["config"])}
     for name in ("padding", "cropping"):
         if name in config and not isinstance(config[name], str):
             config[name] = ((0, 0), tuple(config[name]))
@@ -143,3 +149,9 @@ def on_images(kind: str, config: dict, *, rank: int | None) -> tuple[str, dict, 
         config["padding"] = "valid"
         paddings = [((0, 0), (before, 0))] if before else []
     return f"{kind[:-2]}2D", config, paddings
+
+
+def _of_kernel_with_height(constraint: dict) -> dict:
+    """The settings of a constraint along axes of a kernel, which has a height in front now."""
+    axes = [axis + 1 if axis >= 0 else axis for axis in np.ravel(constraint["axis"]).tolist()]
+    return {**constraint, "axis": axes}
