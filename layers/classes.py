@@ -4,18 +4,29 @@ A network's own class imports this, so that Keras, which imports the module of t
 """
 
 from mmx_tf.layers import batch_norm
-from mmx_tf.layers.integer import layers, shapes, weighted
-from mmx_tf.layers.quantizers import activation, gates, multi_branch, multi_branch_weights, pixels, weights
+from mmx_tf.layers.integer import curves, factors, layers, shapes, weighted
+from mmx_tf.layers.quantizers import (
+    activation,
+    gates,
+    multi_branch,
+    multi_branch_weights,
+    pixels,
+    slopes,
+    weights,
+)
 
 __all__ = [
     "activation",
     "batch_norm",
+    "curves",
+    "factors",
     "gates",
     "layers",
     "multi_branch",
     "multi_branch_weights",
     "pixels",
     "shapes",
+    "slopes",
     "weighted",
     "weights",
 ]

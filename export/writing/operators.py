@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from mmx_tf.export.writing.activations import ACTIVATION_WRITERS
 from mmx_tf.export.writing.flatbuffer import GraphWriter, packed, quantization
 from mmx_tf.layers.integer import layers, weighted
 from mmx_tf.layers.integer import shapes as integer_shape_layers
-from mmx_tf.layers.quantizers import gates
 
 Builtin, TensorType = schema.BuiltinOperator, schema.TensorType
 ACTIVATIONS = {
@@ -194,10 +194,6 @@ def _crop(context, layer, inputs, output):
     )
 
 
-def _logistic(context, layer, inputs, output):
-    context.writer.operator(Builtin.LOGISTIC, inputs, [output], version=2)
-
-
 def _concatenate(context, layer, inputs, output):
     options = schema.ConcatenationOptionsT()
     rank = len(context.shapes[layer.name]) + 1
@@ -215,6 +211,7 @@ def _reshape(context, layer, inputs, output):
 
 
 WRITERS = {
+    **ACTIVATION_WRITERS,
     weighted.IntegerConv2D: _conv,
     weighted.IntegerDepthwiseConv2D: _depthwise,
     weighted.IntegerAffine: _depthwise,
@@ -228,7 +225,6 @@ WRITERS = {
     integer_shape_layers.IntegerAveragePool2D: _pool(Builtin.AVERAGE_POOL_2D),
     integer_shape_layers.IntegerPad: _pad,
     integer_shape_layers.IntegerCrop: _crop,
-    gates.IntegerLogistic: _logistic,
     integer_shape_layers.IntegerConcatenate: _concatenate,
     integer_shape_layers.IntegerReshape: _reshape,
 }

@@ -1,7 +1,7 @@
 """Gates: layers whose output is a factor in 0..1, and the fixed grid that it is quantized on.
 
 Squeeze-excite, swish (x * sigmoid(x)) and hard-swish (x * hard_sigmoid(x)) multiply a tensor by a gate. A
-gate's range is known, so nothing is learnt: 256 codes cover it.
+gate's range is known, so nothing is learnt: 256 codes cover it. The same holds for tanh and softmax.
 
     >>> gate = GateQuantizer(scale=LOGISTIC_SCALE)(tf.sigmoid(x))      # k / 256, k in 0..255
     >>> gate = GateQuantizer(scale=HARD_SIGMOID_SCALE)(HardSigmoid(slope=1 / 6)(x))
@@ -50,28 +50,30 @@ class HardSigmoid(AsWritten, keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="mmx_tf")
 class GateQuantizer(AsWritten, keras.layers.Layer):
-    """Quantizes a gate to 0, scale, ..., 255 * scale, with the straight-through gradient of LSQ for x.
+    """Quantizes a gate to 256 multiples of a scale, with the straight-through gradient of LSQ for x.
 
     Args:
       scale: of the grid.
+      low: the smallest multiple, in -128..127: 0 for a gate, -128 for a tanh.
     """
 
-    def __init__(self, *, scale: float, **kwargs):
+    def __init__(self, *, scale: float, low: int = 0, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})
-        self.scale = float(scale)
+        self.scale, self.low = float(scale), int(low)
 
     @property
     def grid(self) -> Grid:
-        """The int8 grid: code = k - 128."""
-        return Grid(self.scale, LOWEST)
+        """The int8 grid, whose lowest code is that of the smallest multiple."""
+        return Grid(self.scale, LOWEST - self.low)
 
     def call(self, x):
         """Returns x on the grid; shape unchanged."""
-        return lsq.fake_quantize(x, self.grid.scale, low=0, high=255, gradient_scale=0.0)
+        low = self.low
+        return lsq.fake_quantize(x, self.grid.scale, low=low, high=low + 255, gradient_scale=0.0)
 
     def get_config(self):
         """Returns the constructor's arguments."""
-        return {**super().get_config(), "scale": self.scale}
+        return {**super().get_config(), "scale": self.scale, "low": self.low}
 
 
 @layers.register

@@ -7,8 +7,8 @@ with the carriers in place, so that the file computes what was trained.
 
 TFLite's int8 CONCATENATION and AVERAGE_POOL_2D keep one grid from input to output: the tensors around them
 share one carrier. (An average pooling is an AVERAGE_POOL_2D only if it pads, see `averages_windows`.) The
-output of a sigmoid has a grid that nothing is learnt of (`layers.quantizers.gates`), and so have pixels;
-where they meet other tensors on one grid, they get a carrier besides.
+output of a sigmoid, a tanh or a softmax has a grid that nothing is learnt of (`layers.quantizers.gates`), and
+so have pixels; where they meet other tensors on one grid, they get a carrier besides.
 """
 
 import collections
@@ -16,6 +16,8 @@ import collections
 import tensorflow as tf
 import tf_keras as keras
 
+from mmx_tf.layers.grid import LOWEST
+from mmx_tf.layers.integer.curves import TANH_SCALE
 from mmx_tf.layers.quantizers.activation import ActivationQuantizer
 from mmx_tf.layers.quantizers.gates import HARD_SIGMOID_SCALE, LOGISTIC_SCALE, GateQuantizer, HardSigmoid
 from mmx_tf.layers.quantizers.pixels import PixelQuantizer
@@ -25,12 +27,14 @@ from mmx_tf.network.kinds import COMMUTING, FUSING, WEIGHTED
 
 
 def is_fusable_activation(layer) -> bool:
-    """Whether TFLite fuses the layer into the operator before it: ReLU and ReLU6."""
+    """Whether the operator before the layer takes it over: a ReLU of any maximum.
+
+    TFLite fuses ReLU and ReLU6; any other maximum is where the codes of its output saturate.
+    """
     return (
         isinstance(layer, keras.layers.ReLU)
         and float(layer.negative_slope) == 0.0
         and float(layer.threshold) == 0.0
-        and (layer.max_value is None or float(layer.max_value) == 6.0)
     )
 
 
@@ -54,10 +58,29 @@ def averages_windows(layer, shape) -> bool:
 
 
 def gate_quantizer(layer) -> GateQuantizer | None:
-    """The quantizer of a sigmoid's or hard-sigmoid's output; None for other layers."""
+    """The quantizer of an output whose grid is given, such as a sigmoid's; None for other layers."""
+    grid = given_grid(layer)
+    return None if grid is None else GateQuantizer(**grid, name=f"{layer.name}_gate")
+
+
+def given_grid(layer) -> dict | None:
+    """The arguments of a `GateQuantizer` for an output whose range is known; None for other layers."""
     if isinstance(layer, HardSigmoid):
-        return GateQuantizer(scale=HARD_SIGMOID_SCALE, name=f"{layer.name}_gate")
-    return GateQuantizer(scale=LOGISTIC_SCALE, name=f"{layer.name}_gate") if is_sigmoid(layer) else None
+        return {"scale": HARD_SIGMOID_SCALE}
+    if is_sigmoid(layer) or is_softmax(layer):
+        return {"scale": LOGISTIC_SCALE}
+    is_tanh = type(layer).__name__ == "Activation" and layer.get_config()["activation"] == "tanh"
+    return {"scale": TANH_SCALE, "low": LOWEST} if is_tanh else None
+
+
+def final_softmaxes(network: keras.Model) -> set[str]:
+    """Names of the softmax layers whose output is the network's alone: they are left out of the file."""
+    uses = graph.consumers(network)
+    return {
+        node.layer.name
+        for node in graph.nodes(network)
+        if is_softmax(node.layer) and uses[id(node.outputs)] == [None]
+    }
 
 
 def plan(network: keras.Model) -> dict[int, ActivationQuantizer]:
@@ -79,6 +102,7 @@ def plan(network: keras.Model) -> dict[int, ActivationQuantizer]:
     fixed: list[tuple[int, str]] = []  # tensors whose grid is given
     sharing: list[int] = []  # outputs of operators that have the grid of their inputs
     image = _image_tensors(network)
+    left_out = final_softmaxes(network)
 
     def root(tensor_id):
         while grid.get(tensor_id, tensor_id) != tensor_id:
@@ -100,7 +124,9 @@ def plan(network: keras.Model) -> dict[int, ActivationQuantizer]:
                 sharing.append(output)
             if averaging:
                 needing.append((output, node.layer.name))
-        elif isinstance(node.layer, (HardSigmoid, PixelQuantizer)) or is_sigmoid(node.layer):
+        elif node.layer.name in left_out:
+            continue
+        elif isinstance(node.layer, PixelQuantizer) or given_grid(node.layer):
             fixed.append((output, node.layer.name))
         elif not _stays_unquantized(node, uses, outputs_of_layer, image):
             needing.append((output, node.layer.name))
@@ -151,8 +177,6 @@ def _stays_unquantized(node, uses, outputs_of_layer, image) -> bool:
     layer = node.layer
     consumers = uses.get(id(node.outputs), [])
     if is_quantizer(layer):
-        return True
-    if is_softmax(layer) and consumers == [None]:
         return True
     if len(consumers) == 1 and consumers[0] is not None:
         kind = type(layer).__name__

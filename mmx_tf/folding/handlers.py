@@ -12,10 +12,11 @@ import numpy as np
 import tf_keras as keras
 
 from mmx_tf.folding import carriers
+from mmx_tf.folding.activation_handlers import ACTIVATION_HANDLERS, refusal
 from mmx_tf.folding.bias import AFFINE_CODE, batch_norm_affine
 from mmx_tf.folding.values import Codes, FoldError, Pending, codes_of, image, name_of, on_same_grid
 from mmx_tf.folding.weights import affine_weights
-from mmx_tf.layers.integer.layers import IntegerAdd, IntegerMean, IntegerMul, IntegerRescale
+from mmx_tf.layers.integer.layers import IntegerAdd, IntegerMean, IntegerMul
 from mmx_tf.layers.integer.shapes import (
     IntegerAveragePool2D,
     IntegerConcatenate,
@@ -25,8 +26,6 @@ from mmx_tf.layers.integer.shapes import (
     IntegerReshape,
 )
 from mmx_tf.layers.integer.weighted import IntegerAffine
-from mmx_tf.layers.quantizers.gates import IntegerLogistic
-from mmx_tf.network.heads import is_sigmoid
 from mmx_tf.network.kinds import WEIGHTED
 
 
@@ -71,42 +70,6 @@ def _affine(layer, value, factor, bias, *, nonnegative=False):
 def _hard_sigmoid(layer, value):
     # Its clips at 0 and 1 are the saturation of int8 on the gate's grid.
     return _affine(layer, codes_of(layer, value), layer.slope, 0.5, nonnegative=True)
-
-
-def _activation(layer, value):
-    if not is_sigmoid(layer):
-        raise FoldError(layer, f"{layer.get_config()['activation']!r} has no integer operator here.")
-    value = codes_of(layer, value)
-
-    def emit(output_grid, activation):
-        logistic = IntegerLogistic(input_grid=value.grid, output_grid=output_grid, name=layer.name)
-        return logistic(value.tensor)
-
-    return Pending(emit, layer, fuses=False, nonnegative=True)
-
-
-def _relu(layer, value):
-    """Fused into the operator before it, else into a multiplication by one."""
-    if not carriers.is_fusable_activation(layer):
-        raise FoldError(
-            layer,
-            f"it has max_value={layer.max_value}, negative_slope={float(layer.negative_slope)} and "
-            f"threshold={float(layer.threshold)}; an operator fuses max_value None (ReLU) or 6 (ReLU6), the "
-            "others 0.",
-        )
-    activation = "relu" if layer.max_value is None else "relu6"
-    if isinstance(value, Pending) and value.fuses and value.activation == "linear":
-        value.activation = activation
-        return value
-    value = codes_of(layer, value)
-
-    def emit(output_grid, activation):
-        rescale = IntegerRescale(
-            input_grid=value.grid, output_grid=output_grid, activation=activation, name=layer.name
-        )
-        return rescale(value.tensor)
-
-    return Pending(emit, layer, activation=activation)
 
 
 def _binary(integer_layer, *, keeps_sign):
@@ -221,7 +184,6 @@ def _dropout(layer, value):
 
 HANDLERS = {
     "BatchNormalization": _batch_normalization,
-    "ReLU": _relu,
     "Add": _binary(IntegerAdd, keeps_sign=True),
     "Multiply": _binary(IntegerMul, keeps_sign=True),
     "GlobalAveragePooling2D": _global_average_pooling,
@@ -232,20 +194,18 @@ HANDLERS = {
     "ZeroPadding2D": _zero_padding,
     "Cropping2D": _cropping,
     "HardSigmoid": _hard_sigmoid,
-    "Activation": _activation,
     "Flatten": _reshape,
     "Reshape": _reshape,
     "Dropout": _dropout,
+    **ACTIVATION_HANDLERS,
 }
 
 
 def has_integer_form(layer: keras.layers.Layer) -> bool:
     """Whether a layer of a canonical network, wherever it stands, is of a kind that can be folded."""
     kind = type(layer).__name__
-    if kind == "ReLU":
-        return carriers.is_fusable_activation(layer)
-    if kind == "Activation":
-        return is_sigmoid(layer)
+    if kind in ACTIVATION_HANDLERS:
+        return not refusal(layer)
     if kind == "AveragePooling2D":
         return layer.strides[0] == layer.strides[1]
     return kind in HANDLERS or kind in WEIGHTED or kind == "InputLayer"

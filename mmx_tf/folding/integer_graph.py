@@ -7,6 +7,7 @@ weighted layers itself; all other classes are in `handlers`.
 import collections
 import dataclasses
 
+import numpy as np
 import tf_keras as keras
 
 from mmx_tf.folding.handlers import HANDLERS
@@ -39,7 +40,7 @@ class IntegerGraph:
         if isinstance(layer, PixelQuantizer):
             return self._pixels(layer, value)
         if isinstance(layer, GateQuantizer):
-            return Codes(materialize(value, layer.grid), layer.grid, True)
+            return Codes(materialize(value, layer.grid), layer.grid, layer.low >= 0)
         if isinstance(layer, QuantizeWrapper):
             return self._weighted(layer, codes_of(layer, value))
         if is_softmax(layer) and layer.name in self.last_layers:
@@ -64,7 +65,7 @@ class IntegerGraph:
         grid = Grid.low_bit(step_size=step_size, highest_code=quantizer.high)
         if isinstance(value, Pending):
             nonnegative = value.nonnegative or value.activation in ("relu", "relu6")
-            codes = materialize(value, grid)
+            codes, grid = self._emitted(value, quantizer, grid, name)
         elif value.grid == grid:
             return value
         else:
@@ -76,6 +77,18 @@ class IntegerGraph:
         clipped = Grid.lower_clip(step_size=step_size, lowest_code=quantizer.low)
         clip = IntegerRequantize(input_grid=grid, output_grid=clipped, name=f"{name}_lower_clip")
         return Codes(clip(codes), clipped, quantizer.low == 0, quantizer.bits)
+
+    def _emitted(self, pending, quantizer, grid, name):
+        """(codes, their grid): where values are cut off below the highest code, saturation does it."""
+        if pending.cap is None:
+            return materialize(pending, grid), grid
+        highest = int(np.rint(np.float32(pending.cap) / np.float32(grid.scale)))
+        capped = Grid.low_bit(step_size=grid.scale, highest_code=min(quantizer.high, highest))
+        codes = materialize(pending, capped)
+        if quantizer.uses == 1 or capped == grid:
+            return codes, capped
+        back = IntegerRequantize(input_grid=capped, output_grid=grid, name=f"{name}_shared")
+        return back(codes), grid
 
     def _pixels(self, quantizer, value):
         # augment puts it behind the image, where only paddings and the image's rescaling can be between.

@@ -57,6 +57,7 @@ class Pending:
       source: the layer that the operator is made of; None for the image.
       fuses: whether the operator takes a fused activation.
       nonnegative: whether its values cannot be below zero, whatever is fused.
+      cap: what its values are cut off at besides; the highest code of its output stands for it.
     """
 
     emit: object
@@ -64,6 +65,7 @@ class Pending:
     fuses: bool = True
     nonnegative: bool = False
     activation: str = "linear"
+    cap: float | None = None
     batch_norm: keras.layers.Layer | None = None
     deferred: tuple = ()
 

@@ -22,6 +22,7 @@ from mmx_tf.layers.quantizers.activation import ActivationQuantizer
 from mmx_tf.layers.quantizers.multi_branch import MultiBranchQuantizer
 from mmx_tf.layers.quantizers.multi_branch_weights import MultiBranchWeightQuantizer
 from mmx_tf.layers.quantizers.pixels import PixelQuantizer
+from mmx_tf.layers.quantizers.slopes import fixed_twin
 from mmx_tf.layers.quantizers.weights import LsqWeightConfig, quantize_weights
 from mmx_tf.metamix import augment_checks
 from mmx_tf.metamix.search import SearchModel, quantizer_name
@@ -66,6 +67,7 @@ def rebuild(
     chosen = {layer.name: layer for layer in selection.layers}
     bits_of_quantizer = {quantizer_name(name): layer.activation_bits for name, layer in chosen.items()}
     tensor_carriers = carrier_plan.plan(search.network) if carriers else {}
+    left_out = carrier_plan.final_softmaxes(search.network)
 
     outputs_of = {node.layer.name: node.outputs for node in graph.nodes(search.network)}
 
@@ -78,10 +80,10 @@ def rebuild(
             searched = search.weight_quantizers.get(layer.name)
             value = _fixed_layer(layer, chosen[layer.name], args[0], quantized_weights, per_channel, searched)
         else:
-            clone = type(layer).from_config(layer.get_config())
+            clone = fixed_twin(layer) if quantized_weights else type(layer).from_config(layer.get_config())
             value = clone(*args, **kwargs)
             clone.set_weights(layer.get_weights())
-        gate = carrier_plan.gate_quantizer(layer) if carriers else None
+        gate = carrier_plan.gate_quantizer(layer) if carriers and layer.name not in left_out else None
         value = value if gate is None else gate(value)
         carrier = tensor_carriers.get(id(outputs_of[layer.name]))
         return value if carrier is None else carrier(value)
