@@ -4,7 +4,7 @@ A network's own class imports this, so that Keras, which imports the module of t
 """
 
 from mmx_tf.layers import batch_norm
-from mmx_tf.layers.integer import curves, factors, layers, shapes, weighted
+from mmx_tf.layers.integer import curves, factors, layers, shapes, smooth, softmax, weighted
 from mmx_tf.layers.quantizers import (
     activation,
     gates,
@@ -12,6 +12,7 @@ from mmx_tf.layers.quantizers import (
     multi_branch_weights,
     pixels,
     slopes,
+    smooth_gates,
     weights,
 )
 
@@ -27,6 +28,9 @@ __all__ = [
     "pixels",
     "shapes",
     "slopes",
+    "smooth",
+    "smooth_gates",
+    "softmax",
     "weighted",
     "weights",
 ]

@@ -1,7 +1,8 @@
 """A .tflite taken apart: every operator a little graph of its own, with its own inputs.
 
 Each operator can then be given its true inputs, whatever the operators before it compute. Constants, options
-and quantization parameters are the file's own.
+and quantization parameters are the file's own. The float operators of a smooth activation stay together: they
+are one function from codes to codes.
 
     pieces = cut(data)
     pieces.operators[3]                 # CutOperator(kind="CONV_2D", output="stem")
@@ -24,7 +25,7 @@ from mmx_tf.export.reading.tflite_file import FILE_IDENTIFIER, contents_of, mode
 
 @dataclasses.dataclass(frozen=True)
 class CutOperator:
-    """One operator: its builtin kind and its output tensor."""
+    """One operator: its builtin kind and its output tensor; of several that stay together, the last one's."""
 
     kind: str
     output: str
@@ -54,13 +55,16 @@ def cut(data: bytes) -> Pieces:
     """
     model, file = read_to_change(data)
     graph = model.subgraphs[0]
+    made = {index for operator in file.operators for index in operator.outputs}
+    used = {index for operator in file.operators for index in operator.inputs}
+    inside = {index for index in made & used if file.tensors[index].type == "FLOAT32"}
     operators, inputs, new_inputs, outputs = [], {}, [], []
     for operator, changed in zip(file.operators, graph.operators, strict=True):
         if len(operator.outputs) != 1:
             raise ValueError(f"an operator has {len(operator.outputs)} outputs; one is expected.")
         (output,), slot, replaced = file.at(operator.outputs), 0, []
         for index, source in zip(operator.inputs, file.at(operator.inputs), strict=True):
-            if source is None or source.data is not None:
+            if source is None or source.data is not None or index in inside:
                 replaced.append(index)
                 continue
             tensor = copy.copy(graph.tensors[index])
@@ -71,6 +75,8 @@ def cut(data: bytes) -> Pieces:
             new_inputs.append(len(graph.tensors))
             graph.tensors.append(tensor)
         changed.inputs = np.array(replaced, np.int32)
+        if operator.outputs[0] in inside:
+            continue
         outputs.append(operator.outputs[0])
         operators.append(CutOperator(operator.kind, output.name))
     graph.inputs, graph.outputs = np.array(new_inputs, np.int32), np.array(outputs, np.int32)

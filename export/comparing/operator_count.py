@@ -144,16 +144,18 @@ class Counter:
 def rules_followed(graph, values, found, *, own: str) -> dict[str, str | None]:
     """Operator -> the rules by which the reference interpreter gives its output `found`; `own` come first."""
     followed = {}
+    # What lies inside of a smooth activation is no output, but what the operators after it take.
+    computed = {rules: dict(values) for rules in sorted(reference.RULES, key=lambda rules: rules != own)}
     for operator in graph.operators:
         name = operator.outputs[0].name
-        followed[name] = next(
-            (
-                rules
-                for rules in sorted(reference.RULES, key=lambda rules: rules != own)
-                if np.array_equal(
-                    reference.step(graph, operator.index, values, rules=rules)[name], found[name]
-                )
-            ),
-            None,
-        )
+        results = {
+            rules: reference.step(graph, operator.index, known, rules=rules)[name]
+            for rules, known in computed.items()
+        }
+        if name in found:
+            equal = (rules for rules, result in results.items() if np.array_equal(result, found[name]))
+            followed[name] = next(equal, None)
+            continue
+        for rules, result in results.items():
+            computed[rules][name] = result
     return followed

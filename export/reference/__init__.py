@@ -30,13 +30,15 @@ Each operator has its own rule; the names are those of `export.reference.roundin
     LOGISTIC             float64, half to even  float32, half_away           float32, half_away
     SOFTMAX              not taken              float32 table, half_away     32-bit fixed point
     HARD_SWISH           not taken              16-bit fixed point           16-bit fixed point
+    TANH, ELU            float32, nearest       float32, nearest             float32, nearest; no ELU
     RELU, RELU6          not taken              double_rounding_away         double_rounding_away
     AVERAGE_POOL_2D      not taken              integers, half away          integers, half away
     fused activation     zero point inside      half_away, zero point after  half_away, zero point after
 
 XNNPACK takes no convolution with INT4 weights, no dense layer with INT4 rows of odd length, no QUANTIZE from
 uint8, no ARG_MAX, and no ratios of scales outside its range. ARG_MAX (the first of equal codes), MAX_POOL_2D,
-PAD, CONCATENATION and RESHAPE leave no choice.
+PAD, CONCATENATION and RESHAPE leave no choice. Operators of float32 are computed to the last digit, in which
+the runtimes differ (`export.reference.curves`).
 "builtin" works in vectors and leaves the last few to another rule, so that codes depend on their place in
 the batch (QUANTIZE, DEQUANTIZE, ADD and MUL): give `run` the batches that the runtime gets.
 """

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmx_tf.export.reading.constants import PACKED_BITS
-from mmx_tf.export.reference import activations, binary, rescaling, weighted, windows
+from mmx_tf.export.reference import activations, binary, curves, rescaling, weighted, windows
 
 RULES = ("xnnpack", "builtin", "reference")
 # Operators that XNNPACK leaves to TFLite's kernels when they are int8.
@@ -21,6 +21,7 @@ NOT_IN_XNNPACK = {"ARG_MAX", "AVERAGE_POOL_2D", "HARD_SWISH", "RELU", "RELU6", "
 RATIOS = {"ADD": (2.0**-10, 2.0**8), "SUB": (2.0**-10, 2.0**8), "MUL": (2.0**-16, 2.0**8)}
 REQUANTIZE_RATIOS = (2.0**-8, 2.0**7)
 INT8 = (("INT8", "INT8"),)
+FLOAT32 = (("FLOAT32", "FLOAT32"),)
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ KERNELS = {
     "CONCATENATION": Kernel(concatenate),
     "CONV_2D": Kernel(weighted.convolution),
     "DEPTHWISE_CONV_2D": Kernel(weighted.depthwise),
+    "ELU": Kernel(curves.elu),
     "DEQUANTIZE": Kernel(rescaling.dequantize, (("INT8", "FLOAT32"), ("UINT8", "FLOAT32"))),
     "FULLY_CONNECTED": Kernel(weighted.fully_connected),
     "HARD_SWISH": Kernel(activations.hard_swish),
@@ -101,7 +103,17 @@ KERNELS = {
     "SOFTMAX": Kernel(activations.softmax),
     "STRIDED_SLICE": Kernel(strided_slice),
     "SUB": Kernel(binary.subtract),
+    "TANH": Kernel(curves.tanh),
 }
+
+
+for _kind, _kernel in curves.FLOAT_KERNELS.items():
+    _of_codes = KERNELS.get(_kind)
+    KERNELS[_kind] = (
+        Kernel(curves.by_type(_of_codes.function, _kernel), (*_of_codes.types, *FLOAT32))
+        if _of_codes
+        else Kernel(_kernel, FLOAT32)
+    )
 
 
 def check(operator):
@@ -129,6 +141,8 @@ def compute(operator, inputs, rules):
 def taken_by_xnnpack(operator):
     """Whether LiteRT hands this operator to XNNPACK on x86-64, from its kind, types and scales."""
     source, target = operator.inputs[0], operator.outputs[0]
+    if (source.type, target.type) in FLOAT32:
+        return True
     if operator.kind in NOT_IN_XNNPACK:
         return False
     if len(operator.inputs) > 1 and (bits := PACKED_BITS.get(operator.inputs[1].type)):

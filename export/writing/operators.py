@@ -5,7 +5,7 @@ support another operator, add the layer to `layers` and its writer here. Operato
 define the int8 form.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -33,17 +33,21 @@ class Context:
       shapes: each layer's output shape without the batch dimension.
       grids: each layer's output grid; layers that give no codes have none.
       packed_as_matrix_product: see `export.writing.tflite.convert`.
+      float_tensors: names of the float tensors inside of curves, as they are added.
     """
 
     writer: GraphWriter
     shapes: dict
     grids: dict
     packed_as_matrix_product: bool = True
+    float_tensors: set = field(default_factory=set)
 
     def constant(self, name, values, dtype, **kwargs):
-        """Add a constant from an int array -> tensor index. dtype: INT2, INT4, INT8, INT32."""
+        """Add a constant from an array -> tensor index. dtype: INT2, INT4, INT8, INT32, FLOAT32."""
         bits = {TensorType.INT2: 2, TensorType.INT4: 4}.get(dtype)
-        numpy_type = np.int32 if dtype == TensorType.INT32 else np.int8
+        numpy_type = {TensorType.INT32: np.int32, TensorType.FLOAT32: np.float32}.get(dtype, np.int8)
+        if dtype == TensorType.FLOAT32:
+            self.float_tensors.add(name)
         data = packed(values, bits=bits) if bits else np.ascontiguousarray(values, numpy_type).tobytes()
         return self.writer.tensor(name, np.shape(values), dtype, data=data, **kwargs)
 
@@ -60,6 +64,12 @@ class Context:
             quantization=quantization([grid.scale], [grid.zero_point + shift]),
             dynamic_batch=True,
         )
+
+    def float_tensor(self, layer, part):
+        """Add a float tensor inside of a layer, of the shape of its output -> its index."""
+        name = f"{layer.name}/{part}"
+        self.float_tensors.add(name)
+        return self.writer.tensor(name, (1, *self.shapes[layer.name]), TensorType.FLOAT32, dynamic_batch=True)
 
     def weights(self, layer, codes, *, axis):
         """Add weights (`codes` in TFLite's layout) and bias of a layer -> their tensor indices."""

@@ -5,7 +5,8 @@
 
 Tensor names are the names of the Keras layers that produce them. The batch dimension is 1 with shape
 signature -1: `resize_tensor_input` gives larger batches. No float tensor is inside unless float input or
-output is asked for. How images go in and logits come out is in `export.writing.borders`.
+output is asked for, or an activation has no integer operator (`layers.integer.smooth`). How images go in and
+logits come out is in `export.writing.borders`.
 """
 
 from ai_edge_litert import schema_py_generated as schema
@@ -102,7 +103,7 @@ def convert(
     logits = logistic and nodes[logistic.name].keras_inputs[0].node.layer.name
     outputs = write_outputs(context, ends, produced, output_type, task=task, logits=logits)
     floats = {*(inputs if input_type == "float32" else ()), *(ends if output_type == "float32" else ())}
-    _check_no_float(writer, floats)
+    _check_no_float(writer, floats | context.float_tensors)
     return writer.finish(inputs, outputs, metadata=metadata)
 
 

@@ -62,5 +62,6 @@ class IntegerElu(TableLayer):
     def computed_table(self):
         """The curve in float32, rounded half to even."""
         reals = reals_of(self.input_grid)
-        curve = np.where(reals < 0, np.expm1(reals.astype(np.float64)).astype(np.float32), reals)
+        below = np.expm1(np.minimum(reals, 0).astype(np.float64)).astype(np.float32)
+        curve = np.where(reals < 0, below, reals)
         return codes_on(curve, self.output_grid)

@@ -1,7 +1,7 @@
 """Multiplication by constants, and the leaky activations that are made of it.
 
-    negative = IntegerFactor(codes=[-1], factor_scale=0.8, input_grid=x, output_grid=n)    # 0.8 * relu(-x)
-    leaky = IntegerAdd(input_grids=(x, n), output_grid=y)                                  # x + 0.8 * relu(-x)
+    negative = IntegerFactor(codes=[-1], factor_scale=0.8, input_grid=x, output_grid=n)   # 0.8 * relu(-x)
+    leaky = IntegerAdd(input_grids=(x, n), output_grid=y)                                 # plus x
 
 int8's saturation cuts one side off where the output's zero point is its lowest or its highest code.
 """

@@ -5,18 +5,22 @@
 and `layers.integer.curves`, what was measured of them in BUILD_NOTES.md.
 """
 
-import numpy as np
+import tf_keras as keras
 
-from mmx_tf.folding import carriers
-from mmx_tf.folding.values import Codes, FoldError, Pending, codes_of
+from mmx_tf.folding.values import Pending, codes_of
 from mmx_tf.layers.grid import Grid
 from mmx_tf.layers.integer.curves import IntegerElu, IntegerTanh
 from mmx_tf.layers.integer.factors import IntegerFactor, on_8_bits, sided
-from mmx_tf.layers.integer.layers import IntegerAdd, IntegerRequantize, IntegerRescale
+from mmx_tf.layers.integer.layers import IntegerAdd, IntegerMul, IntegerRequantize, IntegerRescale
+from mmx_tf.layers.integer.smooth import CURVES, IntegerCurve
+from mmx_tf.layers.integer.softmax import IntegerSoftmax
 from mmx_tf.layers.quantizers.gates import IntegerLogistic
+from mmx_tf.network.heads import is_softmax
 
 SMALLEST_RATIO = 2.0**-10
 """Of two scales that XNNPACK's ADD takes."""
+STEEPEST = 100.0
+"""A slope beyond which the output's step is further above the input's than XNNPACK's operators allow."""
 LINEAR = 2.0**-12
 """A slope that is as near to 1 changes no code by more than a sixteenth."""
 
@@ -24,9 +28,12 @@ LINEAR = 2.0**-12
 def _relu(layer, value):
     """Fused into the operator before it, else into a multiplication by one."""
     slope, limit = float(layer.negative_slope), layer.max_value
-    cap = None if limit is None or float(limit) == 6.0 else float(limit)
+    plain = not slope and not float(layer.threshold)
+    cap = None if limit is None or (plain and float(limit) == 6.0) else float(limit)
     if slope:
         return _leaky(layer, value, slope, cap)
+    if float(layer.threshold):
+        return _thresholded(layer, value, float(layer.threshold), cap)
     activation = "relu6" if limit is not None and cap is None else "relu"
     if isinstance(value, Pending) and value.fuses and value.activation == "linear":
         value.activation, value.cap = activation, cap
@@ -52,12 +59,12 @@ def _leaky(layer, value, slope, cap):
 
     def emit(output_grid, activation):
         source = value.grid
-        distance = float(np.float32(abs(1 - slope)))
+        distance = Grid(abs(1 - slope), 0).scale if slope != 1 else 0.0
         if distance < LINEAR:
             rescale = IntegerRescale(input_grid=source, output_grid=output_grid, name=layer.name)
             return rescale(value.tensor)
         # On this scale every multiple of the input's step is a code.
-        scale = float(np.float32(source.scale) * np.float32(distance))
+        scale = Grid(source.scale * distance, 0).scale
         side = IntegerFactor(
             codes=[-1 if slope < 1 else 1],
             factor_scale=distance,
@@ -65,12 +72,32 @@ def _leaky(layer, value, slope, cap):
             output_grid=sided(max(scale, output_grid.scale * SMALLEST_RATIO), positive=slope < 1),
             name=f"{layer.name}_negative",
         )
-        total = IntegerAdd(
-            input_grids=(source, side.output_grid), output_grid=output_grid, name=layer.name
-        )
+        total = IntegerAdd(input_grids=(source, side.output_grid), output_grid=output_grid, name=layer.name)
         return total([value.tensor, side(value.tensor)])
 
     return Pending(emit, layer, fuses=False, nonnegative=slope <= 0, cap=cap)
+
+
+def _thresholded(layer, value, threshold, cap):
+    """x times 1 above the threshold, and 0 up to it."""
+    value = codes_of(layer, value)
+
+    def emit(output_grid, activation):
+        above = IntegerCurve(
+            curve="above",
+            alpha=threshold,
+            input_grid=value.grid,
+            output_grid=Grid.low_bit(step_size=1.0, highest_code=1),
+            name=f"{layer.name}_above",
+        )
+        product = IntegerMul(
+            input_grids=(value.grid, above.output_grid),
+            output_grid=output_grid,
+            name=layer.name,
+        )
+        return product([value.tensor, above(value.tensor)])
+
+    return Pending(emit, layer, fuses=False, nonnegative=True, cap=cap)
 
 
 def _prelu(layer, value):
@@ -90,9 +117,7 @@ def _prelu(layer, value):
         if codes.min() < 0:
             # Then saturation does not tell the sides apart: the sign of x is cut off first.
             source = sided(source.scale, positive=False)
-            cut = IntegerRequantize(
-                input_grid=value.grid, output_grid=source, name=f"{layer.name}_below"
-            )
+            cut = IntegerRequantize(input_grid=value.grid, output_grid=source, name=f"{layer.name}_below")
             tensor, negative_grid = cut(tensor), Grid(step, 0)
         negative = IntegerFactor(
             codes=codes,
@@ -110,44 +135,90 @@ def _prelu(layer, value):
 
 
 def _elu(layer, value):
-    return _table(IntegerElu, layer, value)
+    if float(layer.alpha) == 1.0:
+        return _table(layer, value, IntegerElu)
+    return _table(layer, value, IntegerCurve, curve="elu", alpha=float(layer.alpha))
+
+
+def _smooth(layer, value):
+    return _curve(layer, value, layer.function)
+
+
+def _softmax(layer, value):
+    return _table(layer, value, IntegerSoftmax, nonnegative=True)
 
 
 def _activation(layer, value):
     name = layer.get_config()["activation"]
-    operator, nonnegative = _TABLES.get(name, (None, False))
-    if operator is None:
-        raise FoldError(layer, refusal(layer))
-    return _table(operator, layer, value, nonnegative=nonnegative)
+    if name == "softmax":
+        return _softmax(layer, value)
+    if name in _TABLES:
+        return _table(layer, value, _TABLES[name], nonnegative=name == "sigmoid")
+    return _curve(layer, value, name)
 
 
-def _table(operator, layer, value, *, nonnegative=False):
+def _curve(layer, value, name):
+    return _table(layer, value, IntegerCurve, nonnegative=CURVES[name].nonnegative, curve=name)
+
+
+def _table(layer, value, operator, *, nonnegative=False, **options):
     value = codes_of(layer, value)
 
     def emit(output_grid, activation):
-        return operator(input_grid=value.grid, output_grid=output_grid, name=layer.name)(value.tensor)
+        table = operator(input_grid=value.grid, output_grid=output_grid, name=layer.name, **options)
+        return table(value.tensor)
 
     return Pending(emit, layer, fuses=False, nonnegative=nonnegative)
 
 
-def refusal(layer) -> str:
-    """Why an activation of a canonical network has no integer form; empty where it has one."""
-    kind, config = type(layer).__name__, layer.get_config()
-    if kind == "Activation" and config["activation"] not in _TABLES:
-        return f"{config['activation']!r} has no integer operator here."
-    return ""
+_TABLES = {"sigmoid": IntegerLogistic, "tanh": IntegerTanh, "elu": IntegerElu}
+"""Keras's activation -> the layer of its operator."""
 
-
-_TABLES = {
-    "sigmoid": (IntegerLogistic, True),
-    "tanh": (IntegerTanh, False),
-    "elu": (IntegerElu, False),
-}
 ACTIVATION_HANDLERS = {
     "ReLU": _relu,
     "LeakyReLU": _leaky_relu,
     "PReLU": _prelu,
     "EightBitPReLU": _prelu,
     "ELU": _elu,
+    "Smooth": _smooth,
+    "Softmax": _softmax,
     "Activation": _activation,
 }
+
+
+def refusal(layer: keras.layers.Layer) -> str:
+    """Why an activation of a canonical network has no integer form, and what to use; empty if it has one."""
+    kind = type(layer).__name__
+    argument = {"ReLU": "negative_slope", "LeakyReLU": "alpha"}.get(kind)
+    slope = float(getattr(layer, argument)) if argument else 0.0
+    if kind == "ReLU" and slope and float(layer.threshold):
+        return (
+            f"it has threshold={float(layer.threshold):g} and negative_slope={slope:g}: use one of them, the "
+            "other 0."
+        )
+    if abs(slope) > STEEPEST:
+        return (
+            f"it has {argument}={slope:g}, where codes of 8 bits do not tell x apart: use a slope in "
+            f"-{STEEPEST:g}..{STEEPEST:g}."
+        )
+    if is_softmax(layer):
+        return _refusal_of_softmax(layer)
+    if kind == "Activation" and layer.get_config()["activation"] not in (*_TABLES, *CURVES):
+        return (
+            f"{layer.get_config()['activation']!r} has no operator: use one of "
+            f"{', '.join(sorted((*_TABLES, *_OF_KERAS)))}."
+        )
+    return ""
+
+
+def _refusal_of_softmax(layer) -> str:
+    axis, rank = getattr(layer, "axis", -1), len(layer.output_shape)
+    axes = [axis] if isinstance(axis, int) else list(axis)
+    if [axis % rank for axis in axes] != [rank - 1]:
+        return (
+            f"it takes the softmax of axis {axis}, and TFLite of the last one: use axis=-1 behind a Permute."
+        )
+    return ""
+
+
+_OF_KERAS = ("gelu", "selu", "softplus", "exponential", "mish", "softsign", "relu", "swish", "hard_sigmoid")

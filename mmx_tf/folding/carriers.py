@@ -18,9 +18,11 @@ import tf_keras as keras
 
 from mmx_tf.layers.grid import LOWEST
 from mmx_tf.layers.integer.curves import TANH_SCALE
+from mmx_tf.layers.integer.smooth import GATE_SCALE
 from mmx_tf.layers.quantizers.activation import ActivationQuantizer
 from mmx_tf.layers.quantizers.gates import HARD_SIGMOID_SCALE, LOGISTIC_SCALE, GateQuantizer, HardSigmoid
 from mmx_tf.layers.quantizers.pixels import PixelQuantizer
+from mmx_tf.layers.quantizers.smooth_gates import Smooth
 from mmx_tf.network import floors, graph
 from mmx_tf.network.heads import is_quantizer, is_sigmoid, is_softmax
 from mmx_tf.network.kinds import COMMUTING, FUSING, WEIGHTED
@@ -69,6 +71,8 @@ def given_grid(layer) -> dict | None:
         return {"scale": HARD_SIGMOID_SCALE}
     if is_sigmoid(layer) or is_softmax(layer):
         return {"scale": LOGISTIC_SCALE}
+    if isinstance(layer, Smooth) and layer.is_gate:
+        return {"scale": GATE_SCALE}
     is_tanh = type(layer).__name__ == "Activation" and layer.get_config()["activation"] == "tanh"
     return {"scale": TANH_SCALE, "low": LOWEST} if is_tanh else None
 

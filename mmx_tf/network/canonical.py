@@ -3,11 +3,11 @@
 A canonical network is functional and flat; it computes what the user's network computes. Nested models are
 inlined; a SeparableConv2D is a DepthwiseConv2D and a 1x1 Conv2D, a Dense on an image is a 1x1 Conv2D; a
 signal (length, channels) is an image of height 1, a Conv1D a Conv2D (`mmx_tf.network.signals`); an activation
-inside a layer is a layer of its own; ReLU and hard-sigmoid have one spelling, swish is a product, linear
-activations are gone, and what acts in training alone but for Dropout; Add and Multiply take two inputs; a
-TensorFlow operator is the layer that equals it, where there is one; every layer is called once. Everything is
-float32 and trainable, whatever was frozen: quantization changes what each layer sees, so each has to follow.
-All layers are new, so the user's network is left untouched.
+inside a layer is a layer of its own; ReLU and hard-sigmoid have one spelling, swish, mish and softsign are
+products, linear activations are gone, and what acts in training alone but for Dropout; Add and Multiply take
+two inputs; a TensorFlow operator is the layer that equals it, where there is one; every layer is called once.
+Everything is float32 and trainable, whatever was frozen: quantization changes what each layer sees, so each
+has to follow. All layers are new, so the user's network is left untouched.
 """
 
 import functools
@@ -121,8 +121,8 @@ def _of_rank(rank, value, name, names):
 
 def _called(clone, names, others, kwargs, value):
     """What a layer makes of a value; others, kwargs: what else it is called with."""
-    if canonical_layers.is_swish(clone):
-        gate = keras.layers.Activation("sigmoid", name=names.new(f"{clone.name}_gate"))
+    gate = canonical_layers.gate_of(clone, names)
+    if gate is not None:
         return keras.layers.Multiply(name=clone.name)([value, gate(value)])
     if type(clone).__name__ == "Rescaling":
         gate = canonical_layers.hard_sigmoid_of(clone, value)

@@ -12,10 +12,13 @@ import tf_keras as keras
 
 from mmx_tf.layers.batch_norm import BatchNormalization
 from mmx_tf.layers.quantizers.gates import HardSigmoid
+from mmx_tf.layers.quantizers.smooth_gates import GATE_OF, Smooth
 from mmx_tf.network import signals
 from mmx_tf.network.kinds import DROPPED, SUPPORTED, WEIGHTED, UnsupportedLayerError
 
 KERAS_HARD_SIGMOID_SLOPE = 0.2
+TENSORFLOW_LEAKY_SLOPE = 0.2
+"""Of tf.nn.leaky_relu, which "leaky_relu" is to Keras; the layer's own default is 0.3."""
 _OF_TENSORFLOW = (
     tf.nn.relu, tf.nn.relu6, tf.nn.elu, tf.nn.selu, tf.nn.silu, tf.nn.swish, tf.nn.gelu, tf.nn.sigmoid,
     tf.nn.tanh, tf.nn.softmax, tf.nn.softplus, tf.nn.softsign, tf.exp,
@@ -69,14 +72,21 @@ def clones(layer: keras.layers.Layer, names, *, shape) -> list[keras.layers.Laye
         return [*paddings, clone, *_fused_activation(layer, activation, config["name"], names)]
     if kind == "Activation":
         return [_activation(layer, config["activation"], config["name"])]
+    if kind == "ThresholdedReLU":
+        return [keras.layers.ReLU(threshold=float(layer.theta), name=config["name"])]
     if kind == "BatchNormalization":
         return [BatchNormalization.from_config(config)]
     return [_made(kind, config)]
 
 
-def is_swish(layer: keras.layers.Layer) -> bool:
-    """Whether a layer is the activation x * sigmoid(x)."""
-    return type(layer).__name__ == "Activation" and layer.get_config()["activation"] in ("swish", "silu")
+def gate_of(layer: keras.layers.Layer, names) -> keras.layers.Layer | None:
+    """The gate of an activation that is x times a gate of x, such as swish's sigmoid; None for others."""
+    function = layer.get_config()["activation"] if type(layer).__name__ == "Activation" else ""
+    if function in ("swish", "silu"):
+        return keras.layers.Activation("sigmoid", name=names.new(f"{layer.name}_gate"))
+    if function in GATE_OF:
+        return Smooth(function=GATE_OF[function], name=names.new(f"{layer.name}_gate"))
+    return None
 
 
 def hard_sigmoid_of(scaled: keras.layers.Layer, tensor) -> tuple[HardSigmoid, object] | None:
@@ -162,6 +172,8 @@ def _activation(layer, activation, name):
         raise _own_activation(layer)
     if activation in ("relu", "relu6"):
         return keras.layers.ReLU(6.0 if activation == "relu6" else None, name=name)
+    if activation == "leaky_relu":
+        return keras.layers.LeakyReLU(TENSORFLOW_LEAKY_SLOPE, name=name)
     if activation == "hard_sigmoid":
         return HardSigmoid(slope=KERAS_HARD_SIGMOID_SLOPE, name=name)
     return keras.layers.Activation(activation, name=name)

@@ -1,7 +1,7 @@
 """What the tensors of a network cannot fall below: it decides which codes they get.
 
 A tensor that cannot be negative gets unsigned codes, a hard-swish codes that end at its floor of -0.375, all
-others symmetric ones.
+others symmetric ones. tanh and softsign get symmetric ones too: their ceilings are as far as their floors.
 """
 
 import math
@@ -10,11 +10,16 @@ import tensorflow as tf
 import tf_keras as keras
 
 from mmx_tf.layers.quantizers.gates import HardSigmoid
+from mmx_tf.layers.quantizers.smooth_gates import Smooth
 from mmx_tf.network.kinds import FLOOR_KEEPING
 
 NONNEGATIVE_ACTIVATIONS = ("relu", "relu6", "sigmoid", "hard_sigmoid", "softmax", "softplus", "exponential")
 NONNEGATIVE_FUNCTIONS = ("nn.relu", "nn.relu6", "math.sigmoid", "nn.softmax", "math.abs")
 UNKNOWN = -math.inf
+LOWEST_VALUES = {"elu": -1.0, "selu": -1.7581, "gelu": -0.17, "gelu_approximate": -0.1701}
+"""Of activations by name, rounded down in the last digit."""
+LOWEST_PRODUCTS = {"mish_gate": -0.3089}
+"""Of x and a gate that is a function of x."""
 
 
 def floor_of(layer: keras.layers.Layer, args: tuple, floors: dict[int, float]) -> float:
@@ -29,16 +34,24 @@ def floor_of(layer: keras.layers.Layer, args: tuple, floors: dict[int, float]) -
       0 for a tensor that cannot be negative, `UNKNOWN` for one that may have any value.
     """
     kind = type(layer).__name__
-    if kind == "ReLU":
-        return 0.0 if float(layer.negative_slope) == 0.0 and float(layer.threshold) >= 0.0 else UNKNOWN
-    if kind in ("Softmax", "HardSigmoid"):
-        return 0.0
-    if kind == "Activation":
-        return 0.0 if layer.get_config()["activation"] in NONNEGATIVE_ACTIVATIONS else UNKNOWN
-    if kind == "TFOpLambda":
-        return 0.0 if layer.get_config()["function"] in NONNEGATIVE_FUNCTIONS else UNKNOWN
     tensors = tf.nest.flatten(args[0])
     known = [floors.get(id(tensor), UNKNOWN) for tensor in tensors]
+    if kind == "ReLU":
+        slope = float(layer.negative_slope)
+        return UNKNOWN if slope and float(layer.threshold) else _floor_of_slope(slope, known[0])
+    if kind == "LeakyReLU":
+        return _floor_of_slope(layer.alpha, known[0])
+    if kind == "ELU":
+        return min(-float(layer.alpha), 0.0)
+    if kind in ("Softmax", "HardSigmoid"):
+        return 0.0
+    if kind == "Smooth":
+        return 0.0 if layer.is_gate else LOWEST_VALUES[layer.function]
+    if kind == "Activation":
+        name = layer.get_config()["activation"]
+        return 0.0 if name in NONNEGATIVE_ACTIVATIONS else LOWEST_VALUES.get(name, UNKNOWN)
+    if kind == "TFOpLambda":
+        return 0.0 if layer.get_config()["function"] in NONNEGATIVE_FUNCTIONS else UNKNOWN
     if kind in FLOOR_KEEPING:
         return min(known)
     if kind == "Add":
@@ -53,6 +66,11 @@ def codes_of(floor: float) -> dict:
     return {"signed": floor < 0, "floor": floor if UNKNOWN < floor < 0 else None}
 
 
+def _floor_of_slope(slope, known: float) -> float:
+    """Of slope * x below zero, where x is not below `known`."""
+    return float(slope) * known if float(slope) > 0 else 0.0
+
+
 def _floor_of_product(tensors, known) -> float:
     if min(known) >= 0:
         return 0.0
@@ -61,6 +79,8 @@ def _floor_of_product(tensors, known) -> float:
         if isinstance(source, HardSigmoid) and gate.node.keras_inputs[0] is other:
             # x * (a * x + 1/2) has its minimum at x = -1 / (4 a).
             return -1 / (16 * source.slope)
+        if isinstance(source, Smooth) and gate.node.keras_inputs[0] is other:
+            return LOWEST_PRODUCTS.get(source.function, UNKNOWN)
         if _is_gate(source):
             return known[1 - index]
     return UNKNOWN
@@ -68,6 +88,8 @@ def _floor_of_product(tensors, known) -> float:
 
 def _is_gate(layer) -> bool:
     """Whether a layer's output is in 0..1."""
+    if isinstance(layer, Smooth):
+        return layer.is_gate
     return isinstance(layer, HardSigmoid) or (
         isinstance(layer, keras.layers.Activation)
         and layer.get_config()["activation"] in ("sigmoid", "hard_sigmoid")

@@ -53,6 +53,7 @@ KINDS = {
     "Dense": Kind(weighted="dense", fuses=True),
     "SeparableConv2D": Kind(rewritten=True),
     "GlobalMaxPooling2D": Kind(rewritten=True),
+    "ThresholdedReLU": Kind(rewritten=True, keras3=False),
     "Normalization": Kind(rewritten=True, per_channel=True),
     "Conv1D": Kind(rewritten=True),
     "DepthwiseConv1D": Kind(rewritten=True),

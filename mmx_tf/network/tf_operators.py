@@ -10,6 +10,9 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from mmx_tf.layers.quantizers.smooth_gates import Smooth
+from mmx_tf.network import canonical_layers
+
 layers = keras.layers
 
 
@@ -34,7 +37,10 @@ def _position(keyword):
     return _PARAMETERS.index(keyword) if keyword in _PARAMETERS else len(_PARAMETERS)
 
 
-_PARAMETERS = ("features", "logits", "input_tensor", "values", "x", "y", "dtype", "axis", "keepdims")
+_PARAMETERS = (
+    "features", "logits", "input_tensor", "values", "x", "y", "alpha", "approximate", "dtype", "axis",
+    "keepdims",
+)  # fmt: skip
 
 
 def _unary(make_layer):
@@ -46,6 +52,18 @@ def _unary(make_layer):
 
 def _activation(activation):
     return _unary(lambda name: layers.Activation(activation, name=name))
+
+
+def _leaky_relu(arguments, name):
+    slope = arguments[1] if len(arguments) == 2 else canonical_layers.TENSORFLOW_LEAKY_SLOPE
+    is_number = len(arguments) <= 2 and isinstance(slope, (int, float))
+    return (layers.LeakyReLU(slope, name=name), arguments[0]) if is_number else None
+
+
+def _gelu(arguments, name):
+    if len(arguments) == 2 and arguments[1]:
+        return Smooth(function="gelu_approximate", name=name), arguments[0]
+    return (layers.Activation("gelu", name=name), arguments[0]) if len(arguments) <= 2 else None
 
 
 def _binary(layer_class, fits, constant):
@@ -176,6 +194,14 @@ _multiply = _binary(layers.Multiply, _same_or_per_channel, lambda number: (numbe
 _REWRITES = {
     "nn.relu": _unary(lambda name: layers.ReLU(name=name)),
     "nn.relu6": _unary(lambda name: layers.ReLU(6.0, name=name)),
+    "nn.leaky_relu": _leaky_relu,
+    "nn.gelu": _gelu,
+    "nn.elu": _activation("elu"),
+    "nn.selu": _activation("selu"),
+    "nn.softsign": _activation("softsign"),
+    "math.softplus": _activation("softplus"),
+    "math.tanh": _activation("tanh"),
+    "math.exp": _activation("exponential"),
     "nn.silu": _activation("swish"),
     "math.sigmoid": _activation("sigmoid"),
     "nn.softmax": _activation("softmax"),

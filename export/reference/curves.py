@@ -1,0 +1,92 @@
+"""TANH and ELU of int8, and the float operators that a smooth activation is made of.
+
+    codes = tanh(operator, [codes], "xnnpack")             # int8
+    reals = FLOAT_KERNELS["EXP"](operator, [reals], "xnnpack")
+
+The int8 ones are tables that every runtime computes alike: the curve in float32, then the nearest code. Float
+operators are computed in float64 and rounded to float32 once; a runtime's own may differ in their last
+digits, which files leave room for (`layers.integer.smooth`).
+"""
+
+import math
+
+import numpy as np
+from scipy import special
+
+from mmx_tf.export.reference.bounds import HIGHEST, LOWEST, saturate
+
+EVERY_CODE = np.arange(LOWEST, HIGHEST + 1)
+
+
+def tanh(operator, inputs, rules):
+    """TANH, whose output grid is 1/128 with zero point 0."""
+    return _looked_up(operator, inputs, np.tanh)
+
+
+def elu(operator, inputs, rules):
+    """ELU of alpha 1 on any grids."""
+    return _looked_up(operator, inputs, _elu)
+
+
+def by_type(of_codes, of_floats):
+    """The kernel of an operator that is both one of int8 and one of float32."""
+
+    def compute(operator, inputs, rules):
+        kernel = of_floats if operator.inputs[0].type == "FLOAT32" else of_codes
+        return kernel(operator, inputs, rules)
+
+    return compute
+
+
+def _looked_up(operator, inputs, curve):
+    source, target = operator.inputs[0], operator.outputs[0]
+    reals = (EVERY_CODE - source.zero_point).astype(np.float32) * source.scale
+    values = curve(reals.astype(np.float64)).astype(np.float32)
+    table = np.rint(values * (np.float32(1) / target.scale)) + target.zero_point
+    return saturate(table, (LOWEST, HIGHEST))[inputs[0].astype(np.int64) - LOWEST]
+
+
+def _elu(x):
+    return np.where(x < 0, np.expm1(np.minimum(x, 0)), x)
+
+
+def _gelu(operator, x):
+    if operator.options.approximate:
+        return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    return x * special.ndtr(x)
+
+
+def _leaky_relu(operator, x):
+    return np.where(x < 0, x * np.float32(operator.options.alpha), x)
+
+
+def _unary(function):
+    def compute(operator, inputs, rules):
+        return function(operator, inputs[0].astype(np.float64)).astype(np.float32)
+
+    return compute
+
+
+def _binary(function):
+    def compute(operator, inputs, rules):
+        return function(inputs[0].astype(np.float32), inputs[1].astype(np.float32))
+
+    return compute
+
+
+FLOAT_KERNELS = {
+    "ABS": _unary(lambda operator, x: np.abs(x)),
+    "ADD": _binary(np.add),
+    "DIV": _binary(np.divide),
+    "ELU": _unary(lambda operator, x: _elu(x)),
+    "EXP": _unary(lambda operator, x: np.exp(x)),
+    "GELU": _unary(_gelu),
+    "LEAKY_RELU": _unary(_leaky_relu),
+    "LOG": _unary(lambda operator, x: np.log(x)),
+    "MAXIMUM": _binary(np.maximum),
+    "MINIMUM": _binary(np.minimum),
+    "MUL": _binary(np.multiply),
+    "SUB": _binary(np.subtract),
+    "TANH": _unary(lambda operator, x: np.tanh(x)),
+}
+"""Kind -> the kernel of its float32 form."""
