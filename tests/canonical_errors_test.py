@@ -33,6 +33,8 @@ def shared(x):
     ("body", "kind", "advice"),
     [
         (lambda x: layers.LSTM(2, name="bad")(layers.Reshape((8, 24))(x)), "LSTM", "Use Conv1D layers"),
+        (layers.LayerNormalization(name="bad"), "LayerNormalization", "Use BatchNormalization"),
+        (lambda x: layers.MultiHeadAttention(2, 3, name="bad")(x, x), "MultiHeadAttention", "squeeze-excite"),
         (layers.RandomZoom(0.1, name="bad"), "RandomZoom", "Allowed are Conv2D"),
         (layers.Conv2DTranspose(2, 3, name="bad"), "Conv2DTranspose", "Rewrite the layer"),
         (layers.Lambda(lambda x: x + 1, name="bad"), "Lambda", "Rewrite the layer"),

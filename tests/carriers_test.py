@@ -57,7 +57,7 @@ def test_batch_norm_between_convolution_and_relu_is_inside_the_operator():
 
 
 @pytest.mark.parametrize(
-    "relu", [layers.ReLU(2.0), layers.ReLU(negative_slope=0.1), layers.ReLU(threshold=0.5)]
+    "relu", [layers.LeakyReLU(), layers.ReLU(negative_slope=0.1), layers.ReLU(threshold=0.5)]
 )
 def test_a_relu_that_is_not_fused_has_a_carrier_before_it(relu):
     assert plan(lambda x: last(relu(conv("c")(x)))).keys() == {"c", *AROUND_GAP}
@@ -251,7 +251,9 @@ def test_an_operator_given_its_tensor_by_keyword():
     [
         (layers.ReLU(), True),
         (layers.ReLU(6.0), True),
-        (layers.ReLU(1.0), False),
+        (layers.ReLU(1.0), True),
+        (layers.ReLU(1.0, negative_slope=0.2), False),
+        (layers.LeakyReLU(0.0), False),
         (layers.ReLU(negative_slope=0.2), False),
         (layers.ReLU(threshold=1.0), False),
         (layers.Activation("sigmoid"), False),

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras3_networks import SHAPE, L, assert_equal, functional
 
 from mmx_tf.network.canonical import UnsupportedLayerError
@@ -22,6 +23,14 @@ LAYERS = {
     "relu": lambda: L.ReLU(max_value=1.5, negative_slope=0.25, threshold=0.5),
     "relu6": lambda: L.ReLU(6),
     "leaky relu": lambda: L.LeakyReLU(negative_slope=0.05),
+    "prelu": lambda: L.PReLU(alpha_initializer=keras.initializers.RandomUniform(0, 1, seed=1)),
+    "prelu per channel": lambda: L.PReLU(
+        alpha_initializer=keras.initializers.RandomUniform(0, 1, seed=1), shared_axes=[1, 2]
+    ),
+    "elu": lambda: L.ELU(alpha=0.5),
+    "TensorFlow's relu": lambda: L.Conv2D(4, 3, activation=tf.nn.relu),
+    "TensorFlow's leaky relu": lambda: L.Activation(tf.nn.leaky_relu),
+    "TensorFlow's silu": lambda: L.Dense(4, activation=tf.nn.silu),
     "softmax": lambda: L.Softmax(axis=2),
     "global average": lambda: L.GlobalAveragePooling2D(keepdims=True),
     "global max": lambda: L.GlobalMaxPooling2D(),
@@ -42,7 +51,7 @@ LAYERS = {
         f"activation {name}": lambda name=name: L.Activation(name)
         for name in (
             *("linear", "relu", "relu6", "sigmoid", "softmax", "tanh", "elu", "selu", "gelu", "softplus"),
-            *("softsign", "exponential", "mish", "silu", "swish"),
+            *("softsign", "exponential", "mish", "silu", "swish", "celu"),
             *("leaky_relu", "hard_sigmoid", "hard_silu", "hard_swish"),
         )
     },
@@ -75,6 +84,10 @@ OPERATORS = {
     "hard silu": lambda x: ops.hard_silu(x),
     "tanh": lambda x: ops.tanh(x),
     "gelu": lambda x: ops.gelu(x, approximate=False),
+    "approximate gelu": lambda x: ops.gelu(x),
+    "elu": lambda x: ops.elu(x, alpha=0.5),
+    "softsign": lambda x: ops.softsign(x),
+    "exponential": lambda x: ops.exp(x),
     "selu": lambda x: ops.selu(x),
     "softplus": lambda x: ops.softplus(x),
     "softmax": lambda x: ops.softmax(x, axis=1),
@@ -140,6 +153,8 @@ def quantized(x):
 
 REFUSED = {
     "lacking layer": (lambda x: L.RepeatVector(2, name="bad")(L.Flatten()(x)), "RepeatVector", "Conv2D"),
+    "layer norm": (lambda x: L.LayerNormalization(name="bad")(x), "LayerNormalization", "BatchNormalization"),
+    "attention": (lambda x: L.MultiHeadAttention(2, 3, name="bad")(x, x), "as matrices", "squeeze-excite"),
     "custom layer": (lambda x: Custom(name="bad")(x), "Custom", "Conv2D"),
     "impostor": (lambda x: ReLU(name="bad")(x), "ReLU", "Conv2D"),
     "own activation": (lambda x: L.Conv2D(2, 1, activation=np.tanh, name="bad")(x), "tanh", "hard_silu"),
@@ -156,7 +171,6 @@ REFUSED = {
     "other operation": (lambda x: ops.sqrt(x), "Sqrt", "Concatenate"),
     "mean of one axis": (lambda x: ops.mean(x, axis=1), "Mean", "Build the network with layers"),
     "unlike ranks": (lambda x: x + ops.mean(x, axis=(1, 2)), "Add", "Build the network with layers"),
-    "approximate gelu": (lambda x: ops.gelu(x), "Gelu", "Build the network with layers"),
     "reshape of the batch": (lambda x: ops.reshape(x, (-1, 3)), "Reshape", "Build the network with layers"),
 }
 

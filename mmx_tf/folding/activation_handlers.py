@@ -7,7 +7,7 @@ and `layers.integer.curves`, what was measured of them in BUILD_NOTES.md.
 
 import tf_keras as keras
 
-from mmx_tf.folding.values import Pending, codes_of
+from mmx_tf.folding.values import FoldError, Pending, codes_of
 from mmx_tf.layers.grid import Grid
 from mmx_tf.layers.integer.curves import IntegerElu, IntegerTanh
 from mmx_tf.layers.integer.factors import IntegerFactor, on_8_bits, sided
@@ -23,6 +23,18 @@ STEEPEST = 100.0
 """A slope beyond which the output's step is further above the input's than XNNPACK's operators allow."""
 LINEAR = 2.0**-12
 """A slope that is as near to 1 changes no code by more than a sixteenth."""
+
+
+def _unless_refused(handle):
+    """A handler that says why a layer has no integer form."""
+
+    def handle_or_refuse(layer, value):
+        reason = refusal(layer)
+        if reason:
+            raise FoldError(layer, reason)
+        return handle(layer, value)
+
+    return handle_or_refuse
 
 
 def _relu(layer, value):
@@ -175,14 +187,17 @@ _TABLES = {"sigmoid": IntegerLogistic, "tanh": IntegerTanh, "elu": IntegerElu}
 """Keras's activation -> the layer of its operator."""
 
 ACTIVATION_HANDLERS = {
-    "ReLU": _relu,
-    "LeakyReLU": _leaky_relu,
-    "PReLU": _prelu,
-    "EightBitPReLU": _prelu,
-    "ELU": _elu,
-    "Smooth": _smooth,
-    "Softmax": _softmax,
-    "Activation": _activation,
+    name: _unless_refused(handle)
+    for name, handle in {
+        "ReLU": _relu,
+        "LeakyReLU": _leaky_relu,
+        "PReLU": _prelu,
+        "EightBitPReLU": _prelu,
+        "ELU": _elu,
+        "Smooth": _smooth,
+        "Softmax": _softmax,
+        "Activation": _activation,
+    }.items()
 }
 
 

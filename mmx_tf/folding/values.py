@@ -14,8 +14,9 @@ from mmx_tf.layers.integer.layers import QuantizeInput
 FOLDABLE = (
     "Conv2D, DepthwiseConv2D, SeparableConv2D and their 1-D forms, Dense",
     "BatchNormalization",
-    "ReLU and ReLU6",
-    "sigmoid, hard_sigmoid, swish and hard-swish",
+    "ReLU of any maximum, slope or threshold, LeakyReLU and PReLU",
+    "sigmoid, hard_sigmoid, swish, hard-swish, tanh",
+    "elu, selu, gelu, mish, softplus, softsign, exponential",
     "Add",
     "Multiply",
     "Concatenate",
@@ -25,7 +26,7 @@ FOLDABLE = (
     "Reshape",
     "Dropout",
     "Rescaling and Normalization",
-    "a softmax at the end",
+    "softmax",
 )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from absl import logging
 
+from mmx_tf.folding.activation_handlers import refusal
 from mmx_tf.folding.handlers import has_integer_form
 from mmx_tf.folding.values import FOLDABLE, FoldError
 from mmx_tf.layers.quantizers.weights import kernel_attribute
@@ -31,10 +32,10 @@ def check_exportable(network, *, allowed: bool) -> None:
     if not without:
         return
     if not allowed:
-        others = "".join(f", nor have {layer.name!r} ({type(layer).__name__})" for layer in without[1:])
+        others = "".join(f" Nor has {layer.name!r} ({type(layer).__name__})." for layer in without[1:])
         raise FoldError(
             without[0],
-            f"it has no integer form yet{others}.",
+            f"{refusal(without[0]) or 'it has no integer form yet.'}{others}",
             advice=f" Rewrite such layers with {', '.join(FOLDABLE)}. To search and fine-tune without a "
             "file, give mmx_tf.augment allow_unexportable=True.",
         )

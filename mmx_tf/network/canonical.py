@@ -20,6 +20,7 @@ from absl import logging
 
 from mmx_tf.layers import keras_defaults
 from mmx_tf.layers.batch_norm import BatchNormalization
+from mmx_tf.layers.quantizers.smooth_gates import Smooth
 from mmx_tf.network import canonical_layers, graph, refused, tf_operators
 from mmx_tf.network.kinds import (
     IN_TRAINING,
@@ -199,6 +200,8 @@ def _all_nodes(network) -> Iterator:
 
 def _check_layer(layer):
     kind = type(layer).__name__
+    if type(layer) is Smooth:
+        return  # The import of a network of Keras 3 puts it there.
     # A custom class may have the name of a Keras one.
     known = type(layer).__module__.startswith("tf_keras.") or type(layer) is BatchNormalization
     if known and refused.sentences(kind):

@@ -12,6 +12,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable
 
+import tensorflow as tf
 import tf_keras as keras
 
 from mmx_tf.network import refused
@@ -19,7 +20,7 @@ from mmx_tf.network.kinds import DROPPED, OF_KERAS3, UnsupportedLayerError
 
 # They can be imported, though a canonical network has no place for them yet.
 _MORE = (
-    "LeakyReLU", "Subtract", "Average", "Maximum", "Minimum", "Permute",
+    "Subtract", "Average", "Maximum", "Minimum", "Permute",
 )  # fmt: skip
 LAYERS = (*OF_KERAS3, *_MORE, *DROPPED)
 ADVICE = (
@@ -33,10 +34,18 @@ ACTIVATIONS = {
         "softsign", "exponential", "mish",
     )},
     "silu": "swish",
+    "celu": "elu",
 }  # fmt: skip
 _KERAS3 = "keras.src.layers."
 # Layer objects that may be given as activation=; others could have weights.
-ACTIVATION_LAYERS = ("Activation", "ReLU", "LeakyReLU", "Softmax")
+ACTIVATION_LAYERS = ("Activation", "ReLU", "LeakyReLU", "ELU", "Softmax")
+OF_TENSORFLOW = {
+    function: function.__name__ for function in (
+        tf.nn.relu, tf.nn.relu6, tf.nn.leaky_relu, tf.nn.elu, tf.nn.selu, tf.nn.gelu, tf.nn.softplus,
+        tf.nn.softsign, tf.nn.sigmoid, tf.nn.tanh, tf.nn.softmax,
+    )
+} | {tf.nn.silu: "silu", tf.exp: "exponential"}  # fmt: skip
+"""Functions of TensorFlow that compute what Keras 3's of this name do."""
 RENAMED = {("LeakyReLU", "negative_slope"): "alpha"}
 # All is float32 here, and an activation is handled beside; the last two mean nothing without renorm.
 IGNORED = ("name", "dtype", "activation", "renorm_clipping", "renorm_momentum")
@@ -137,6 +146,8 @@ def activation(function: str, name: str, names: Names) -> Callable | None:
 def _function_name(layer) -> str:
     """The name of a layer's activation, if it is one of Keras 3's; "" for others."""
     function = layer.activation
+    if inspect.isfunction(function) and function in OF_TENSORFLOW:
+        return OF_TENSORFLOW[function]
     known = getattr(function, "__module__", "") == "keras.src.activations.activations"
     return function.__name__ if known and inspect.isfunction(function) else ""
 

@@ -11,6 +11,7 @@ import numbers
 
 import tf_keras as keras
 
+from mmx_tf.layers.quantizers.smooth_gates import Smooth
 from mmx_tf.network import tf_operators
 from mmx_tf.network.keras3_layers import Keras3Error, Names, activation
 
@@ -64,7 +65,13 @@ def _layer(layer_class, **attributes):
 
 
 def _gelu(operation, arguments, names):
-    return None if operation.approximate else _function("gelu")(operation, arguments, names)
+    if operation.approximate:
+        return Smooth(function="gelu_approximate", name=names.own(operation.name))(arguments[0])
+    return _function("gelu")(operation, arguments, names)
+
+
+def _elu(operation, arguments, names):
+    return layers.ELU(operation.alpha, name=names.own(operation.name))(arguments[0])
 
 
 def _clip(operation, arguments, names):
@@ -196,7 +203,10 @@ OPERATORS = {
     "HardSilu": _function("hard_silu"),
     "Tanh": _function("tanh"),
     "Gelu": _gelu,
+    "Elu": _elu,
     "Selu": _function("selu"),
+    "Softsign": _function("softsign"),
+    "Exp": _function("exponential"),
     "Softplus": _function("softplus"),
     "Softmax": _layer(layers.Softmax, axis="axis"),
     "Add": _binary(layers.Add, _sum),

@@ -14,9 +14,9 @@ _NORMALIZING = (
     "Use BatchNormalization, whose statistics are constants of the file.",
 )
 _ATTENTION = (
-    "multiplies activations by activations and takes a softmax of them inside, which the file has no exact "
-    "integer operator for.",
-    "Use convolutions, or Dense layers with a global pooling.",
+    "multiplies activations by each other as matrices. Bits are chosen here for layers with weights, and the "
+    "file's int8 operators multiply by constant matrices alone.",
+    "Use convolutions, or squeeze-excite (a sigmoid that a Multiply takes), in its place.",
 )
 _REASONS = {
     **dict.fromkeys(
@@ -26,7 +26,7 @@ _REASONS = {
         ("LayerNormalization", "RMSNormalization", "GroupNormalization", "UnitNormalization"), _NORMALIZING
     ),
     **dict.fromkeys(
-        ("MultiHeadAttention", "GroupQueryAttention", "Attention", "AdditiveAttention"), _ATTENTION
+        ("MultiHeadAttention", "GroupQueryAttention", "Attention", "AdditiveAttention", "Dot"), _ATTENTION
     ),
     "TimeDistributed": (
         "wraps a layer that it calls for every step.",
