@@ -3,8 +3,19 @@
 A network's own class imports this, so that Keras, which imports the module of that class, can read its file.
 """
 
-from mmx_tf.layers import batch_norm
-from mmx_tf.layers.integer import curves, factors, layers, shapes, smooth, softmax, weighted
+from mmx_tf.layers import batch_norm, image_layers
+from mmx_tf.layers.integer import (
+    convolutions,
+    curves,
+    differences,
+    factors,
+    layers,
+    moving,
+    shapes,
+    smooth,
+    softmax,
+    weighted,
+)
 from mmx_tf.layers.quantizers import (
     activation,
     gates,
@@ -19,10 +30,14 @@ from mmx_tf.layers.quantizers import (
 __all__ = [
     "activation",
     "batch_norm",
+    "convolutions",
     "curves",
+    "differences",
     "factors",
     "gates",
+    "image_layers",
     "layers",
+    "moving",
     "multi_branch",
     "multi_branch_weights",
     "pixels",

@@ -33,6 +33,8 @@ _KERNELS = {
     "RELU": ("Clamp", "ReLU", "Unary"),
     "RELU6": ("Clamp", "ReLU", "Unary"),
     "LOGISTIC": ("Sigmoid", "Unary"),
+    "RESIZE_BILINEAR": ("Resize Bilinear",),
+    "STRIDED_SLICE": ("Slice", "Copy"),
 }
 
 

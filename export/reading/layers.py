@@ -3,9 +3,9 @@
     layers = layer_table(tflite_file.read("model.tflite"), {"Conv1": (8, 8)}, None)
     sum(layer.bops for layer in layers)
 
-BOPs = MACs * activation bits * weight bits, counted for convolutions, depthwise convolutions and dense layers
-on one image from the shapes in the file; bias, batch norm, additions and pooling do not count. The bits are
-those that the metadata names; a file that names none has those of its tensors' types.
+BOPs = MACs * activation bits * weight bits, counted for convolutions of all kinds and dense layers on one
+image from the shapes in the file; bias, batch norm, additions and pooling do not count. The bits are those
+that the metadata names; a file that names none has those of its tensors' types.
 """
 
 import math
@@ -14,9 +14,13 @@ from dataclasses import dataclass
 
 from mmx_tf.export.reading.contents import Operator, Tensor, TfliteFile, TfliteFileError, tensor_bits
 
-WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+WEIGHTED = {
+    **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"), (0, 1, 2)),
+    "TRANSPOSE_CONV": (2, 1, 3),
+}
+"""Weighted operators, and the places of input, weights and bias among their inputs."""
 # Operators, by part of their name, that multiply too (custom ones may), but that BOPs as defined do not know.
-UNCOUNTED = ("BATCH_MATMUL", "CONV_3D", "CUSTOM", "LSTM", "RNN", "SVDF", "TRANSPOSE_CONV")
+UNCOUNTED = ("BATCH_MATMUL", "CONV_3D", "CUSTOM", "LSTM", "RNN", "SVDF")
 
 
 @dataclass(frozen=True)
@@ -96,12 +100,14 @@ def weights_and_bias(file: TfliteFile, index: int) -> tuple[Tensor | None, Tenso
     operator = file.operators[index]
     if operator.kind not in WEIGHTED:
         return None, None
+    source, weights, bias = WEIGHTED[operator.kind]
     inputs, outputs = file.at(operator.inputs), file.at(operator.outputs)
-    if len(inputs) < 2 or None in inputs[:2] or not outputs or None in outputs:
+    enough = len(inputs) > max(source, weights) and outputs
+    if not enough or None in (inputs[source], inputs[weights], *outputs):
         raise TfliteFileError(
             f"a damaged .tflite: operator {index} ({operator.kind}) lacks weights or output."
         )
-    return inputs[1], inputs[2] if len(inputs) > 2 else None
+    return inputs[weights], inputs[bias] if len(inputs) > bias else None
 
 
 def layer_name(file: TfliteFile, operator: Operator) -> str:
@@ -112,13 +118,15 @@ def layer_name(file: TfliteFile, operator: Operator) -> str:
 
 def _layer(file, index, bits, *, batch, input_elements, end, delegated) -> LayerInfo:
     operator = file.operators[index]
-    source, output = _first(file, operator.inputs), _first(file, operator.outputs)
+    source, output = _source(file, operator), _first(file, operator.outputs)
     weights, bias = weights_and_bias(file, index)
     name = layer_name(file, operator)
     activation_bits, weight_bits = (bits or {}).get(name, (None, None)) if weights else (None, None)
     macs = bops = 0
     if _counts(file, index, bits):
-        macs = math.prod(output.shape[:-1]) * math.prod(weights.shape) // batch
+        # A transposed convolution multiplies each pixel of its input by all weights.
+        positions = (source if operator.kind == "TRANSPOSE_CONV" else output).shape[:-1]
+        macs = math.prod(positions) * math.prod(weights.shape) // batch
         bops = (
             macs
             * (activation_bits or tensor_bits(source.type) or 0)
@@ -156,6 +164,12 @@ def _first(file: TfliteFile, indices: tuple[int, ...]) -> Tensor | None:
     return next(iter(file.at(indices[:1])), None)
 
 
+def _source(file: TfliteFile, operator: Operator) -> Tensor | None:
+    """What an operator computes with: its first input but in a transposed convolution."""
+    place = WEIGHTED.get(operator.kind, (0,))[0]
+    return _first(file, operator.inputs[place:])
+
+
 def _stored(tensor: Tensor | None) -> int:
     return 0 if tensor is None or tensor.data is None else tensor.data.size
 
@@ -176,7 +190,8 @@ def _before_padding(file: TfliteFile) -> dict[int, int]:
 
 
 def _input_elements(file: TfliteFile, index: int, unpadded: dict[int, int]) -> int:
-    tensor = next(iter(file.operators[index].inputs), -1)
+    operator = file.operators[index]
+    tensor = next(iter(operator.inputs[WEIGHTED.get(operator.kind, (0,))[0] :]), -1)
     tensor = unpadded.get(tensor, tensor)
     return 0 if tensor == -1 else math.prod(file.tensors[tensor].shape)
 

@@ -18,6 +18,7 @@ Each operator has its own rule; the names are those of `export.reference.roundin
     operator             "xnnpack"              "builtin"                    "reference"
     CONV_2D              scale_half_even        double_rounding_up           double_rounding_away
     DEPTHWISE_CONV_2D    scale_half_even        up, last channels % 8 away   double_rounding_away
+    TRANSPOSE_CONV       scale_half_even        double_rounding_away         double_rounding_away
     FULLY_CONNECTED      scale_half_even        double_rounding_up           float64, half_away
     ADD                  21 bits, half up       away, on a 2^20 finer grid   away, on a 2^20 finer grid
     SUB                  21 bits, half up       away, on a 2^20 finer grid   away, on a 2^20 finer grid
@@ -33,12 +34,14 @@ Each operator has its own rule; the names are those of `export.reference.roundin
     TANH, ELU            float32, nearest       float32, nearest             float32, nearest; no ELU
     RELU, RELU6          not taken              double_rounding_away         double_rounding_away
     AVERAGE_POOL_2D      not taken              integers, half away          integers, half away
+    RESIZE_BILINEAR      11 bits, half up       10 bits, half away           10 bits, half away
     fused activation     zero point inside      half_away, zero point after  half_away, zero point after
 
 XNNPACK takes no convolution with INT4 weights, no dense layer with INT4 rows of odd length, no QUANTIZE from
-uint8, no ARG_MAX, and no ratios of scales outside its range. ARG_MAX (the first of equal codes), MAX_POOL_2D,
-PAD, CONCATENATION and RESHAPE leave no choice. Operators of float32 are computed to the last digit, in which
-the runtimes differ (`export.reference.curves`).
+uint8, no ARG_MAX, no TRANSPOSE_CONV of padding SAME whose window is smaller than its stride, and no ratios of
+scales outside its range. ARG_MAX (the first of equal codes), MAX_POOL_2D, PAD, CONCATENATION, RESHAPE,
+TRANSPOSE, STRIDED_SLICE and RESIZE_NEAREST_NEIGHBOR leave no choice. Operators of float32 are computed to the
+last digit, in which the runtimes differ (`export.reference.curves`).
 "builtin" works in vectors and leaves the last few to another rule, so that codes depend on their place in
 the batch (QUANTIZE, DEQUANTIZE, ADD and MUL): give `run` the batches that the runtime gets.
 """

@@ -12,7 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmx_tf.export.reading.constants import PACKED_BITS
-from mmx_tf.export.reference import activations, binary, curves, rescaling, weighted, windows
+from mmx_tf.export.reference import (
+    activations,
+    binary,
+    curves,
+    rescaling,
+    resizing,
+    transposed,
+    weighted,
+    windows,
+)
 
 RULES = ("xnnpack", "builtin", "reference")
 # Operators that XNNPACK leaves to TFLite's kernels when they are int8.
@@ -100,10 +109,15 @@ KERNELS = {
     "RELU": Kernel(activations.relu),
     "RELU6": Kernel(activations.relu6),
     "RESHAPE": Kernel(reshape),
+    "RESIZE_BILINEAR": Kernel(resizing.resize_bilinear),
+    "RESIZE_NEAREST_NEIGHBOR": Kernel(resizing.resize_nearest),
     "SOFTMAX": Kernel(activations.softmax),
     "STRIDED_SLICE": Kernel(strided_slice),
     "SUB": Kernel(binary.subtract),
     "TANH": Kernel(curves.tanh),
+    "TRANSPOSE": Kernel(resizing.transpose),
+    # Its first input is the shape of its output.
+    "TRANSPOSE_CONV": Kernel(transposed.transpose_convolution, (("INT32", "INT8"),)),
 }
 
 
@@ -150,6 +164,8 @@ def taken_by_xnnpack(operator):
         return operator.kind == "FULLY_CONNECTED" and operator.inputs[1].shape[1] % (8 // bits) == 0
     if operator.kind == "FULLY_CONNECTED" and operator.inputs[1].zero_points.any():
         return False
+    if operator.kind == "TRANSPOSE_CONV":
+        return transposed.taken_by_xnnpack(operator)
     if operator.kind == "MUL":
         return _between(source.scale * operator.inputs[1].scale / target.scale, RATIOS["MUL"])
     if operator.kind in RATIOS:

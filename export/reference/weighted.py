@@ -6,7 +6,7 @@
     codes = convolution(operator, [image, weights, bias], "builtin")        # int8 [N, H, W, channels]
 
 The sums are exact: matrix products run in floating point, where every partial sum is an integer under 2^24
-(float32) or 2^53 (float64); `_exact_type` takes the type by the largest sum that weights and codes allow.
+(float32) or 2^53 (float64); `exact_type` takes the type by the largest sum that weights and codes allow.
 What goes beyond int32 wraps, as the kernels' registers do.
 """
 
@@ -23,28 +23,34 @@ DEPTHWISE_LANES = 8
 
 
 def convolution(operator, inputs, rules):
-    """CONV_2D: codes [N, H, W, C], weights [channels, KH, KW, C], bias [channels] or None -> int8 codes."""
+    """CONV_2D: codes [N, H, W, C], weights [channels, KH, KW, C], bias [channels] or None -> int8 codes.
+
+    Filters of C / g channels are those of g groups: the first of them takes the first channels, and so on.
+    """
     codes, weights, bias = _padded(inputs)
-    if codes.shape[3] != weights.shape[3]:
+    groups, remainder = divmod(codes.shape[3], weights.shape[3])
+    if remainder or len(weights) % groups:
         raise ValueError(
-            f"operator {operator.index} (CONV_2D) has {codes.shape[3]} input channels and weights for "
-            f"{weights.shape[3]}; grouped convolutions are not here."
+            f"operator {operator.index} (CONV_2D) has {codes.shape[3]} input channels and {len(weights)} "
+            f"filters of {weights.shape[3]}, which are no groups of equal size."
         )
     window = Window.from_options(codes.shape[1:3], weights.shape[1:3], operator.options)
     matrix = weights.reshape(len(weights), -1)
-    floating = _exact_type(matrix)
-    matrix = matrix.T.astype(floating)
+    floating = exact_type(matrix)
+    # [groups, taps and channels of a group, filters of a group]
+    matrix = matrix.reshape(groups, -1, matrix.shape[1]).transpose(0, 2, 1).astype(floating)
 
     def accumulate(images):
         shifted = images.astype(floating) - floating(operator.inputs[0].zero_point)
         taps = [patch for _, _, patch in window.taps(shifted, fill=0)]
         patches = np.stack(taps, axis=3) if len(taps) > 1 else taps[0]
-        products = patches.reshape(-1, len(matrix)) @ matrix
-        return products.reshape(len(images), *window.output, -1)
+        patches = np.moveaxis(patches.reshape(-1, len(taps), groups, weights.shape[3]), 2, 0)
+        products = patches.reshape(groups, -1, matrix.shape[1]) @ matrix
+        return np.moveaxis(products, 0, 1).reshape(len(images), *window.output, -1)
 
-    images = max(1, PATCH_NUMBERS // (window.output[0] * window.output[1] * len(matrix)))
+    images = max(1, PATCH_NUMBERS // (window.output[0] * window.output[1] * matrix.shape[1] * groups))
     parts = [
-        _requantize(accumulate(codes[start : start + images]), bias, operator, rules)
+        requantize(accumulate(codes[start : start + images]), bias, operator, rules)
         for start in range(0, len(codes), images)
     ]
     return np.concatenate(parts)
@@ -71,7 +77,7 @@ def depthwise(operator, inputs, rules):
         for row, column, patch in window.taps(shifted, fill=0):
             repeated = np.repeat(patch, multiplier, axis=3) if multiplier > 1 else patch
             sums += repeated * weights[0, row, column].astype(np.int32)
-        parts.append(_requantize(sums, bias, operator, rules, lanes=DEPTHWISE_LANES))
+        parts.append(requantize(sums, bias, operator, rules, lanes=DEPTHWISE_LANES))
     return np.concatenate(parts)
 
 
@@ -89,9 +95,9 @@ def fully_connected(operator, inputs, rules):
     # Only dense weights may have a zero point, and only with one scale for all.
     zero_point = operator.inputs[1].zero_point if len(operator.inputs[1].scales) == 1 else 0
     matrix = weights.astype(np.int16) - np.int16(zero_point)
-    floating = _exact_type(matrix)
+    floating = exact_type(matrix)
     rows = codes.reshape(-1, weights.shape[1]).astype(floating) - floating(operator.inputs[0].zero_point)
-    result = _requantize(rows @ matrix.T.astype(floating), bias, operator, rules)
+    result = requantize(rows @ matrix.T.astype(floating), bias, operator, rules)
     if operator.options is not None and operator.options.keepNumDims:
         return result.reshape(*codes.shape[:-1], len(weights))
     return result
@@ -102,8 +108,8 @@ def _padded(inputs):
     return (*inputs, None)[:3]
 
 
-def _exact_type(matrix):
-    """Float type in which products with codes without their zero point sum up exactly.
+def exact_type(matrix):
+    """The float type in which products with codes without their zero point sum up exactly.
 
     matrix: integers [units, inputs]. Codes differ from a zero point by 255 at most.
     """
@@ -111,8 +117,8 @@ def _exact_type(matrix):
     return np.float32 if largest < 2**24 else np.float64
 
 
-def _requantize(sums, bias, operator, rules, *, lanes=None):
-    """Sums [..., channels] without bias -> int8 codes.
+def requantize(sums, bias, operator, rules, *, lanes=None):
+    """Sums [..., channels] without bias -> int8 codes; the operator's inputs are input and weights.
 
     lanes: channels per vector of TFLite's optimized kernel; None where ruy computes all of them.
     """

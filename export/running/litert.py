@@ -12,6 +12,8 @@ Needs only numpy and ai-edge-litert.
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+from mmx_tf.export.running.batches import names_its_batch, of_batch
+
 KERNELS = {
     "xnnpack": OpResolverType.AUTO,
     "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
@@ -43,10 +45,9 @@ class Runner:
     def __init__(self, data: bytes, *, kernels: str = "xnnpack", num_threads: int = 1):
         if kernels not in KERNELS:
             raise ValueError(f"kernels is {kernels!r}; use one of {', '.join(KERNELS)}.")
+        self._data, self._kernels, self._num_threads = data, kernels, num_threads
         try:
-            self._interpreter = Interpreter(
-                model_content=data, num_threads=num_threads, experimental_op_resolver_type=KERNELS[kernels]
-            )
+            self._load(data)
         except ValueError as error:
             if "find op for builtin opcode" not in str(error):
                 raise
@@ -55,6 +56,14 @@ class Runner:
         self.inputs = {detail["name"]: detail for detail in self._interpreter.get_input_details()}
         self.outputs = {detail["name"]: detail for detail in self._interpreter.get_output_details()}
         self._size = None
+        self._names_its_batch = names_its_batch(data)
+
+    def _load(self, data):
+        self._interpreter = Interpreter(
+            model_content=data,
+            num_threads=self._num_threads,
+            experimental_op_resolver_type=KERNELS[self._kernels],
+        )
 
     def __call__(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Runs one batch.
@@ -74,6 +83,8 @@ class Runner:
             )
         size = len(next(iter(inputs.values())))
         if size != self._size:
+            if self._names_its_batch:
+                self._load(of_batch(self._data, size))
             for name, values in inputs.items():
                 self._interpreter.resize_tensor_input(self.inputs[name]["index"], values.shape)
             self._interpreter.allocate_tensors()

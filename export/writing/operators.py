@@ -11,17 +11,11 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from mmx_tf.export.writing.activations import ACTIVATION_WRITERS
+from mmx_tf.export.writing.enumerations import ACTIVATIONS, PADDINGS, Builtin, TensorType
 from mmx_tf.export.writing.flatbuffer import GraphWriter, packed, quantization
-from mmx_tf.layers.integer import layers, weighted
+from mmx_tf.export.writing.image_operators import IMAGE_WRITERS
+from mmx_tf.layers.integer import convolutions, layers, weighted
 from mmx_tf.layers.integer import shapes as integer_shape_layers
-
-Builtin, TensorType = schema.BuiltinOperator, schema.TensorType
-ACTIVATIONS = {
-    "linear": schema.ActivationFunctionType.NONE,
-    "relu": schema.ActivationFunctionType.RELU,
-    "relu6": schema.ActivationFunctionType.RELU6,
-}
-PADDINGS = {"same": schema.Padding.SAME, "valid": schema.Padding.VALID}
 
 
 @dataclass(frozen=True)
@@ -98,10 +92,19 @@ def _conv(context, layer, inputs, output):
     if layer.container != "int8" and layer.row_length and context.packed_as_matrix_product:
         _matrix_product(context, layer, inputs, output, layer.weight_codes.numpy()[0, 0], per_channel=True)
         return
+    _convolution(context, layer, inputs, output, version=3)
+
+
+def _grouped_conv(context, layer, inputs, output):
+    # The number of groups is that of the input's channels over those of a filter.
+    _convolution(context, layer, inputs, output, version=6)
+
+
+def _convolution(context, layer, inputs, output, *, version):
     codes = layer.weight_codes.numpy().transpose(3, 0, 1, 2)
     constants = context.weights(layer, codes, axis=0)
     options = _window_options(schema.Conv2DOptionsT(), layer)
-    version = 7 if layer.container == "int4" else 3
+    version = 7 if layer.container == "int4" else version
     context.writer.operator(Builtin.CONV_2D, inputs + constants, [output], options=options, version=version)
 
 
@@ -222,7 +225,9 @@ def _reshape(context, layer, inputs, output):
 
 WRITERS = {
     **ACTIVATION_WRITERS,
+    **IMAGE_WRITERS,
     weighted.IntegerConv2D: _conv,
+    convolutions.IntegerGroupedConv2D: _grouped_conv,
     weighted.IntegerDepthwiseConv2D: _depthwise,
     weighted.IntegerAffine: _depthwise,
     weighted.IntegerDense: _dense,

@@ -10,7 +10,7 @@ import math
 import tensorflow as tf
 
 from mmx_tf.layers.integer.layers import SameGridLayer, register
-from mmx_tf.layers.integer.weighted import pair
+from mmx_tf.layers.integer.weighted import depthwise, pair
 
 
 class _Pool(SameGridLayer):
@@ -47,9 +47,9 @@ class IntegerAveragePool2D(_Pool):
         """Average codes over each window, leaving padding out of sum and count."""
         window = tf.ones((*self.pool_size, 1, 1), tf.float32)
         channels = tf.shape(inputs)[-1]
-        arguments = {"strides": (1, *self.strides, 1), "padding": self.padding.upper()}
-        total = tf.nn.depthwise_conv2d(inputs, tf.tile(window, (1, 1, channels, 1)), **arguments)
-        count = tf.nn.depthwise_conv2d(tf.ones_like(inputs[:1, :, :, :1]), window, **arguments)
+        arguments = {"strides": self.strides, "padding": self.padding}
+        total = depthwise(inputs, tf.tile(window, (1, 1, channels, 1)), **arguments)
+        count = depthwise(tf.ones_like(inputs[:1, :, :, :1]), window, **arguments)
         # Integer division of sum +- count // 2, truncating toward zero, is what the kernel's C code does.
         rounded = tf.math.abs(total) + tf.floor(count * 0.5)
         return tf.sign(total) * tf.cast(tf.cast(rounded, tf.int32) // tf.cast(count, tf.int32), tf.float32)

@@ -32,20 +32,22 @@ def check_storage(weight_storage: str) -> None:
         raise ValueError(f"weight_storage is {weight_storage!r}; use one of {', '.join(STORAGES)}.")
 
 
-def row_length(kernel_shape, *, strides=(1, 1), depthwise: bool = False) -> int | None:
+def row_length(kernel_shape, *, strides=(1, 1), parted: bool = False) -> int | None:
     """Inputs of each product of a layer that is one matrix product per pixel; None for other layers.
 
     Args:
       kernel_shape: (inputs, outputs) of a dense layer or (height, width, inputs, outputs) of a convolution.
       strides: of the convolution.
-      depthwise: whether it is a depthwise one.
+      parted: whether it is a depthwise one, or one of several groups.
     """
     *window, inputs, _ = kernel_shape
-    pointwise = not depthwise and math.prod(window) == 1 and tuple(strides) == (1, 1)
+    pointwise = not parted and math.prod(window) == 1 and tuple(strides) == (1, 1)
     return inputs if pointwise else None
 
 
-def container_of(weight_storage: str, *, bits: int, row: int | None, dense: bool) -> str:
+def container_of(
+    weight_storage: str, *, bits: int, row: int | None, dense: bool, packable: bool = True
+) -> str:
     """The container of a layer's weights.
 
     Args:
@@ -53,8 +55,9 @@ def container_of(weight_storage: str, *, bits: int, row: int | None, dense: bool
       bits: of the weights.
       row: the layer's `row_length`.
       dense: whether it is a dense layer.
+      packable: whether there are kernels that take its weights packed, which a TRANSPOSE_CONV has not.
     """
-    if weight_storage == "int8" or bits > 4:
+    if weight_storage == "int8" or bits > 4 or not packable:
         return "int8"
     if weight_storage == "int4_micro":
         return "int8" if dense else "int4"

@@ -61,6 +61,8 @@ class WeightedLayer(IntegerLayer):
     """
 
     output_axes = (-1,)
+    packable = True
+    """Whether there are kernels that take the weights packed."""
 
     def __init__(
         self,
@@ -222,16 +224,15 @@ class IntegerConv2D(_Windowed):
 
 @register
 class IntegerDepthwiseConv2D(_Windowed):
-    """DEPTHWISE_CONV_2D. weight_codes [height, width, channels, multiplier]; both strides are equal."""
+    """DEPTHWISE_CONV_2D. weight_codes [height, width, channels, multiplier]."""
 
     output_axes = (-2, -1)
     row_length = None
 
     def linear(self, inputs, weights):
         """NHWC depthwise convolution."""
-        strides = (1, *self.strides, 1)
-        return tf.nn.depthwise_conv2d(
-            inputs, weights, strides, self.padding.upper(), dilations=self.dilation_rate
+        return depthwise(
+            inputs, weights, strides=self.strides, padding=self.padding, dilation_rate=self.dilation_rate
         )
 
 
@@ -263,6 +264,22 @@ class IntegerDense(WeightedLayer):
     def get_config(self):
         """Config with `per_channel`."""
         return {**super().get_config(), "per_channel": self.per_channel}
+
+
+def depthwise(inputs, weights, *, strides, padding, dilation_rate=(1, 1)):
+    """tf.nn.depthwise_conv2d, with unequal strides too, which TensorFlow's kernel lacks."""
+    if strides[0] == strides[1]:
+        return tf.nn.depthwise_conv2d(
+            inputs, weights, (1, *strides, 1), padding.upper(), dilations=dilation_rate
+        )
+    if padding == "same":
+        around = [
+            max((-(-length // stride) - 1) * stride + window - length, 0)
+            for length, stride, window in zip(inputs.shape[1:3], strides, weights.shape[:2], strict=True)
+        ]
+        inputs = tf.pad(inputs, [(0, 0), *((both // 2, both - both // 2) for both in around), (0, 0)])
+    dense = tf.nn.depthwise_conv2d(inputs, weights, (1, 1, 1, 1), "VALID")
+    return dense[:, :: strides[0], :: strides[1]]
 
 
 def pair(name, value):

@@ -23,7 +23,12 @@ QuantizeWrapper = QuantizeWrapperV2
 # tfmot does not register its wrapper, so that files with it would load inside of its scopes alone.
 keras.saving.get_custom_objects()["QuantizeWrapperV2"] = QuantizeWrapper
 
-KERNEL_ATTRIBUTES = {"Conv2D": "kernel", "DepthwiseConv2D": "depthwise_kernel", "Dense": "kernel"}
+KERNEL_ATTRIBUTES = {
+    "Conv2D": "kernel",
+    "Conv2DTranspose": "kernel",
+    "DepthwiseConv2D": "depthwise_kernel",
+    "Dense": "kernel",
+}
 """Layer classes whose weights can be quantized, and the attribute that holds them."""
 
 
@@ -33,16 +38,25 @@ def kernel_attribute(layer: keras.layers.Layer) -> str | None:
 
 
 def step_size_shape(layer: keras.layers.Layer, kernel_shape, *, per_channel: bool) -> tuple[int, ...]:
-    """Shape of a kernel's step sizes: () or one per output channel with ones elsewhere.
-
-    Kernels are (h, w, in, out) for Conv2D, (h, w, channels, multiplier) for DepthwiseConv2D and (in, out)
-    for Dense.
-    """
+    """Shape of a kernel's step sizes: () or one per output channel with ones elsewhere."""
     if not per_channel:
         return ()
+    channels = channels_shape(layer, kernel_shape)
+    return (*([1] * (len(kernel_shape) - len(channels))), *channels)
+
+
+def channels_shape(layer: keras.layers.Layer, kernel_shape) -> tuple[int, ...]:
+    """The last axes of a kernel with its output channels, and 1 where an axis is none of these.
+
+    Kernels are (h, w, in, out) for Conv2D, (h, w, out, in) for Conv2DTranspose, (h, w, channels, multiplier)
+    for DepthwiseConv2D and (in, out) for Dense. A number for each channel, in this shape, broadcasts over
+    the kernel.
+    """
     if isinstance(layer, keras.layers.DepthwiseConv2D):
-        return (1, 1, *kernel_shape[2:])
-    return (*([1] * (len(kernel_shape) - 1)), kernel_shape[-1])
+        return tuple(kernel_shape[2:])
+    if isinstance(layer, keras.layers.Conv2DTranspose):
+        return (kernel_shape[2], 1)
+    return tuple(kernel_shape[-1:])
 
 
 @keras.saving.register_keras_serializable(package="mmx_tf")
@@ -85,7 +99,7 @@ class LsqWeightQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
 
 @keras.saving.register_keras_serializable(package="mmx_tf")
 class LsqWeightConfig(tfmot.quantization.keras.QuantizeConfig):
-    """tfmot QuantizeConfig that quantizes the kernel of a Conv2D, DepthwiseConv2D or Dense, nothing else.
+    """tfmot QuantizeConfig that quantizes the kernel of a layer in `KERNEL_ATTRIBUTES`, nothing else.
 
     Activations have quantizers of their own in front of the layer, one per consumer.
 

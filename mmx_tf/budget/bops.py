@@ -1,6 +1,6 @@
 """Bit operations (BOPs): multiply-accumulates times weight bits times activation bits, summed over layers.
 
-Convolutions, depthwise convolutions and dense layers count; bias and batch norm do not. First and last
+Convolutions of all kinds and dense layers count; bias and batch norm do not. First and last
 layers have 8-bit weights and activations unless said otherwise. With this convention the totals of the
 paper's figures are reproduced to the digit (MobileNet-v2 at 4/4 bits: 5.394 GBOPs).
 
@@ -29,7 +29,7 @@ class LayerCost:
 
     Attributes:
       name: the layer's name.
-      kind: "conv", "depthwise" or "dense".
+      kind: "conv", "transposed", "depthwise" or "dense".
       macs: multiply-accumulates.
       weights: elements of the kernel.
       input_elements: elements of the input tensor, without the zeros of a padding layer.
@@ -133,7 +133,8 @@ def _cost(node, *, end) -> LayerCost:
     kind = KINDS[type(layer).__name__].weighted
     kernel = layer.depthwise_kernel if kind == "depthwise" else layer.kernel
     weights = kernel.shape.num_elements()
-    positions = math.prod(node.outputs.shape[1:-1])
+    # A transposed convolution multiplies each pixel of its input by the whole kernel.
+    positions = math.prod((node.call_args[0] if kind == "transposed" else node.outputs).shape[1:-1])
     return LayerCost(
         name=layer.name,
         kind=kind,

@@ -14,13 +14,14 @@ them while they change. Everything is float64 until the file's own float32.
 """
 
 import dataclasses
+import math
 
 import tensorflow as tf
 import tf_keras as keras
 
 from mmx_tf.layers.integer.storage import container_of, row_length
 from mmx_tf.layers.integer.weighted import finer_factor
-from mmx_tf.layers.quantizers.weights import QuantizeWrapper
+from mmx_tf.layers.quantizers.weights import QuantizeWrapper, channels_shape
 
 LARGEST_BIAS_CODE = 2**30
 SMALLEST_SCALE = 1e-30
@@ -70,8 +71,7 @@ def weighted_bias(
     """
     layer, config = wrapper.layer, wrapper.quantize_config
     kernel_shape, steps = config.kernel.shape, config.quantizer.step_size
-    depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
-    channels = kernel_shape[2] * kernel_shape[3] if depthwise else kernel_shape[-1]
+    channels = math.prod(channels_shape(layer, kernel_shape))
     bias = _float64(layer.bias) if layer.use_bias else tf.zeros(channels, tf.float64)
     factor = tf.ones(channels, tf.float64)
     if batch_norm is not None:
@@ -101,10 +101,16 @@ def container(wrapper: QuantizeWrapper, weight_storage: str) -> str:
 
 
 def layer_container(layer: keras.layers.Layer, kernel_shape, bits: int, weight_storage: str) -> str:
-    """The container of a Conv2D's, DepthwiseConv2D's or Dense's weights at a bit-width."""
-    depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
-    row = row_length(kernel_shape, strides=getattr(layer, "strides", (1, 1)), depthwise=depthwise)
-    return container_of(weight_storage, bits=bits, row=row, dense=isinstance(layer, keras.layers.Dense))
+    """The container of a weighted layer's weights at a bit-width."""
+    parted = isinstance(layer, keras.layers.DepthwiseConv2D) or getattr(layer, "groups", 1) > 1
+    row = row_length(kernel_shape, strides=getattr(layer, "strides", (1, 1)), parted=parted)
+    return container_of(
+        weight_storage,
+        bits=bits,
+        row=row,
+        dense=isinstance(layer, keras.layers.Dense),
+        packable=not isinstance(layer, keras.layers.Conv2DTranspose),
+    )
 
 
 def _folded_bias(factor, bias, scales, input_scale, finer) -> FoldedBias:

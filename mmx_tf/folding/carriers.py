@@ -5,10 +5,11 @@ grid at once. Everywhere else (an addition, a pooling, several consumers, the lo
 8-bit grid of its own, its carrier, and each consuming layer requantizes from there. The fixed network trains
 with the carriers in place, so that the file computes what was trained.
 
-TFLite's int8 CONCATENATION and AVERAGE_POOL_2D keep one grid from input to output: the tensors around them
-share one carrier. (An average pooling is an AVERAGE_POOL_2D only if it pads, see `averages_windows`.) The
-output of a sigmoid, a tanh or a softmax has a grid that nothing is learnt of (`layers.quantizers.gates`), and
-so have pixels; where they meet other tensors on one grid, they get a carrier besides.
+TFLite's int8 CONCATENATION, RESIZE_BILINEAR and AVERAGE_POOL_2D keep one grid from input to output: the
+tensors around them share one carrier, and so do those of a maximum or minimum. (An average pooling is an
+AVERAGE_POOL_2D only if it pads, see `averages_windows`.) The output of a sigmoid, a tanh or a softmax has a
+grid that nothing is learnt of (`layers.quantizers.gates`), and so have pixels; where they meet other tensors
+on one grid, they get a carrier besides.
 """
 
 import collections
@@ -25,7 +26,7 @@ from mmx_tf.layers.quantizers.pixels import PixelQuantizer
 from mmx_tf.layers.quantizers.smooth_gates import Smooth
 from mmx_tf.network import floors, graph
 from mmx_tf.network.heads import is_quantizer, is_sigmoid, is_softmax
-from mmx_tf.network.kinds import COMMUTING, FUSING, WEIGHTED
+from mmx_tf.network.kinds import COMMUTING, FUSING, ONE_GRID, WEIGHTED
 
 
 def is_fusable_activation(layer) -> bool:
@@ -55,8 +56,7 @@ def averages_windows(layer, shape) -> bool:
         max((-(-length // stride) - 1) * stride + size - length, 0)
         for length, stride, size in zip(shape[1:3], strides, (height, width), strict=True)
     )
-    # TensorFlow's depthwise convolution has one stride.
-    return not padded and strides[0] == strides[1]
+    return not padded
 
 
 def gate_quantizer(layer) -> GateQuantizer | None:
@@ -121,12 +121,13 @@ def plan(network: keras.Model) -> dict[int, ActivationQuantizer]:
         inputs = [id(tensor) for tensor in tf.nest.flatten(node.call_args[0])]
         known[output] = floors.floor_of(node.layer, node.call_args, known)
         averaging = kind == "AveragePooling2D" and not averages_windows(node.layer, node.call_args[0].shape)
-        if kind in (*COMMUTING, "Concatenate") or averaging:
+        rounds = averaging or kind == "BilinearResize"
+        if kind in (*COMMUTING, *ONE_GRID) or averaging:
             for tensor_id in inputs:
                 grid[root(tensor_id)] = root(output)
             if kind not in COMMUTING:
                 sharing.append(output)
-            if averaging:
+            if rounds:
                 needing.append((output, node.layer.name))
         elif node.layer.name in left_out:
             continue

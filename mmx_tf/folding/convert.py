@@ -14,6 +14,7 @@ from mmx_tf.choices import STORAGES
 from mmx_tf.export.comparing.heads import check_task
 from mmx_tf.export.writing import tflite
 from mmx_tf.folding.fold import fold
+from mmx_tf.layers.integer.convolutions import IntegerConv2DTranspose
 from mmx_tf.layers.integer.storage import check_storage, container_of, packed_as_matrix_product
 from mmx_tf.layers.integer.weighted import IntegerAffine, IntegerConv2D, IntegerDense, WeightedLayer
 from mmx_tf.layers.quantizers.pixels import QuantizePixels
@@ -143,6 +144,7 @@ def _check_folded_for(folded, weight_storage) -> None:
                 bits=layer.weight_bits,
                 row=layer.row_length,
                 dense=isinstance(layer, IntegerDense),
+                packable=layer.packable,
             )
             for layer in _weighted(folded)
         )
@@ -182,9 +184,13 @@ def describe(folded: keras.Model) -> dict:
 
 
 def _macs(layer) -> int:
-    positions = math.prod(layer.output_shape[1:-1])
+    transposed = isinstance(layer, IntegerConv2DTranspose)
+    positions = math.prod((layer.input_shape if transposed else layer.output_shape)[1:-1])
     return positions * math.prod(layer.weight_shape)
 
 
+_KINDS = {IntegerConv2D: "conv", IntegerDense: "dense", IntegerConv2DTranspose: "transposed"}
+
+
 def _kind(layer) -> str:
-    return {IntegerConv2D: "conv", IntegerDense: "dense"}.get(type(layer), "depthwise")
+    return next((name for kind, name in _KINDS.items() if isinstance(layer, kind)), "depthwise")

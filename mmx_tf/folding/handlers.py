@@ -14,6 +14,7 @@ import tf_keras as keras
 from mmx_tf.folding import carriers
 from mmx_tf.folding.activation_handlers import ACTIVATION_HANDLERS, refusal
 from mmx_tf.folding.bias import AFFINE_CODE, batch_norm_affine
+from mmx_tf.folding.image_handlers import IMAGE_HANDLERS
 from mmx_tf.folding.values import Codes, FoldError, Pending, codes_of, image, name_of, on_same_grid
 from mmx_tf.folding.weights import affine_weights
 from mmx_tf.layers.integer.layers import IntegerAdd, IntegerMean, IntegerMul
@@ -118,8 +119,6 @@ def _average_pooling(layer, value):
             return mean(value.tensor)
 
         return Pending(emit, layer, fuses=False, nonnegative=value.nonnegative)
-    if layer.strides[0] != layer.strides[1]:
-        raise FoldError(layer, f"its strides {layer.strides} differ.")
     pool = IntegerAveragePool2D(
         pool_size=layer.pool_size,
         strides=layer.strides,
@@ -182,7 +181,7 @@ def _dropout(layer, value):
     return value
 
 
-HANDLERS = {
+HANDLERS = IMAGE_HANDLERS | {
     "BatchNormalization": _batch_normalization,
     "Add": _binary(IntegerAdd, keeps_sign=True),
     "Multiply": _binary(IntegerMul, keeps_sign=True),
@@ -206,6 +205,6 @@ def has_integer_form(layer: keras.layers.Layer) -> bool:
     kind = type(layer).__name__
     if kind in ACTIVATION_HANDLERS:
         return not refusal(layer)
-    if kind == "AveragePooling2D":
-        return layer.strides[0] == layer.strides[1]
+    if kind == "Conv2DTranspose":
+        return tuple(layer.dilation_rate) == (1, 1)
     return kind in HANDLERS or kind in WEIGHTED or kind == "InputLayer"

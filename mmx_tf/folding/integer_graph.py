@@ -8,14 +8,13 @@ import collections
 import dataclasses
 
 import numpy as np
-import tf_keras as keras
 
 from mmx_tf.folding.handlers import HANDLERS
 from mmx_tf.folding.values import Codes, FoldError, Pending, codes_of, materialize, name_of
+from mmx_tf.folding.weighted_layers import weighted_layer
 from mmx_tf.folding.weights import folded_weights
 from mmx_tf.layers.grid import Grid
 from mmx_tf.layers.integer.layers import IntegerRequantize, IntegerRescale
-from mmx_tf.layers.integer.weighted import IntegerConv2D, IntegerDense, IntegerDepthwiseConv2D
 from mmx_tf.layers.quantizers.activation import ActivationQuantizer
 from mmx_tf.layers.quantizers.gates import GateQuantizer
 from mmx_tf.layers.quantizers.pixels import PixelQuantizer, QuantizePixels
@@ -117,11 +116,7 @@ class IntegerGraph:
                 name=layer.name,
                 **dataclasses.asdict(weights),
             )
-            if isinstance(layer, keras.layers.Dense):
-                return IntegerDense(per_channel=weights.weight_scales.size > 1, **common)(value.tensor)
-            window = dict(strides=layer.strides, padding=layer.padding, dilation_rate=layer.dilation_rate)
-            depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
-            return (IntegerDepthwiseConv2D if depthwise else IntegerConv2D)(**common, **window)(value.tensor)
+            return weighted_layer(layer, value.tensor, **common)
 
         pending = Pending(emit, layer)
         return pending

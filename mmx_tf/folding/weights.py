@@ -8,7 +8,7 @@ import tf_keras as keras
 from mmx_tf.folding.bias import AFFINE_CODE, FoldedBias, affine_bias, container, weighted_bias
 from mmx_tf.layers.grid import Grid
 from mmx_tf.layers.integer.weighted import finer_codes
-from mmx_tf.layers.quantizers.weights import QuantizeWrapper
+from mmx_tf.layers.quantizers.weights import QuantizeWrapper, channels_shape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,9 +46,8 @@ def folded_weights(
     codes = np.clip(np.rint(kernel / steps), quantizer.low, quantizer.high).astype(np.int64)
     folded = weighted_bias(wrapper, batch_norm, input_grid.scale, weight_storage=weight_storage)
     stored_in = container(wrapper, weight_storage)
-    depthwise = isinstance(wrapper.layer, keras.layers.DepthwiseConv2D)
-    channels_shape = codes.shape[2:] if depthwise else codes.shape[-1:]
-    codes, scales = _signed(codes, folded, channels_shape), folded.scales.numpy()
+    signed = _signed(codes, folded, channels_shape(wrapper.layer, codes.shape))
+    codes, scales = signed, folded.scales.numpy()
     if stored_in == "int8":
         codes, scales = finer_codes(codes, scales, bits=quantizer.bits)
     return _stored(codes, scales, folded, stored_in)
@@ -65,15 +64,15 @@ def affine_weights(factor, bias, input_grid: Grid) -> FoldedWeights:
       input_grid: grid of its input codes.
     """
     folded = affine_bias(factor, bias, input_grid.scale)
-    channels_shape = (*folded.factor.shape, 1)
-    codes = np.full((1, 1, *channels_shape), AFFINE_CODE)
-    return _stored(_signed(codes, folded, channels_shape), folded.scales.numpy(), folded, "int8")
+    shape = (*folded.factor.shape, 1)
+    codes = np.full((1, 1, *shape), AFFINE_CODE)
+    return _stored(_signed(codes, folded, shape), folded.scales.numpy(), folded, "int8")
 
 
-def _signed(codes, folded: FoldedBias, channels_shape):
+def _signed(codes, folded: FoldedBias, shape):
     """Codes with the signs of the factors, and none where a channel is its bias alone."""
     signs = np.sign(folded.factor.numpy()).astype(np.int64) * ~folded.vanishing.numpy()
-    return codes * signs.reshape(channels_shape)
+    return codes * signs.reshape(shape)
 
 
 def _stored(codes, scales, folded: FoldedBias, stored_in) -> FoldedWeights:

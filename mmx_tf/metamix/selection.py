@@ -25,7 +25,7 @@ class LayerSelection:
 
     Attributes:
       name: the layer's name.
-      kind: "conv", "depthwise" or "dense".
+      kind: "conv", "transposed", "depthwise" or "dense".
       macs: multiply-accumulates on one image.
       activation_bits: bits of the layer's input.
       weight_bits: bits of its kernel.

@@ -4,10 +4,11 @@ A canonical network is functional and flat; it computes what the user's network 
 inlined; a SeparableConv2D is a DepthwiseConv2D and a 1x1 Conv2D, a Dense on an image is a 1x1 Conv2D; a
 signal (length, channels) is an image of height 1, a Conv1D a Conv2D (`mmx_tf.network.signals`); an activation
 inside a layer is a layer of its own; ReLU and hard-sigmoid have one spelling, swish, mish and softsign are
-products, linear activations are gone, and what acts in training alone but for Dropout; Add and Multiply take
-two inputs; a TensorFlow operator is the layer that equals it, where there is one; every layer is called once.
-Everything is float32 and trainable, whatever was frozen: quantization changes what each layer sees, so each
-has to follow. All layers are new, so the user's network is left untouched.
+products, linear activations are gone, and what acts in training alone but for Dropout; Add, Multiply, Maximum
+and Minimum take two inputs; resizings, slices and averages are layers of ours; a TensorFlow operator is the
+layer that equals it, where there is one; every layer is called once. Everything is float32 and trainable,
+whatever was frozen: quantization changes what each layer sees, so each has to follow. All layers are new, so
+the user's network is left untouched.
 """
 
 import functools
@@ -20,8 +21,9 @@ from absl import logging
 
 from mmx_tf.layers import keras_defaults
 from mmx_tf.layers.batch_norm import BatchNormalization
+from mmx_tf.layers.image_layers import ScaledAdd
 from mmx_tf.layers.quantizers.smooth_gates import Smooth
-from mmx_tf.network import canonical_layers, graph, refused, tf_operators
+from mmx_tf.network import canonical_layers, graph, image_operators, refused, tf_operators
 from mmx_tf.network.kinds import (
     IN_TRAINING,
     KINDS,
@@ -67,6 +69,8 @@ def canonicalize(network: keras.Model) -> keras.Model:
         _check_layer(layer)
         _check_call(layer, args, kwargs)
         kwargs = {key: value for key, value in kwargs.items() if key != "training"}
+        if type(layer).__name__ == "SlicingOpLambda":
+            return image_operators.sliced(layer, args, names)
         if type(layer).__name__ == "TFOpLambda":
             equal = tf_operators.as_layer(layer, args, kwargs)
             if equal is not None:
@@ -74,6 +78,8 @@ def canonicalize(network: keras.Model) -> keras.Model:
             args, kwargs = tf.nest.map_structure(_in_float32, (args, kwargs))
         if type(layer).__name__ in TWO_INPUTS:
             return _chain(layer, args[0], names, signals)
+        if type(layer).__name__ == "Average":
+            return _average(layer, args[0], names, signals)
         first = tf.nest.flatten(args[0])[0]
         clones = canonical_layers.clones(layer, names, shape=getattr(first, "shape", None))
         value = args[0]
@@ -215,7 +221,7 @@ def _check_layer(layer):
         )
     if getattr(layer, "data_format", "channels_last") != "channels_last":
         raise UnsupportedLayerError(layer, "is channels_first.", "Build it with data_format='channels_last'.")
-    if getattr(layer, "groups", 1) != 1:
+    if kind != "Conv2D" and getattr(layer, "groups", 1) != 1:
         raise UnsupportedLayerError(
             layer,
             f"has groups={layer.groups}.",
@@ -287,11 +293,21 @@ def _layer_names(network) -> set[str]:
 
 def _chain(layer, values, names: _Names, signals: Signals):
     """a + b + c as (a + b) + c: the exported addition and product take two tensors."""
-    name = names.own(layer.name)
+    return _two_at_a_time(values, names, signals, names.own(layer.name), type(layer))
+
+
+def _average(layer, values, names: _Names, signals: Signals):
+    """(a + b + c) / 3 as ((a + b) + c) * (1 / 3), the last step in one operator."""
+    scaled = functools.partial(ScaledAdd, factor=1 / len(values))
+    return _two_at_a_time(values, names, signals, names.own(layer.name), keras.layers.Add, last_step=scaled)
+
+
+def _two_at_a_time(values, names, signals, name, step, *, last_step=None):
     rank = max(value.shape.rank for value in values)
     values = [signals.image(value) for value in values]
     total, *others = (_of_rank(rank if rank != 3 else 4, value, name, names) for value in values)
     for count, value in enumerate(others, start=2):
         last = count == len(values)
-        total = type(layer)(name=name if last else names.new(f"{name}_{count}"))([total, value])
+        make = last_step or step if last else step
+        total = make(name=name if last else names.new(f"{name}_{count}"))([total, value])
     return signals.signal(total) if rank == 3 else total

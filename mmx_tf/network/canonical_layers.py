@@ -13,7 +13,7 @@ import tf_keras as keras
 from mmx_tf.layers.batch_norm import BatchNormalization
 from mmx_tf.layers.quantizers.gates import HardSigmoid
 from mmx_tf.layers.quantizers.smooth_gates import GATE_OF, Smooth
-from mmx_tf.network import signals
+from mmx_tf.network import image_operators, signals
 from mmx_tf.network.kinds import DROPPED, SUPPORTED, WEIGHTED, UnsupportedLayerError
 
 KERAS_HARD_SIGMOID_SLOPE = 0.2
@@ -66,9 +66,13 @@ def clones(layer: keras.layers.Layer, names, *, shape) -> list[keras.layers.Laye
         return _full_window(layer, config["name"], names, shape)
     if kind == "Normalization":
         return [_rescaling(_in_float32(layer, config, shape), config["name"])]
+    images = image_operators.clones(layer, config, shape)
+    if images is not None:
+        return images
     if kind in WEIGHTED:
         activation, config["activation"] = config["activation"], "linear"
         clone = _made(kind, config) if kind != "Dense" or len(shape) == 2 else _pointwise(config)
+        clone = image_operators.depthwise_of(clone, shape) or clone
         return [*paddings, clone, *_fused_activation(layer, activation, config["name"], names)]
     if kind == "Activation":
         return [_activation(layer, config["activation"], config["name"])]

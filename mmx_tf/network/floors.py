@@ -56,6 +56,8 @@ def floor_of(layer: keras.layers.Layer, args: tuple, floors: dict[int, float]) -
         return min(known)
     if kind == "Add":
         return sum(known)
+    if kind == "ScaledAdd":
+        return layer.factor * sum(known)
     if kind == "Multiply":
         return _floor_of_product(tensors, known)
     return UNKNOWN

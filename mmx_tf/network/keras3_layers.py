@@ -18,13 +18,9 @@ import tf_keras as keras
 from mmx_tf.network import refused
 from mmx_tf.network.kinds import DROPPED, OF_KERAS3, UnsupportedLayerError
 
-# They can be imported, though a canonical network has no place for them yet.
-_MORE = (
-    "Subtract", "Average", "Maximum", "Minimum", "Permute",
-)  # fmt: skip
-LAYERS = (*OF_KERAS3, *_MORE, *DROPPED)
+LAYERS = (*OF_KERAS3, *DROPPED)
 ADVICE = (
-    f"Layers that can: {', '.join((*OF_KERAS3, *_MORE))}. Rewrite it with these, or leave it out of the "
+    f"Layers that can: {', '.join(OF_KERAS3)}. Rewrite it with these, or leave it out of the "
     "network (data augmentation belongs in the input pipeline)."
 )
 # Name of the function in Keras 3 -> name in tf_keras, of those with the same formula in both.
@@ -47,8 +43,9 @@ OF_TENSORFLOW = {
 } | {tf.nn.silu: "silu", tf.exp: "exponential"}  # fmt: skip
 """Functions of TensorFlow that compute what Keras 3's of this name do."""
 RENAMED = {("LeakyReLU", "negative_slope"): "alpha"}
-# All is float32 here, and an activation is handled beside; the last two mean nothing without renorm.
-IGNORED = ("name", "dtype", "activation", "renorm_clipping", "renorm_momentum")
+# All is float32 here, and an activation is handled beside; the others mean nothing without renorm, or without
+# padding an image to its aspect ratio.
+IGNORED = ("name", "dtype", "activation", "renorm_clipping", "renorm_momentum", "fill_mode", "fill_value")
 
 
 class Keras3Error(UnsupportedLayerError):

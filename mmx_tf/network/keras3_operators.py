@@ -184,6 +184,27 @@ def _cast(operation, arguments, names):
     return arguments[0]
 
 
+def _get_item(operation, arguments, names):
+    tensor, key = arguments
+    return tensor[key]
+
+
+def _transpose(operation, arguments, names):
+    if operation.axes is None or operation.axes[0] != 0:
+        return None
+    return layers.Permute(operation.axes[1:], name=names.own(operation.name))(arguments[0])
+
+
+def _resize(operation, arguments, names):
+    plain = not (operation.antialias or operation.crop_to_aspect_ratio or operation.pad_to_aspect_ratio)
+    if not plain or operation.data_format != "channels_last" or arguments[0].shape.rank != 4:
+        return None
+    if operation.interpolation not in ("nearest", "bilinear"):
+        return None
+    name = names.own(operation.name)
+    return layers.Resizing(*operation.size, interpolation=operation.interpolation, name=name)(arguments[0])
+
+
 def _is_tensor(value):
     # keras.backend.is_keras_tensor raises for numbers.
     return hasattr(value, "node")
@@ -226,4 +247,7 @@ OPERATORS = {
     "ExpandDims": _reshaped_to(tf_operators.expanded),
     "Squeeze": _reshaped_to(tf_operators.squeezed),
     "Pad": _pad,
+    "GetItem": _get_item,
+    "Transpose": _transpose,
+    "Resize": _resize,
 }

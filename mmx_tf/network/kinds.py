@@ -5,8 +5,8 @@
 >>> "Dense" in WEIGHTED, "Flatten" in COMMUTING
 (True, True)
 
-Rows are by the class's name in tf_keras; a canonical network has those that are not `rewritten`. What a kind
-becomes in integers is in `mmx_tf.folding.handlers`, by the same names.
+Rows are by the class's name in tf_keras; a canonical network has those that are not `rewritten`, and `ours`.
+What a kind becomes in integers is in `mmx_tf.folding.handlers`, by the same names.
 """
 
 import dataclasses
@@ -21,8 +21,8 @@ class Kind:
     """What is known of a kind of layer.
 
     Attributes:
-      weighted: how its operations are counted ("conv", "depthwise" or "dense"); "" where it has no kernel
-        that is quantized.
+      weighted: how its operations are counted ("conv", "transposed", "depthwise" or "dense"); "" where it has
+        no kernel that is quantized.
       rewritten: the canonical network has other layers in its place.
       two_inputs: several inputs are taken two at a time.
       per_channel: it computes with a constant for each channel.
@@ -30,9 +30,11 @@ class Kind:
       dropped: it does nothing but in training, and the canonical network goes without it: weight training has
         its own augmentation, and no noise.
       keeps_floor: no output is below what none of its inputs is below.
+      one_grid: its operator has one grid for its inputs and its output.
       commutes: it commutes with a quantizer; on the grid of its input, its output is on it too.
       fuses: its operator takes ReLU or ReLU6 as its fused activation.
       keras3: there is one in Keras 3 that means the same.
+      ours: it is of mmx_tf, and canonical networks alone have it.
     """
 
     weighted: str = ""
@@ -42,18 +44,25 @@ class Kind:
     in_training: bool = False
     dropped: bool = False
     keeps_floor: bool = False
+    one_grid: bool = False
     commutes: bool = False
     fuses: bool = False
     keras3: bool = True
+    ours: bool = False
 
 
 KINDS = {
     "Conv2D": Kind(weighted="conv", fuses=True),
+    "Conv2DTranspose": Kind(weighted="transposed", fuses=True),
     "DepthwiseConv2D": Kind(weighted="depthwise", fuses=True),
     "Dense": Kind(weighted="dense", fuses=True),
     "SeparableConv2D": Kind(rewritten=True),
     "GlobalMaxPooling2D": Kind(rewritten=True),
     "ThresholdedReLU": Kind(rewritten=True, keras3=False),
+    "UpSampling2D": Kind(rewritten=True),
+    "Resizing": Kind(rewritten=True),
+    "Average": Kind(rewritten=True),
+    "SlicingOpLambda": Kind(rewritten=True, keras3=False),
     "Normalization": Kind(rewritten=True, per_channel=True),
     "Conv1D": Kind(rewritten=True),
     "DepthwiseConv1D": Kind(rewritten=True),
@@ -74,7 +83,10 @@ KINDS = {
     "Softmax": Kind(),
     "Add": Kind(two_inputs=True, fuses=True),
     "Multiply": Kind(two_inputs=True, fuses=True),
-    "Concatenate": Kind(keeps_floor=True),
+    "Subtract": Kind(two_inputs=True, fuses=True),
+    "Maximum": Kind(two_inputs=True, keeps_floor=True, one_grid=True),
+    "Minimum": Kind(two_inputs=True, keeps_floor=True, one_grid=True),
+    "Concatenate": Kind(keeps_floor=True, one_grid=True),
     "GlobalAveragePooling2D": Kind(keeps_floor=True),
     "AveragePooling2D": Kind(keeps_floor=True),
     "MaxPooling2D": Kind(keeps_floor=True, commutes=True),
@@ -82,9 +94,14 @@ KINDS = {
     "Cropping2D": Kind(keeps_floor=True, commutes=True),
     "Flatten": Kind(keeps_floor=True, commutes=True),
     "Reshape": Kind(keeps_floor=True, commutes=True),
+    "Permute": Kind(keeps_floor=True, commutes=True),
     "Dropout": Kind(keeps_floor=True, commutes=True, in_training=True),
     "Rescaling": Kind(per_channel=True, fuses=True),
     "TFOpLambda": Kind(keras3=False),
+    "NearestResize": Kind(ours=True, keeps_floor=True, commutes=True),
+    "BilinearResize": Kind(ours=True, keeps_floor=True, one_grid=True),
+    "Slice": Kind(ours=True, keeps_floor=True, commutes=True),
+    "ScaledAdd": Kind(ours=True, fuses=True),
     **{name: Kind(dropped=True) for name in (
         "RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomContrast",
         "RandomBrightness", "GaussianNoise", "GaussianDropout", "AlphaDropout", "SpatialDropout1D",
@@ -104,15 +121,16 @@ def _which(**facts) -> tuple[str, ...]:
 
 WEIGHTED = _which(weighted=True)
 REWRITTEN = _which(rewritten=True)
-SUPPORTED = _which(weighted=False, rewritten=False, dropped=False)
+SUPPORTED = _which(weighted=False, rewritten=False, ours=False, dropped=False)
 DROPPED = _which(dropped=True)
 TWO_INPUTS = _which(two_inputs=True)
 PER_CHANNEL = _which(per_channel=True)
 IN_TRAINING = _which(in_training=True)
 FLOOR_KEEPING = _which(keeps_floor=True)
+ONE_GRID = _which(one_grid=True)
 COMMUTING = _which(commutes=True)
 FUSING = _which(fuses=True)
-OF_KERAS3 = _which(keras3=True, dropped=False)
+OF_KERAS3 = _which(keras3=True, ours=False, dropped=False)
 
 
 def tell_of_dropped(network: str, layers: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from mmx_tf.layers.quantizers.smooth_gates import Smooth
-from mmx_tf.network import canonical_layers
+from mmx_tf.network import canonical_layers, image_operators
 
 layers = keras.layers
 
@@ -26,7 +26,10 @@ def as_layer(layer, args: tuple, kwargs: dict):
     Returns:
       (layer of the same name, its inputs), or None where there is no such layer.
     """
-    rewrite = _REWRITES.get(layer.get_config()["function"])
+    function = layer.get_config()["function"]
+    if function in image_operators.OPERATORS:
+        return image_operators.OPERATORS[function](args, kwargs, layer.name)
+    rewrite = _REWRITES.get(function)
     named = sorted((key for key in kwargs if key != "name"), key=_position)
     arguments = [*args, *(kwargs[key] for key in named)]
     return rewrite(arguments, layer.name) if rewrite else None
@@ -80,8 +83,10 @@ def _binary(layer_class, fits, constant):
 
 
 def _subtract(arguments, name):
-    if len(arguments) != 2 or all(map(_is_tensor, arguments)):
+    if len(arguments) != 2:
         return None
+    if all(map(_is_tensor, arguments)):
+        return (layers.Subtract(name=name), arguments) if _same_shape(*arguments) else None
     sign = 1.0 if _is_tensor(arguments[0]) else -1.0
     return _with_constant(arguments, name, lambda number: (sign, -sign * number))
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 
 from mmx_tf.report.scores import Score, agreement_of, scores_of
 
-KINDS = ("conv", "depthwise", "dense")
+KINDS = ("conv", "depthwise", "dense", "transposed")
 _SELECTION_KEYS = ("bit_widths", "layers", "bops")
 _LAYER_KEYS = ("name", "kind", "macs", "activation_bits", "weight_bits")
 _SHARED_KEYS = ("code_disagreement", "eval_images", "file_bytes")

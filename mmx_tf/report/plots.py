@@ -27,7 +27,12 @@ from mmx_tf.report import facts as report_facts
 from mmx_tf.report.facts import RunFacts
 from mmx_tf.report.themes import LIGHT, Theme
 
-_KIND_LABELS = {"conv": "convolution", "depthwise": "depthwise convolution", "dense": "dense"}
+_KIND_LABELS = {
+    "conv": "convolution",
+    "depthwise": "depthwise convolution",
+    "dense": "dense",
+    "transposed": "transposed convolution",
+}
 _MAX_NAMES = 72  # more layer names than this do not fit side by side at a readable size
 _FLAT_NAMES = 8  # this many fit without a slant
 _MAX_NAME_LENGTH = 24

@@ -30,7 +30,7 @@ LIGHT = Theme(
     muted="#59636e",
     grid="#dfe3e8",
     paper="#ffffff",
-    kinds={"conv": "#0072b2", "depthwise": "#f0a500", "dense": "#009e73"},
+    kinds={"conv": "#0072b2", "depthwise": "#f0a500", "dense": "#009e73", "transposed": "#cc79a7"},
     lines=("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"),
 )
 DARK = Theme(
@@ -38,7 +38,7 @@ DARK = Theme(
     muted="#9aa4af",
     grid="#343b44",
     paper="#161b22",
-    kinds={"conv": "#56b4e9", "depthwise": "#f0c030", "dense": "#2fc99a"},
+    kinds={"conv": "#56b4e9", "depthwise": "#f0c030", "dense": "#2fc99a", "transposed": "#e59cc4"},
     lines=("#56b4e9", "#ff8f5e", "#2fc99a", "#e59cc4", "#f0c030", "#8ab4f8"),
 )
 MARKS = Theme(
@@ -46,7 +46,7 @@ MARKS = Theme(
     muted="#fe0001",
     grid="#fe0002",
     paper="#fe0003",
-    kinds={"conv": "#fe0004", "depthwise": "#fe0005", "dense": "#fe0006"},
+    kinds={"conv": "#fe0004", "depthwise": "#fe0005", "dense": "#fe0006", "transposed": "#fe000d"},
     lines=("#fe0007", "#fe0008", "#fe0009", "#fe000a", "#fe000b", "#fe000c"),
 )
 """Stand-in colours: a figure is drawn in them once, and `painted` replaces them by those of each theme."""

@@ -3,8 +3,8 @@
 bfloat16 halves what a convolution reads, and CPUs with AVX-512 BF16 or AMX, GPUs and TPUs multiply it
 faster. Weights, step sizes, batch norm and quantizers stay float32: only the operands of a convolution are
 rounded, to 8 significant bits, and its result and gradients come back as float32. Depthwise convolutions,
-which gain nothing, are left alone. The network itself is not changed: what is evaluated, saved and folded
-afterwards computes in float32.
+which gain nothing, are left alone, and so are transposed ones and those of groups. The network itself is not
+changed: what is evaluated, saved and folded afterwards computes in float32.
 
     >>> with convolutions_in("bfloat16", network):
     ...     network.fit(...)
@@ -40,8 +40,9 @@ def convolutions_in(dtype: str, network: keras.Model) -> Iterator[None]:
 
 
 def _convolutions(network) -> Iterator[keras.layers.Layer]:
+    others = (keras.layers.DepthwiseConv2D, keras.layers.Conv2DTranspose)
     for layer in network.submodules:
-        if isinstance(layer, keras.layers.Conv2D) and not isinstance(layer, keras.layers.DepthwiseConv2D):
+        if isinstance(layer, keras.layers.Conv2D) and not isinstance(layer, others) and layer.groups == 1:
             yield layer
 
 

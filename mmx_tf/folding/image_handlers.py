@@ -1,0 +1,186 @@
+"""The operators that resizing, slicing, moving and comparing layers become (see `mmx_tf.folding.handlers`).
+
+Where XNNPACK lacks an operator, others give the same codes without leaving it: pixels are repeated by joining
+and reshaping, the larger of two is a difference and a sum, and every s-th pixel is a depthwise convolution
+of one pixel. What stays outside: other resizings to the nearest pixel, and steps along channels.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from mmx_tf.folding.bias import AFFINE_CODE
+from mmx_tf.folding.values import Codes, FoldError, Pending, codes_of, name_of, on_same_grid
+from mmx_tf.layers.grid import LOWEST, Grid
+from mmx_tf.layers.integer.differences import IntegerScale, IntegerSub
+from mmx_tf.layers.integer.layers import IntegerAdd
+from mmx_tf.layers.integer.moving import (
+    IntegerResizeBilinear,
+    IntegerResizeNearest,
+    IntegerSlice,
+    IntegerTranspose,
+)
+from mmx_tf.layers.integer.shapes import IntegerConcatenate, IntegerReshape
+from mmx_tf.layers.integer.weighted import IntegerAffine
+
+JOINED_AT_ONCE = 4
+"""Tensors that one CONCATENATION joins: XNNPACK takes five at most."""
+
+
+def _subtract(layer, values):
+    first, second = (codes_of(layer, value) for value in values)
+
+    def emit(output_grid, activation):
+        operator = IntegerSub(
+            input_grids=(first.grid, second.grid),
+            output_grid=output_grid,
+            activation=activation,
+            name=layer.name,
+        )
+        return operator([first.tensor, second.tensor])
+
+    return Pending(emit, layer)
+
+
+def _scaled_add(layer, values):
+    """The sum on a grid that is coarser by the factor, whose codes are those of the scaled sum."""
+    first, second = (codes_of(layer, value) for value in values)
+
+    def emit(output_grid, activation):
+        of_sum = Grid(output_grid.scale / layer.factor, output_grid.zero_point)
+        add = IntegerAdd(input_grids=(first.grid, second.grid), output_grid=of_sum, name=f"{layer.name}_sum")
+        scale = IntegerScale(
+            factor=layer.factor,
+            input_grid=of_sum,
+            output_grid=output_grid,
+            activation=activation,
+            name=layer.name,
+        )
+        return scale(add([first.tensor, second.tensor]))
+
+    return Pending(emit, layer, nonnegative=first.nonnegative and second.nonnegative)
+
+
+def _extreme(*, largest):
+    """max(a, b) = b + relu(a - b), min(a, b) = a - relu(a - b), on one grid without any rounding."""
+
+    def handle(layer, values):
+        first, second = (codes_of(layer, value) for value in values)
+        grid = first.grid
+        if second.grid != grid:
+            names = ", ".join(repr(name_of(value.tensor)) for value in (first, second))
+            raise FoldError(layer, f"its inputs {names} have different grids.")
+        of_excess = Grid(grid.scale, LOWEST)
+        excess = IntegerSub(
+            input_grids=(grid, grid), output_grid=of_excess, activation="relu", name=f"{layer.name}_excess"
+        )([first.tensor, second.tensor])
+        kept = second if largest else first
+        step = (IntegerAdd if largest else IntegerSub)(
+            input_grids=(grid, of_excess), output_grid=grid, name=layer.name
+        )
+        return Codes(step([kept.tensor, excess]), grid, first.nonnegative and second.nonnegative)
+
+    return handle
+
+
+def _permute(layer, value):
+    axes = [axis - 1 for axis in layer.dims]
+    return on_same_grid(value, lambda grid: IntegerTranspose(axes=axes, grid=grid, name=layer.name))
+
+
+def _slice(layer, value):
+    def make(grid):
+        return lambda codes: _sliced(layer, grid, codes)
+
+    return on_same_grid(value, make)
+
+
+def _sliced(layer, grid, codes):
+    """The part from begin to end, and of its rows and columns every step-th."""
+    by_pixel = len(layer.step) == 3 and max(layer.step[:2]) > 1
+    strides, step = (layer.step[:2], (1, 1, layer.step[2])) if by_pixel else ((1, 1), layer.step)
+    whole = [0] * len(layer.begin), list(codes.shape[1:]), [1] * len(layer.step)
+    if not by_pixel or (list(layer.begin), list(layer.end), list(step)) != whole:
+        name = f"{layer.name}_part" if by_pixel else layer.name
+        codes = IntegerSlice(begin=layer.begin, end=layer.end, step=step, grid=grid, name=name)(codes)
+    return subsampled(codes, strides, grid, name=layer.name) if by_pixel else codes
+
+
+def subsampled(codes, strides, grid, *, name):
+    """Every s-th row and column: the mean of windows of one pixel, which is the pixel."""
+    channels = codes.shape[-1]
+    pixels = IntegerAffine(
+        input_grid=grid,
+        output_grid=grid,
+        weight_codes=np.full((1, 1, channels, 1), AFFINE_CODE),
+        weight_scales=np.full(channels, 1 / AFFINE_CODE),
+        bias_codes=np.zeros(channels),
+        strides=strides,
+        name=name,
+    )
+    return pixels(codes)
+
+
+def _nearest_resize(layer, value):
+    def make(grid):
+        return lambda codes: _nearest(layer, grid, codes)
+
+    return on_same_grid(value, make)
+
+
+def _nearest(layer, grid, codes):
+    """Whole factors by joining a tensor with itself, which XNNPACK takes, others by the operator."""
+    sizes = list(zip(layer.size, codes.shape[1:3], strict=True))
+    factors = [size // length for size, length in sizes]
+    parts = [None if size % length else _parts(size // length) for size, length in sizes]
+    if None in parts:
+        return IntegerResizeNearest(size=layer.size, grid=grid, name=layer.name)(codes)
+    (rows, columns), channels = codes.shape[1:3], codes.shape[3]
+    # A pixel beside itself, then a row below itself.
+    codes = _joined(codes, parts[1], grid, name=f"{layer.name}_columns")
+    row = (rows, 1, columns * factors[1] * channels)
+    if factors[0] > 1:
+        codes = IntegerReshape(target_shape=row, grid=grid, name=f"{layer.name}_as_rows")(codes)
+        codes = _joined(codes, parts[0], grid, name=f"{layer.name}_rows")
+    return IntegerReshape(target_shape=(*layer.size, channels), grid=grid, name=layer.name)(codes)
+
+
+def _joined(codes, parts, grid, *, name):
+    for index, count in enumerate(parts):
+        join = IntegerConcatenate(axis=-1, grid=grid, name=f"{name}_{index + 1}")
+        codes = join([codes] * count)
+    return codes
+
+
+def _parts(factor):
+    """Factors of at most `JOINED_AT_ONCE` whose product is a factor; None if there are none."""
+    parts = []
+    for part in range(JOINED_AT_ONCE, 1, -1):
+        while factor % part == 0:
+            parts.append(part)
+            factor //= part
+    return parts if factor == 1 else None
+
+
+def _bilinear_resize(layer, value):
+    value = codes_of(layer, value)
+    resize = IntegerResizeBilinear(
+        size=layer.size,
+        align_corners=layer.align_corners,
+        half_pixel_centers=layer.half_pixel_centers,
+        grid=value.grid,
+        name=layer.name,
+    )
+    return dataclasses.replace(value, tensor=resize(value.tensor))
+
+
+IMAGE_HANDLERS = {
+    "Subtract": _subtract,
+    "ScaledAdd": _scaled_add,
+    "Maximum": _extreme(largest=True),
+    "Minimum": _extreme(largest=False),
+    "Permute": _permute,
+    "Slice": _slice,
+    "NearestResize": _nearest_resize,
+    "BilinearResize": _bilinear_resize,
+}
