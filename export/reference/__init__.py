@@ -17,8 +17,9 @@ Each operator has its own rule; the names are those of `export.reference.roundin
 
     operator             "xnnpack"              "builtin"                    "reference"
     CONV_2D              scale_half_even        double_rounding_up           double_rounding_away
+    CONV_2D of groups    scale_half_even        double_rounding_away         double_rounding_away
     DEPTHWISE_CONV_2D    scale_half_even        up, last channels % 8 away   double_rounding_away
-    TRANSPOSE_CONV       scale_half_even        double_rounding_away         double_rounding_away
+    TRANSPOSE_CONV       scale_half_even        up, last channels % 8 away   double_rounding_away
     FULLY_CONNECTED      scale_half_even        double_rounding_up           float64, half_away
     ADD                  21 bits, half up       away, on a 2^20 finer grid   away, on a 2^20 finer grid
     SUB                  21 bits, half up       away, on a 2^20 finer grid   away, on a 2^20 finer grid

@@ -3,14 +3,14 @@
     acc[channel] = sum((q - z_in) * w) + bias              # over the pixels whose windows reach a place
     codes = transpose_convolution(operator, [shape, weights, image, bias], "builtin")        # int8
 
-It ends as `export.reference.weighted` says. TFLite's optimized and reference kernels have one rule.
+It ends as `export.reference.weighted` says, in TFLite's optimized kernel by the rule of the depthwise one.
 """
 
 from dataclasses import replace
 
 import numpy as np
 
-from mmx_tf.export.reference.weighted import exact_type, requantize
+from mmx_tf.export.reference.weighted import LANES, exact_type, requantize
 from mmx_tf.export.reference.windows import SAME, Window
 
 
@@ -55,4 +55,4 @@ def transpose_convolution(operator, inputs, rules):
     (top, left), (height, width) = window.before, size
     sums = sums[:, top : top + height, left : left + width]
     as_convolution = replace(operator, inputs=(source, operator.inputs[1]))
-    return requantize(sums, bias, as_convolution, "xnnpack" if rules == "xnnpack" else "reference")
+    return requantize(sums, bias, as_convolution, rules, lanes=LANES)

@@ -18,8 +18,8 @@ from mmx_tf.export.reference.windows import Window
 
 # Numbers in one matrix of patches: keeps it in a cache-friendly 32 MiB or less, whatever the batch.
 PATCH_NUMBERS = 2**22
-# Channels that TFLite's optimized depthwise kernel requantizes in one vector.
-DEPTHWISE_LANES = 8
+# Channels that TFLite's optimized depthwise and transposed kernels requantize in one vector.
+LANES = 8
 
 
 def convolution(operator, inputs, rules):
@@ -48,6 +48,8 @@ def convolution(operator, inputs, rules):
         products = patches.reshape(groups, -1, matrix.shape[1]) @ matrix
         return np.moveaxis(products, 0, 1).reshape(len(images), *window.output, -1)
 
+    # TFLite's optimized kernel leaves groups to the reference kernel.
+    rules = "reference" if rules == "builtin" and groups > 1 else rules
     images = max(1, PATCH_NUMBERS // (window.output[0] * window.output[1] * matrix.shape[1] * groups))
     parts = [
         requantize(accumulate(codes[start : start + images]), bias, operator, rules)
@@ -77,7 +79,7 @@ def depthwise(operator, inputs, rules):
         for row, column, patch in window.taps(shifted, fill=0):
             repeated = np.repeat(patch, multiplier, axis=3) if multiplier > 1 else patch
             sums += repeated * weights[0, row, column].astype(np.int32)
-        parts.append(requantize(sums, bias, operator, rules, lanes=DEPTHWISE_LANES))
+        parts.append(requantize(sums, bias, operator, rules, lanes=LANES))
     return np.concatenate(parts)
 
 
