@@ -7,10 +7,12 @@ import tf_keras as keras
 from networks import calibrated
 
 import mmx_tf
+from mmx_tf.budget.bops import layer_costs
 from mmx_tf.export import inspect
 from mmx_tf.export.comparing.certificate import certify
 from mmx_tf.export.reference import RULES
-from mmx_tf.network.canonical import canonicalize
+from mmx_tf.folding.fold import FoldError, check_foldable
+from mmx_tf.network.canonical import UnsupportedLayerError, canonicalize
 
 L = keras.layers
 
@@ -160,3 +162,99 @@ def test_the_canonical_network_has_one_form_of_each():
     assert kinds["groups"].count("DepthwiseConv2D") == 1 and kinds["groups"].count("Conv2D") == 3
     for names in kinds.values():
         assert not {"UpSampling2D", "Resizing", "Average", "TFOpLambda", "SlicingOpLambda"} & set(names)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (lambda x: x[:2], "of the batch"),
+        (lambda x: x[None], "in front of the batch"),
+        (lambda x: x[:, ::-1], "in steps of -1"),
+        (lambda x: x[:, 3:3], "from 3 to 3"),
+        (lambda x: x[:, tf.reduce_sum(tf.cast(x, tf.int32))], "slice that cannot be handled"),
+    ],
+)
+def test_slices_that_are_refused(body, reason):
+    inputs = keras.Input((16, 16, 1))
+    with pytest.raises(UnsupportedLayerError, match=rf"getitem.*SlicingOpLambda.*{reason}.*whole batches"):
+        canonicalize(keras.Model(inputs, body(inputs)))
+
+
+def test_a_dilated_transposed_convolution_is_refused():
+    def dilated(x):
+        return L.GlobalAveragePooling2D()(L.Conv2DTranspose(3, 3, dilation_rate=2, name="odd")(x))
+
+    with pytest.raises(FoldError, match="'odd' .Conv2DTranspose.*no integer form.*allow_unexportable"):
+        mmx_tf.augment(network(dilated), bit_widths=(8, 4))
+    search = mmx_tf.augment(network(dilated), bit_widths=(8, 4), allow_unexportable=True)
+    with pytest.raises(FoldError, match=r"'odd' .*dilation_rate=.2, 2.*TRANSPOSE_CONV has none"):
+        check_foldable(mmx_tf.rebuild(search, search.selection_of([0])))
+
+
+def test_operations_by_hand():
+    """Each of 4x4 pixels takes a whole kernel of 3x3; a filter of 5 groups has a fifth of the channels."""
+    inputs = keras.Input((4, 4, 6))
+    x = L.Conv2DTranspose(5, 3, 2, name="up")(inputs)
+    x = L.Conv2D(10, 1, groups=5, name="groups")(x)
+    model = keras.Model(inputs, L.Dense(2, name="end")(L.GlobalAveragePooling2D()(x)))
+    costs = {cost.name: cost for cost in layer_costs(canonicalize(model))}
+    # One group a channel has become depthwise.
+    assert [cost.kind for cost in costs.values()] == ["transposed", "depthwise", "dense"]
+    assert costs["up"].macs == 4 * 4 * 3 * 3 * 5 * 6 and costs["up"].weights == 270
+    assert costs["groups"].macs == 9 * 9 * 10 and costs["groups"].weights == 10
+    assert costs["up"].input_elements == 96
+    # First and last at 8 bits, the middle at 3 and 2.
+    bops = costs["up"].macs * 64 + costs["groups"].macs * 3 * 2 + 20 * 64
+    assert mmx_tf.count_bops(model, activation_bits=3, weight_bits=2) == bops
+    two = keras.Sequential([keras.Input((4, 4, 6)), L.Conv2D(4, (3, 2), groups=2, name="two"), L.Flatten()])
+    (cost,) = layer_costs(canonicalize(two))
+    assert (cost.kind, cost.macs, cost.weights) == ("conv", 2 * 3 * 72, 3 * 2 * 3 * 4)
+
+
+def test_channels_of_a_transposed_convolution_keep_their_batch_norm():
+    """At 8 bits the folded network is close to the fixed one, whatever sign and size the batch norm gives."""
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((8, 8, 3))
+    x = L.Conv2D(6, 3, padding="same", name="first")(inputs)
+    x = L.BatchNormalization(name="bn")(L.Conv2DTranspose(5, 3, 2, padding="same", name="up")(x))
+    model = keras.Model(inputs, L.Conv2D(4, 1, name="last")(x))
+    rng = np.random.default_rng(0)
+    gamma = np.array([-3.0, 0.1, 1.0, -0.5, 8.0])
+    model.get_layer("bn").set_weights([gamma, *rng.normal(size=(2, 5)), rng.uniform(0.5, 2.0, 5)])
+    search = mmx_tf.augment(model, bit_widths=(8, 4), weight_bits=8)
+    images = rng.normal(size=(32, 8, 8, 3)).astype(np.float32)
+    search(images, branch=0)
+    fixed = mmx_tf.rebuild(search, search.selection_of([0]))
+    config = next(layer for layer in fixed.layers if layer.name.endswith("up")).quantize_config
+    assert config.quantizer.step_size.shape == (1, 1, 5, 1)
+    fixed(images)
+    expected = fixed.predict(images, verbose=0)
+    found = mmx_tf.fold(fixed).predict(images, verbose=0)
+    assert np.abs(found - expected).mean() < 0.02 * np.abs(expected).mean()
+    assert np.abs(model.predict(images, verbose=0) - expected).mean() < 0.1 * np.abs(expected).mean()
+
+
+def test_weight_bits_of_transposed_and_grouped_convolutions_are_searched(digits):
+    def body(x):
+        x = L.Conv2DTranspose(6, 2, 2, activation="relu", name="up")(L.Conv2D(8, 3, 2, name="down")(x))
+        return L.GlobalAveragePooling2D()(L.Conv2D(8, 3, groups=2, activation="relu", name="groups")(x))
+
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    search = mmx_tf.augment(
+        network(body), bit_widths=(8, 4), weight_bits=(8, 4), target_bytes=5_000,
+        convert_options={"weight_storage": "int4"},
+    )  # fmt: skip
+    search.compile(optimizer="sgd", loss=loss)
+    search.fit(digits.train(batch_size=64, seed=0).take(3), epochs=2, verbose=0)
+    shapes = {name: quantizer.step_shape for name, quantizer in search.weight_quantizers.items()}
+    assert shapes == {"down": (1, 1, 1, 8), "up": (1, 1, 6, 1), "groups": (1, 1, 1, 8)}
+    fixed = mmx_tf.rebuild(search, search.bit_selection())
+    fixed.compile(optimizer="sgd", loss=loss)
+    fixed.fit(digits.train(batch_size=64, seed=0).take(3), verbose=0)
+    folded = mmx_tf.fold(fixed, weight_storage="int4")
+    containers = {layer.name: layer.container for layer in folded.layers if hasattr(layer, "container")}
+    assert containers["up"] == "int8"
+    assert len(mmx_tf.convert(folded, weight_storage="int4")) <= 5_000
+    exact = mmx_tf.fold(fixed)
+    report = mmx_tf.verify(exact, mmx_tf.convert(exact, input_type="int8"), digits.evaluation(batch_size=90))
+    assert (report.code_disagreement, report.partitions, report.left_outside) == (0.0, 1, ())

@@ -85,6 +85,17 @@ OF_ONE_TYPE = {
         "STRIDED_SLICE", output=(2, 3, 3), fields=options("StridedSlice", beginMask=9, endMask=9),
         constants=[[0, 1, 1, 0], [0, 3, 4, 0], [1, 1, 1, 1]],
     ),
+    "RESIZE_BILINEAR": _same(
+        "RESIZE_BILINEAR", output=(8, 6, 3), fields=options("ResizeBilinear", halfPixelCenters=True),
+        constants=[[8, 6]],
+    ),
+    "RESIZE_NEAREST_NEIGHBOR": _same(
+        "RESIZE_NEAREST_NEIGHBOR", output=(8, 6, 3),
+        fields=options("ResizeNearestNeighbor", halfPixelCenters=True), constants=[[8, 6]],
+    ),
+    "TRANSPOSE": _same(
+        "TRANSPOSE", output=(4, 3, 4), fields=options("Transpose"), constants=[[0, 2, 3, 1]]
+    ),
     "LOGISTIC": _same("LOGISTIC"),
     "SOFTMAX": _same("SOFTMAX", shape=(10,), fields=options("Softmax", beta=1.0)),
     "ARG_MAX": lambda t: operator("ARG_MAX", [(t, (10,))], ("INT32", ()), _argmax(), [[1]]),

@@ -49,6 +49,8 @@ FORMS = {
     **dict.fromkeys(("ARG_MAX", "HARD_SWISH"), {"INT8", "FLOAT32"}),
     "CONCATENATION": {"INT8", "INT16", "INT32", "INT64", "FLOAT32", "BOOL"},
     "STRIDED_SLICE": {"INT8", "INT16", "INT32", "FLOAT32", "BOOL"},
+    "RESIZE_BILINEAR": {"INT8", "FLOAT32"},
+    **dict.fromkeys(("RESIZE_NEAREST_NEIGHBOR", "TRANSPOSE"), {"INT8", "INT16", "FLOAT32"}),
     "QUANTIZE": {
         *(f"INT8 {output}" for output in ("INT8", "UINT8", "INT16", "INT32")),
         *("UINT8 INT8", "INT16 INT8", "INT16 INT16", "INT16 INT32", "INT32 INT8", "INT32 INT16"),

@@ -116,8 +116,6 @@ def _bounds(shape, spec):
             continue
         length, index = next(lengths), not isinstance(item, slice | dict)
         first, last, by = _as_slice(item).indices(length)
-        if index and not -length <= int(item) < length:
-            raise ValueError(f"{item} of {length}")
         if by < 1 or last <= first:
             raise ValueError(f"from {first} to {last} in steps of {by}")
         for numbers, number in ((begin, first), (end, last), (step, by)):
