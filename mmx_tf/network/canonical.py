@@ -21,9 +21,8 @@ from absl import logging
 
 from mmx_tf.layers import keras_defaults
 from mmx_tf.layers.batch_norm import BatchNormalization
-from mmx_tf.layers.image_layers import ScaledAdd
 from mmx_tf.layers.quantizers.smooth_gates import Smooth
-from mmx_tf.network import canonical_layers, graph, image_operators, refused, tf_operators
+from mmx_tf.network import canonical_layers, graph, image_operators, merging, refused, tf_operators
 from mmx_tf.network.kinds import (
     IN_TRAINING,
     KINDS,
@@ -77,9 +76,9 @@ def canonicalize(network: keras.Model) -> keras.Model:
                 layer, args, kwargs = equal[0], (equal[1],), {}
             args, kwargs = tf.nest.map_structure(_in_float32, (args, kwargs))
         if type(layer).__name__ in TWO_INPUTS:
-            return _chain(layer, args[0], names, signals)
+            return merging.chain(layer, args[0], names, signals)
         if type(layer).__name__ == "Average":
-            return _average(layer, args[0], names, signals)
+            return merging.average(layer, args[0], names, signals)
         first = tf.nest.flatten(args[0])[0]
         clones = canonical_layers.clones(layer, names, shape=getattr(first, "shape", None))
         value = args[0]
@@ -115,15 +114,6 @@ def _in_float32(value):
     """A constant of a TensorFlow operator in the network's type; what is no such constant is left alone."""
     is_constant = isinstance(value, tf.Tensor) and value.dtype.is_floating
     return tf.cast(value, tf.float32) if is_constant else value
-
-
-def _of_rank(rank, value, name, names):
-    """Keras puts the axes that a smaller tensor lacks behind the batch; TFLite would put them in front."""
-    missing = rank - value.shape.rank
-    if not missing:
-        return value
-    shape = (*[1] * missing, *value.shape[1:])
-    return keras.layers.Reshape(shape, name=names.new(f"{name}_reshape"))(value)
 
 
 def _called(clone, names, others, kwargs, value):
@@ -289,25 +279,3 @@ def _layer_names(network) -> set[str]:
     for node in graph.nodes(network):
         names |= _layer_names(node.layer) if graph.is_network(node.layer) else {node.layer.name}
     return names
-
-
-def _chain(layer, values, names: _Names, signals: Signals):
-    """a + b + c as (a + b) + c: the exported addition and product take two tensors."""
-    return _two_at_a_time(values, names, signals, names.own(layer.name), type(layer))
-
-
-def _average(layer, values, names: _Names, signals: Signals):
-    """(a + b + c) / 3 as ((a + b) + c) * (1 / 3), the last step in one operator."""
-    scaled = functools.partial(ScaledAdd, factor=1 / len(values))
-    return _two_at_a_time(values, names, signals, names.own(layer.name), keras.layers.Add, last_step=scaled)
-
-
-def _two_at_a_time(values, names, signals, name, step, *, last_step=None):
-    rank = max(value.shape.rank for value in values)
-    values = [signals.image(value) for value in values]
-    total, *others = (_of_rank(rank if rank != 3 else 4, value, name, names) for value in values)
-    for count, value in enumerate(others, start=2):
-        last = count == len(values)
-        make = last_step or step if last else step
-        total = make(name=name if last else names.new(f"{name}_{count}"))([total, value])
-    return signals.signal(total) if rank == 3 else total
