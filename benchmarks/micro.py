@@ -36,7 +36,7 @@ def measured(fixed, weight_storage: str, images: np.ndarray, pixels: np.ndarray,
     folded = mmx_tf.fold(fixed, weight_storage=weight_storage)
     data = mmx_tf.convert(folded, weight_storage=weight_storage)
     trace = Trace(folded)
-    codes = trace(images)[trace.final]
+    codes = trace(images)[trace.ends[0].final]
     found = {
         "weight_storage": weight_storage,
         "file_bytes": len(data),

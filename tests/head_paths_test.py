@@ -10,9 +10,10 @@ from tflite_samples import model_of, written
 import mmx_tf
 from mmx_tf.export import inspect
 from mmx_tf.export.comparing.certificate import certify, summary
+from mmx_tf.export.comparing.ends import head_of
 from mmx_tf.export.comparing.heads import told
 from mmx_tf.export.comparing.quality import MEASURES
-from mmx_tf.export.comparing.trace import Trace, head_of
+from mmx_tf.export.comparing.trace import Trace
 from mmx_tf.export.comparing.whole_file import verify
 from mmx_tf.export.running import litert
 from mmx_tf.export.running.partitions import delegated_ops
@@ -81,7 +82,7 @@ def test_a_file_of_classes_names_what_the_logits_say(head, digits):
     found = outputs_of(data, folded, images)
     assert set(found) == {"class", "probabilities"} and found["class"].dtype == np.int32
     trace = Trace(folded)
-    logits = trace.logits_grid.dequantize(trace(images)[trace.logits])
+    logits = trace.ends[0].logits_grid.dequantize(trace(images)[trace.ends[0].logits])
     if head in ("sigmoid", "logit", "sigmoids", "mask"):
         expected = (logits > 0).astype(int)
         expected = expected if task == "multi_label" else expected[..., 0]

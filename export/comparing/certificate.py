@@ -16,17 +16,18 @@ file is judged by its codes and the class that it names.
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import tf_keras as keras
 
 from mmx_tf.errors import DisagreementError
+from mmx_tf.export.comparing.answers import FileOutput
 from mmx_tf.export.comparing.cut import cut, expose
+from mmx_tf.export.comparing.ends import check_tasks, tasks_of
 from mmx_tf.export.comparing.evaluation import checked
-from mmx_tf.export.comparing.heads import check_task, told
 from mmx_tf.export.comparing.operator_count import Counter, RuntimeParity
 from mmx_tf.export.comparing.quality import SAME
-from mmx_tf.export.comparing.trace import FileOutput, Trace
+from mmx_tf.export.comparing.trace import Trace
 from mmx_tf.export.comparing.unpacked import unpacked
 from mmx_tf.export.running import litert
 from mmx_tf.export.running.partitions import require_xnnpack
@@ -46,8 +47,10 @@ class Certificate:
       unable: kernels -> why LiteRT cannot run the file with them.
       unpacked: kernels -> why they were given the file with its packed weights in int8 tensors, the same
         codes.
-      task: what the outputs stand for, one of `export.comparing.heads.TASKS`.
-      folded_metrics: of the task, metric -> value of the folded model on the same images as `folded_top1`.
+      task: what the outputs stand for, one of `export.comparing.heads.TASKS`; of several outputs by their
+        names.
+      folded_metrics: of the task, metric -> value of the folded model on the same images as `folded_top1`; of
+        several outputs as in a `VerificationReport`.
     """
 
     sha256: str
@@ -55,7 +58,7 @@ class Certificate:
     runtimes: dict[str, RuntimeParity]
     unable: dict[str, str] = dataclasses.field(default_factory=dict)
     unpacked: dict[str, str] = dataclasses.field(default_factory=dict)
-    task: str = "classification"
+    task: str | dict[str, str | None] = "classification"
     folded_metrics: dict[str, float | None] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict:
@@ -90,14 +93,14 @@ def certify(
     *,
     kernels: Sequence[str] = tuple(litert.KERNELS),
     max_images: Sequence[int] | int | None = None,
-    task: str | None = None,
+    task: str | Mapping[str, str] | None = None,
     progress=None,
     trace: Trace | None = None,
 ) -> Certificate:
     """Compares every operator of a folded model, and the whole file, with LiteRT.
 
     Args:
-      folded: model made by `mmx_tf.fold`, with one output.
+      folded: model made by `mmx_tf.fold`.
       data: its file, with any input and output type.
       eval_ds: batches of (float images, labels), as for `verify`.
       kernels: what to run, of `litert.KERNELS`.
@@ -112,7 +115,7 @@ def certify(
         LiteRT runs it without XNNPACK, which is among `kernels`.
     """
     limits = [max_images] * len(kernels) if max_images is None or isinstance(max_images, int) else max_images
-    check_task(task)
+    check_tasks(task)
     trace = trace or Trace(folded)
     output, pieces = _whole_and_cut(trace, data)
     unknown = {operator.output for operator in pieces.operators} - trace.names
@@ -122,7 +125,7 @@ def certify(
         )
     if "xnnpack" in kernels:
         require_xnnpack(data)
-    counters, unable, as_int8 = {}, {}, {}
+    counters, unable, as_int8, tasks = {}, {}, {}, None
     for name, limit in zip(kernels, limits, strict=True):
         try:
             counters[name] = Counter(trace, pieces, output, name, limit)
@@ -135,11 +138,12 @@ def certify(
     if not counters:
         raise ValueError(f"LiteRT cannot run the file: {unable}.")
     done = 0
-    for images, labels in checked(eval_ds, image_shape=trace.image_shape):
-        codes, task = trace(images), told(trace.head, labels, task)
+    for images, labels in checked(eval_ds, image_shape=trace.image_shape, outputs=trace.outputs):
+        codes, labels = trace(images), labels if trace.outputs.several else [labels]
+        tasks = tasks or tasks_of(trace.ends, trace.outputs, labels, task)
         for counter in counters.values():
-            counter.add(images, codes, labels, task=task)
-        done += len(labels)
+            counter.add(images, codes, labels, tasks=tasks)
+        done += len(images)
         if progress:
             progress(done)
         if all(counter.full for counter in counters.values()):
@@ -151,20 +155,20 @@ def certify(
         runtimes={name: counter.result() for name, counter in counters.items()},
         unable=unable,
         unpacked=as_int8,
-        task=task,
-        folded_metrics=first.folded.result(),
+        task=first.task,
+        folded_metrics={name: values["folded"] for name, values in first.metrics().items()},
     )
 
 
 def _whole_and_cut(trace: Trace, data: bytes):
-    return FileOutput(trace, data), cut(expose(data, [trace.final]))
+    return FileOutput(trace, data), cut(expose(data, [end.final for end in trace.ends]))
 
 
 def summary(certificate: Certificate) -> str:
     """The certificate in a few lines: a line for each set of kernels, then the operators that differ most."""
     lines = []
     for kernels, runtime in certificate.runtimes.items():
-        same = SAME[certificate.task].format(f"{runtime.agreement:.2%}")
+        same = _same(certificate.task, runtime.agreement)
         codes = sum(operator.codes for operator in runtime.operators)
         known = sum(operator.rules is not None for operator in runtime.operators)
         lines.append(
@@ -179,3 +183,10 @@ def summary(certificate: Certificate) -> str:
             if operator.differing
         ]
     return "\n".join([*lines, *certificate.unable.values(), *certificate.unpacked.values()])
+
+
+def _same(task, agreement: float | None) -> str:
+    """How far file and folded model agree, in words."""
+    if isinstance(task, Mapping):
+        return f"the same in {agreement:.2%} of each output or more" if agreement is not None else "no labels"
+    return SAME[task].format(f"{agreement:.2%}")

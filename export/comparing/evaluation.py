@@ -2,22 +2,31 @@
 
 for images, labels in checked(eval_ds, image_shape=(32, 32, 3)):
     ...                                          # float32 [N, 32, 32, 3], labels [N, ...] as they come
+for images, labels in checked(eval_ds, image_shape=(32, 32, 3), outputs=Outputs(("class", "box"))):
+    ...                                          # a list of labels, None for an output without
 """
 
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from mmx_tf.export.comparing.outputs import Outputs
+
+_ONE = Outputs(("",))
 _INFINITE = -1  # tf.data.INFINITE_CARDINALITY
 
 
-def checked(eval_ds: Iterable, *, image_shape: tuple[int, ...]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def checked(
+    eval_ds: Iterable, *, image_shape: tuple[int, ...], outputs: Outputs = _ONE
+) -> Iterator[tuple[np.ndarray, np.ndarray | list]]:
     """The batches of `eval_ds` as arrays.
 
     Args:
       eval_ds: batches of (images [N, *image_shape], scaled as for training, labels [N, ...]), such as a
         tf.data.Dataset. What labels there may be depends on the task (`export.comparing.heads`).
       image_shape: of one image, as the network takes it.
+      outputs: the network's. Of several the labels are in a dict by their names, in a list or tuple in their
+        order, or one array is for each of them, as in Keras's fit; a dict may lack those of an output.
 
     Raises:
       ValueError: if there are no images, or a batch is something else.
@@ -37,7 +46,7 @@ def checked(eval_ds: Iterable, *, image_shape: tuple[int, ...]) -> Iterator[tupl
             raise ValueError(
                 f"eval_ds gives {type(batch).__name__}; it must give pairs of (images, labels), in batches."
             )
-        images, labels = (np.asarray(_only(part)) for part in batch)
+        images, labels = np.asarray(_only(batch[0])), _labels(batch[1], outputs)
         expected = "(N, " + ", ".join(map(str, image_shape)) + ")"
         if images.shape[1:] != tuple(image_shape):
             what = "images" if len(image_shape) == 3 else "inputs"
@@ -45,19 +54,33 @@ def checked(eval_ds: Iterable, *, image_shape: tuple[int, ...]) -> Iterator[tupl
         images = images.astype(np.float32, copy=False)
         if not np.all(np.isfinite(images)):
             raise ValueError("eval_ds gives images with values that are NaN or infinite.")
-        if labels.shape[:1] != images.shape[:1] or labels.dtype.kind not in "iufb":
-            raise ValueError(
-                f"eval_ds gives {labels.dtype} labels of shape {labels.shape} for {len(images)} images; "
-                "numbers are needed, for each image its own."
-            )
-        if labels.dtype.kind == "f" and not np.all(np.isfinite(labels)):
-            raise ValueError("eval_ds gives labels that are NaN or infinite.")
+        for part, name in zip(labels, outputs.names, strict=True):
+            if part is not None:
+                _check(part, len(images), f" of output {name!r}" if outputs.several else "")
         if not len(images):
             continue
         images_seen += len(images)
-        yield images, labels
+        yield images, labels if outputs.several else labels[0]
     if not images_seen:
         raise ValueError("eval_ds has no images; give at least one batch of (images, labels).")
+
+
+def _labels(given, outputs: Outputs) -> list:
+    """The labels of each output as arrays; None for one that a dict leaves out."""
+    if not outputs.several:
+        return [np.asarray(_only(given))]
+    parts = outputs.each(given, "eval_ds gives labels that have")
+    return [None if part is None else np.asarray(part) for part in parts]
+
+
+def _check(labels: np.ndarray, images: int, of: str) -> None:
+    if labels.shape[:1] != (images,) or labels.dtype.kind not in "iufb":
+        raise ValueError(
+            f"eval_ds gives {labels.dtype} labels{of} of shape {labels.shape} for {images} images; "
+            "numbers are needed, for each image its own."
+        )
+    if labels.dtype.kind == "f" and not np.all(np.isfinite(labels)):
+        raise ValueError(f"eval_ds gives labels{of} that are NaN or infinite.")
 
 
 def _only(part):

@@ -40,16 +40,18 @@ class Head:
     """The end of a network.
 
     Attributes:
-      name: of the network or its last layer, for messages.
+      name: of the network or its last layer, for messages; of one of several outputs the output's.
       shape: of one image's outputs.
       activation: the last one, "softmax", "sigmoid" or "hard_sigmoid"; None for any other, or none.
       loss: name of the loss that the network was trained with, if that is known.
+      several: whether the network has other outputs.
     """
 
     name: str
     shape: tuple[int, ...]
     activation: str | None = None
     loss: str | None = None
+    several: bool = False
 
 
 def loss_name(loss) -> str | None:
@@ -125,7 +127,7 @@ def told(head: Head, labels=None, task: str | None = None) -> str:
         if not certain:
             raise ValueError(
                 f"{_described(head)}: without labels it cannot be told what that stands for. "
-                f"{_give_one_of(possible)}"
+                f"{_give_one_of(possible, head)}"
             )
         return possible[0]
     fitting, reasons = [], []
@@ -146,7 +148,7 @@ def told(head: Head, labels=None, task: str | None = None) -> str:
             raise ValueError(
                 f"{_described(head)}, and its labels have shape {values.shape} and numbers from "
                 f"{values.min():.4g} to {values.max():.4g}: it cannot be told what it stands for. "
-                f"{_give_one_of(fitting)}"
+                f"{_give_one_of(fitting, head)}"
             )
         fitting.remove("regression")
     return fitting[0]
@@ -234,5 +236,6 @@ def _described(head: Head) -> str:
     return f"{head.name!r} has outputs of shape {shape}, {end}{loss}"
 
 
-def _give_one_of(tasks) -> str:
+def _give_one_of(tasks, head: Head) -> str:
+    tasks = [{head.name: task} for task in tasks] if head.several else tasks
     return f"Give task={' or task='.join(map(repr, tasks))}."

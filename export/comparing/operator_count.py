@@ -1,18 +1,21 @@
 """Counting what differs between a folded model and its file under one set of kernels, batch by batch.
 
-counter = Counter(trace, cut(expose(data, [trace.final])), FileOutput(trace, data), "builtin", limit=100)
-counter.add(images, trace(images), labels, task="classification")
+pieces = cut(expose(data, [end.final for end in trace.ends]))
+counter = Counter(trace, pieces, FileOutput(trace, data), "builtin", limit=100)
+counter.add(images, trace(images), [labels], tasks=["classification"])
 counter.result()                                  # a RuntimeParity
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
 from mmx_tf.export import reference
-from mmx_tf.export.comparing.count import AnswerCount, CodeCount
+from mmx_tf.export.comparing.answers import FileOutput
+from mmx_tf.export.comparing.count import CodeCount, WholeCount
 from mmx_tf.export.comparing.cut import Pieces
-from mmx_tf.export.comparing.trace import FileOutput, ImageInput, Trace
+from mmx_tf.export.comparing.trace import ImageInput, Trace
 from mmx_tf.export.running import litert
 
 RULE_IMAGES = 4
@@ -55,8 +58,9 @@ class RuntimeParity:
       operators: every operator of the file, in order.
       top1: accuracy of the whole file; of a binary one its binary accuracy, None for other tasks.
       top1_agreement: share of images on which the whole file names the folded model's class; None as `top1`.
-      code_disagreement: share of the whole file's logit codes that differ.
-      metrics: of the task, metric -> value of the whole file.
+      code_disagreement: share of the whole file's logit codes that differ, of all outputs.
+      metrics: of the task, metric -> value of the whole file; of several outputs as a `VerificationReport`
+        has them.
       agreement: share of what the whole file and the folded model name that is the same, as that of a
         `VerificationReport`.
     """
@@ -85,7 +89,7 @@ class Counter:
         self.whole = litert.Runner(output.data, kernels=kernels)
         self.image = ImageInput(trace, output.file)
         self.counts = {operator.output: CodeCount() for operator in pieces.operators}
-        self.answers: AnswerCount | None = None
+        self.answers: WholeCount | None = None
 
     @property
     def full(self) -> bool:
@@ -97,17 +101,20 @@ class Counter:
         """Images that have been counted."""
         return self.answers.images if self.answers else 0
 
-    def add(self, images: np.ndarray, codes: dict[str, np.ndarray], labels: np.ndarray, *, task: str) -> None:
-        """Counts one batch, or what of it the limit leaves; `task` is what the outputs stand for."""
-        size = len(labels) if self.limit is None else min(len(labels), self.limit - self.images)
+    def add(
+        self, images: np.ndarray, codes: dict[str, np.ndarray], labels: Sequence, *, tasks: Sequence
+    ) -> None:
+        """Counts one batch, or what of it the limit leaves; labels and tasks of each output may be None."""
+        size = len(images) if self.limit is None else min(len(images), self.limit - self.images)
         if not size:
             return
-        codes, labels = {name: values[:size] for name, values in codes.items()}, labels[:size]
+        codes = {name: values[:size] for name, values in codes.items()}
+        labels = [None if part is None else part[:size] for part in labels]
         pixels = self.image(images[:size], codes)
         values = {**codes, **pixels}
         inputs = {name: values[source] for name, source in self.pieces.inputs.items()}
         if not self.images:
-            self.answers = AnswerCount(task, self.trace.head)
+            self.answers = WholeCount(self.trace.ends, tasks)
             first = {name: tensor[:RULE_IMAGES] for name, tensor in inputs.items()}
             self.rules = rules_followed(self.graph, first, self.operators(first), own=self.kernels)
         found = self.operators(inputs)
@@ -135,8 +142,8 @@ class Counter:
             operators=operators,
             top1=top1,
             top1_agreement=None if top1 is None else whole.agreement,
-            code_disagreement=whole.differing / whole.codes,
-            metrics=whole.file.result(),
+            code_disagreement=whole.code_disagreement,
+            metrics={name: values["tflite"] for name, values in whole.metrics().items()},
             agreement=whole.agreement,
         )
 

@@ -4,6 +4,7 @@
     report.code_disagreement, report.agreement               # 0.0, 1.0 when every code is equal
     report.task, report.metrics                              # "classification", {"accuracy": {...}}
     report.tensors[0]                                        # the same, tensor by tensor
+    report.outputs["box"].metrics                            # of a network of several outputs
 
 The command is `python -m export.verify`.
 """
@@ -12,15 +13,17 @@ import dataclasses
 import numbers
 import os
 import pathlib
+from collections.abc import Mapping
 
 import tf_keras as keras
 from absl import logging
 
-from mmx_tf.export.comparing.count import AnswerCount, CodeCount
+from mmx_tf.export.comparing.answers import FileOutput
+from mmx_tf.export.comparing.count import AnswerCount, CodeCount, WholeCount
 from mmx_tf.export.comparing.cut import expose
+from mmx_tf.export.comparing.ends import check_tasks, tasks_of
 from mmx_tf.export.comparing.evaluation import checked
-from mmx_tf.export.comparing.heads import check_task, told
-from mmx_tf.export.comparing.trace import FileOutput, ImageInput, Trace
+from mmx_tf.export.comparing.trace import ImageInput, Trace
 from mmx_tf.export.running import litert
 from mmx_tf.export.running.partitions import require_xnnpack
 
@@ -45,8 +48,30 @@ class TensorParity:
 
 
 @dataclasses.dataclass(frozen=True)
+class OutputReport:
+    """One of several outputs: figures that a `VerificationReport` has of the one output of most networks.
+
+    Attributes:
+      task: what it stands for; None where `verify` was given no labels for it: then codes alone are compared.
+      folded_top1, tflite_top1, top1_agreement, code_disagreement, metrics, agreement: as there.
+    """
+
+    task: str | None
+    folded_top1: float | None
+    tflite_top1: float | None
+    top1_agreement: float | None
+    code_disagreement: float
+    metrics: dict[str, dict[str, float | None]]
+    agreement: float | None
+
+
+@dataclasses.dataclass(frozen=True)
 class VerificationReport:
     """What `verify` found; all fractions are over the same images.
+
+    Of several outputs `outputs` has the figures of each. `code_disagreement` is then over the codes of all of
+    them, `agreement` the smallest, `task` a dict by their names; `metrics` have an output's name in front, as
+    Keras's ("box_mean_absolute_error"), and what is top-1 is None.
 
     Attributes:
       eval_images: number of images.
@@ -66,6 +91,7 @@ class VerificationReport:
       agreement: share of what both name that is the same: the class of an image (of its largest logit, the
         first of equal ones; of a binary one 1 where the logit is above 0), the decision on each label, the
         class of each pixel, and for regression the number itself.
+      outputs: output's name -> its figures, in the network's order; empty where there is one.
     """
 
     eval_images: int
@@ -77,13 +103,17 @@ class VerificationReport:
     traced_images: int
     partitions: int
     left_outside: tuple
-    task: str = "classification"
+    task: str | dict[str, str | None] = "classification"
     metrics: dict[str, dict[str, float | None]] = dataclasses.field(default_factory=dict)
     agreement: float | None = None
+    outputs: dict[str, OutputReport] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict:
         """The report as plain JSON values."""
-        return dataclasses.asdict(self)
+        found = dataclasses.asdict(self)
+        if not self.outputs:
+            del found["outputs"]
+        return found
 
 
 def verify(
@@ -91,21 +121,22 @@ def verify(
     data: bytes | str | os.PathLike,
     eval_ds,
     *,
-    task: str | None = None,
+    task: str | Mapping[str, str] | None = None,
     traced_images: int = 128,
     trace: Trace | None = None,
 ) -> VerificationReport:
     """Compares a folded model with its file on evaluation images.
 
     Args:
-      folded: model made by `mmx_tf.fold`, with one output.
+      folded: model made by `mmx_tf.fold`.
       data: what `convert` made of it, with any input and output type, or the path of a file with it. Of a
         file that gives classes, these and the logits' codes are compared.
       eval_ds: batches of (float images, labels), as the network was trained on; `export.comparing.heads` has
-        the forms of labels that fit each task.
-      task: what the outputs stand for, one of `export.comparing.heads.TASKS`. By default it is told from the
-        network's last activation, the loss with which it was compiled before `fold`, if it was, and the
-        labels.
+        the forms of labels that fit each task. Of several outputs they are in a dict by their names, or in a
+        tuple; for one that a dict leaves out codes alone are compared.
+      task: what the outputs stand for, one of `export.comparing.heads.TASKS`, of several in a dict by their
+        names. By default it is told from the network's last activation, the loss with which it was compiled
+        before `fold`, if it was, and the labels.
       traced_images: images on which every tensor is compared, not only the logits.
       trace: of `folded`, if there is one already.
 
@@ -113,7 +144,7 @@ def verify(
       ValueError: if there are no images or they or their labels do not fit the network, the task cannot be
         told, the file is damaged or not the folded model's, or LiteRT runs it without XNNPACK.
     """
-    check_task(task)
+    check_tasks(task)
     if not isinstance(traced_images, numbers.Integral) or traced_images < 0:
         raise ValueError(f"traced_images={traced_images!r}: an integer of 0 or more.")
     data = file_contents(data)
@@ -124,14 +155,15 @@ def verify(
     delegation = require_xnnpack(data)
     tensors = {name: CodeCount() for name in exposed.outputs if name in trace.names}
     whole, traced = None, 0
-    for batch, labels in checked(eval_ds, image_shape=trace.image_shape):
+    for batch, labels in checked(eval_ds, image_shape=trace.image_shape, outputs=trace.outputs):
         if whole is None and (outside := trace.told_outside(batch)):
             logging.warning("%s: these are not the images that the network was trained on.", outside)
         expected = trace(batch)
         pixels = image(batch, expected)
-        whole = whole or AnswerCount(told(trace.head, labels, task), trace.head)
+        labels = labels if trace.outputs.several else [labels]
+        whole = whole or WholeCount(trace.ends, tasks_of(trace.ends, trace.outputs, labels, task))
         whole.add(output.folded(expected), output(runner(pixels)), labels)
-        if size := min(traced_images - traced, len(labels)):
+        if size := min(traced_images - traced, len(batch)):
             everything = exposed({name: values[:size] for name, values in pixels.items()})
             for name, counter in tensors.items():
                 counter.add(expected[name][:size], everything[name])
@@ -142,7 +174,7 @@ def verify(
         folded_top1=folded_top1,
         tflite_top1=tflite_top1,
         top1_agreement=None if tflite_top1 is None else whole.agreement,
-        code_disagreement=whole.differing / whole.codes,
+        code_disagreement=whole.code_disagreement,
         tensors=tuple(
             TensorParity(name, count.codes, count.differing, count.largest_difference, count.distinct)
             for name, count in tensors.items()
@@ -153,6 +185,20 @@ def verify(
         task=whole.task,
         metrics=whole.metrics(),
         agreement=whole.agreement,
+        outputs={name: _of_output(count) for name, count in whole.of_output.items()} if whole.several else {},
+    )
+
+
+def _of_output(count: AnswerCount) -> OutputReport:
+    folded_top1, tflite_top1 = count.top1()
+    return OutputReport(
+        task=count.task,
+        folded_top1=folded_top1,
+        tflite_top1=tflite_top1,
+        top1_agreement=None if tflite_top1 is None else count.agreement,
+        code_disagreement=count.code_disagreement,
+        metrics=count.metrics(),
+        agreement=count.agreement,
     )
 
 

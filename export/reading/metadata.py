@@ -82,7 +82,22 @@ def contradictions(file: TfliteFile, recorded: BitsMetadata, table: Sequence[Lay
         classes = scores[0][-1]
         if len(labels) != classes:
             result.append(f"the metadata has {len(labels)} labels, the output has {classes} classes")
+    elif isinstance(labels, dict):
+        result += _of_outputs(file, labels)
     return tuple(sorted(result))
+
+
+def _of_outputs(file: TfliteFile, labels: dict) -> Iterator[str]:
+    """Labels of each of several outputs, which have their names in the signature."""
+    named = {name: index for _, _, outputs in file.signatures for name, index in outputs.items()}
+    for name, own in labels.items():
+        index = named.get(f"{name}_probabilities", named.get(name))
+        if index is None:
+            yield f"the metadata has labels of output {name!r}, the file has none"
+            continue
+        shape = file.tensors[index].shape
+        if isinstance(own, list) and shape and len(own) != shape[-1]:
+            yield f"the metadata has {len(own)} labels of output {name!r}, which has {shape[-1]} classes"
 
 
 def _of_layer(file: TfliteFile, layer: LayerInfo) -> Iterator[str]:

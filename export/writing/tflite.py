@@ -11,9 +11,9 @@ logits come out is in `export.writing.borders`.
 
 from ai_edge_litert import schema_py_generated as schema
 
-from mmx_tf.choices import INPUT_TYPES, OUTPUT_TYPES
-from mmx_tf.export.comparing.trace import logistic_of
-from mmx_tf.export.writing.borders import check_outputs, write_input, write_outputs
+from mmx_tf.choices import INPUT_TYPES
+from mmx_tf.export.writing.borders import write_input, write_outputs
+from mmx_tf.export.writing.file_ends import file_ends
 from mmx_tf.export.writing.flatbuffer import GraphWriter
 from mmx_tf.export.writing.operators import WRITERS, Context
 from mmx_tf.layers.integer.layers import Dequantize, QuantizeInput
@@ -28,6 +28,7 @@ def convert(
     input_type="uint8",
     output_type="int8",
     task=None,
+    output_names=None,
     metadata=None,
     packed_as_matrix_product=True,
 ):
@@ -40,28 +41,30 @@ def convert(
         128, with one exact QUANTIZE in front. "float32": a QUANTIZE of the float image in front.
       output_type: "int8": the outputs' codes. "float32": a DEQUANTIZE of them at the end. "class": two
         outputs, the index of the largest code (int32, the first of equal ones), or for yes-or-no tasks 1
-        where the logit is above 0, and the probabilities (int8, code / 256 + 0.5).
-      task: for "class", what the outputs stand for, one of `export.comparing.heads.TASKS`; None to tell it
-        from the model.
+        where the logit is above 0, and the probabilities (int8, code / 256 + 0.5). Of several outputs, one
+        for all, or in a dict by their names.
+      task: for "class", what the outputs stand for, one of `export.comparing.heads.TASKS`, of several in a
+        dict by their names; None to tell it from the model.
+      output_names: of several outputs, for the signature; by default the layers that compute the codes.
       metadata: dict from name to bytes, written to the model's metadata buffers.
       packed_as_matrix_product: whether a pointwise convolution with packed weights is written as a
         FULLY_CONNECTED, for XNNPACK, or as the CONV_2D that it is, for TensorFlow Lite Micro.
 
     The signature "serving_default" names the input like the model's input layer, codes and float logits like
-    the layer that computes the codes, and the outputs of "class" `class` and `probabilities`.
+    the layer that computes the codes, and the outputs of "class" `class` and `probabilities`; of several
+    outputs like the output, those of "class" with its name in front (`box_class`).
 
     Raises TypeError for a layer that has no TFLite operator, ValueError for an option outside its set, a
     layer that is used twice, or outputs that are not what `output_type` needs.
     """
     _check_option("input_type", input_type, INPUT_TYPES)
-    _check_option("output_type", output_type, OUTPUT_TYPES)
-    task = check_outputs(folded, output_type, task)
+    ends = file_ends(folded, output_type, task, output_names)
     writer = GraphWriter()
     nodes = _nodes(folded)
     shapes = {name: _shape(name, node.output_shapes) for name, node in nodes.items()}
     grids = {layer.name: layer.output_grid for layer in folded.layers if hasattr(layer, "output_grid")}
     context = Context(writer, shapes, grids, packed_as_matrix_product)
-    inputs, produced, dequantized = {}, {}, {}
+    inputs, produced = {}, {}
     in_front = _in_front_of_the_file(folded, nodes)
     rescalings = [
         layer.name for layer in folded.layers if layer.name in in_front and layer.get_config().get("scale")
@@ -86,8 +89,7 @@ def convert(
             name = _image_name(nodes, layer.name)
             inputs[name], produced[layer.name] = write_input(context, name, layer, input_type)
         elif isinstance(layer, Dequantize):
-            # Not written here: `output_type` decides what comes after the codes.
-            dequantized[layer.name] = sources[0].name
+            continue  # `output_type` decides what comes after the codes.
         elif type(layer) in WRITERS:
             index = context.codes(layer)
             WRITERS[type(layer)](context, layer, [produced[source.name] for source in sources], index)
@@ -97,12 +99,9 @@ def convert(
                 f"layer {layer.name!r} is a {type(layer).__name__}, which is no integer layer. Pass a model "
                 f"made by mmx_tf.fold; known layers: {sorted(known.__name__ for known in WRITERS)}."
             )
-    last = [tensor._keras_history.layer.name for tensor in folded.outputs]
-    ends = {name: dequantized.get(name, name) for name in last}
-    logistic = logistic_of(folded.outputs[0].node.layer) if task else None
-    logits = logistic and nodes[logistic.name].keras_inputs[0].node.layer.name
-    outputs = write_outputs(context, ends, produced, output_type, task=task, logits=logits)
-    floats = {*(inputs if input_type == "float32" else ()), *(ends if output_type == "float32" else ())}
+    outputs = write_outputs(context, ends, produced)
+    floats = {end.layer for end in ends if end.output_type == "float32"}
+    floats |= {*(inputs if input_type == "float32" else ())}
     _check_no_float(writer, floats | context.float_tensors)
     return writer.finish(inputs, outputs, metadata=metadata)
 

@@ -17,17 +17,16 @@ import tf_keras as keras
 
 from mmx_tf.errors import DivergenceError
 from mmx_tf.fitting import guards
-from mmx_tf.fitting import labels as fit_labels
 from mmx_tf.fitting import options as fit_options
 from mmx_tf.fitting.divergence import first_broken
-from mmx_tf.fitting.given import Given, given_weights, single_image
+from mmx_tf.fitting.given import Given, single_image
 from mmx_tf.fitting.images import check_first_images, check_judged, check_pixels
+from mmx_tf.fitting.outputs import TrainedOutputs, check_compiled, of_ranks
 from mmx_tf.fitting.position import Position, lost_weights
 from mmx_tf.fitting.trained import Trained
 from mmx_tf.layers import keras_defaults
 from mmx_tf.layers.fusion import all_initialized, initialize_before_tracing
 from mmx_tf.network import keras3_twins
-from mmx_tf.network.heads import last_activation
 from mmx_tf.network.loading import check_saved_as
 from mmx_tf.network.tracing import build_before_tracing
 
@@ -39,7 +38,7 @@ class FitContract:
 
     _guarding = False
     _judging = False
-    _label_rank = None
+    _label_ranks = None
     _guarded_function = None
 
     @property
@@ -93,8 +92,9 @@ class FitContract:
         for name in namespaces.keys() & options.keys():
             fit_options.check_objects(f"{self.name}.compile", name, options[name])
             options[name] = keras3_twins.twin(options[name], namespaces[name])
+        check_compiled(self, options)
         super().compile(**options, **more)
-        fit_labels.warn_of_logits(self.compiled_loss, last_activation(self.trained_network.outputs[0]))
+        TrainedOutputs(self).warn()
 
     @keras_defaults.float32()
     def fit(self, *args, **kwargs):
@@ -110,8 +110,9 @@ class FitContract:
         options = inspect.signature(keras.Model.fit).bind(self, *args, **kwargs).arguments
         del options["self"]
         given = Given(options.pop("x", None), options.pop("y", None), options.get("batch_size"))
-        classes = fit_labels.classes(self.compiled_loss, self.trained_network.output_shape)
-        fit_options.check(f"{self.name}.fit", options, classes)
+        outputs = TrainedOutputs(self)
+        fit_options.check(f"{self.name}.fit", options, outputs.classes, several=outputs.named.several)
+        outputs.check_weights(options.get("sample_weight"))
         if options.get("validation_data") is not None:
             options["validation_data"] = self._checked_validation(options["validation_data"])
         self._prepare(given)
@@ -134,7 +135,7 @@ class FitContract:
         if not self._guarding:
             check_judged(self.name, self.trained_network, given)
             self._check_label_shape(given)
-            self._label_rank = given.untold_label_rank()
+            self._label_ranks = given.untold_label_ranks()
         with guards.told(self._expected()):
             return super().evaluate(given.x, given.y, *args, **kwargs)
 
@@ -166,9 +167,8 @@ class FitContract:
         network = self.trained_network
         if self._guarding or self._judging:
             images = guards.checked_images(single_image(images, network), network)
-            allowed = fit_labels.allowed(self.compiled_loss, network.output_shape)
-            labels = fit_labels.checked(labels, allowed) if allowed else labels
-            weights = None if weights is None else guards.checked_weights(weights)
+            labels = TrainedOutputs(self).checked_labels(labels)
+            weights = tf.nest.map_structure(guards.checked_weights, weights)
         return images, labels, weights
 
     def test_step(self, data):
@@ -191,10 +191,7 @@ class FitContract:
     def _ranked(self, data):
         """Images, labels and weights of a batch; the labels with the rank of the first batch's."""
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
-        weights = given_weights(weights, self.output_names)
-        if self._label_rank is not None and tf.is_tensor(labels):
-            labels = tf.ensure_shape(labels, [None] * self._label_rank)
-        return images, labels, weights
+        return images, of_ranks(labels, self._label_ranks), TrainedOutputs(self).weights(weights)
 
     def _require_compiled(self, method: str) -> None:
         if not getattr(self, "_is_compiled", False):
@@ -205,8 +202,8 @@ class FitContract:
 
     def _check_label_shape(self, given: Given) -> None:
         parts = given.described(consume=False)
-        labels = parts[1] if parts and len(parts) > 1 else None
-        fit_labels.check_shape(self.compiled_loss, self.trained_network.output_shape, labels)
+        if parts and len(parts) > 1:
+            TrainedOutputs(self).check_labels(*parts[1:])
 
     def _prepare(self, given: Given) -> None:
         """Checks the data, and makes what a step needs before it is traced."""
@@ -214,16 +211,14 @@ class FitContract:
         untouched = not all_initialized(network)
         given.check(network, consume=untouched)
         parts = given.first() if untouched else given.described(consume=False)
-        labels = parts and parts[1]
-        if isinstance(labels, dict):
-            fit_labels.check_names(labels, self.output_names)
-        fit_labels.check_shape(self.compiled_loss, network.output_shape, labels)
+        if parts is not None:
+            TrainedOutputs(self).check_labels(*parts[1:])
         # Keras's metrics look at the rank of labels, which a generator's dataset may not tell.
-        self._label_rank = given.untold_label_rank()
+        self._label_ranks = given.untold_label_ranks()
         if parts is None:
             return
-        self.look_at(labels)
-        known = given.is_arrays or (isinstance(given.x, tf.data.Dataset) and self._label_rank is None)
+        self.look_at(parts[1])
+        known = given.is_arrays or (isinstance(given.x, tf.data.Dataset) and self._label_ranks is None)
         build_before_tracing(self, *((given.x, given.y) if known else parts[:2]))
         if untouched:
             images = np.asarray(single_image(parts[0], network))
@@ -258,11 +253,10 @@ class FitContract:
     def _expected(self) -> dict[str, str]:
         """What a check of a step expects, and what to do."""
         network = self.trained_network
-        allowed = fit_labels.allowed(self.compiled_loss, network.output_shape)
         return {
             "images": "they must be finite numbers: clean them, or look at how they are scaled.",
             "shape": f"the network takes {tuple(network.input_shape)}: resize them.",
-            "labels": f"the loss does not take them: {fit_labels.told(allowed)}",
+            **TrainedOutputs(self).expected(),
             "weights": "sample_weight and class_weight must be finite numbers.",
             "loss": "",
         }

@@ -1,11 +1,12 @@
 """The class of fixed networks: ordinary functional tf_keras models, with the checks of `FitContract`.
 
->>> fixed = FixedNetwork.of(inputs, outputs, name="fixed", output_name="logits")
+>>> fixed = FixedNetwork.of(inputs, outputs, name="fixed", output_names=["logits"])
 """
 
 import tensorflow as tf
 import tf_keras as keras
 
+from mmx_tf.export.comparing.outputs import in_config, names_of
 from mmx_tf.fitting import guards
 from mmx_tf.fitting.contract import FitContract
 from mmx_tf.fitting.slow_statistics import warn_of_slow_statistics
@@ -16,11 +17,11 @@ from mmx_tf.network.tracing import build_optimizer
 
 @keras.saving.register_keras_serializable(package="mmx_tf")
 class FixedNetwork(FitContract, keras.Model):
-    """A functional network of one image and one output at fixed bits.
+    """A functional network of one image at fixed bits.
 
     Attributes:
-      output_names: name of the one output, that of the float network's: the key of losses, metrics and
-        labels that are given in a dict.
+      output_names: names of the outputs, those of the float network's: the keys of losses, metrics and labels
+        that are given in a dict.
       moves_statistics: whether training moves running batch-norm statistics; not on the folded graph.
     """
 
@@ -28,12 +29,12 @@ class FixedNetwork(FitContract, keras.Model):
 
     @classmethod
     def of(
-        cls, inputs, outputs, *, name: str, output_name: str, moves_statistics: bool = True
+        cls, inputs, outputs, *, name: str, output_names: list[str], moves_statistics: bool = True
     ) -> "FixedNetwork":
         """A network from symbolic inputs and outputs; the other arguments are attributes."""
         # Keras saves the graph only of classes that keep keras.Model's own constructor.
         network = cls(inputs, outputs, name=name)
-        network.output_names = [output_name]
+        network.output_names = list(output_names)
         network.moves_statistics = moves_statistics
         return _with_activity_regularizers(network)
 
@@ -71,16 +72,16 @@ class FixedNetwork(FitContract, keras.Model):
         self.optimizer.build(self.trainable_variables)
 
     def get_config(self):
-        """The functional config, and the output's name."""
-        return {**super().get_config(), "output_name": self.output_names[0]}
+        """The functional config, and the outputs' names."""
+        return {**super().get_config(), "output_name": in_config(self.output_names)}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         """The network of a config that `get_config` made."""
         config = dict(config)
-        output_name = config.pop("output_name")
+        output_names = names_of(config.pop("output_name"))
         network = super().from_config(config, custom_objects)
-        network.output_names = [output_name]
+        network.output_names = output_names
         return _with_activity_regularizers(network)
 
 

@@ -113,7 +113,7 @@ class Given:
             return
         image = single_image(parts[0], network)
         for name, part in zip(("images", "labels"), (image, *parts[1:2]), strict=False):
-            if kind := _no_numbers(part):
+            if kind := no_numbers(part):
                 raise ValueError(f"{name} are {kind}: give numbers; classes are numbered from 0.")
         check_shape(getattr(image, "shape", None), network)
         if labelled and (len(parts) < 2 or parts[1] is None):
@@ -149,14 +149,14 @@ class Given:
                         f"as np.asarray({name}), or as x a tf.data.Dataset, Sequence or generator of batches."
                     )
 
-    def untold_label_rank(self) -> int | None:
-        """Rank of the labels of a Dataset that does not tell it, by its first batch; else None."""
+    def untold_label_ranks(self):
+        """Ranks of the labels of a Dataset that does not tell them, in their form; else None."""
         if not isinstance(self.x, tf.data.Dataset):
             return None
-        labels = [*_parts(self.x.element_spec), None][1]
-        if not hasattr(labels, "shape") or labels.shape.rank is not None:
+        labels = tf.nest.flatten([*_parts(self.x.element_spec), None][1])
+        if not any(hasattr(one, "shape") and one.shape.rank is None for one in labels):
             return None
-        return np.ndim(self.first()[1])
+        return tf.nest.map_structure(np.ndim, self.first()[1])
 
     def steps(self, options: dict) -> int | None:
         """The steps that a call of `fit` with these further arguments takes; None where it is not known."""
@@ -250,7 +250,7 @@ def _as_array(values):
     return np.asarray(values) if isinstance(values, list) and np.isscalar(leaf) else values
 
 
-def _no_numbers(part) -> str | None:
+def no_numbers(part) -> str | None:
     """What an array holds in place of numbers."""
     dtype = getattr(part, "dtype", None)
     if isinstance(dtype, tf.DType):

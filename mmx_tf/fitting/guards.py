@@ -19,7 +19,10 @@ _MARK = "mmx_tf guard:"
 
 
 class GuardedError(ValueError):
-    """A check of a step has failed; `kind` is "images", "shape", "labels", "weights" or "loss"."""
+    """A check of a step has failed; `kind` is "images", "shape", "labels", "weights" or "loss".
+
+    Labels of output i of several have the kind "labels_i".
+    """
 
     def __init__(self, kind: str, message: str):
         super().__init__(message)
@@ -56,20 +59,22 @@ def shaped(images, network: keras.Model) -> tf.Tensor:
 
 
 @tf.autograph.experimental.do_not_convert
-def checked_labels(labels, *, low: float, high: float) -> tf.Tensor:
-    """Labels in low..high, or the step fails."""
+def checked_labels(labels, *, low: float, high: float, kind: str = "labels") -> tf.Tensor:
+    """Labels in low..high, or the step fails with a check of this kind."""
     labels = tf.convert_to_tensor(labels)
     if labels.dtype == tf.bool:
         return labels
     smallest, largest = tf.reduce_min(labels), tf.reduce_max(labels)
     inside = tf.logical_and(smallest >= tf.cast(low, labels.dtype), largest <= tf.cast(high, labels.dtype))
-    with tf.control_dependencies([_check(inside, "labels", smallest, largest)]):
+    with tf.control_dependencies([_check(inside, kind, smallest, largest)]):
         return tf.identity(labels)
 
 
 @tf.autograph.experimental.do_not_convert
-def checked_weights(weights) -> tf.Tensor:
-    """Weights of examples that are finite, or the step fails."""
+def checked_weights(weights) -> tf.Tensor | None:
+    """Weights of examples that are finite, or the step fails; None where there are none."""
+    if weights is None:
+        return None
     weights = tf.convert_to_tensor(weights)
     if not weights.dtype.is_floating:
         return weights
@@ -122,7 +127,7 @@ def _sentence(kind: str, values: list[str], expected: str) -> str:
         "weights": "weights of examples hold values that are NaN or infinite",
         "labels": f"labels go from {' to '.join(values)}",
         "loss": f"the loss is {values[0] if values else 'no number'}",
-    }[kind]
+    }[kind.partition("_")[0]]
     return f"{found}; {expected}"
 
 

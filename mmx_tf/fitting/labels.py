@@ -1,7 +1,10 @@
 """Which labels a loss takes: Keras's cross entropies compute on, or give NaN, for labels that are no classes.
 
->>> allowed(model.compiled_loss, (None, 10))        # SparseCategoricalCrossentropy
+>>> allowed(keras.losses.SparseCategoricalCrossentropy(), (None, 10))
 Allowed(low=0, high=9)
+
+Losses are those of one output: of Keras, ours or the user's own; None where an output has none. What a model
+of several outputs is given for each is in `mmx_tf.fitting.outputs`.
 """
 
 import inspect
@@ -29,14 +32,13 @@ class Allowed(typing.NamedTuple):
     high: int
 
 
-def allowed(compiled_loss, output_shape: tuple) -> Allowed | None:
-    """The labels that the loss of a compiled model takes; None where all numbers are labels.
+def allowed(loss, output_shape: tuple) -> Allowed | None:
+    """The labels that a loss takes; None where all numbers are labels.
 
     Args:
-      compiled_loss: of a compiled keras.Model.
-      output_shape: of the network's one output, with the classes last.
+      loss: of an output.
+      output_shape: of that output, with the batch first and the classes last.
     """
-    loss = _the_loss(compiled_loss)
     if loss is None:
         return None
     if _is_sparse(loss):
@@ -45,9 +47,8 @@ def allowed(compiled_loss, output_shape: tuple) -> Allowed | None:
     return Allowed(0, 1) if _is_one_of(loss, _SHARES) else None
 
 
-def classes(compiled_loss, output_shape: tuple) -> int | None:
+def classes(loss, output_shape: tuple) -> int | None:
     """The number of classes of which each image has one; None for other losses. Arguments as `allowed`'s."""
-    loss = _the_loss(compiled_loss)
     if loss is None or len(output_shape) != 2:
         return None
     if output_shape[-1] == 1:
@@ -55,35 +56,32 @@ def classes(compiled_loss, output_shape: tuple) -> int | None:
     return output_shape[-1] if _is_sparse(loss) or _is_one_of(loss, _ONE_HOT) else None
 
 
-def checked(labels, allowed: Allowed):
-    """Labels, given alone or in a structure for one output, that fail the step if they are not allowed."""
+def checked(labels, allowed: Allowed, *, kind: str = "labels"):
+    """Labels of an output, also in a structure, that fail the step if they are not allowed.
+
+    Args:
+      labels: of a batch.
+      allowed: those that the loss takes.
+      kind: of the check, by which `guards.told` finds what is expected.
+    """
     return tf.nest.map_structure(
-        lambda part: guards.checked_labels(part, low=allowed.low, high=allowed.high), labels
+        lambda part: guards.checked_labels(part, low=allowed.low, high=allowed.high, kind=kind), labels
     )
 
 
-def check_names(labels: dict, names: list[str]) -> None:
-    """Refuses (ValueError) labels in a dict whose keys are not the network's outputs."""
-    if set(labels) != set(names):
-        raise ValueError(
-            f"labels have the names {sorted(labels)}; the network has one output, {names[0]!r}: give the "
-            "labels alone, or under its name."
-        )
-
-
-def check_shape(compiled_loss, output_shape: tuple, labels) -> None:
+def check_shape(loss, output_shape: tuple, labels, *, of: str = "") -> None:
     """Refuses labels whose shape is not what a loss of Keras's takes.
 
     Keras broadcasts what does not fit: one number for an image is then compared with each of its outputs.
 
     Args:
-      compiled_loss, output_shape: as for `allowed`.
+      loss, output_shape: as for `allowed`.
       labels: the first batch's, or what is known of them; those without a shape pass.
+      of: names the output for messages, such as " of output 'box'".
 
     Raises:
       ValueError: names both shapes, and the loss that takes these labels, where there is one.
     """
-    loss = _the_loss(compiled_loss)
     shape = tf.TensorShape(getattr(labels, "shape", None))
     if loss is None or shape.rank is None or not _is_kerass(loss):
         return
@@ -108,19 +106,19 @@ def check_shape(compiled_loss, output_shape: tuple, labels) -> None:
     if not any(shape.is_compatible_with(one) for one in wanted):
         expected = tuple(["N", *wanted[0].as_list()[1:]])
         raise ValueError(
-            f"labels have shape {tuple(shape)}, and the loss takes ones of shape "
+            f"labels{of} have shape {tuple(shape)}, and the loss takes ones of shape "
             f"({', '.join(map(str, expected))}{',' if len(expected) == 1 else ''}); {advice}."
         )
 
 
-def warn_of_logits(compiled_loss, activation: str | None) -> None:
+def warn_of_logits(loss, activation: str | None, *, of: str = "") -> None:
     """Warns of a cross entropy that takes probabilities for logits or logits for probabilities.
 
     Args:
-      compiled_loss: of a compiled keras.Model.
-      activation: what the network ends with, such as "softmax"; None for logits.
+      loss: of an output.
+      activation: what that output ends with, such as "softmax"; None for logits.
+      of: as for `check_shape`.
     """
-    loss = _the_loss(compiled_loss)
     if loss is None or not _is_one_of(loss, (*_SPARSE, *_SHARES)):
         return
     from_logits = bool(getattr(loss, "_fn_kwargs", {}).get("from_logits", False))
@@ -128,14 +126,13 @@ def warn_of_logits(compiled_loss, activation: str | None) -> None:
         ends = f"ends with a {activation}" if activation else "ends without softmax or sigmoid"
         takes = "logits" if from_logits else "probabilities"
         logging.warning(
-            "the loss takes %s, but the network %s: it will train for something else. Give the loss "
-            "from_logits=%s.", takes, ends, not from_logits,
+            "the loss%s takes %s, but the network %s: it will train for something else. Give the loss "
+            "from_logits=%s.", of, takes, f"{ends} there" if of else ends, not from_logits,
         )  # fmt: skip
 
 
-def are_numbers(compiled_loss) -> bool:
+def are_numbers(loss) -> bool:
     """Whether labels are numbers to predict: the loss is a squared or absolute error or one like them."""
-    loss = _the_loss(compiled_loss)
     return loss is not None and _is_one_of(loss, _NUMBERS)
 
 
@@ -144,11 +141,6 @@ def told(allowed: Allowed | None) -> str:
     if allowed is None:
         return "give numbers."
     return f"it takes {allowed.low} to {allowed.high}. Give the network's own classes, numbered from 0."
-
-
-def _the_loss(compiled_loss):
-    losses = tf.nest.flatten(compiled_loss._user_losses)
-    return keras.losses.get(losses[0]) if len(losses) == 1 else None
 
 
 def _is_kerass(loss) -> bool:

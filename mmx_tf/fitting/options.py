@@ -44,24 +44,31 @@ def _is_metric(name: str) -> bool:
         return False
 
 
-def check(where: str, options: Mapping, classes: int | None) -> None:
+def check(where: str, options: Mapping, classes: int | None, *, several: bool = False) -> None:
     """Looks at what `fit` is given beside its data.
 
     Args:
       where: the call, for errors.
       options: the arguments of `fit`.
       classes: number of classes, None where the loss is not one of classes.
+      several: whether the network has several outputs.
 
     Raises:
       TypeError: for class weights that are no dict, callbacks that are no callbacks, numbers that are not
         integers.
-      ValueError: for class weights that leave a class out, and a validation_split that is no share.
+      ValueError: for class weights that leave a class out, or of several outputs, and a validation_split that
+        is no share.
     """
     weights = options.get("class_weight")
     if weights is not None and not isinstance(weights, Mapping):
         raise TypeError(
             f"{where}: class_weight is a {type(weights).__name__}: give a dict, class -> weight, such as "
             "dict(enumerate(weights))."
+        )
+    if several and weights is not None:
+        raise ValueError(
+            f"{where}: class_weight is for networks of one output: give sample_weight, in a dict by the "
+            "names of the outputs."
         )
     missing = sorted(set(range(classes or 0)) - set(weights or range(classes or 0)))
     if missing:

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import tf_keras as keras
 
 from mmx_tf.choices import STORAGES
-from mmx_tf.export.comparing.heads import check_task
+from mmx_tf.export.comparing.ends import check_tasks
+from mmx_tf.export.comparing.outputs import Outputs
 from mmx_tf.export.writing import tflite
 from mmx_tf.folding.fold import fold
 from mmx_tf.layers.integer.convolutions import IntegerConv2DTranspose
@@ -31,9 +32,9 @@ def convert(
     *,
     weight_storage: str = "int8",
     input_type: str | None = None,
-    output_type: str = "int8",
-    labels: Sequence[str] | None = None,
-    task: str | None = None,
+    output_type: str | Mapping[str, str] = "int8",
+    labels: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+    task: str | Mapping[str, str] | None = None,
     target_bops: int | None = None,
 ) -> bytes:
     """Writes the file that computes what the folded network computes.
@@ -55,17 +56,20 @@ def convert(
         probability is (code + 128) / 256); for each pixel the same, [N, H, W] and [N, H, W, classes]. For a
         binary task `class` is 1 where the logit is above 0, else 0 (int32 [N]), and `probabilities` are the
         sigmoid's (int8 [N, 1]); for several labels both are [N, labels]. A final softmax of the network is in
-        the file with "class" only.
-      labels: names of the classes, for the metadata: of a binary task two, else as many as outputs.
-      task: what the outputs stand for, one of `export.comparing.heads.TASKS`; by default told from the
-        network's last activation, the loss with which it was compiled before `fold`, if it was, and the
-        outputs' shape.
+        the file with "class" only. Of a network of several outputs one type for all of them, or a dict by
+        their names, where one that is missing is "int8". They have their names in the file's signature, those
+        of "class" with the name in front (`box_class`).
+      labels: names of the classes, for the metadata: of a binary task two, else as many as outputs; of
+        several outputs in a dict by their names, as far as they have classes.
+      task: what the outputs stand for, one of `export.comparing.heads.TASKS`, of several in a dict by their
+        names; by default told from the network's last activation, the loss with which it was compiled before
+        `fold`, if it was, and the outputs' shape.
       target_bops: budget in BOPs, for the metadata.
 
     Raises:
-      ValueError: for an option outside its set, a model folded for other storage, labels that are not as
-        many as the classes, output_type "class" for a regression or a model without one output, a task that
-        cannot be told for it, or a model that neither `fold` nor `rebuild` made.
+      ValueError: for an option outside its set, a name that no output has, a model folded for other storage,
+        labels that are not as many as the classes, output_type "class" for a regression, a task that cannot
+        be told for it, or a model that neither `fold` nor `rebuild` made.
       FoldError: for a layer that has no integer form.
     """
     model = loaded(model)
@@ -79,8 +83,8 @@ def convert(
         )
     _check_folded_for(model, weight_storage)
     input_type = _input_type_of(model) if input_type is None else input_type
-    labels, target_bops = _names(labels), _whole(target_bops)
-    _check_labels(model, labels, task)
+    outputs, target_bops = Outputs.of(model, model.output_names), _whole(target_bops)
+    labels = _labels(model, outputs, labels, task)
     described = describe(model) | {"target_bops": target_bops, "labels": labels}
     described["task"] = None if task == "classification" else task
     document = {key: value for key, value in described.items() if value is not None}
@@ -89,6 +93,7 @@ def convert(
         input_type=input_type,
         output_type=output_type,
         task=task,
+        output_names=outputs.names if outputs.several else None,
         metadata={METADATA_NAME: json.dumps(document).encode()},
         packed_as_matrix_product=packed_as_matrix_product(weight_storage),
     )
@@ -120,16 +125,35 @@ def _whole(target_bops) -> int | None:
     return int(target_bops)
 
 
-def _check_labels(model, labels, task) -> None:
-    check_task(task)
+def _labels(model, outputs: Outputs, labels, task) -> list[str] | dict[str, list[str]] | None:
+    """The labels for the metadata: a list, or of several outputs a dict of those that have some."""
+    check_tasks(task)
+    tasks = outputs.each(task, "task has")
+    if not outputs.several:
+        labels = _names(labels)
+        _check_labels(model.outputs[0].shape[-1], labels, tasks[0])
+        return labels
+    if labels is None:
+        return None
+    if not isinstance(labels, Mapping):
+        raise ValueError(
+            f"labels={labels!r}: the network has the outputs {outputs.quoted}, so give a dict, "
+            f"{{{outputs.names[0]!r}: [names of the classes]}}."
+        )
+    found = dict(zip(outputs.names, map(_names, outputs.each(labels, "labels have")), strict=True))
+    for (name, one), tensor, task in zip(found.items(), model.outputs, tasks, strict=True):
+        _check_labels(tensor.shape[-1], one, task, f" of output {name!r}")
+    return {name: one for name, one in found.items() if one is not None}
+
+
+def _check_labels(outputs: int, labels, task, of: str = "") -> None:
     if labels is None:
         return
-    outputs = model.output_shape[-1]
     # A single output may be one of two classes, or a number that has a name.
     one_or_two = {"binary": (2,), "segmentation": (2,), "regression": (1,)}.get(task, (1, 2))
     if len(labels) not in (one_or_two if outputs == 1 else (outputs,)):
         needed = " or ".join(map(str, one_or_two)) if outputs == 1 else outputs
-        raise ValueError(f"{len(labels)} labels are given for {needed} classes.")
+        raise ValueError(f"{len(labels)} labels{of} are given for {needed} classes.")
 
 
 def _check_folded_for(folded, weight_storage) -> None:

@@ -11,6 +11,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from mmx_tf.export.comparing.heads import loss_name
+from mmx_tf.export.comparing.outputs import Outputs
 from mmx_tf.folding.integer_graph import IntegerGraph
 from mmx_tf.folding.network import FoldedNetwork
 from mmx_tf.folding.values import Codes, FoldError, image, name_of
@@ -42,6 +43,7 @@ def fold(fixed: keras.Model, *, weight_storage: str = "int8") -> keras.Model:
       that ends with a sigmoid, its probabilities on a grid of 1/256. A final softmax is left out: its largest
       entry is that of the logits. What the network ended with, and the loss that `fixed` was compiled with,
       if it was, are remembered (`Dequantize`), so that `verify` and `convert` can tell what the outputs are.
+      All this is so for each of several outputs, which keep their names (`output_names`).
 
     Raises:
       FoldError: for a layer that has no integer form, a quantizer that has seen no image, or weights that
@@ -80,19 +82,22 @@ def _folded(fixed, weight_storage, *, calibrated):
             "which shares its weights: mmx_tf.fold(fixed)."
         )
     check_storage(weight_storage)
-    last_layers = {tensor.node.layer.name for tensor in fixed.outputs}
-    folder = IntegerGraph(weight_storage, last_layers=last_layers, calibrated=calibrated)
+    folder = IntegerGraph(weight_storage, last_layers=graph.ends(fixed), calibrated=calibrated)
     inputs = graph.input_like(fixed)
     results = graph.replay(fixed, image(inputs), folder.call)
+    named = Outputs.of(fixed, fixed.output_names)
+    losses = named.each(getattr(fixed, "loss", None) or None, "loss has")
     outputs = []
-    for result in tf.nest.flatten(results):
+    for result, output, loss in zip(tf.nest.flatten(results), fixed.outputs, losses, strict=True):
         if not isinstance(result, Codes):
             raise FoldError(fixed.layers[-1], "the network's output has no carrier.")
         dequantize = Dequantize(
             input_grid=result.grid,
-            activation=last_activation(fixed.outputs[len(outputs)]),
-            loss=loss_name(getattr(fixed, "loss", None)),
+            activation=last_activation(output),
+            loss=loss_name(loss),
             name=f"{name_of(result.tensor)}_dequantize",
         )
         outputs.append(dequantize(result.tensor))
-    return FoldedNetwork(inputs, outputs[0] if len(outputs) == 1 else outputs, name=f"{fixed.name}_folded")
+    return FoldedNetwork.of(
+        inputs, named.packed(outputs), name=f"{fixed.name}_folded", output_names=fixed.output_names
+    )

@@ -1,6 +1,7 @@
 """The class of folded networks: functional tf_keras models of integer layers.
 
->>> FoldedNetwork(inputs, outputs, name="folded").predict(images)      # ValueError: images hold NaN ...
+>>> folded = FoldedNetwork.of(inputs, outputs, name="folded", output_names=["logits"])
+>>> folded.predict(images)      # ValueError: images hold NaN ...
 """
 
 import tensorflow as tf
@@ -13,7 +14,35 @@ from mmx_tf.network.loading import check_saved_as
 
 @keras.saving.register_keras_serializable(package="mmx_tf")
 class FoldedNetwork(keras.Model):
-    """A functional network of integer layers, from float images to dequantized outputs."""
+    """A functional network of integer layers, from float images to dequantized outputs.
+
+    Attributes:
+      output_names: of several outputs, those of the float network; of one the name of its last layer.
+    """
+
+    @classmethod
+    def of(cls, inputs, outputs, *, name: str, output_names: list[str]) -> "FoldedNetwork":
+        """A network from symbolic inputs and outputs; of several outputs it keeps the names."""
+        # Keras saves the graph only of classes that keep keras.Model's own constructor.
+        network = cls(inputs, outputs, name=name)
+        if len(output_names) > 1:
+            network.output_names = list(output_names)
+        return network
+
+    def get_config(self):
+        """The functional config, and the names of several outputs."""
+        several = {"output_names": list(self.output_names)} if len(self.outputs) > 1 else {}
+        return {**super().get_config(), **several}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """The network of a config that `get_config` made."""
+        config = dict(config)
+        names = config.pop("output_names", None)
+        network = super().from_config(config, custom_objects)
+        if names:
+            network.output_names = list(names)
+        return network
 
     def fit(self, *args, **kwargs):
         """Refuses (ValueError): integers are not trained."""

@@ -88,7 +88,7 @@ def fold_for_training(fixed: keras.Model, *, weight_storage: str = "int8", scope
             inputs,
             graph.replay(fixed, inputs, call),
             name=f"{fixed.name}_on_folded_graph",
-            output_name=fixed.output_names[0],
+            output_names=fixed.output_names,
             moves_statistics=False,
         )
 

@@ -19,7 +19,7 @@ from mmx_tf.layers import keras_defaults
 from mmx_tf.layers.quantizers.activation import ActivationQuantizer
 from mmx_tf.layers.quantizers.multi_branch import MultiBranchQuantizer
 from mmx_tf.layers.quantizers.pixels import PixelQuantizer
-from mmx_tf.metamix import augment_checks, file_bytes
+from mmx_tf.metamix import augment_checks, file_bytes, output_checks
 from mmx_tf.metamix.search import SearchModel, quantizer_name
 from mmx_tf.network import canonical, floors, graph, keras3
 from mmx_tf.network.loading import loaded
@@ -132,7 +132,7 @@ def augment(
         ),
         regularizer_weight=regularizer_weight,
         meta_epochs=int(meta_epochs),
-        output_name=_output_name(float_model),
+        output_name=output_checks.output_names(float_model),
         **ablations,
         name=f"{network.name}_search",
     )
@@ -140,13 +140,6 @@ def augment(
         costs = file_bytes.costs_in_bytes(search(budget=budgets), convert_options or {})
         budgets = (dataclasses.replace(budgets[0], own=costs, target_cost=float(target_bytes)),)
     return search(budget=budgets)
-
-
-def _output_name(float_model) -> str:
-    """The name by which Keras finds losses and labels of the network's output in a dict."""
-    # A Sequential model of Keras 3 has no such list.
-    names = getattr(float_model, "output_names", None)
-    return names[0] if names else float_model.layers[-1].name
 
 
 @keras_defaults.float32()
@@ -175,7 +168,7 @@ def plan(
     first_last_bits = augment_checks.checked_bits("first_last_bits", first_last_bits)
     asked = request.asked_for(**budget)
     network = canonical.canonicalize(keras3.as_tf_keras(float_model))
-    augment_checks.check_one_output(network)
+    output_checks.check_outputs(network, output_checks.output_names(float_model))
     augment_checks.check_finite(network)
     costs = tuple(bops.layer_costs(network))
     free = Budget(costs, bit_widths, weight_bits, first_last_bits)

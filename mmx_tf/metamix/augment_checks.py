@@ -10,7 +10,7 @@ from mmx_tf.folding.activation_handlers import refusal
 from mmx_tf.folding.handlers import has_integer_form
 from mmx_tf.folding.values import FOLDABLE, FoldError
 from mmx_tf.layers.quantizers.weights import kernel_attribute
-from mmx_tf.network import canonical, graph, keras3
+from mmx_tf.network import graph, keras3
 from mmx_tf.network.heads import is_softmax
 from mmx_tf.network.kinds import DROPPED, tell_of_dropped
 from mmx_tf.network.next_step import step_of_ours
@@ -48,11 +48,11 @@ def check_exportable(network, *, allowed: bool) -> None:
 
 def without_integer_form(network) -> list:
     """The layers of a canonical network that `fold` will refuse."""
-    last_layers = [tensor.node.layer for tensor in network.outputs]
+    ends = graph.ends(network)
     return [
         layer
         for layer in network.layers
-        if not has_integer_form(layer) and not (is_softmax(layer) and layer in last_layers)
+        if not has_integer_form(layer) and not (is_softmax(layer) and layer.name in ends)
     ]
 
 
@@ -178,18 +178,6 @@ def tell_nothing_to_search(name: str, budget, asked) -> None:
     if isinstance(asked.target_bops, list | tuple) and len(asked.target_bops) > 1:
         raise ValueError(f"{said} Give one target instead of {len(asked.target_bops)}.")
     logging.warning("%s It is trained and exported at these bits, whatever the budget.", said)
-
-
-def check_one_output(network) -> None:
-    """Refuses a network with several outputs (UnsupportedLayerError)."""
-    heads = [tensor.node.layer for tensor in network.outputs]
-    if len(heads) > 1:
-        raise canonical.UnsupportedLayerError(
-            heads[1],
-            f"is a second output of model {network.name!r} (the first is {heads[0].name!r}).",
-            "The search weighs one loss and the file is compared by one output. Give one model per head, "
-            "keras.Model(model.input, model.outputs[0]), or join the heads with a Concatenate.",
-        )
 
 
 def check_finite(network) -> None:

@@ -10,6 +10,7 @@ from tf_keras.src.engine.compile_utils import LossesContainer
 
 from mmx_tf.fitting import labels as fit_labels
 from mmx_tf.fitting.contract import FitContract
+from mmx_tf.fitting.outputs import TrainedOutputs
 from mmx_tf.layers import keras_defaults
 from mmx_tf.layers.quantizers.activation import ActivationQuantizer
 from mmx_tf.metamix.target import split
@@ -111,6 +112,10 @@ class SearchContract(FitContract):
                 self.compiled_loss._user_loss_weights,
                 output_names=self.output_names,
             )
+            outputs = TrainedOutputs(self)
+            if outputs.named.several:
+                # Its means of each output's loss are variables too.
+                self._search_loss.build(outputs.named.packed([output.tensor for output in outputs]))
         # Slot variables must exist before train_step is traced: tf.cond may not create any.
         self._check_optimizers()
         build_optimizer(self.optimizer, self.meta_weights)
@@ -155,16 +160,20 @@ class SearchContract(FitContract):
 
     def look_at(self, labels) -> None:
         """Warns of labels whose size makes gradients of step sizes large; labels are of a first batch."""
-        if self._own_step_optimizer or not isinstance(labels, np.ndarray | tf.Tensor):
+        if self._own_step_optimizer:
             return
-        values = np.abs(np.asarray(labels, np.float64))
-        if fit_labels.are_numbers(self.compiled_loss) and values.size and values.max() > LARGE_LABEL:
-            logging.warning(
-                "labels go up to %.4g, and with them the gradients of the step sizes, for which SGD(0.004) "
-                "is the default: scale the labels to about 1, or give compile a step_optimizer such as "
-                "Adam(1e-4).",
-                values.max(),
-            )
+        outputs = TrainedOutputs(self)
+        for output, part in zip(outputs, outputs.named.each(labels, "labels have"), strict=True):
+            if not isinstance(part, np.ndarray | tf.Tensor) or not fit_labels.are_numbers(output.loss):
+                continue
+            values = np.abs(np.asarray(part, np.float64))
+            if values.size and values.max() > LARGE_LABEL:
+                logging.warning(
+                    "labels%s go up to %.4g, and with them the gradients of the step sizes, for which "
+                    "SGD(0.004) is the default: scale the labels to about 1, or give compile a "
+                    "step_optimizer such as Adam(1e-4).",
+                    output.of, values.max(),
+                )  # fmt: skip
 
     def task_loss(self, labels, outputs, sample_weight=None) -> tf.Tensor:
         """What `compute_loss` gives, regularization losses included; no log is changed.

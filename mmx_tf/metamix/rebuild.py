@@ -92,7 +92,7 @@ def rebuild(
     carrier = tensor_carriers.get(id(search.network.inputs[0]))
     outputs = graph.replay(search.network, inputs if carrier is None else carrier(inputs), call)
     return FixedNetwork.of(
-        inputs, outputs, name=f"{search.network.name}_fixed", output_name=search.output_names[0]
+        inputs, outputs, name=f"{search.network.name}_fixed", output_names=search.output_names
     )
 
 

@@ -21,6 +21,7 @@ import tf_keras as keras
 
 from mmx_tf.budget.budget import Budget
 from mmx_tf.choices import BATCH_NORM_UPDATES
+from mmx_tf.export.comparing.outputs import in_config, names_of
 from mmx_tf.fitting import guards
 from mmx_tf.fitting.given import single_image
 from mmx_tf.layers import (
@@ -68,8 +69,8 @@ class SearchModel(Selecting, SearchContract, keras.Model):
         the mix of all branches, as in DNAS and EdMIPS.
       train_weights_in_search: bit-search steps train weights and step sizes too (paper Figure 7a).
       batch_norm_update: what bit-meta steps do to running statistics, one of `BATCH_NORM_UPDATES`.
-      output_names: name of the one output, that of the float network's: the key of losses, metrics and
-        labels that are given in a dict.
+      output_names: names of the outputs, those of the float network's: the keys of losses, metrics and labels
+        that are given in a dict.
       batch_norm_statistics: running statistics of all batch norms.
     """
 
@@ -84,11 +85,11 @@ class SearchModel(Selecting, SearchContract, keras.Model):
         meta_training: bool = True,
         train_weights_in_search: bool = False,
         batch_norm_update: str = "mean",
-        output_name: str | None = None,
+        output_name: str | Sequence[str] | None = None,
         finished_epochs: int = 0,
         **kwargs,
     ):
-        """Takes one budget, or several that differ in their targets alone."""
+        """Takes one budget, or several that differ in their targets alone; `output_name` has several too."""
         super().__init__(**kwargs)
         if batch_norm_update not in BATCH_NORM_UPDATES:
             raise ValueError(f"batch_norm_update={batch_norm_update!r}: one of {BATCH_NORM_UPDATES}.")
@@ -97,7 +98,7 @@ class SearchModel(Selecting, SearchContract, keras.Model):
         self.batch_norm_update = batch_norm_update
         self.network = network
         # By it Keras finds a loss, a metric or labels in a dict.
-        self.output_names = [output_name or network.output_names[0]]
+        self.output_names = names_of(output_name or network.output_names)
         strided_pointwise.avoid_damage(network)
         budgets = (budget,) if isinstance(budget, Budget) else tuple(budget)
         self.budget = budget = budgets[0]
@@ -148,7 +149,7 @@ class SearchModel(Selecting, SearchContract, keras.Model):
 
     @property
     def output_shape(self):
-        """Shape of the network's output."""
+        """Shape of the network's output; of several outputs a list or a dict of shapes."""
         return self.network.output_shape
 
     def call(self, inputs, training=None, branch=None, alpha=None, weight_branch=None):
@@ -248,7 +249,7 @@ class SearchModel(Selecting, SearchContract, keras.Model):
             "meta_training": self.meta_training,
             "train_weights_in_search": self.train_weights_in_search,
             "batch_norm_update": self.batch_norm_update,
-            "output_name": self.output_names[0],
+            "output_name": in_config(self.output_names),
             "finished_epochs": self.finished_epochs,
         }
 

@@ -26,7 +26,8 @@ def replay(network: keras.Model, inputs, call: Callable[[keras.layers.Layer, tup
       call: computes a layer's output from its arguments, whose tensors have been replaced.
 
     Returns:
-      What stands for the model's outputs: a single value or a list.
+      What stands for the model's outputs: a single value, or several in a list, a tuple or a dict, as the
+      model was built with them.
     """
     inputs = inputs if isinstance(inputs, (list, tuple)) else [inputs]
     values = dict(zip((id(tensor) for tensor in network.inputs), inputs, strict=True))
@@ -44,14 +45,17 @@ def replay(network: keras.Model, inputs, call: Callable[[keras.layers.Layer, tup
         else:
             results = call(node.layer, args, kwargs)
         outputs = tf.nest.flatten(node.outputs)
-        results = [results] if len(outputs) == 1 else list(results)
+        results = [results] if len(outputs) == 1 else tf.nest.flatten(results)
         values.update(zip((id(tensor) for tensor in outputs), results, strict=True))
         # Run eagerly, a network would otherwise hold the activations of all its layers at once.
         for taken in last_taken_by.get(index, ()):
             values.pop(taken, None)
 
     outputs = [values[id(tensor)] for tensor in network.outputs]
-    return outputs[0] if len(outputs) == 1 else outputs
+    if len(outputs) == 1:
+        return outputs[0]
+    # Keras keeps a dict's values in the order of its sorted keys.
+    return tf.nest.pack_sequence_as(network._nested_outputs, outputs)
 
 
 def _last_taken_by(network, calls) -> dict[int, list[int]]:
@@ -103,6 +107,22 @@ def non_finite(network: keras.Model) -> Iterator[tuple[keras.layers.Layer, tf.Va
             count = np.count_nonzero(~np.isfinite(values)) if values.dtype.kind == "f" else 0
             if count:
                 yield layer, variable, count
+
+
+def ends(network: keras.Model) -> set[str]:
+    """Names of the layers that end a network: what they give is an output, and no other layer takes it."""
+    uses = consumers(network)
+    return {tensor.node.layer.name for tensor in network.outputs if set(uses[id(tensor)]) == {None}}
+
+
+def upstream(network: keras.Model, tensors) -> list:
+    """The layers of a network that symbolic tensors of it depend on, in graph order."""
+    wanted, found = {id(tensor) for tensor in tensors}, []
+    for node in reversed(nodes(network)):
+        if any(id(output) in wanted for output in tf.nest.flatten(node.outputs)):
+            wanted |= {id(argument) for argument in tf.nest.flatten((node.call_args, node.call_kwargs))}
+            found.append(node.layer)
+    return found[::-1]
 
 
 def consumers(network: keras.Model) -> dict[int, list]:

@@ -1,6 +1,6 @@
 """Layers that take several tensors, as steps that take two: what the exported operators do.
 
-Each function gives the tensor that the canonical network has in the place of the layer's output. `names` hands
+Each function gives the tensor that stands for the layer's output in the canonical network. `names` hands
 out names of layers, and `signals` knows which tensors stand for signals.
 """
 

@@ -8,24 +8,29 @@ are set by then too: `mmx_tf.layers.fusion`.
 import tensorflow as tf
 import tf_keras as keras
 
+from mmx_tf.export.comparing.outputs import Outputs
+
 
 def build_before_tracing(model: keras.Model, x, y=None) -> None:
     """Makes the metrics of a compiled model for the data that `fit(x, y)` will be given.
 
-    Does nothing where the labels' shape cannot be known without consuming data (a generator), and for models
-    of several outputs.
+    Does nothing where the labels' shape cannot be known without consuming data (a generator).
 
     Args:
       model: compiled model whose output shape is known.
       x: a tf.data.Dataset of (images, labels) batches, or images.
       y: labels, if x is not a dataset.
     """
-    labels = _labels_spec(x, y)
-    if labels is None or model.compiled_metrics.built or not isinstance(model.output_shape, tuple):
+    network = getattr(model, "trained_network", model)
+    named = Outputs.of(network, model.output_names)
+    given = named.each(_labels_of(x, y), "labels have")
+    labels = [_zeros(part) for part in given]
+    known = [part is None or label is not None for part, label in zip(given, labels, strict=True)]
+    if model.compiled_metrics.built or not all(known) or all(part is None for part in given):
         return
-    outputs = tf.zeros([1, *model.output_shape[1:]])
+    outputs = named.packed([tf.zeros([1, *tensor.shape[1:]]) for tensor in network.outputs])
     model.compiled_loss.build(outputs)
-    model.compiled_metrics.build(outputs, tf.zeros([1, *labels.shape[1:]], labels.dtype))
+    model.compiled_metrics.build(outputs, named.packed(labels))
 
 
 def build_optimizer(optimizer, variables) -> None:
@@ -47,10 +52,17 @@ def build_optimizer(optimizer, variables) -> None:
     build(variables)
 
 
-def _labels_spec(x, y):
+def _labels_of(x, y):
+    """Labels, or what is known of them."""
     if isinstance(x, tf.data.Dataset):
         spec = x.element_spec
-        y = spec[1] if isinstance(spec, tuple) and len(spec) > 1 else None
-    if not (hasattr(y, "shape") and hasattr(y, "dtype")):
+        return spec[1] if isinstance(spec, tuple) and len(spec) > 1 else None
+    return y
+
+
+def _zeros(labels) -> tf.Tensor | None:
+    """A label of the shape and dtype of those of an output; None where that is not known."""
+    if not (hasattr(labels, "shape") and hasattr(labels, "dtype")):
         return None
-    return y if tf.TensorShape(y.shape)[1:].is_fully_defined() else None
+    shape = tf.TensorShape(labels.shape)[1:]
+    return tf.zeros([1, *shape], labels.dtype) if shape.is_fully_defined() else None
