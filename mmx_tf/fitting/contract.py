@@ -136,6 +136,7 @@ class FitContract:
             check_judged(self.name, self.trained_network, given)
             self._check_label_shape(given)
             self._label_ranks = given.untold_label_ranks()
+            TrainedOutputs(self).check_weights(kwargs.get("sample_weight"))
         with guards.told(self._expected()):
             return super().evaluate(given.x, given.y, *args, **kwargs)
 

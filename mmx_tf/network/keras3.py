@@ -37,8 +37,8 @@ def as_tf_keras(network) -> keras.Model:
         nested. It is left untouched.
 
     Returns:
-      A functional model with the network's layer names, all float32. Outputs are a list where there are
-      several.
+      A functional model with the network's layer names, all float32. Outputs are a list, or a dict where the
+      network's are, where there are several.
 
     Raises:
       UnsupportedLayerError: for a layer or an operation that tf_keras lacks, or has with another meaning.
@@ -76,8 +76,10 @@ class _Import:
                 kwargs = tf.nest.map_structure(replaced, dict(node.arguments.kwargs))
                 results = tf.nest.flatten(self._call(node, args, kwargs, names))
                 values.update(zip((id(tensor) for tensor in node.outputs), results, strict=True))
-        outputs = [values[id(tensor)] for tensor in graph.outputs]
-        return keras.Model(_single(inputs), _single(outputs), name=Names().own(network.name))
+        outputs = _single([values[id(tensor)] for tensor in graph.outputs])
+        if len(graph.outputs) > 1 and isinstance(graph._outputs_struct, dict):
+            outputs = tf.nest.map_structure(replaced, graph._outputs_struct)
+        return keras.Model(_single(inputs), outputs, name=Names().own(network.name))
 
     def _call(self, node, args, kwargs, names):
         operation = node.operation
