@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from mmx_tf.budget import repair
 from mmx_tf.budget.bops import LayerCost
-from mmx_tf.budget.budget import Budget, CandidateCosts, UnreachableBudgetError, average_bits_costs
+from mmx_tf.budget.budget import Budget, UnreachableBudgetError
 from mmx_tf.budget.repair import Flip
 from mmx_tf.choices import WEIGHTINGS
+from mmx_tf.recipe.budgets.target_average_bits import average_bits_costs
+from mmx_tf.recipe.candidate_costs import CandidateCosts
 
 
 def costs(*searched, ends=(2, 1)):

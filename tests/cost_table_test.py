@@ -8,12 +8,14 @@ import tensorflow as tf
 from networks import pretrained, small_network
 
 import mmx_tf
-from mmx_tf.budget import cost_table
-from mmx_tf.budget.budget import Budget, CandidateCosts, UnreachableBudgetError, average_bits_costs
-from mmx_tf.budget.cost_table import CostTableError
+from mmx_tf.budget.budget import Budget, UnreachableBudgetError
 from mmx_tf.budget.repair import repaired
 from mmx_tf.errors import RecipeError
 from mmx_tf.metamix.selection import BitSelection, SelectedCost
+from mmx_tf.recipe import cost_table
+from mmx_tf.recipe.budgets.target_average_bits import average_bits_costs
+from mmx_tf.recipe.candidate_costs import CandidateCosts
+from mmx_tf.recipe.cost_table import CostTableError
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.run.pipeline import run
 from tests import alphas

@@ -1,6 +1,5 @@
 """What people do in a notebook that cannot work: one sentence or two, before anything long."""
 
-import inspect
 import os
 import re
 import types
@@ -13,7 +12,6 @@ from listening import logged
 
 import mmx_tf
 from mmx_tf.errors import DivergenceError
-from mmx_tf.metamix.augment_checks import ARGUMENTS
 
 SAME = keras.optimizers.SGD()
 CROSSENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -537,11 +535,6 @@ def test_a_loss_that_takes_probabilities_for_logits_is_a_warning(stages, warning
         "the loss takes probabilities, but the network ends without softmax or sigmoid: it will train for "
         "something else. Give the loss from_logits=True."
     ]
-
-
-def test_the_arguments_that_errors_name_are_those_of_augment():
-    named = set(inspect.signature(mmx_tf.augment).parameters) | {"meta_training", "train_weights_in_search"}
-    assert set(ARGUMENTS) == (named | {"batch_norm_update"}) - {"float_model", "ablations"}
 
 
 def test_costs_of_a_dict_may_have_numbers_as_bit_widths(stages):

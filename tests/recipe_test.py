@@ -188,7 +188,10 @@ def test_bytes_are_read_as_decimal_numbers():
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["--weight_bits=8,4"], ["no budget", "Where weights are searched, it is the first or the last"]),
+        (
+            ["--weight_bits=8,4"],
+            ["no budget", "Where weights are searched, it is one of --target_bops and --target_bytes"],
+        ),
         (
             ["--weight_bits=8,4", "--target_average_bits=4"],
             ["--target_average_bits=4", "bits alone"],

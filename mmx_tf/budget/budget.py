@@ -10,78 +10,13 @@ weight and B activation candidates the pair (w, a) has the index w * B + a (`Bud
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from fractions import Fraction
 
 from mmx_tf.budget.bops import LayerCost
+from mmx_tf.recipe.candidate_costs import CandidateCosts, exact
 
 
 class UnreachableBudgetError(ValueError):
     """A budget that no choice of the candidate bit-widths can meet."""
-
-
-@dataclasses.dataclass(frozen=True)
-class CandidateCosts:
-    """What the searched layers cost at each candidate.
-
-    Attributes:
-      unit: what is counted, such as "BOPs" or "us".
-      table: L rows, one per searched layer in graph order, of a cost per candidate: B, or W * B where weight
-        bits are searched.
-      fixed: cost of everything else.
-
-    Costs that are no integers are the decimal numbers that they are written as (`exact`), and their
-    sums are exact: neither the order of the layers nor rounding decides whether a choice fits.
-    """
-
-    unit: str
-    table: tuple[tuple[float, ...], ...]
-    fixed: float = 0.0
-
-    def of(self, choice: Sequence[int]) -> float:
-        """Cost of a choice: the candidate's index for every searched layer."""
-        total = self.exactly(choice)
-        return total if isinstance(total, int) else float(total)
-
-    def exactly(self, choice: Sequence[int]) -> int | Fraction:
-        """`of` before it is rounded to a float."""
-        chosen = (exact(row[branch]) for row, branch in zip(self.table, choice, strict=True))
-        return exact(self.fixed) + sum(chosen)
-
-    @property
-    def reachable(self) -> tuple[float, float]:
-        """Smallest and largest cost of any choice."""
-        return tuple(self.of([row.index(pick(row)) for row in self.table]) for pick in (min, max))
-
-
-SHARES = 10**14
-"""What the layers' weights in an average are whole parts of. A part times a bit-width has 15 digits, which a
-float64 holds, so that averages are exact: 4 bits everywhere are 4 bits on average."""
-
-
-def average_bits_costs(
-    costs: Sequence[LayerCost], bit_widths: Sequence[int], weighting: str
-) -> CandidateCosts:
-    """Average activation bits of the searched layers as a cost.
-
-    Args:
-      costs: all weighted layers.
-      bit_widths: candidates.
-      weighting: what a layer's bits are weighted by: its "operations", the "elements" of its input, or
-        "plain" for equal weights.
-    """
-    weights = {
-        "operations": [cost.macs for cost in costs if not cost.end],
-        "elements": [cost.input_elements for cost in costs if not cost.end],
-        "plain": [1 for cost in costs if not cost.end],
-    }[weighting]
-    shares = [SHARES * weight // sum(weights) for weight in weights]
-    # The largest remainders get what is left, so that the shares add up.
-    remainders = sorted(range(len(weights)), key=lambda i: -(SHARES * weights[i] % sum(weights)))
-    for i in remainders[: SHARES - sum(shares)]:
-        shares[i] += 1
-    table = tuple(tuple(share * bits / SHARES for bits in bit_widths) for share in shares)
-    behind = "" if weighting == "plain" else f", weighted by {weighting}"
-    return CandidateCosts(f"bits on average{behind}", table)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,11 +144,6 @@ class Budget:
     def meets(self, choice: Sequence[int]) -> bool:
         """Whether a choice costs no more than the target."""
         return self.target is None or self.candidate_costs.exactly(choice) <= exact(self.target)
-
-
-def exact(cost: float) -> int | Fraction:
-    """The decimal number that a cost is written as: 0.1 is a tenth, so three of them fit into 0.3."""
-    return cost if isinstance(cost, int) else Fraction(repr(float(cost)))
 
 
 def _exactly(cost: float) -> str:

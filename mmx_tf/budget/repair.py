@@ -17,7 +17,8 @@ import numpy as np
 from absl import logging
 
 from mmx_tf.budget import knapsack
-from mmx_tf.budget.budget import Budget, exact
+from mmx_tf.budget.budget import Budget
+from mmx_tf.recipe.candidate_costs import exact
 
 COST_BITS = 60
 

@@ -8,9 +8,8 @@ import dataclasses
 
 import numpy as np
 
-from mmx_tf.budget import cost_table
-from mmx_tf.budget.budget import Budget, UnreachableBudgetError, average_bits_costs
-from mmx_tf.recipe.budget_rules import AskedBudget, BudgetRuleError
+from mmx_tf.budget.budget import Budget, UnreachableBudgetError
+from mmx_tf.recipe.budget_rules import KINDS, AskedBudget, BudgetRuleError
 
 
 def asked_for(**arguments) -> AskedBudget:
@@ -19,8 +18,9 @@ def asked_for(**arguments) -> AskedBudget:
     Raises:
       BudgetRuleError: a ValueError, by `AskedBudget.check`.
     """
-    if isinstance(arguments.get("target_bops"), np.ndarray):
-        arguments["target_bops"] = arguments["target_bops"].tolist()
+    for name, kind in KINDS.items():
+        if kind.listed and isinstance(arguments.get(name), np.ndarray):
+            arguments[name] = arguments[name].tolist()
     asked = AskedBudget(**arguments)
     asked.check()
     return asked
@@ -29,7 +29,7 @@ def asked_for(**arguments) -> AskedBudget:
 def budgets(asked: AskedBudget, free: Budget) -> tuple[Budget, ...]:
     """The budgets of a network, one for each target.
 
-    For `target_bytes` it is `free` itself: what a file takes is measured later (`mmx_tf.metamix.file_bytes`).
+    Without a target, and for what is measured later, such as the bytes of a file, it is `free` itself.
 
     Args:
       asked: a checked budget.
@@ -41,22 +41,14 @@ def budgets(asked: AskedBudget, free: Budget) -> tuple[Budget, ...]:
       CostTableError: if the cost table does not fit the network.
     """
     asked.check_weight_bits(free.weight_bit_widths)
-    if asked.cost_table is not None:
-        names = [cost.name for cost in free.searched]
-        own = cost_table.read(asked.cost_table, layers=names, bit_widths=free.bit_widths)
-        return (dataclasses.replace(free, own=own, target_cost=float(asked.target_cost)),)
-    average, weighting = asked.target_average_bits, asked.average_bits_weighting
-    if average is not None and weighting != "operations":
-        own = average_bits_costs(free.costs, free.bit_widths, weighting)
-        return (dataclasses.replace(free, own=own, target_cost=float(average)),)
-    if average is not None:
-        try:
-            asked.check_average(free.bit_widths)
-        except BudgetRuleError as error:
-            raise UnreachableBudgetError(str(error)) from None
-        targets = (free.bops_at(average),)
-    elif isinstance(asked.target_bops, list | tuple):
-        targets = tuple(map(int, asked.target_bops))
-    else:
-        targets = (None if asked.target_bops is None else int(asked.target_bops),)
-    return tuple(dataclasses.replace(free, target_bops=target) for target in targets)
+    kind = asked.kind
+    if kind is None or kind.measured:
+        return (free,)
+    own = kind.costs(asked, free)
+    try:
+        targets = kind.targets(asked, free)
+    except BudgetRuleError as error:
+        raise UnreachableBudgetError(str(error)) from None
+    if own is None:
+        return tuple(dataclasses.replace(free, target_bops=target) for target in targets)
+    return tuple(dataclasses.replace(free, own=own, target_cost=target) for target in targets)

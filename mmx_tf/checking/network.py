@@ -112,11 +112,7 @@ def check_network(model: keras.Model | str | os.PathLike) -> NetworkCheck:
 
 
 def _plan(model):
-    return plan(
-        model, bit_widths=CANDIDATES, weight_bits=WEIGHT_BITS, first_last_bits=ENDS,
-        target_bops=None, target_average_bits=None, average_bits_weighting="operations",
-        target_cost=None, cost_table=None, target_bytes=None,
-    )  # fmt: skip
+    return plan(model, bit_widths=CANDIDATES, weight_bits=WEIGHT_BITS, first_last_bits=ENDS)
 
 
 def _described(model, rows, problems) -> NetworkCheck:

@@ -15,6 +15,7 @@ from mmx_tf.errors import RecipeError
 from mmx_tf.figures.hessian import classification_traces
 from mmx_tf.metamix.selection import BitSelection, SelectionMismatchError
 from mmx_tf.network import canonical
+from mmx_tf.recipe import budget_rules
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.workdir import fingerprints, results
 from mmx_tf.workdir.workdir import check_inputs, earlier_state
@@ -39,8 +40,7 @@ def label(recipe: Recipe) -> str:
         parts = ["MetaMix"]
     weight_bits = recipe.weight_bits if recipe.searches_weights else (recipe.weight_bits,)
     parts.append(f"{'/'.join(map(str, weight_bits))}-bit weights")
-    if recipe.target_bytes or recipe.cost_table:
-        parts.append("budget in bytes" if recipe.target_bytes else "budget of own costs")
+    parts += [kind.label for kind in budget_rules.of_recipe(recipe).given if kind.label]
     if recipe.from_scratch:
         parts.append("from the float network")
     if recipe.teacher:

@@ -19,24 +19,19 @@ from mmx_tf.layers import keras_defaults
 from mmx_tf.layers.quantizers.activation import ActivationQuantizer
 from mmx_tf.layers.quantizers.multi_branch import MultiBranchQuantizer
 from mmx_tf.layers.quantizers.pixels import PixelQuantizer
-from mmx_tf.metamix import augment_checks, file_bytes, output_checks
+from mmx_tf.metamix import augment_checks, file_bytes, keywords, output_checks
 from mmx_tf.metamix.search import SearchModel, quantizer_name
 from mmx_tf.network import canonical, floors, graph, keras3
 from mmx_tf.network.loading import loaded
 
 
+@keywords.named(after="weight_bits")
 @keras_defaults.float32()
 def augment(
     float_model: keras.Model | str | os.PathLike,
     *,
     bit_widths: Sequence[int] = (8, 4, 3),
     weight_bits: int | Sequence[int] = 4,
-    target_bops: float | Sequence[float] | None = None,
-    target_average_bits: float | None = None,
-    average_bits_weighting: str = "operations",
-    target_cost: float | None = None,
-    cost_table: Mapping | str | os.PathLike | None = None,
-    target_bytes: float | None = None,
     convert_options: Mapping | None = None,
     first_last_bits: int = 8,
     signed: Mapping[str, bool] | None = None,
@@ -44,9 +39,11 @@ def augment(
     regularizer_weight: float = 1.0,
     meta_epochs: int = 1,
     allow_unexportable: bool = False,
-    **ablations,
+    **options,
 ) -> SearchModel:
     """Builds the search network of a trained float network, which is left untouched.
+
+    It has at most one budget, of one of the targets; with none the search weighs accuracy alone.
 
     Args:
       float_model: functional or built Sequential network of tf_keras or Keras 3 on images, signals (length,
@@ -55,19 +52,8 @@ def augment(
       weight_bits: bits of the weights in weight training and in the BOPs; they are full precision in the
         search. Two or more distinct ones are candidates: each searched layer has a weight quantizer for each
         of them on its one kernel, and the search chooses weight bits too.
-      target_bops: budget in bit operations on one image; a list has one search for each of its budgets, on
-        one meta-state.
-      target_average_bits: budget as average activation bits of the searched layers; not with several weight
-        candidates, which it leaves without a cost.
-      average_bits_weighting: what the bits of a layer are weighted by in that average: "operations" (which
-        makes it a budget in BOPs), "elements" of its input, or "plain" for equal weights.
-      target_cost: budget in the unit of `cost_table`.
-      cost_table: what each searched layer costs at each candidate, such as measured latencies: a dict or the
-        path of a JSON file (see `mmx_tf.budget.cost_table`); of activation bits, so not with several
-        weight candidates.
-      target_bytes: budget in bytes of the .tflite, for several weight candidates and packed storage. It
-        leaves activation bits without a cost. At most one of the four targets; with none the search has no
-        budget.
+      **options: target_bops, target_average_bits and the like (`mmx_tf.recipe.budgets`), and what the search
+        leaves out; `help(mmx_tf.augment)` has a line for each.
       convert_options: with `target_bytes`, the arguments of `mmx_tf.convert` that the file will be made with,
         such as {"weight_storage": "int4_xnnpack", "labels": labels}.
       first_last_bits: weight and activation bits of first and last layers, which are not searched.
@@ -82,7 +68,6 @@ def augment(
       regularizer_weight: lambda_r of eq. 3, for the BOPs gap relative to the target.
       meta_epochs: epochs of bit-meta steps alone.
       allow_unexportable: take layers that can be searched and fine-tuned but that `fold` will refuse.
-      **ablations: `meta_training`, `train_weights_in_search` and `batch_norm_update` of `SearchModel`.
 
     Raises:
       ValueError: for bits that are no integers in 2..8, budgets or weights of the search that are no numbers,
@@ -95,7 +80,8 @@ def augment(
       UnsupportedLayerError: for a layer that cannot be handled.
       UnreachableBudgetError: if no choice of bits meets the budget.
     """
-    augment_checks.check_options(ablations, signed)
+    budget, ablations = keywords.parted(options, augment)
+    augment_checks.check_switches(ablations, signed)
     if not (isinstance(regularizer_weight, numbers.Real) and 0 <= regularizer_weight < math.inf):
         raise ValueError(f"regularizer_weight={regularizer_weight!r}: a number of 0 or more.")
     if not isinstance(meta_epochs, numbers.Integral) or meta_epochs < 0:
@@ -108,14 +94,10 @@ def augment(
         float_model,
         bit_widths=bit_widths,
         weight_bits=weight_bits,
-        target_bops=target_bops,
-        target_average_bits=target_average_bits,
-        average_bits_weighting=average_bits_weighting,
-        target_cost=target_cost,
-        cost_table=cost_table,
-        target_bytes=target_bytes,
         first_last_bits=first_last_bits,
+        **budget,
     )
+    target_bytes = budget.get("target_bytes")
     if target_bytes is None and convert_options:
         raise ValueError(f"convert_options={convert_options!r}: they are for target_bytes alone.")
     augment_checks.check_names(network, budgets[0], quantizer_name)

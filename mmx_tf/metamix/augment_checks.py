@@ -1,6 +1,5 @@
 """What `augment` refuses or warns of before it changes anything."""
 
-import difflib
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -16,13 +15,6 @@ from mmx_tf.network.kinds import DROPPED, tell_of_dropped
 from mmx_tf.network.next_step import step_of_ours
 from mmx_tf.notation import some
 
-ARGUMENTS = (
-    "bit_widths", "weight_bits", "target_bops", "target_average_bits", "average_bits_weighting",
-    "target_cost", "cost_table", "target_bytes", "convert_options", "first_last_bits", "signed",
-    "pixel_scaling", "regularizer_weight", "meta_epochs", "allow_unexportable", "meta_training",
-    "train_weights_in_search", "batch_norm_update",
-)  # fmt: skip
-"""All that `augment` can be given beside the network; a test holds them to its signature."""
 OWN_STEPS = ("train_step", "compute_loss", "compute_metrics", "make_train_function")
 
 
@@ -56,17 +48,13 @@ def without_integer_form(network) -> list:
     ]
 
 
-def check_options(ablations: dict, signed) -> None:
-    """Refuses unknown ablations (TypeError), and switches that are not True or False (ValueError)."""
-    known = ("meta_training", "train_weights_in_search", "batch_norm_update")
-    for name in ablations:
-        if name not in known:
-            near = difflib.get_close_matches(name, ARGUMENTS, n=1)
-            advice = f" Did you mean {near[0]}?" if near else f" It has {', '.join(ARGUMENTS)}."
-            raise TypeError(f"augment has no argument {name!r}.{advice}")
+def check_switches(ablations: dict, signed) -> None:
+    """Refuses (ValueError) switches that are not True or False."""
     if not isinstance(signed, Mapping | None):
         raise ValueError(f"signed={signed!r}: a dict, layer name -> True or False.")
-    switches = {name: ablations[name] for name in known[:2] if name in ablations}
+    switches = {
+        name: ablations[name] for name in ("meta_training", "train_weights_in_search") if name in ablations
+    }
     switches |= {f"signed[{name!r}]": value for name, value in dict(signed or {}).items()}
     for name, value in switches.items():
         if not isinstance(value, bool | np.bool_):

@@ -13,7 +13,6 @@ what is counted is never less than the file.
 
 from collections.abc import Mapping
 
-from mmx_tf.budget.budget import CandidateCosts
 from mmx_tf.choices import STORAGES
 from mmx_tf.folding.bias import layer_container
 from mmx_tf.folding.convert import convert
@@ -22,6 +21,7 @@ from mmx_tf.layers.quantizers.activation import ActivationQuantizer
 from mmx_tf.layers.quantizers.multi_branch_weights import kernel_of
 from mmx_tf.metamix.rebuild import rebuild
 from mmx_tf.metamix.search import SearchModel
+from mmx_tf.recipe.candidate_costs import CandidateCosts
 
 UNIT = "bytes"
 ALIGNMENT = 16

@@ -14,10 +14,11 @@ import tensorflow as tf
 from absl import logging
 
 from mmx_tf.budget import bops
-from mmx_tf.budget.budget import Budget, CandidateCosts
+from mmx_tf.budget.budget import Budget
 from mmx_tf.budget.repair import repaired
 from mmx_tf.layers import replicas
 from mmx_tf.metamix.selection import BitSelection, LayerSelection, SelectedCost
+from mmx_tf.recipe.candidate_costs import CandidateCosts
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,5 +1,7 @@
 """The rules of budgets, told once: for the flags of the command line and for the arguments of a notebook.
 
+Those of one kind are in its module (`mmx_tf.recipe.budgets`); here is what holds for all.
+
 >>> asked = AskedBudget(target_cost=900, cost_table="times.json", flags=True)
 >>> asked.check()                                       # refuses two kinds, numbers that are none, ...
 >>> asked.check_weight_bits((8, 4, 2))
@@ -9,82 +11,74 @@ BudgetRuleError: --target_cost=900 with --weight_bits=8,4,2: it counts activatio
 import dataclasses
 import math
 import numbers
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from mmx_tf.choices import WEIGHTINGS
+from mmx_tf.recipe import budgets
+from mmx_tf.recipe.budgets import Argument, BudgetRuleError, Kind
+from mmx_tf.recipe.fields import RecipeFields
 
-EXAMPLES = {
-    "target_bops": "5.3e9",
-    "target_average_bits": "4",
-    "target_cost": "900",
-    "target_bytes": "2.9e6",
-}
-"""The kinds of budget, each with a value that it may have."""
-OF_ACTIVATIONS = ("target_average_bits", "target_cost")
-"""Kinds that count activation bits alone."""
+KINDS = {kind.name: kind for kind in budgets.kinds()}
+"""The kinds of budget by name."""
+ARGUMENTS: dict[str, Argument] = {}
+"""All that a budget is asked for with: each kind's target, and behind it what belongs to it."""
+for _kind in KINDS.values():
+    ARGUMENTS |= {_kind.name: Argument(None, _kind.annotation, _kind.text), **_kind.beside}
 
-
-class BudgetRuleError(ValueError):
-    """A budget that cannot be asked for."""
+_Asked = dataclasses.make_dataclass(
+    "_Asked",
+    [(name, one.annotation, one.default) for name, one in ARGUMENTS.items()],
+    frozen=True,
+    kw_only=True,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AskedBudget:
-    """A budget as a user asks for it, in one of four ways; None for what is not given.
+class AskedBudget(_Asked):
+    """A budget as a user asks for it, in one of the `KINDS`; None for what is not given.
 
     Attributes:
-      target_bops: bit operations, or a list of different ones.
-      target_average_bits: average activation bits.
-      average_bits_weighting: what the average is weighted with, one of `WEIGHTINGS`.
-      target_cost: in the unit of the cost table.
-      cost_table: costs of layers and bits, or the path of their file.
-      target_bytes: size of the exported file.
       flags: errors name flags (--target_cost=900) instead of arguments (target_cost=900).
+
+    The others are `ARGUMENTS`.
     """
 
-    target_bops: float | Sequence[float] | None = None
-    target_average_bits: float | None = None
-    average_bits_weighting: str = "operations"
-    target_cost: float | None = None
-    cost_table: Mapping | str | os.PathLike | None = None
-    target_bytes: float | None = None
     flags: bool = False
 
     @property
-    def given(self) -> dict[str, object]:
+    def given(self) -> dict[Kind, object]:
         """The kinds of budget that are given, each with its value."""
-        return {name: getattr(self, name) for name in EXAMPLES if getattr(self, name) is not None}
+        return {kind: value for name, kind in KINDS.items() if (value := getattr(self, name)) is not None}
+
+    @property
+    def kind(self) -> Kind | None:
+        """The kind of a checked budget; None where none is given."""
+        return next(iter(self.given), None)
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        """All of it, as arguments of `augment`."""
+        return {name: getattr(self, name) for name in ARGUMENTS}
 
     def check(self) -> None:
         """Checks what needs no network and no candidates.
 
         Raises:
           BudgetRuleError: for two kinds of budget, targets that are no numbers above 0, a list of targets
-            that is empty or has one twice, an unknown weighting or one without its budget, and a cost table
-            or its target without the other.
+            that is empty or has one twice, and what the kinds themselves refuse: an unknown weighting or one
+            without its budget, and a cost table or its target without the other.
         """
         given = self.given
         if len(given) > 1:
-            named = " and ".join(self._set(name) for name in given)
-            clear = " Clear the others with --target_bops=, --target_average_bits=0, --target_cost=0 or "
-            clear += "--target_bytes= (also when they come from a flagfile)."
+            named = " and ".join(self.said(kind.name) for kind in given)
+            clear = (
+                f" Clear the others with {_listed(kind.cleared for kind in KINDS.values())} (also when they "
+            )
+            clear += "come from a flagfile)."
             raise BudgetRuleError(f"{named}: give one budget.{clear if self.flags else ''}")
-        if (self.cost_table is None) != (self.target_cost is None):
-            missing, other = ("cost_table", "target_cost")[:: 1 if self.cost_table is None else -1]
-            raise BudgetRuleError(
-                f"{self._set(other)} without {self._name(missing)}: they belong together, as the table has "
-                "the costs of layers and bits and the target is in its unit. Give both or neither."
-            )
-        if self.average_bits_weighting not in WEIGHTINGS:
-            allowed = ", ".join(map(repr, WEIGHTINGS))
-            raise BudgetRuleError(f"{self._set('average_bits_weighting')}: one of {allowed}.")
-        if self.average_bits_weighting != "operations" and self.target_average_bits is None:
-            raise BudgetRuleError(
-                f"{self._set('average_bits_weighting')}: it is for {self._name('target_average_bits')} alone."
-            )
-        for name, value in given.items():
-            self._check_number(name, value)
+        for kind in KINDS.values():
+            kind.check(self)
+        for kind, value in given.items():
+            self._check_number(kind, value)
 
     def check_weight_bits(self, weight_bits: Sequence[int]) -> None:
         """Checks the budget against the candidates of weights.
@@ -94,50 +88,47 @@ class AskedBudget:
 
         Raises:
           BudgetRuleError: for a budget that leaves weight bits without a cost although they are searched, and
-            for one in bytes, which nothing but weight bits changes, where they are not.
+            for one that nothing but weight bits changes where they are not.
         """
         weights = self._shown("weight_bits", tuple(weight_bits) if len(weight_bits) > 1 else weight_bits[0])
-        if self.target_bytes is not None and len(weight_bits) == 1:
-            several = "--weight_bits=8,4,2" if self.flags else "weight_bits=(8, 4, 2)"
-            raise BudgetRuleError(
-                f"{self._set('target_bytes')} with {weights}: activation bits do not change the size of the "
-                f"file. Give several candidates, such as {several}."
-            )
-        for name in OF_ACTIVATIONS:
-            if len(weight_bits) > 1 and getattr(self, name) is not None:
+        for kind in self.given:
+            if len(weight_bits) == 1 and budgets.ACTIVATIONS not in kind.counts:
+                several = "--weight_bits=8,4,2" if self.flags else "weight_bits=(8, 4, 2)"
                 raise BudgetRuleError(
-                    f"{self._set(name)} with {weights}: it counts activation bits alone, so that every layer "
-                    f"would take the most weight bits. Give {self._name('target_bops')} or "
-                    f"{self._name('target_bytes')}, or one number as {self._name('weight_bits')}."
+                    f"{self.said(kind.name)} with {weights}: activation bits do not change {kind.counted}. "
+                    f"Give several candidates, such as {several}."
+                )
+            if len(weight_bits) > 1 and budgets.WEIGHTS not in kind.counts:
+                raise BudgetRuleError(
+                    f"{self.said(kind.name)} with {weights}: it counts activation bits alone, so that every "
+                    f"layer would take the most weight bits. Give {_listed(map(self.named, OF_WEIGHTS))}, or "
+                    f"one number as {self.named('weight_bits')}."
                 )
 
-    def check_average(self, bit_widths: Sequence[int]) -> None:
-        """Checks that the average, if one is asked for, lies between the candidates.
+    def check_candidates(self, bit_widths: Sequence[int]) -> None:
+        """Checks the budget against the candidates of activations, as far as that needs no network.
 
         Raises:
-          BudgetRuleError: if it does not.
+          BudgetRuleError: for an average that does not lie between them.
         """
-        average, low, high = self.target_average_bits, min(bit_widths), max(bit_widths)
-        if average is not None and not low <= average <= high:
-            candidates = ",".join(map(str, bit_widths)) if self.flags else tuple(bit_widths)
-            raise BudgetRuleError(
-                f"{self._set('target_average_bits')} is out of reach: with candidates {candidates} the "
-                f"average is {low} to {high} bits."
-            )
+        for kind in self.given:
+            kind.check_candidates(self, bit_widths)
 
-    def _check_number(self, name: str, value) -> None:
-        listed = name == "target_bops" and isinstance(value, Sequence) and not isinstance(value, str)
+    def _check_number(self, kind: Kind, value) -> None:
+        listed = kind.listed and isinstance(value, Sequence) and not isinstance(value, str)
         for one in value if listed else (value,):
             if not (isinstance(one, numbers.Real) and 0 < one < math.inf):
-                said = self._shown(name, one)
-                raise BudgetRuleError(f"{said}: a number above 0, for example {EXAMPLES[name]}.")
+                said = self._shown(kind.name, one)
+                raise BudgetRuleError(f"{said}: a number above 0, for example {kind.example}.")
         if listed and not 0 < len(value) == len({int(one) for one in value}):
-            raise BudgetRuleError(f"{self._set(name)}: a number, or a list of different numbers.")
+            raise BudgetRuleError(f"{self.said(kind.name)}: a number, or a list of different numbers.")
 
-    def _name(self, name: str) -> str:
+    def named(self, name: str) -> str:
+        """An argument or flag, as the user knows it."""
         return f"--{name}" if self.flags else name
 
-    def _set(self, name: str) -> str:
+    def said(self, name: str) -> str:
+        """An argument or flag with its value, as the user gave it."""
         return self._shown(name, getattr(self, name))
 
     def _shown(self, name: str, value) -> str:
@@ -145,3 +136,33 @@ class AskedBudget:
             return f"{name}={value!r}"
         several = isinstance(value, Sequence) and not isinstance(value, str)
         return f"--{name}={','.join(map(str, value)) if several else value}"
+
+
+OF_WEIGHTS = tuple(name for name, kind in KINDS.items() if budgets.WEIGHTS in kind.counts)
+"""Kinds with which weight bits can be searched."""
+
+
+def of_recipe(recipe: RecipeFields) -> AskedBudget:
+    """What the flags of a recipe ask for, unchecked."""
+    asked = {name: getattr(recipe, name) or one.default for name, one in ARGUMENTS.items()}
+    return AskedBudget(**asked, flags=True)
+
+
+def of_search(recipe: RecipeFields) -> AskedBudget:
+    """What the search of a recipe gets: with one bit-width everywhere its own BOPs are the budget."""
+    asked = of_recipe(recipe)
+    if recipe.selection != "uniform":
+        return asked
+    cleared = dict.fromkeys((kind.name for kind in asked.given if kind.in_bops), None)
+    return dataclasses.replace(asked, **{**cleared, "target_average_bits": recipe.uniform_bits})
+
+
+def missing() -> str:
+    """Says that a recipe has no budget, and which there are."""
+    every, of_weights = (_listed((f"--{name}" for name in names), "and") for names in (KINDS, OF_WEIGHTS))
+    return f"There is no budget: give one of {every}. Where weights are searched, it is one of {of_weights}."
+
+
+def _listed(words, conjunction: str = "or") -> str:
+    *first, last = words
+    return f"{', '.join(first)} {conjunction} {last}" if first else last

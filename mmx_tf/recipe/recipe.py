@@ -18,7 +18,7 @@ from absl import flags
 from mmx_tf.errors import RecipeError
 from mmx_tf.notation import target_folder
 from mmx_tf.recipe import rules
-from mmx_tf.recipe.budget_rules import EXAMPLES
+from mmx_tf.recipe.budget_rules import KINDS
 from mmx_tf.recipe.fields import RecipeFields
 from mmx_tf.recipe.options import RecipeOptions
 from mmx_tf.recipe.texts import parse_bops, parse_bytes, parse_candidate_bits, parse_weight_bits
@@ -50,7 +50,7 @@ class Recipe(RecipeFields):
         size = values["target_bytes"].strip()
         values["target_bytes"] = parse_bytes(size) if size else 0
         # Average bits are no budget where weight bits are searched too.
-        if not (isinstance(values["weight_bits"], tuple) or any(values[name] for name in EXAMPLES)):
+        if not (isinstance(values["weight_bits"], tuple) or any(values[name] for name in KINDS)):
             values["target_average_bits"] = 4.0
         return cls(**values)
 

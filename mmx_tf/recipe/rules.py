@@ -7,10 +7,10 @@ do.
 import dataclasses
 import os
 
-from mmx_tf.choices import STORAGES
 from mmx_tf.errors import RecipeError
 from mmx_tf.notation import short_bops
-from mmx_tf.recipe.budget_rules import EXAMPLES, AskedBudget, BudgetRuleError
+from mmx_tf.recipe import budget_rules
+from mmx_tf.recipe.budget_rules import BudgetRuleError
 from mmx_tf.recipe.fields import RecipeFields
 from mmx_tf.recipe.texts import CANDIDATE_BITS, parse_candidate_bits, parse_weight_bits, refuse
 
@@ -100,30 +100,18 @@ def _check_budget(recipe: RecipeFields) -> None:
         )
     weight_bits = recipe.weight_bits if recipe.searches_weights else (recipe.weight_bits,)
     parse_weight_bits(",".join(map(str, weight_bits)))
-    asked = AskedBudget(
-        **{name: getattr(recipe, name) or None for name in (*EXAMPLES, "cost_table")},
-        average_bits_weighting=recipe.average_bits_weighting,
-        flags=True,
-    )
+    asked = budget_rules.of_recipe(recipe)
     if not asked.given:
-        raise RecipeError(
-            "There is no budget: give one of --target_bops, --target_average_bits, --target_cost and "
-            "--target_bytes. Where weights are searched, it is the first or the last."
-        )
+        raise RecipeError(budget_rules.missing())
     # With one bit-width everywhere its own BOPs are the budget.
     limits = CANDIDATE_BITS if recipe.selection == "uniform" else bits
     try:
         asked.check()
         asked.check_weight_bits(weight_bits)
-        asked.check_average(limits)
+        asked.check_candidates(limits)
     except BudgetRuleError as error:
         raise RecipeError(str(error)) from None
-    if recipe.target_bytes and recipe.weight_storage == "int8":
-        allowed = f"{', '.join(storage for storage in STORAGES if storage != 'int8')} with --target_bytes"
-        advice = " In int8 storage weights of all bit-widths take one byte."
-        refuse("weight_storage", recipe.weight_storage, allowed, advice)
-    if recipe.cost_table and not os.path.isfile(recipe.cost_table):
-        refuse("cost_table", recipe.cost_table, "the path of a JSON file")
+    asked.kind.check_flags(recipe)
     if exported and exported not in targets:
         allowed = (
             f"empty (each target), or one of {', '.join(map(short_bops, targets))}" if targets else "empty"
@@ -196,14 +184,11 @@ def _check_ablations(recipe: RecipeFields) -> None:
         refuse("meta_training", "false", "true", why)
     if not recipe.searches and recipe.train_weights_in_search:
         refuse("train_weights_in_search", "true", "false", why)
-    budgets = {
-        "several --target_bops": len(recipe.target_bops) > 1,
-        "--target_cost": recipe.target_cost,
-        "--target_bytes": recipe.target_bytes,
-    }
-    for budget, given in budgets.items():
-        if given:
-            _check_plain_search(recipe, budget)
+    if len(recipe.target_bops) > 1:
+        _check_plain_search(recipe, "several --target_bops")
+    kind = budget_rules.of_recipe(recipe).kind
+    if not kind.in_bops:
+        _check_plain_search(recipe, f"--{kind.name}")
     if not recipe.meta_training and recipe.batch_norm_update != "mean":
         refuse("batch_norm_update", recipe.batch_norm_update, "mean without --meta_training")
 

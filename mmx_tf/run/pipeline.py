@@ -27,6 +27,7 @@ from mmx_tf.metamix.rebuild import rebuild
 from mmx_tf.metamix.search import SearchModel
 from mmx_tf.metamix.selection import BitSelection
 from mmx_tf.network.canonical import UnsupportedLayerError, canonicalize
+from mmx_tf.recipe import budget_rules
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.recipe.rules import FLOAT_TEACHER, IMAGENET_WEIGHTS
 from mmx_tf.report import scores
@@ -212,17 +213,11 @@ def search_network(recipe: Recipe, model, data) -> SearchModel:
 
 
 def _search_options(recipe: Recipe) -> dict:
-    uniform = recipe.selection == "uniform"
     return {
         "bit_widths": recipe.candidate_bits,
         "weight_bits": recipe.weight_bits,
         "first_last_bits": recipe.first_last_bits,
-        "target_bops": None if uniform else recipe.target_bops or None,
-        "target_average_bits": recipe.uniform_bits if uniform else recipe.target_average_bits or None,
-        "average_bits_weighting": recipe.average_bits_weighting,
-        "target_cost": recipe.target_cost or None,
-        "cost_table": recipe.cost_table or None,
-        "target_bytes": recipe.target_bytes or None,
+        **budget_rules.of_search(recipe).arguments,
     }
 
 

@@ -19,7 +19,7 @@ import numbers
 import os
 from collections.abc import Mapping, Sequence
 
-from mmx_tf.budget.budget import CandidateCosts
+from mmx_tf.recipe.candidate_costs import CandidateCosts
 
 _KEYS = ("unit", "fixed", "layers")
 
