@@ -219,10 +219,8 @@ def refusal(layer: keras.layers.Layer) -> str:
     if is_softmax(layer):
         return _refusal_of_softmax(layer)
     if kind == "Activation" and layer.get_config()["activation"] not in (*_TABLES, *CURVES):
-        return (
-            f"{layer.get_config()['activation']!r} has no operator: use one of "
-            f"{', '.join(sorted((*_TABLES, *_OF_KERAS)))}."
-        )
+        name = getattr(layer.activation, "__name__", "its function")
+        return f"{name!r} has no operator: use one of {', '.join(sorted((*_TABLES, *_OF_KERAS)))}."
     return ""
 
 

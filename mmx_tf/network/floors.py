@@ -49,7 +49,7 @@ def floor_of(layer: keras.layers.Layer, args: tuple, floors: dict[int, float]) -
         return 0.0 if layer.is_gate else LOWEST_VALUES[layer.function]
     if kind == "Activation":
         name = layer.get_config()["activation"]
-        return 0.0 if name in NONNEGATIVE_ACTIVATIONS else LOWEST_VALUES.get(name, UNKNOWN)
+        return 0.0 if name in NONNEGATIVE_ACTIVATIONS else LOWEST_VALUES.get(str(name), UNKNOWN)
     if kind == "TFOpLambda":
         return 0.0 if layer.get_config()["function"] in NONNEGATIVE_FUNCTIONS else UNKNOWN
     if kind in FLOOR_KEEPING:
