@@ -325,13 +325,3 @@ def test_a_network_without_weighted_layers_is_refused():
 def test_a_layer_that_cannot_be_handled_is_named():
     with pytest.raises(ValueError, match=r"Layer 'mine' \(Lambda\)"):
         mmx_tf.augment(network(layers.Lambda(lambda x: x + 1, name="mine")))
-
-
-def test_a_second_head_is_refused_with_the_way_out():
-    inputs = keras.Input((8, 8, 3))
-    x = layers.Conv2D(4, 3)(layers.Conv2D(4, 3)(inputs))
-    heads = [layers.Dense(3, name=name)(layers.Flatten()(x)) for name in ("classes", "box")]
-    with pytest.raises(
-        ValueError, match=r"'box' \(Dense\) is a second output .*'classes'.* one model per head"
-    ):
-        mmx_tf.augment(keras.Model(inputs, heads, name="two"))

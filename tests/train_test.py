@@ -87,7 +87,7 @@ def test_a_missing_data_dir_is_refused_with_the_command_that_prepares_it(capsys,
 BAD_NETWORKS = {
     "one_d": ["(None, 64)", "(None, height, width, channels)"],
     "any_size": ["(None, None, None, 1)", "fixed size"],
-    "two_outputs": ["not an image classifier", "[(None, 10), (None, 3)]"],
+    "two_outputs": ["not an image classifier", "[(None, 10), (None, 3)]", "in a notebook"],
     "image_output": ["not an image classifier", "(None, 14, 14, 10)"],
     "seven_classes": ["has 7 classes", "digits has 10", "--dataset"],
     "colour": ["(16, 16, 3)", "(16, 16, 1)", "1 channel(s)"],

@@ -22,6 +22,11 @@ NO_MASKS = (
     "which this command does not do. Search, train and verify it in a notebook, with batches of your own "
     "(README, In a notebook)."
 )
+SEVERAL_OUTPUTS = (
+    "A network of several outputs needs labels for each of them, and the datasets of this command give one "
+    "for an image. Search, train and verify it in a notebook, with batches of your own (README, In a "
+    "notebook), or give a network of one output."
+)
 _WHY = {
     "model": " Your own network goes into --float_model.",
     "select_epochs": " Bit selection needs one epoch of meta training and at least one of search.",

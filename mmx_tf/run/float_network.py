@@ -12,7 +12,7 @@ from mmx_tf.network.heads import gives_logits
 from mmx_tf.network.loading import load_model
 from mmx_tf.network.other_formats import FormatError
 from mmx_tf.recipe.recipe import Recipe
-from mmx_tf.recipe.rules import FLOAT_TEACHER, IMAGENET_WEIGHTS
+from mmx_tf.recipe.rules import FLOAT_TEACHER, IMAGENET_WEIGHTS, SEVERAL_OUTPUTS
 from mmx_tf.run.task import task_of
 
 MAX_REASON = 400
@@ -110,8 +110,7 @@ def _load(path: str, name: str) -> keras.Model:
 def _check(recipe: Recipe, model, name: str, data: ImageData) -> None:
     if len(model.outputs) != 1:
         raise RecipeError(
-            f"{name} is not an image classifier: its output shape is {model.output_shape}; one output of "
-            "shape (None, classes) is needed."
+            f"{name} is not an image classifier: its output shape is {model.output_shape}. {SEVERAL_OUTPUTS}"
         )
     task_of(recipe, model, name, data)
     if any(
