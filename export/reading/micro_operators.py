@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mmx_tf.export.reading.contents import Operator, TfliteFile
-from mmx_tf.export.reading.layers import WEIGHTED
 
 _OPERATORS = frozenset(
     """
@@ -40,9 +39,10 @@ _METHODS = {
     "UNIDIRECTIONAL_SEQUENCE_LSTM": "AddUnidirectionalSequenceLSTM",
 }
 
+_WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 _CONVERTING = ("QUANTIZE", "DEQUANTIZE")
 FORMS = {
-    **dict.fromkeys(WEIGHTED, {"INT8 INT8", "INT8 INT4", "INT16 INT8", "FLOAT32 FLOAT32"}),
+    **dict.fromkeys(_WEIGHTED, {"INT8 INT8", "INT8 INT4", "INT16 INT8", "FLOAT32 FLOAT32"}),
     **dict.fromkeys(("ADD", "SUB", "MEAN", "MAX_POOL_2D", "AVERAGE_POOL_2D"), {"INT8", "INT16", "FLOAT32"}),
     **dict.fromkeys(("LOGISTIC", "SOFTMAX", "RELU", "RELU6"), {"INT8", "INT16", "FLOAT32"}),
     **dict.fromkeys(("MUL", "PAD"), {"INT8", "INT16", "INT32", "FLOAT32"}),
@@ -107,15 +107,15 @@ def _refused(file: TfliteFile, operator: Operator) -> Iterator[Refusal]:
 
 
 def _refused_form(kind, inputs, outputs) -> Iterator[Refusal]:
-    beside = inputs[1:2] if kind in WEIGHTED else outputs[:1] if kind in _CONVERTING else ()
+    beside = inputs[1:2] if kind in _WEIGHTED else outputs[:1] if kind in _CONVERTING else ()
     tensors = [tensor for tensor in (inputs[0], *beside) if tensor]
     types = [tensor.type for tensor in tensors]
     if " ".join(types) in FORMS[kind]:
         return
-    if kind in WEIGHTED and types[1:] in (["INT4"], ["INT2"]) and types[0] == "INT8":
+    if kind in _WEIGHTED and types[1:] in (["INT4"], ["INT2"]) and types[0] == "INT8":
         yield Refusal(kind, f"with {types[1]} weights", tensors[1].name, _OTHER_STORAGE)
         return
-    joint = " with weights " if kind in WEIGHTED else " to "
+    joint = " with weights " if kind in _WEIGHTED else " to "
     taken = ", ".join(sorted(form.replace(" ", joint) for form in FORMS[kind]))
     yield Refusal(kind, f"of {joint.join(types)}", tensors[-1].name, f"give it one of: {taken}")
 

@@ -85,13 +85,13 @@ class _Import:
         operation = node.operation
         if not isinstance(operation, sys.modules["keras"].Layer):
             return keras3_operators.call(operation, args, kwargs, node.outputs, names)
+        if not is_keras3(operation) and not is_dropped(operation):
+            check_kind(operation)
         inputs, options = _arguments(operation, args, kwargs)
         if is_dropped(operation):
             if operation.name not in self.dropped:
                 self.dropped.append(operation.name)
             return inputs
-        if not is_keras3(operation):
-            check_kind(operation)
         if id(operation) in self._imported:
             return _run(self._imported[id(operation)], inputs, options)
         steps = [self.network(operation)] if is_keras3(operation) else as_steps(operation, names)
