@@ -70,7 +70,7 @@ def gradient_by_hand(search, images, labels, weights, factors=(1.0, 1.0)):
         ({"loss": ["sparse_categorical_crossentropy", "mean_squared_error"], "loss_weights": [1, 0]}, (1, 0)),
         ({"loss": {"class": keras.losses.SparseCategoricalCrossentropy(), "box": keras.losses.mse}}, (1, 1)),
     ],
-    ids=str,
+    ids=["none", "dict", "one of them", "list", "one loss", "losses in a list", "objects"],
 )
 def test_the_gradient_of_alpha_is_that_of_the_weighted_sum(options, weights, batch):
     images, labels = batch
