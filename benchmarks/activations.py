@@ -4,7 +4,7 @@
 
 `networks`: two pointwise convolutions on 56x56x96 with the activation between, exported as any network is;
 the reference has a ReLU, which its convolution fuses. `operators`: one activation alone on a tensor of that
-size; the reference is a ReLU of its own (a multiplication by 1). Beside those that are exported stand those
+size; the reference is a ReLU of its own (a multiplication by 1). Beside those that are exported stand others
 that were not chosen. All run on one thread of LiteRT's default interpreter, interleaved.
 """
 

@@ -2,12 +2,18 @@
 
 import math
 
+import micro_files
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
 from small_files import assert_equal_to_litert
 
+from benchmarks import activations as benchmark
+from benchmarks import micro_interpreter
+from mmx_tf.export.benchmark.isolated import ask
+from mmx_tf.export.reading.micro_operators import refusals
+from mmx_tf.export.reading.tflite_file import parse
 from mmx_tf.export.running.litert import KernelsMissingError, run
 from mmx_tf.export.running.partitions import delegated_ops
 from mmx_tf.export.writing.tflite import convert
@@ -144,6 +150,56 @@ def test_tables_and_curves_have_the_same_codes_in_every_runtime(name):
                 assert kernels == "reference" and "elu" in name
                 continue
             np.testing.assert_array_equal(next(iter(found.values())), codes)
+
+
+@micro_files.interpreter_needed
+def test_tensorflow_lite_micro_has_the_same_codes_of_tables_and_curves():
+    rng, files, expected = np.random.default_rng(78), {}, {}
+    for name, layer in ((name, make()) for name, make in EXACT_EVERYWHERE.items()):
+        model, files[name] = folded(layer, *random_grids(rng, layer))
+        expected[name] = model(EVERY_CODE.astype(np.float32)).numpy()
+    answers = micro_interpreter.run([(data, [EVERY_CODE]) for data in files.values()])
+    for (name, data), answer in zip(files.items(), answers, strict=True):
+        if "gelu" in name:
+            assert [refusal.kind for refusal in refusals(parse(data))] == ["GELU"]
+            assert "GELU" in answer.refusal
+        else:
+            assert not refusals(parse(data))
+            np.testing.assert_array_equal(answer.outputs[0], expected[name])
+
+
+@pytest.mark.parametrize("name", [*EXACT_EVERYWHERE, "leaky", "relu with a threshold"])
+def test_xnnpack_makes_one_table_of_all_its_operators(name, tmp_path):
+    layer = ACTIVATIONS[name]()
+    _, data = folded(layer, *random_grids(np.random.default_rng(3), layer))
+    (tmp_path / "it.tflite").write_bytes(data)
+    kernels, _ = ask("kernels", tmp_path / "it.tflite", threads=1, runs=1, warmup=0)
+    count = len(parse(data).operators)
+    # XNNPACK's name for a kernel that looks codes up, where it made one of several operators.
+    assert count == 1 or [kernel["name"] for kernel in kernels] == ["Invalid Unary Op"]
+    assert len(kernels) == 1
+
+
+def test_operators_that_were_not_chosen_leave_xnnpack():
+    outside = {
+        name: [kind for _, kind in delegated_ops(build()).left_outside]
+        for name, build in benchmark.OPERATORS.items()
+    }
+    assert {name: kinds for name, kinds in outside.items() if kinds} == {
+        "PReLU: PRELU": ["PRELU"],
+        "hard-swish: HARD_SWISH": ["HARD_SWISH"],
+        "GELU: GELU": ["GELU"],
+        "exponential: EXP": ["EXP"],
+        "softmax: SOFTMAX": ["SOFTMAX"],
+        "any table: CAST, GATHER": ["QUANTIZE", "CAST", "GATHER"],
+    }
+
+
+def test_the_benchmark_tells_ratios_and_what_is_left_outside():
+    files = {name: benchmark.OPERATORS[name]() for name in ("ReLU: MUL by 1", "GELU: GELU")}
+    summary = benchmark.measured(files, rounds=1, calls=1)
+    assert summary["ReLU: MUL by 1"]["ratio"] == 1 and summary["ReLU: MUL by 1"]["partitions"] == 1
+    assert summary["GELU: GELU"]["left_outside"] == ["GELU"] and summary["GELU: GELU"]["partitions"] == 0
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
