@@ -34,13 +34,13 @@ def transposed(x):
 def nearest(x):
     x = L.UpSampling2D((2, 3), name="up")(L.Conv2D(8, 3, 3, activation="relu")(x))
     x = L.Conv2D(5, 3, activation="relu")(x)
-    # 8 is joined in two steps.
+    # 8 and 7 are joined in two steps.
     x = L.Conv2D(5, 3, 3)(L.UpSampling2D((1, 8), name="wide")(L.UpSampling2D((3, 1), name="high")(x)))
-    return L.GlobalAveragePooling2D()(L.Resizing(16, 68, "nearest", name="resized")(x))
+    return L.GlobalAveragePooling2D()(L.Resizing(16, 7 * 34, "nearest", name="resized")(x))
 
 
 def other_nearest(x):
-    x = L.Conv2D(5, 3)(L.UpSampling2D(7, name="seven")(L.MaxPooling2D(4)(x)))
+    x = L.Conv2D(5, 3)(L.Resizing(25, 16, "nearest", name="larger")(L.Conv2D(5, 3)(x)))
     return L.GlobalAveragePooling2D()(tf.image.resize(x, (9, 11), method="nearest"))
 
 
@@ -258,3 +258,14 @@ def test_weight_bits_of_transposed_and_grouped_convolutions_are_searched(digits)
     exact = mmx_tf.fold(fixed)
     report = mmx_tf.verify(exact, mmx_tf.convert(exact, input_type="int8"), digits.evaluation(batch_size=90))
     assert (report.code_disagreement, report.partitions, report.left_outside) == (0.0, 1, ())
+
+
+def test_the_folded_graph_trains_with_the_biases_of_transposed_convolutions(digits):
+    fixed = calibrated(network(transposed), digits)
+    images = next(iter(digits.evaluation(batch_size=64)))[0]
+    folded, on_graph = mmx_tf.fold(fixed), mmx_tf.fold_for_training(fixed)
+    for name in ("up", "gaps", "valid", "padded"):
+        rounding = next(layer for layer in on_graph.layers if layer.name == f"{name}_bias_rounding")
+        np.testing.assert_array_equal(rounding.folded_bias().codes, folded.get_layer(name).bias_codes)
+    found = on_graph.predict(images, verbose=0)
+    assert np.mean(found == folded.predict(images, verbose=0)) > 0.95

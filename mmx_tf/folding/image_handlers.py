@@ -23,8 +23,8 @@ from mmx_tf.layers.integer.moving import (
 from mmx_tf.layers.integer.shapes import IntegerConcatenate, IntegerReshape
 from mmx_tf.layers.integer.weighted import IntegerAffine
 
-JOINED_AT_ONCE = 4
-"""Tensors that one CONCATENATION joins: XNNPACK takes five at most."""
+JOINED_AT_ONCE = 5
+"""Most tensors of a CONCATENATION that XNNPACK takes."""
 
 
 def _subtract(layer, values):
@@ -130,36 +130,34 @@ def _nearest_resize(layer, value):
 
 def _nearest(layer, grid, codes):
     """Whole factors by joining a tensor with itself, which XNNPACK takes, others by the operator."""
-    sizes = list(zip(layer.size, codes.shape[1:3], strict=True))
-    factors = [size // length for size, length in sizes]
-    parts = [None if size % length else _parts(size // length) for size, length in sizes]
-    if None in parts:
-        return IntegerResizeNearest(size=layer.size, grid=grid, name=layer.name)(codes)
     (rows, columns), channels = codes.shape[1:3], codes.shape[3]
+    down, right = layer.size[0] // rows, layer.size[1] // columns
+    if (rows * down, columns * right) != tuple(layer.size):
+        return IntegerResizeNearest(size=layer.size, grid=grid, name=layer.name)(codes)
     # A pixel beside itself, then a row below itself.
-    codes = _joined(codes, parts[1], grid, name=f"{layer.name}_columns")
-    row = (rows, 1, columns * factors[1] * channels)
-    if factors[0] > 1:
+    codes = _repeated(codes, right, grid, name=f"{layer.name}_columns")
+    if down > 1:
+        row = (rows, 1, columns * right * channels)
         codes = IntegerReshape(target_shape=row, grid=grid, name=f"{layer.name}_as_rows")(codes)
-        codes = _joined(codes, parts[0], grid, name=f"{layer.name}_rows")
+        codes = _repeated(codes, down, grid, name=f"{layer.name}_rows")
     return IntegerReshape(target_shape=(*layer.size, channels), grid=grid, name=layer.name)(codes)
 
 
-def _joined(codes, parts, grid, *, name):
-    for index, count in enumerate(parts):
-        join = IntegerConcatenate(axis=-1, grid=grid, name=f"{name}_{index + 1}")
-        codes = join([codes] * count)
-    return codes
+def _repeated(codes, count, grid, *, name):
+    """`count` copies of a tensor's channels behind each other."""
+    made = {1: codes}
 
+    def of(copies):
+        if copies not in made:
+            quarter, rest = divmod(copies, JOINED_AT_ONCE - 1)
+            few = copies <= JOINED_AT_ONCE
+            parts = [codes] * copies if few else [of(quarter)] * (JOINED_AT_ONCE - 1)
+            parts += [of(rest)] if rest and not few else []
+            join = IntegerConcatenate(axis=-1, grid=grid, name=f"{name}_{copies}")
+            made[copies] = join(parts)
+        return made[copies]
 
-def _parts(factor):
-    """Factors of at most `JOINED_AT_ONCE` whose product is a factor; None if there are none."""
-    parts = []
-    for part in range(JOINED_AT_ONCE, 1, -1):
-        while factor % part == 0:
-            parts.append(part)
-            factor //= part
-    return parts if factor == 1 else None
+    return of(count)
 
 
 def _bilinear_resize(layer, value):

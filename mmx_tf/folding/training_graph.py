@@ -41,8 +41,9 @@ def fold_for_training(fixed: keras.Model, *, weight_storage: str = "int8", scope
 
     Returns:
       A functional tf_keras model with the input, the outputs and the variables of `fixed`. In inference its
-      outputs are those of `fold(fixed)`, but for codes that float32 sums flip and for the exact halves of an
-      AveragePooling2D that pads, which the file rounds away from zero. It is not saved itself; save `fixed`.
+      outputs are those of `fold(fixed)`, but for codes that float32 sums flip, the exact halves of an
+      AveragePooling2D that pads, which the file rounds away from zero, and those of a bilinear resizing,
+      which it rounds up after mixing with weights of 11 bits. It is not saved itself; save `fixed`.
 
     Raises:
       FoldError: for a layer that has no integer form.

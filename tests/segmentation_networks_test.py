@@ -1,0 +1,95 @@
+"""Two U-Nets, from a float network to a verified file with the lines of a notebook."""
+
+import keras as keras3
+import numpy as np
+import pytest
+import tf_keras as keras
+
+import mmx_tf
+from mmx_tf.export import inspect
+
+
+def unet(layers, up, outputs=3):
+    """Three resolutions with skips, a class for each pixel; `up` makes an image twice as large."""
+    inputs = layers.Input((16, 16, 1), name="image")
+
+    def block(x, width, name):
+        x = layers.Conv2D(width, 3, padding="same", use_bias=False, name=f"{name}_conv")(x)
+        return layers.ReLU(name=f"{name}_relu")(layers.BatchNormalization(momentum=0.8, name=f"{name}_bn")(x))
+
+    high = block(inputs, 8, "high")
+    middle = block(layers.MaxPooling2D(name="pool1")(high), 12, "middle")
+    low = block(layers.MaxPooling2D(name="pool2")(middle), 16, "low")
+    x = layers.Concatenate(name="skip1")([up(layers, 12, "up1")(low), middle])
+    x = block(x, 12, "middle_up")
+    x = layers.Concatenate(name="skip2")([up(layers, 8, "up2")(x), high])
+    x = block(x, 8, "high_up")
+    return inputs, layers.Conv2D(outputs, 1, activation="softmax", name="classes")(x)
+
+
+def transposed(layers, width, name):
+    return layers.Conv2DTranspose(width, 3, strides=2, padding="same", activation="relu", name=name)
+
+
+def upsampled(layers, width, name):
+    interpolation = {"up1": "nearest", "up2": "bilinear"}[name]
+    return layers.UpSampling2D(2, interpolation=interpolation, name=name)
+
+
+def labelled(images):
+    """Background, ink, and where ink is near: a pixel's class needs what lies around it."""
+    ink = images[..., 0] > -0.2
+    near = np.zeros_like(ink)
+    for rows in (-2, 0, 2):
+        for columns in (-2, 0, 2):
+            near |= np.roll(ink, (rows, columns), (1, 2))
+    return np.where(ink, 1, np.where(near, 2, 0))
+
+
+@pytest.fixture(scope="module")
+def images(digits):
+    """(training images, evaluation images)."""
+    parts = digits.train(batch_size=64, seed=0).take(12), digits.evaluation(batch_size=90).take(2)
+    return [np.concatenate([images.numpy() for images, _ in part]) for part in parts]
+
+
+def searched_and_verified(model, images, *, epochs=6):
+    """A trained float network's search, weight training, folding, file and report."""
+    training, evaluation = images
+    labels = labelled(training)
+    search = mmx_tf.augment(model, bit_widths=(8, 4), weight_bits=4, target_average_bits=6)
+    search.compile(optimizer=keras.optimizers.SGD(1e-3), loss="sparse_categorical_crossentropy")
+    search.fit(training, labels, batch_size=64, epochs=2, verbose=0)
+    fixed = mmx_tf.rebuild(search, search.bit_selection())
+    fixed.compile(optimizer=keras.optimizers.Adam(0.002), loss="sparse_categorical_crossentropy")
+    fixed.fit(training, labels, batch_size=64, epochs=epochs, verbose=0)
+    folded = mmx_tf.fold(fixed)
+    data = mmx_tf.convert(folded, input_type="int8")
+    report = mmx_tf.verify(folded, data, [(evaluation, labelled(evaluation))])
+    return search, data, report
+
+
+@pytest.mark.parametrize("up", [transposed, upsampled], ids=lambda up: up.__name__)
+def test_a_unet_is_searched_trained_and_exported_exactly(up, images):
+    keras.utils.set_random_seed(0)
+    model = keras.Model(*unet(keras.layers, up))
+    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
+    model.fit(images[0], labelled(images[0]), batch_size=64, epochs=5, verbose=0)
+    search, data, report = searched_and_verified(model, images)
+    assert (report.task, report.code_disagreement, report.agreement) == ("segmentation", 0.0, 1.0)
+    assert [tensor for tensor in report.tensors if tensor.differing] == []
+    assert (report.partitions, report.left_outside) == (1, ())
+    accuracy = report.metrics["pixel_accuracy"]
+    assert accuracy["tflite"] == accuracy["folded"] > 0.85, report.metrics
+    selection = search.bit_selection()
+    kinds = {layer.name: layer.kind for layer in selection.layers}
+    assert kinds.get("up1") == ("transposed" if up is transposed else None)
+    summary = inspect.summary(data)
+    assert sum(layer.bops for layer in summary.layers) == selection.bops and summary.faults == ()
+
+
+def test_a_unet_of_keras_3_is_exact(images):
+    keras3.utils.set_random_seed(0)
+    model = keras3.Model(*unet(keras3.layers, transposed))
+    _, _, report = searched_and_verified(model, images, epochs=1)
+    assert (report.code_disagreement, report.partitions, report.left_outside) == (0.0, 1, ())
