@@ -93,3 +93,47 @@ def test_a_unet_of_keras_3_is_exact(images):
     model = keras3.Model(*unet(keras3.layers, transposed))
     _, _, report = searched_and_verified(model, images, epochs=1)
     assert (report.code_disagreement, report.partitions, report.left_outside) == (0.0, 1, ())
+
+
+def ends(kind):
+    """Resizing, slicing and transposed convolution as first and as last layers: on the image, on scores."""
+    L = keras.layers
+    inputs = L.Input((16, 16, 1), name="image")
+    if kind == "resized":
+        x = L.Conv2D(6, 3, padding="same", activation="relu", name="c1")(L.Resizing(12, 10)(inputs))
+        x = L.Conv2D(3, 1, name="scores")(L.Conv2D(8, 3, padding="same", activation="relu", name="c2")(x))
+        return keras.Model(inputs, L.Softmax(name="classes")(L.Resizing(16, 16, name="full")(x)))
+    if kind == "nearest":
+        x = L.UpSampling2D(2)(L.Cropping2D(2)(inputs))
+        x = L.Conv2D(6, 3, 3, padding="same", activation="relu", name="c1")(x)
+        x = L.Conv2D(3, 1, name="scores")(L.Conv2D(8, 3, padding="same", activation="relu", name="c2")(x))
+        return keras.Model(inputs, L.UpSampling2D(2, name="full")(x[:, :, ::2]))
+    x = L.Conv2D(6, 3, activation="relu", name="c1")(L.Conv2DTranspose(4, 2, 2, name="first")(inputs[:, ::2]))
+    x = L.Average()([x[:, :, 1:], L.Maximum()([x[:, :, :-1], x[:, :, 1:]])])
+    x = L.Conv2DTranspose(3, 3, 2, padding="same", activation="softmax", name="last")(x)
+    return keras.Model(inputs, x)
+
+
+@pytest.mark.parametrize("scaling", [None, (1 / 127.5, -1)])
+@pytest.mark.parametrize("kind", ["resized", "nearest", "transposed"])
+def test_first_and_last_layers(kind, scaling, images):
+    keras.utils.set_random_seed(1)
+    model = ends(kind)
+    search = mmx_tf.augment(model, bit_widths=(8, 4), pixel_scaling=scaling)
+    # Pixels, which the float network saw scaled.
+    batch = images[1][:64] if scaling is None else (np.rint((images[1][:64] + 1) * 127.5) / 127.5 - 1)
+    batch = batch.astype(np.float32)
+    search(batch, branch=0)
+    fixed = mmx_tf.rebuild(search, search.selection_of([1] * len(search.quantizers)))
+    fixed(batch, training=True)
+    folded = mmx_tf.fold(fixed)
+    expected = fixed.predict(batch, verbose=0)
+    logits = folded.predict(batch, verbose=0)
+    assert np.mean(logits.argmax(-1) == expected.argmax(-1)) > 0.97
+    labels = np.random.default_rng(0).integers(0, 3, logits.shape[:-1])
+    for output_type in ("int8", "class"):
+        data = mmx_tf.convert(folded, input_type="int8", output_type=output_type, task="segmentation")
+        report = mmx_tf.verify(folded, data, [(batch, labels)], task="segmentation")
+        assert (report.code_disagreement, report.agreement, report.partitions) == (0.0, 1.0, 1)
+        assert [tensor for tensor in report.tensors if tensor.differing] == []
+        assert {name for _, name in report.left_outside} <= {"ARG_MAX", "SOFTMAX"}

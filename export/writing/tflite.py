@@ -4,9 +4,9 @@
     write_atomically("model.tflite", data)
 
 Tensor names are the names of the Keras layers that produce them. The batch dimension is 1 with shape
-signature -1: `resize_tensor_input` gives larger batches. No float tensor is inside unless float input or
-output is asked for, or an activation has no integer operator (`layers.integer.smooth`). How images go in and
-logits come out is in `export.writing.borders`.
+signature -1: `resize_tensor_input` gives larger batches (of which a TRANSPOSE_CONV computes under XNNPACK
+alone). No float tensor is inside unless float input or output is asked for, or an activation has no integer
+operator (`layers.integer.smooth`). How images go in and logits come out is in `export.writing.borders`.
 """
 
 from ai_edge_litert import schema_py_generated as schema
