@@ -310,10 +310,10 @@ def test_errors_name_the_value():
     ("layer", "reason"),
     [
         (layers.ReLU(negative_slope=0.1, threshold=0.5), "threshold=0.5 and negative_slope=0.1: use one of"),
-        (layers.LeakyReLU(300.0), "alpha=300, where codes of 8 bits.*in -100..100"),
+        (layers.LeakyReLU(300.0), "alpha=300, where codes of 8 bits.*in -8..8"),
         (
-            layers.Activation(tf.nn.log_softmax),
-            "'log_softmax_v2' has no operator: use one of elu, exponential",
+            layers.Activation("log_softmax"),
+            "'log_softmax' has no operator: use one of elu, exponential",
         ),
     ],
 )

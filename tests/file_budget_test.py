@@ -129,7 +129,7 @@ def test_budgets_that_make_no_search_are_refused(options, message):
 
 def test_a_network_that_cannot_be_exported_has_no_size():
     inputs = keras.Input((8, 8, 3))
-    x = keras.layers.Conv2D(8, 3, activation="tanh", name="stem")(inputs)
+    x = keras.layers.Activation("log_softmax")(keras.layers.Conv2D(8, 3, name="stem")(inputs))
     x = keras.layers.Flatten()(keras.layers.Conv2D(4, 1, name="middle")(x))
     network = keras.Model(inputs, keras.layers.Dense(2, name="head")(x))
     with pytest.raises(FoldError):

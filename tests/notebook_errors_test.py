@@ -186,7 +186,7 @@ STAGES = {
     "augment of no network": (lambda s: mmx_tf.augment(7), "got .*int.*tf_keras"),
     "augment of no file": (lambda s: mmx_tf.augment("nowhere.keras"), "no file 'nowhere.keras'"),
     "augment of what cannot be exported": (
-        lambda s: mmx_tf.augment(tiny_network("tanh"), target_average_bits=4),
+        lambda s: mmx_tf.augment(tiny_network("log_softmax"), target_average_bits=4),
         "'odd' .Activation. cannot be folded.*allow_unexportable=True",
     ),
     "augment with a misspelt argument": (
@@ -500,7 +500,7 @@ def test_a_search_without_a_budget_is_told_what_it_does(stages, warnings):
 
 
 def test_what_cannot_be_exported_can_be_allowed(warnings):
-    mmx_tf.augment(tiny_network("tanh"), target_average_bits=4, allow_unexportable=True)
+    mmx_tf.augment(tiny_network("log_softmax"), target_average_bits=4, allow_unexportable=True)
     assert "fold will refuse 'odd'" in warnings[0]
 
 

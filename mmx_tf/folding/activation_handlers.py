@@ -19,8 +19,8 @@ from mmx_tf.network.heads import is_softmax
 
 SMALLEST_RATIO = 2.0**-10
 """Of two scales that XNNPACK's ADD takes."""
-STEEPEST = 100.0
-"""A slope beyond which the output's step is further above the input's than XNNPACK's operators allow."""
+STEEPEST = 8.0
+"""Beyond it, the step of few bits may be further above that of 8 bits than XNNPACK's operators allow."""
 LINEAR = 2.0**-12
 """A slope that is as near to 1 changes no code by more than a sixteenth."""
 
@@ -31,7 +31,7 @@ def _unless_refused(handle):
     def handle_or_refuse(layer, value):
         reason = refusal(layer)
         if reason:
-            raise FoldError(layer, reason)
+            raise FoldError(layer, reason, advice="")
         return handle(layer, value)
 
     return handle_or_refuse
@@ -219,8 +219,8 @@ def refusal(layer: keras.layers.Layer) -> str:
     if is_softmax(layer):
         return _refusal_of_softmax(layer)
     if kind == "Activation" and layer.get_config()["activation"] not in (*_TABLES, *CURVES):
-        name = getattr(layer.activation, "__name__", "its function")
-        return f"{name!r} has no operator: use one of {', '.join(sorted((*_TABLES, *_OF_KERAS)))}."
+        known = ", ".join(sorted((*_TABLES, *_OF_KERAS)))
+        return f"{layer.get_config()['activation']!r} has no operator: use one of {known}."
     return ""
 
 

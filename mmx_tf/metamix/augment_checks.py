@@ -25,11 +25,13 @@ def check_exportable(network, *, allowed: bool) -> None:
         return
     if not allowed:
         others = "".join(f" Nor has {layer.name!r} ({type(layer).__name__})." for layer in without[1:])
+        reason = refusal(without[0])
+        rewriting = "" if reason else f" Rewrite such layers with {', '.join(FOLDABLE)}."
         raise FoldError(
             without[0],
-            f"{refusal(without[0]) or 'it has no integer form yet.'}{others}",
-            advice=f" Rewrite such layers with {', '.join(FOLDABLE)}. To search and fine-tune without a "
-            "file, give mmx_tf.augment allow_unexportable=True.",
+            f"{reason or 'it has no integer form yet.'}{others}",
+            advice=f"{rewriting} To search and fine-tune without a file, give mmx_tf.augment "
+            "allow_unexportable=True.",
         )
     logging.warning(
         "%s can be searched and fine-tuned, but has no integer form yet: fold will refuse %s.",
