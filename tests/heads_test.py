@@ -1,5 +1,7 @@
 """What a head stands for is told from activation, loss, shape and labels, and never guessed in silence."""
 
+import re
+
 import numpy as np
 import pytest
 import tf_keras as keras
@@ -91,6 +93,16 @@ def test_a_given_task_overrides_and_must_be_one():
     assert told(head(3), CLASSES, "regression") == "regression"
     with pytest.raises(ValueError, match="task is 'detection'; use one of 'classification', 'binary'"):
         told(head(3), CLASSES, "detection")
+
+
+def test_a_task_that_cannot_be_told_is_asked_for_by_the_outputs_name():
+    asked = {
+        False: "Give task='regression' or task='multi_label'",
+        True: "Give task={'box': 'regression'} or task={'box': 'multi_label'}",
+    }
+    for several, message in asked.items():
+        with pytest.raises(ValueError, match=re.escape(message)):
+            told(Head("box", (2, 2), several=several), None)
 
 
 @pytest.mark.parametrize(

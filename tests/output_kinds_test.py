@@ -226,7 +226,13 @@ def several_levels():
     return keras.Model(inputs, {"a": [classes(x), classes(x, "b")], "c": x})
 
 
+def numbered():
+    inputs, x = trunk()
+    return keras.Model(inputs, {0: classes(x), 1: x})
+
+
 REFUSED = {
+    numbered: r"outputs in a dict with the keys \[0, 1\]: give keras.Model a dict whose keys are texts",
     softmax_inside: "Layer 'shares' .Softmax. cannot be folded",
     softmax_of_logits: "outputs 'logits' and 'shares'.*one tensor in the file.*give .* 'logits' alone",
     one_twice: "outputs 'class' and 'class_1'.*one tensor",

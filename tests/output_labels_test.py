@@ -148,7 +148,7 @@ def test_metrics_are_there_before_a_step_is_traced(data, networks):
         assert names == ["loss", "class_loss", "box_loss", "class_accuracy", "box_mae"]
 
 
-def test_outputs_in_a_dict(data):
+def test_outputs_in_a_dict(data, tmp_path):
     """Keras gives and takes a dict for a network that was built with one; its keys are the names."""
     images, classes, box, weights = data
     search = compiled(new_search(dict))
@@ -165,6 +165,13 @@ def test_outputs_in_a_dict(data):
     data = mmx_tf.convert(folded, output_type={"class": "class"})
     report = mmx_tf.verify(folded, data, [(images, labels)])
     assert report.code_disagreement == 0.0 and set(report.outputs) == {"class", "box"}
+    for network in (search, fixed, folded):
+        network.save(tmp_path / "saved.keras")
+        loaded = mmx_tf.load_model(tmp_path / "saved.keras")
+        assert list(loaded.output_names) == list(network.output_names)
+        found, expected = loaded.predict(images, verbose=0), network.predict(images, verbose=0)
+        for name in ("class", "box"):
+            np.testing.assert_array_equal(found[name], expected[name])
 
 
 def test_one_array_of_labels_is_for_all_outputs(digits):

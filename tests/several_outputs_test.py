@@ -83,6 +83,16 @@ def test_saved_and_loaded(stage, path):
         np.testing.assert_array_equal(own, other)
 
 
+def test_a_folded_network_is_judged_by_the_outputs_names(path):
+    folded = mmx_tf.fold(path.fixed)
+    folded.compile(loss={"box": "mse"}, metrics=METRICS)
+    found = folded.evaluate(path.eval_images, path.eval_labels, verbose=0, return_dict=True)
+    report = mmx_tf.verify(folded, mmx_tf.convert(folded), path.eval_ds)
+    assert found["class_accuracy"] == pytest.approx(report.outputs["class"].tflite_top1)
+    error = report.outputs["box"].metrics["mean_absolute_error"]["tflite"]
+    assert found["box_mae"] == pytest.approx(error, rel=1e-4)
+
+
 def test_a_loaded_fixed_network_is_compiled_as_it_was(path):
     path.fixed.save(path.folder / "compiled.keras")
     loaded = keras.models.load_model(path.folder / "compiled.keras")

@@ -72,10 +72,10 @@ def file_ends(
     ends = []
     for index, (layer, kind) in enumerate(zip(layers, types, strict=True)):
         name = outputs.names[index] if outputs.several else None
-        task = _class_task(folded, index, kind, tasks[index])
-        logistic = logistic_of(layer) if task else None
+        own = _class_task(folded, index, kind, tasks[index])
+        logistic = logistic_of(layer) if own else None
         logits = logistic and logistic.input.node.layer.name
-        ends.append(FileEnd(name, layer.name, codes[index], kind, task, logits))
+        ends.append(FileEnd(name, layer.name, codes[index], kind, own, logits))
     found = [key for end in ends for key in signature_names(end)]
     if twice := sorted({key for key in found if found.count(key) > 1}):
         raise ValueError(

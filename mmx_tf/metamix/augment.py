@@ -48,6 +48,7 @@ def augment(
     Args:
       float_model: functional or built Sequential network of tf_keras or Keras 3 on images, signals (length,
         channels) or vectors, or the path of its file or SavedModel folder, as `mmx_tf.load_model` reads it.
+        Several outputs are in a list, a tuple or a dict; the search gives them in the same form.
       bit_widths: candidate activation bit-widths, distinct integers in 2..8.
       weight_bits: bits of the weights in weight training and in the BOPs; they are full precision in the
         search. Two or more distinct ones are candidates: each searched layer has a weight quantizer for each
@@ -72,7 +73,8 @@ def augment(
     Raises:
       ValueError: for bits that are no integers in 2..8, budgets or weights of the search that are no numbers,
         a list of budgets that is empty or has one of them twice, budgets of two kinds, a weighting that is
-        unknown, network weights that are not finite, a `signed` key that names no layer, or a
+        unknown, network weights that are not finite, outputs of several levels, an output that is the image
+        or the same tensor as another, a `signed` key that names no layer, or a
         `pixel_scaling` that is no pair of numbers or has 0 for no pixel; for `target_bytes` where the file's
         size does not depend on weight bits, and `convert_options` that `convert` refuses; for layers that
         cannot be exported, unless they are allowed.

@@ -1,6 +1,5 @@
 """The outputs of a network that is augmented: their names, and those that no file can have."""
 
-import sys
 from collections.abc import Mapping
 
 import tf_keras as keras
@@ -20,7 +19,7 @@ def output_names(float_model) -> list[str]:
       float_model: functional or Sequential network of tf_keras or Keras 3.
 
     Raises:
-      ValueError: for outputs in nested lists or dicts, or two of one name.
+      ValueError: for outputs in nested lists or dicts, keys that are no texts, or two outputs of one name.
     """
     # A Sequential model of Keras 3 has no such list.
     names = list(getattr(float_model, "output_names", None) or [float_model.layers[-1].name])
@@ -34,7 +33,12 @@ def output_names(float_model) -> list[str]:
             "outputs in one list, or in one dict."
         )
     if isinstance(structure, Mapping):
-        names = sorted(map(str, structure))
+        names = sorted(structure, key=str)
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(
+            f"model {float_model.name!r} has outputs in a dict with the keys {names}: give keras.Model a "
+            "dict whose keys are texts."
+        )
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(
@@ -48,7 +52,6 @@ def _structure(float_model):
     """The outputs as `keras.Model` was given them."""
     if isinstance(float_model, keras.Model):
         return float_model._nested_outputs
-    assert "keras" in sys.modules
     return getattr(float_model, "_functional", float_model)._outputs_struct
 
 
