@@ -16,6 +16,8 @@ from mmx_tf.network.loading import load_model
 
 SIGNAL = (24, 3)
 ONE_LAYER = {
+    "slopes": lambda L: lambda x: L.PReLU("uniform")(L.Conv1D(3, 3)(x)),
+    "slopes of channels": lambda L: lambda x: L.PReLU("uniform", shared_axes=[1])(L.Conv1D(3, 3)(x)),
     "conv": lambda L: L.Conv1D(5, 4, strides=3, padding="same", activation="relu"),
     "valid": lambda L: L.Conv1D(5, 4, strides=2, activation="sigmoid"),
     "causal": lambda L: L.Conv1D(5, 4, padding="causal", strides=2),

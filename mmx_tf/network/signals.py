@@ -127,6 +127,8 @@ def on_images(kind: str, config: dict, *, rank: int | None) -> tuple[str, dict, 
     if kind == "Dropout" and rank == 3 and config.get("noise_shape"):
         batch, *others = config["noise_shape"]
         config["noise_shape"] = (batch, 1, *others)
+    if kind == "PReLU" and rank == 3 and config.get("shared_axes"):
+        config["shared_axes"] = [1, *(axis + 1 for axis in config["shared_axes"])]
     if not kind.endswith("1D"):
         return kind, config, []
     for name in ("kernel_size", "pool_size", "dilation_rate"):
