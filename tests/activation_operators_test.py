@@ -12,6 +12,7 @@ from small_files import assert_equal_to_litert
 from benchmarks import activations as benchmark
 from benchmarks import micro_interpreter
 from mmx_tf.export.benchmark.isolated import ask
+from mmx_tf.export.benchmark.profiler import profile
 from mmx_tf.export.reading.micro_operators import refusals
 from mmx_tf.export.reading.tflite_file import parse
 from mmx_tf.export.running.litert import KernelsMissingError, run
@@ -173,7 +174,7 @@ def test_xnnpack_makes_one_table_of_all_its_operators(name, tmp_path):
     layer = ACTIVATIONS[name]()
     _, data = folded(layer, *random_grids(np.random.default_rng(3), layer))
     (tmp_path / "it.tflite").write_bytes(data)
-    kernels, _ = ask("kernels", tmp_path / "it.tflite", threads=1, runs=1, warmup=0)
+    kernels, _ = ask(profile, tmp_path / "it.tflite", threads=1, runs=1, warmup=0)
     count = len(parse(data).operators)
     # XNNPACK's name for a kernel that looks codes up, where it made one of several operators.
     assert count == 1 or [kernel["name"] for kernel in kernels] == ["Invalid Unary Op"]

@@ -45,7 +45,7 @@ def linear(x):
     return layers.BatchNormalization()(x)
 
 
-RELU, SIGMOID = layers.ReLU(), layers.Activation("sigmoid")
+RELU, SIGMOID = layers.ReLU(name="module_relu"), layers.Activation("sigmoid", name="module_sigmoid")
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ RELU, SIGMOID = layers.ReLU(), layers.Activation("sigmoid")
         (chain(RELU, layers.ZeroPadding2D(), layers.Dropout(0.1)), False),
         (chain(linear, layers.MaxPooling2D()), True),
         (chain(RELU, layers.Rescaling(-1.0)), True),
-        (join(layers.Concatenate(), RELU, layers.ReLU(6.0)), False),
+        (join(layers.Concatenate(), RELU, layers.ReLU(6.0, name="module_relu6")), False),
         (join(layers.Concatenate(), RELU, linear), True),
         (join(layers.Add(), RELU, SIGMOID), False),
         (join(layers.Add(), RELU, SIGMOID, linear), True),

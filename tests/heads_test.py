@@ -97,8 +97,8 @@ def test_a_given_task_overrides_and_must_be_one():
 
 def test_a_task_that_cannot_be_told_is_asked_for_by_the_outputs_name():
     asked = {
-        False: "Give task='regression' or task='multi_label'",
-        True: "Give task={'box': 'regression'} or task={'box': 'multi_label'}",
+        False: "Give task='segmentation' or task='multi_label' or task='regression'",
+        True: "Give task={'box': 'segmentation'} or task={'box': 'multi_label'} or task={'box': 'regre",
     }
     for several, message in asked.items():
         with pytest.raises(ValueError, match=re.escape(message)):

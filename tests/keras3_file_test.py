@@ -67,7 +67,7 @@ def own_activation(t):
         (lambda: Mine(name="bad"), ["'bad' (Mine", "Layers that can: Conv2D"]),
         (lambda: L.Conv2D(2, 1, name="bad", activation=lambda t: t), ["'bad' (__lambda__", "never run"]),
         (lambda: L.Conv2D(2, 1, name="bad", activation=own_activation), ["'bad' (function", "Layers that"]),
-        (lambda: L.UnitNormalization(name="bad"), ["'bad' (UnitNormalization", "input pipeline"]),
+        (lambda: L.UnitNormalization(name="bad"), ["'bad' (UnitNormalization", "Use BatchNormalization"]),
     ],
 )
 def test_a_file_with_foreign_code_is_refused_before_anything_is_built(tmp_path, monkeypatch, layer, parts):

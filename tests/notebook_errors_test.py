@@ -327,7 +327,7 @@ def uncompiled(model, stages):
 
 def told(error) -> str:
     text = " ".join(str(error.value).split())
-    assert 30 < len(text) < 700
+    assert 30 < len(text) < 900
     assert "Traceback" not in text and "user code" not in text
     return text
 

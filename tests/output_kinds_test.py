@@ -199,12 +199,6 @@ def test_pixels_several_budgets_and_weight_bits_with_several_outputs(batch):
         assert mmx_tf.verify(folded, data, [(images, {"class": labels})]).code_disagreement == 0.0
 
 
-def softmax_inside():
-    inputs, x = trunk()
-    shares = layers.Softmax(name="shares")(classes(x))
-    return keras.Model(inputs, [shares, layers.Dense(3, name="behind")(shares)])
-
-
 def softmax_of_logits():
     inputs, x = trunk()
     logits = classes(x, "logits")
@@ -233,7 +227,6 @@ def numbered():
 
 REFUSED = {
     numbered: r"outputs in a dict with the keys \[0, 1\]: give keras.Model a dict whose keys are texts",
-    softmax_inside: "Layer 'shares' .Softmax. cannot be folded",
     softmax_of_logits: "outputs 'logits' and 'shares'.*one tensor in the file.*give .* 'logits' alone",
     one_twice: "outputs 'class' and 'class_1'.*one tensor",
     the_image: "output 'image' .* is its input itself: leave it out, and give keras.Model 'class' alone",

@@ -186,7 +186,7 @@ def test_a_huge_update_leaves_positive_step_sizes(optimizer):
 @pytest.mark.parametrize("layer", [keras.layers.ReLU(), keras.layers.Conv1D(2, 3), keras.layers.Add()])
 def test_refuses_layers_without_a_kernel_it_knows(layer):
     name = type(layer).__name__
-    message = f"layer {layer.name!r} of class {name} has no kernel .* Conv2D, DepthwiseConv2D, Dense"
+    message = f"layer {layer.name!r} of class {name} has no kernel .* Conv2DTranspose, DepthwiseConv2D, Dense"
     with pytest.raises(ValueError, match=message):
         quantize_weights(layer, LsqWeightConfig(bits=4, per_channel=True))
     assert kernel_attribute(layer) is None

@@ -180,8 +180,8 @@ def test_a_truncated_file():
 def test_an_unknown_operator_is_named_with_the_known_ones():
     net = Net(0)
     source = net.input("x", (4,))
-    data = net.file_of("TANH", [source], net.tensor("y", (4,)))
-    with pytest.raises(ValueError, match=r"operator 0 \(TANH\) is not here; known operators: ADD, .*SUB\."):
+    data = net.file_of("COS", [source], net.tensor("y", (4,)))
+    with pytest.raises(ValueError, match=r"operator 0 \(COS\) is not here; known .*: ABS, ADD, .*SUB, "):
         reference.run(data, {"x": np.zeros((1, 4), np.int8)})
 
 

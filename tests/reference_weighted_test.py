@@ -213,5 +213,5 @@ def test_sums_beyond_int32_wrap():
 def test_wrong_channels_are_named():
     data, inputs = weighted("CONV_2D", 0, bits=8)
     operator = reference.load(data).operators[0]
-    with pytest.raises(ValueError, match="5 input channels and weights for 6"):
+    with pytest.raises(ValueError, match="5 input channels and 8 filters of 6, which are no groups"):
         reference.step(data, 0, {operator.inputs[0].name: inputs["image"][..., :5]})

@@ -85,9 +85,9 @@ class BitSelection:
     def average_bits(self) -> dict[str, float]:
         """Mean activation bits of the searched layers: plain, weighted by operations, and by input elements.
 
-        The last is the one that the paper reports.
+        The last is the one that the paper reports. Where nothing was searched they are those of all layers.
         """
-        searched = [layer for layer in self.layers if layer.searched]
+        searched = [layer for layer in self.layers if layer.searched] or self.layers
 
         def mean(weight):
             return sum(weight(layer) * layer.activation_bits for layer in searched) / sum(

@@ -71,7 +71,7 @@ def clones(layer: keras.layers.Layer, names, *, shape) -> list[keras.layers.Laye
         return images
     if kind in WEIGHTED:
         activation, config["activation"] = config["activation"], "linear"
-        clone = _made(kind, config) if kind != "Dense" or len(shape) == 2 else _pointwise(config)
+        clone = _made(layer, kind, config) if kind != "Dense" or len(shape) == 2 else _pointwise(config)
         clone = image_operators.depthwise_of(clone, shape) or clone
         return [*paddings, clone, *_fused_activation(layer, activation, config["name"], names)]
     if kind == "Activation":
@@ -80,7 +80,7 @@ def clones(layer: keras.layers.Layer, names, *, shape) -> list[keras.layers.Laye
         return [keras.layers.ReLU(threshold=float(layer.theta), name=config["name"])]
     if kind == "BatchNormalization":
         return [BatchNormalization.from_config(config)]
-    return [_made(kind, config)]
+    return [_made(layer, kind, config)]
 
 
 def gate_of(layer: keras.layers.Layer, names) -> keras.layers.Layer | None:
@@ -132,8 +132,10 @@ def copy_weights(layer: keras.layers.Layer, new_layers) -> None:
         weights = weights[count:]
 
 
-def _made(kind, config):
-    return getattr(keras.layers, kind).from_config(config)
+def _made(layer, kind, config):
+    """A layer of the given one's class, or of Keras's that is called `kind`."""
+    of = type(layer) if type(layer).__name__ == kind else getattr(keras.layers, kind)
+    return of.from_config(config)
 
 
 def _is_plain_rescaling(layer) -> bool:

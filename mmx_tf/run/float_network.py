@@ -113,6 +113,11 @@ def _check(recipe: Recipe, model, name: str, data: ImageData) -> None:
             f"{name} is not an image classifier: its output shape is {model.output_shape}. {SEVERAL_OUTPUTS}"
         )
     task_of(recipe, model, name, data)
+    if len(model.input_shape) != 4:
+        raise RecipeError(
+            f"{name} takes inputs of shape {model.input_shape}, and --dataset gives images (None, height, "
+            "width, channels). Search, train and verify such a network in a notebook, with your own batches."
+        )
     if any(
         ours not in (None, theirs)
         for ours, theirs in zip(model.input_shape[1:], data.image_shape, strict=True)
