@@ -9,6 +9,7 @@ from networks import calibrated, fine_tuned
 import mmx_tf
 from mmx_tf.export.comparing.certificate import certify
 from mmx_tf.folding.fold import FoldError
+from mmx_tf.folding.training_graph import fold_for_training
 from mmx_tf.layers.integer.softmax import IntegerSoftmax
 from mmx_tf.layers.quantizers.activation import ActivationQuantizer
 from mmx_tf.layers.quantizers.slopes import EightBitPReLU
@@ -65,8 +66,14 @@ BODIES = {
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_files_have_the_codes_of_the_folded_network(digits, name):
-    check_exact(calibrated(network_of(*BODIES[name]), digits), digits)
+def test_training_and_the_file_have_the_codes_of_the_folded_network(digits, name):
+    fixed = calibrated(network_of(*BODIES[name]), digits)
+    folded = check_exact(fixed, digits)
+    # The same statistics and biases in float: what is left is what the activations compute.
+    trained = fold_for_training(fixed)
+    images = next(iter(digits.evaluation(batch_size=90)))[0]
+    steps = (trained(images) - folded(images)).numpy() / folded.layers[-1].input_grid.scale
+    assert np.count_nonzero(np.abs(steps) > 0.5) == 0
 
 
 @pytest.mark.parametrize(

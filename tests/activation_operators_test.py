@@ -62,6 +62,7 @@ OF_MANY = {
     "prelu, one slope": lambda: prelu(0.2, 0.3, shared_axes=[1, 2, 3]),
     "prelu, a slope for each": lambda: prelu(0.0, 0.6, shared_axes=None),
     "prelu of zeros": lambda: prelu(0.0, 1e-9),
+    "prelu of tiny slopes": lambda: prelu(0.0, 1e-6),
 }
 """Of several int8 operators: XNNPACK's codes."""
 ACTIVATIONS = EXACT_EVERYWHERE | OF_MANY
@@ -71,7 +72,7 @@ def prelu(low, high, shared_axes=(1, 2)):
     layer = EightBitPReLU(shared_axes=shared_axes, name="activation")
     layer.build((None, 1, 256, CHANNELS))
     slopes = np.random.default_rng(5).uniform(low, high, layer.alpha.shape)
-    layer.set_weights([np.zeros_like(slopes) if high < 1e-6 else slopes])
+    layer.set_weights([np.zeros_like(slopes) if high == 1e-9 else slopes])
     return layer
 
 

@@ -62,9 +62,15 @@ def sided(scale: float, *, positive: bool) -> Grid:
     return Grid(scale, LOWEST if positive else HIGHEST)
 
 
-def on_8_bits(factors) -> tuple[np.ndarray, float]:
-    """(int8 codes, scale) of real factors: symmetric, so that the largest one has the code 127."""
+def on_8_bits(factors, *, smallest_scale=0.0) -> tuple[np.ndarray, float]:
+    """(int8 codes, scale) of real factors: symmetric, so that the largest one has the code 127.
+
+    Args:
+      factors: array of numbers.
+      smallest_scale: what the scale is at least; where that is what counts, codes are smaller.
+    """
     factors = np.asarray(factors, np.float32)
     largest = np.abs(factors).max(initial=0)
     scale = np.float32(largest) / np.float32(HIGHEST) if largest else np.float32(1)
+    scale = max(scale, np.float32(smallest_scale))
     return np.rint(factors / scale).astype(np.int8), float(scale)

@@ -19,6 +19,8 @@ from mmx_tf.network.heads import is_softmax
 
 SMALLEST_RATIO = 2.0**-10
 """Of two scales that XNNPACK's ADD takes."""
+SMALLEST_PRODUCT = 2.0**-15
+"""Of the scales of MUL's inputs beside its output's: twice what XNNPACK takes."""
 STEEPEST = 8.0
 """Beyond it, the step of few bits may be further above that of 8 bits than XNNPACK's operators allow."""
 LINEAR = 2.0**-12
@@ -124,7 +126,9 @@ def _prelu(layer, value):
         positive = IntegerRescale(
             input_grid=source, output_grid=sided(step, positive=True), name=f"{layer.name}_positive"
         )
-        codes, factor_scale = on_8_bits(slopes)
+        # Slopes below it change no code.
+        smallest = SMALLEST_PRODUCT * step / source.scale
+        codes, factor_scale = on_8_bits(slopes, smallest_scale=smallest)
         tensor, negative_grid = value.tensor, sided(step, positive=False)
         if codes.min() < 0:
             # Then saturation does not tell the sides apart: the sign of x is cut off first.

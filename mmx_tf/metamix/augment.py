@@ -60,7 +60,8 @@ def augment(
       first_last_bits: weight and activation bits of first and last layers, which are not searched.
       signed: overrides, layer name -> whether that layer's input is quantized with symmetric codes (True) or
         unsigned ones. By default this is inferred from what produces the input: unsigned after ReLU, ReLU6
-        and sigmoid, codes that end at -0.375 after hard-swish, else symmetric.
+        and sigmoid, codes that end at the floor after hard-swish (-0.375), ELU, SELU, GELU and mish, else
+        symmetric.
       pixel_scaling: (scale, offset), if the images that the network is given are pixel * scale + offset with
         pixels 0..255, such as (1 / 127.5, -1): the file then takes the pixels themselves. Where one layer
         takes the image, perhaps after a Rescaling by two numbers, the pixels are its input codes; elsewhere
