@@ -30,6 +30,24 @@ def pytest_collection_modifyitems(items):
             item.add_marker("training")
 
 
+def seed():
+    """Gives Keras, TensorFlow, numpy and Python the same random state."""
+    if keras := sys.modules.get("tf_keras"):
+        keras.utils.set_random_seed(0)
+
+
+def pytest_runtest_setup():
+    """A test draws the same numbers alone, after others, and in any process."""
+    seed()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup(fixturedef):
+    """So does a fixture that several tests share, whichever of them comes first."""
+    if fixturedef.scope != "function":
+        seed()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def forgotten():
     """Networks and traced steps go with the module that made them: all together they would be gigabytes."""

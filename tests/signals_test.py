@@ -153,7 +153,7 @@ def test_an_image_without_channels_is_rescaled_in_front_of_its_reshaping():
 @pytest.mark.parametrize("axis", [0, (0, 1), -1])
 def test_a_constraint_holds_along_the_same_axes_of_a_kernel(axis):
     layers = keras.layers
-    constraint = keras.constraints.MaxNorm(0.5, axis=axis)
+    constraint = keras.constraints.MaxNorm(0.1, axis=axis)
     for layer, name in (
         (layers.Conv1D(4, 5, kernel_constraint=constraint), "kernel"),
         (layers.DepthwiseConv1D(5, depthwise_constraint=constraint), "depthwise_kernel"),
