@@ -39,7 +39,7 @@ _MODULES = {
     "data": "",
     "fold": "mmx_tf.folding.fold",
     "fold_for_training": "mmx_tf.folding.training_graph",
-    "load_model": "mmx_tf.network.loading",
+    "load_model": "mmx_tf.files.loading",
     "models": "",
     "rebuild": "mmx_tf.metamix.rebuild",
     "report": "",
@@ -70,6 +70,7 @@ if _typing.TYPE_CHECKING:
     from mmx_tf.budget.bops import count_bops
     from mmx_tf.checking.network import check_network
     from mmx_tf.export.comparing.whole_file import VerificationReport, verify
+    from mmx_tf.files.loading import load_model
     from mmx_tf.folding.convert import convert
     from mmx_tf.folding.fold import fold
     from mmx_tf.folding.training_graph import fold_for_training
@@ -77,7 +78,6 @@ if _typing.TYPE_CHECKING:
     from mmx_tf.metamix.rebuild import rebuild
     from mmx_tf.metamix.search import SearchModel
     from mmx_tf.metamix.selection import BitSelection
-    from mmx_tf.network.loading import load_model
 
 
 def __getattr__(name: str):

@@ -15,7 +15,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tf_keras.protobuf import saved_metadata_pb2
 
 import mmx_tf
-from mmx_tf.network.formats import format_of
+from mmx_tf.files.formats import format_of
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.workdir import fingerprints
 

@@ -13,7 +13,7 @@ import tf_keras as keras
 from networks import randomize_statistics
 
 import mmx_tf
-from mmx_tf.network import old_names
+from mmx_tf.files import old_names
 
 L = keras.layers
 SHAPE = (8, 8, 3)

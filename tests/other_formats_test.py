@@ -15,7 +15,7 @@ from networks import small_network
 from refusals import refused
 
 from mmx_tf import load_model
-from mmx_tf.network.other_formats import TAKEN, FormatError
+from mmx_tf.files.other_formats import TAKEN, FormatError
 
 L = keras.layers
 

@@ -13,8 +13,8 @@ import tensorflow as tf
 import tf_keras as keras
 
 from mmx_tf import load_model
+from mmx_tf.files import keras2_file, safe_config
 from mmx_tf.metamix.selection import BitSelection
-from mmx_tf.network import keras2_file, safe_config
 from mmx_tf.workdir.checkpoints import Checkpoints
 
 L = keras.layers

@@ -8,11 +8,11 @@ import tensorflow as tf
 import tf_keras as keras
 from canonical_test import checked, classes_of, functional, names_of
 
+from mmx_tf.files.loading import load_model
 from mmx_tf.folding import pixels
 from mmx_tf.network import graph
 from mmx_tf.network.canonical import UnsupportedLayerError, canonicalize
 from mmx_tf.network.keras3 import as_tf_keras
-from mmx_tf.network.loading import load_model
 
 SIGNAL = (24, 3)
 ONE_LAYER = {

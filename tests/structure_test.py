@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 import mmx_tf
+from mmx_tf.files.keras2_file import REGISTERING
 from mmx_tf.layers import classes
-from mmx_tf.network.keras2_file import REGISTERING
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FLOORS = (
@@ -28,8 +28,8 @@ FLOORS = (
     ("layers",),
     ("export",),
     ("data", "models", "network", "recipe"),
-    ("budget", "distribution", "fitting", "report"),
-    ("folding", "workdir"),
+    ("distribution", "files", "fitting", "report"),
+    ("budget", "folding", "workdir"),
     ("metamix",),
     ("training",),
     ("checking", "run"),

@@ -15,12 +15,12 @@ import numbers
 import tensorflow as tf
 import tf_keras as keras
 
+from mmx_tf.files.loading import loaded
 from mmx_tf.layers import keras_defaults
 from mmx_tf.layers.fusion import SetByFirstBatch
 from mmx_tf.layers.lsq.straight_through import straight_through_one_hot
 from mmx_tf.network import canonical, graph, keras3
 from mmx_tf.network.kinds import KINDS, WEIGHTED
-from mmx_tf.network.loading import loaded
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,13 +16,13 @@ from mmx_tf.budget.bops import LayerCost
 from mmx_tf.export.reading.micro_operators import Refusal, refusals
 from mmx_tf.export.reading.summary import FileSummary, summarize
 from mmx_tf.export.reading.tflite_file import parse
+from mmx_tf.files.loading import loaded
 from mmx_tf.folding.convert import convert
 from mmx_tf.folding.fold import fold
 from mmx_tf.metamix import augment_checks
 from mmx_tf.metamix.augment import augment, plan
 from mmx_tf.metamix.rebuild import rebuild
 from mmx_tf.network import canonical, graph, keras3
-from mmx_tf.network.loading import loaded
 
 CANDIDATES = (8, 4)
 """Bit-widths of the trial; what can be exported does not depend on them."""

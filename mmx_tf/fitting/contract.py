@@ -27,7 +27,7 @@ from mmx_tf.fitting.trained import Trained
 from mmx_tf.layers import keras_defaults
 from mmx_tf.layers.fusion import all_initialized, initialize_before_tracing
 from mmx_tf.network import keras3_twins
-from mmx_tf.network.loading import check_saved_as
+from mmx_tf.network.ours import check_saved_as
 from mmx_tf.network.tracing import build_before_tracing
 
 LOSS_EXAMPLE = "loss=tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)"

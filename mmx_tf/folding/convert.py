@@ -14,14 +14,14 @@ from mmx_tf.choices import STORAGES
 from mmx_tf.export.comparing.ends import check_tasks
 from mmx_tf.export.comparing.outputs import Outputs
 from mmx_tf.export.writing import tflite
+from mmx_tf.files.loading import loaded
 from mmx_tf.folding.fold import fold
 from mmx_tf.layers.integer.convolutions import IntegerConv2DTranspose
 from mmx_tf.layers.integer.storage import check_storage, container_of, packed_as_matrix_product
 from mmx_tf.layers.integer.weighted import IntegerAffine, IntegerConv2D, IntegerDense, WeightedLayer
 from mmx_tf.layers.quantizers.pixels import QuantizePixels
 from mmx_tf.layers.quantizers.weights import QuantizeWrapper
-from mmx_tf.network.loading import loaded
-from mmx_tf.network.next_step import next_step
+from mmx_tf.network.ours import next_step
 from mmx_tf.version import VERSION
 
 METADATA_NAME = "mmx_tf"

@@ -12,6 +12,7 @@ import tf_keras as keras
 
 from mmx_tf.export.comparing.heads import loss_name
 from mmx_tf.export.comparing.outputs import Outputs
+from mmx_tf.files.loading import loaded
 from mmx_tf.folding.integer_graph import IntegerGraph
 from mmx_tf.folding.network import FoldedNetwork
 from mmx_tf.folding.values import Codes, FoldError, image, name_of
@@ -21,8 +22,7 @@ from mmx_tf.layers.integer.storage import check_storage
 from mmx_tf.layers.quantizers.weights import QuantizeWrapper
 from mmx_tf.network import graph
 from mmx_tf.network.heads import last_activation
-from mmx_tf.network.loading import loaded
-from mmx_tf.network.next_step import next_step
+from mmx_tf.network.ours import next_step
 
 __all__ = ["FoldError", "check_foldable", "fold"]
 

@@ -9,7 +9,7 @@ import tf_keras as keras
 
 from mmx_tf.layers import classes  # noqa: F401 (a file of this network names them)
 from mmx_tf.layers.integer.layers import NOT_FINITE
-from mmx_tf.network.loading import check_saved_as
+from mmx_tf.network.ours import check_saved_as
 
 
 @keras.saving.register_keras_serializable(package="mmx_tf")

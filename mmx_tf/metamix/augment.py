@@ -14,6 +14,7 @@ import tf_keras as keras
 
 from mmx_tf.budget import bops, request
 from mmx_tf.budget.budget import Budget
+from mmx_tf.files.loading import loaded
 from mmx_tf.folding import pixels
 from mmx_tf.layers import keras_defaults
 from mmx_tf.layers.quantizers.activation import ActivationQuantizer
@@ -22,7 +23,6 @@ from mmx_tf.layers.quantizers.pixels import PixelQuantizer
 from mmx_tf.metamix import augment_checks, file_bytes, keywords, output_checks
 from mmx_tf.metamix.search import SearchModel, quantizer_name
 from mmx_tf.network import canonical, floors, graph, keras3
-from mmx_tf.network.loading import loaded
 
 
 @keywords.named(after="weight_bits")

@@ -12,7 +12,7 @@ from mmx_tf.layers.quantizers.weights import kernel_attribute
 from mmx_tf.network import graph, keras3
 from mmx_tf.network.heads import is_softmax
 from mmx_tf.network.kinds import DROPPED, tell_of_dropped
-from mmx_tf.network.next_step import step_of_ours
+from mmx_tf.network.ours import step_of_ours
 from mmx_tf.notation import some
 
 OWN_STEPS = ("train_step", "compute_loss", "compute_metrics", "make_train_function")

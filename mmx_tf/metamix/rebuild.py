@@ -29,7 +29,7 @@ from mmx_tf.metamix.search import SearchModel, quantizer_name
 from mmx_tf.metamix.selection import BitSelection, as_selection
 from mmx_tf.network import graph
 from mmx_tf.network.heads import is_quantizer
-from mmx_tf.network.next_step import next_step
+from mmx_tf.network.ours import next_step
 
 
 @keras_defaults.float32()

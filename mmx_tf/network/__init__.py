@@ -1,4 +1,4 @@
-"""Keras networks as they come: read, checked, brought into the one form that all else works on."""
+"""Keras networks as they come, and brought into the one form that all else works on."""
 
 from mmx_tf import startup
 

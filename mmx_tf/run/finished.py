@@ -21,11 +21,11 @@ from mmx_tf import data as datasets
 from mmx_tf import report
 from mmx_tf.errors import RecipeError
 from mmx_tf.export.atomic import write_atomically
+from mmx_tf.files.loading import load_model
 from mmx_tf.folding.convert import describe
 from mmx_tf.folding.fold import fold
 from mmx_tf.metamix.search import SearchModel
 from mmx_tf.metamix.selection import BitSelection
-from mmx_tf.network.loading import load_model
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.report.facts import run_facts
 from mmx_tf.run import export_stage, stages

@@ -7,10 +7,10 @@ import tf_keras as keras
 from mmx_tf import models
 from mmx_tf.data.dataset import ImageData
 from mmx_tf.errors import RecipeError
+from mmx_tf.files.loading import load_model
+from mmx_tf.files.other_formats import FormatError
 from mmx_tf.network import canonical, graph
 from mmx_tf.network.heads import gives_logits
-from mmx_tf.network.loading import load_model
-from mmx_tf.network.other_formats import FormatError
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.recipe.rules import FLOAT_TEACHER, IMAGENET_WEIGHTS, SEVERAL_OUTPUTS
 from mmx_tf.run.task import task_of

@@ -16,11 +16,11 @@ from absl import logging
 from mmx_tf import report
 from mmx_tf.errors import DivergenceError, RecipeError
 from mmx_tf.export.atomic import flush, write_atomically
+from mmx_tf.files.loading import load_model
 from mmx_tf.folding.fold import FoldError
 from mmx_tf.metamix.rebuild import rebuild
 from mmx_tf.metamix.search import SearchModel
 from mmx_tf.metamix.selection import BitSelection, SelectionMismatchError
-from mmx_tf.network.loading import load_model
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.report.facts import own_cost
 from mmx_tf.run.export_stage import export_and_verify

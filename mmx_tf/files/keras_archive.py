@@ -13,8 +13,8 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 
-from mmx_tf.network import old_names, safe_hdf5
-from mmx_tf.network.safe_config import UnsafeFileError
+from mmx_tf.files import old_names, safe_hdf5
+from mmx_tf.files.safe_config import UnsafeFileError
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 MEMBERS = ("metadata.json", CONFIG, WEIGHTS)

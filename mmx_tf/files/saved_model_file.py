@@ -16,10 +16,10 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2, trackable_object_graph_pb2
 from tf_keras.protobuf import saved_metadata_pb2
 
-from mmx_tf.network import legacy_config
-from mmx_tf.network.formats import DAMAGE
-from mmx_tf.network.other_formats import FormatError, refusal
-from mmx_tf.network.safe_config import UnsafeFileError
+from mmx_tf.files import legacy_config
+from mmx_tf.files.formats import DAMAGE
+from mmx_tf.files.other_formats import FormatError, refusal
+from mmx_tf.files.safe_config import UnsafeFileError
 
 _METADATA, _SAVED_MODEL, _VARIABLES = "keras_metadata.pb", "saved_model.pb", "variables/variables"
 _OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"

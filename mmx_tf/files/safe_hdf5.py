@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import h5py
 
-from mmx_tf.network.safe_config import UnsafeFileError
+from mmx_tf.files.safe_config import UnsafeFileError
 
 _SLACK = 2**20
 _MOST_COMPRESSED = 1100

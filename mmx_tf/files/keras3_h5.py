@@ -10,7 +10,7 @@ import tempfile
 
 import tf_keras as keras
 
-from mmx_tf.network import keras3_file
+from mmx_tf.files import keras3_file
 from mmx_tf.network.keras3_operators import OPERATORS
 
 _NETWORKS = {

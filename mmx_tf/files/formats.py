@@ -11,7 +11,7 @@ import os
 import zipfile
 import zlib
 
-from mmx_tf.network.other_formats import CONTENTS, HDF5, SUFFIXES, TAKEN, FormatError, refusal
+from mmx_tf.files.other_formats import CONTENTS, HDF5, SUFFIXES, TAKEN, FormatError, refusal
 
 DAMAGE = (
     OSError, EOFError, ValueError, KeyError, RuntimeError, zlib.error, zipfile.BadZipFile,

@@ -1,8 +1,10 @@
-"""What a network of a user's is, and which call takes it, for the errors of calls that do not.
+"""Networks that mmx_tf made: which call takes a network, and the format that holds it. For errors.
 
 >>> next_step(search)
 'It is a search network: call mmx_tf.rebuild(search, search.bit_selection()), fit what that gives, ...'
 """
+
+import os
 
 import tf_keras as keras
 
@@ -39,3 +41,12 @@ def step_of_ours(model: keras.Model) -> str | None:
             "without quantized_weights=False."
         )
     return None
+
+
+def check_saved_as(name: str, filepath: str | os.PathLike, save_format: str = "keras") -> None:
+    """Refuses (ValueError) to save a network of ours in a format that does not hold it."""
+    if not os.fspath(filepath).endswith(".keras") or save_format != "keras":
+        raise ValueError(
+            f"{name}.save: filepath is {os.fspath(filepath)!r}; give one that ends with .keras, the one "
+            "format for networks with quantizers. Weights alone: save_weights."
+        )

@@ -2,17 +2,17 @@
 
     >>> network = load("float.keras")
 
-Its config is checked as data first (`mmx_tf.network.safe_config`), its weights are HDF5 that has been checked
-(`mmx_tf.network.safe_hdf5`), and names of earlier versions are replaced before Keras sees it.
+Its config is checked as data first (`mmx_tf.files.safe_config`), its weights are HDF5 that has been checked
+(`mmx_tf.files.safe_hdf5`), and names of earlier versions are replaced before Keras sees it.
 """
 
 import importlib
 
 import tf_keras as keras
 
-from mmx_tf.network import keras_archive, old_names, safe_config
-from mmx_tf.network.formats import DAMAGE
-from mmx_tf.network.safe_config import UnsafeFileError
+from mmx_tf.files import keras_archive, old_names, safe_config
+from mmx_tf.files.formats import DAMAGE
+from mmx_tf.files.safe_config import UnsafeFileError
 
 REGISTERING = (
     "mmx_tf.layers.classes", "mmx_tf.fitting.fixed_network", "mmx_tf.fitting.losses",

@@ -10,12 +10,13 @@ metrics of the user's own, are not read.
 
 import tf_keras as keras
 
-from mmx_tf.network import keras_archive, refused
-from mmx_tf.network.formats import DAMAGE
+from mmx_tf.files import keras_archive
+from mmx_tf.files.formats import DAMAGE
+from mmx_tf.files.safe_config import UnsafeFileError
+from mmx_tf.network import refused
 from mmx_tf.network.keras3 import as_tf_keras
 from mmx_tf.network.keras3_layers import ADVICE, LAYERS, Keras3Error
 from mmx_tf.network.keras3_operators import OPERATORS
-from mmx_tf.network.safe_config import UnsafeFileError
 
 # Tensors and arrays as Keras 3 writes them down.
 DATA = ("__keras_tensor__", "__numpy__", "__tensor__")

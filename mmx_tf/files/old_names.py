@@ -13,7 +13,7 @@ import re
 
 import h5py
 
-from mmx_tf.network.safe_config import KERAS_MODULES
+from mmx_tf.files.safe_config import KERAS_MODULES
 
 # TensorFlow 1.13 to 2.0 told two versions of the class apart so.
 CLASSES = {"BatchNormalizationV1": "BatchNormalization", "BatchNormalizationV2": "BatchNormalization"}

@@ -2,17 +2,17 @@
 
     >>> network = load_model("float.keras")   # of tf_keras or Keras 3: a tf_keras model either way
 
-What a path is, `mmx_tf.network.formats` tells; each format has a reader of its own. All check a network's
-config as data before anything in it is built (`mmx_tf.network.safe_config`, `mmx_tf.network.keras3_file`).
+What a path is, `mmx_tf.files.formats` tells; each format has a reader of its own. All check a network's
+config as data before anything in it is built (`mmx_tf.files.safe_config`, `mmx_tf.files.keras3_file`).
 """
 
 import os
 
 import tf_keras as keras
 
+from mmx_tf.files import formats, h5_file, keras2_file, keras3_file, saved_model_file
+from mmx_tf.files.other_formats import TAKEN
 from mmx_tf.layers import keras_defaults
-from mmx_tf.network import formats, h5_file, keras2_file, keras3_file, saved_model_file
-from mmx_tf.network.other_formats import TAKEN
 
 READERS = {
     "keras": (keras2_file.load, ".keras file of a tf_keras model"),
@@ -60,12 +60,3 @@ def load_model(path: str | os.PathLike) -> keras.Model:
         raise
     except (TypeError, *formats.DAMAGE) as error:
         raise ValueError(f"{path!r} is not a {what}: {error}") from error
-
-
-def check_saved_as(name: str, filepath: str | os.PathLike, save_format: str = "keras") -> None:
-    """Refuses (ValueError) to save a network of ours in a format that does not hold it."""
-    if not os.fspath(filepath).endswith(".keras") or save_format != "keras":
-        raise ValueError(
-            f"{name}.save: filepath is {os.fspath(filepath)!r}; give one that ends with .keras, the one "
-            "format for networks with quantizers. Weights alone: save_weights."
-        )
