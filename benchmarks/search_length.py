@@ -10,6 +10,7 @@ whether a search was long enough before paying for a longer one.
 """
 
 import argparse
+import dataclasses
 import itertools
 import sys
 import time
@@ -46,7 +47,7 @@ def searched(search, data, recipe, *, steps: int, rate: float, regularizer_weigh
     search.alpha.assign(tf.zeros_like(search.alpha))
     search.alpha_optimizer = keras.optimizers.Adam(cosine_schedule(rate, steps=steps))
     search.alpha_optimizer.build([search.alpha])
-    search.regularizer_weight = regularizer_weight
+    search.settings = dataclasses.replace(search.settings, regularizer_weight=regularizer_weight)
 
     @tf.function
     def step(images, labels):

@@ -9,8 +9,6 @@ TASKS = ("classification", "binary", "multi_label", "regression", "segmentation"
 """What a network's outputs stand for (`export.comparing.heads`)."""
 WEIGHTINGS = ("operations", "elements", "plain")
 """What the average of activation bits weights a layer by (`mmx_tf.budget.budget`)."""
-BATCH_NORM_UPDATES = ("mean", "sequential", "none")
-"""What bit-meta steps do to running statistics (`mmx_tf.metamix.algorithm`)."""
 OPTIMIZERS = ("sgd", "adam", "adamw")
 """Optimizers of weight training (`mmx_tf.training.optimizers`)."""
 WEIGHT_DECAYS = ("decoupled", "l2")

@@ -16,6 +16,7 @@ from mmx_tf.notation import short_bops
 from mmx_tf.recipe.budget_rules import AskedBudget, BudgetRuleError
 from mmx_tf.recipe.options import RecipeOptions
 from mmx_tf.recipe.recipe import Recipe, define_flags, parse_bops
+from mmx_tf.recipe.search_settings import SearchSettings
 
 ROOT = Path(__file__).parents[1]
 RUNNABLE = "--float_epochs=3\n--workdir=runs/test\n"
@@ -316,8 +317,8 @@ def test_flags_that_do_nothing_together_are_refused(arguments, parts):
 def test_options_and_ablations_are_off_in_every_flagfile():
     """The paper's recipes have none of them, in as far as its main text says."""
     plain = recipe()
-    options = [field.name for field in dataclasses.fields(RecipeOptions)]
-    assert len(options) == 13
+    options = [field.name for kind in (SearchSettings, RecipeOptions) for field in dataclasses.fields(kind)]
+    assert len(options) == 14
     for path in ROOT.glob("*.flags"):
         made = Recipe.from_flagfile(path.read_text())
         assert {name: getattr(made, name) for name in options} == {n: getattr(plain, n) for n in options}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from absl import flags
 
 from mmx_tf.errors import RecipeError
-from mmx_tf.recipe.options import flag
+from mmx_tf.recipe.allowed import flag
 from mmx_tf.recipe.recipe import Recipe, define_flags
 
 FIGURES = ("1", "2", "5", "6", "7")

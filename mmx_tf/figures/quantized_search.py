@@ -42,9 +42,8 @@ def quantized_search(
         batch_norm_update=update,
     )
     if weight_bits is not None:
-        search = SearchModel(
-            network=_on_weight_grids(search, weight_bits), budget=search.budget, batch_norm_update=update
-        )
+        network = _on_weight_grids(search, weight_bits)
+        search = SearchModel(network=network, budget=search.budget, settings=search.settings)
     for layer in search.network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = momentum

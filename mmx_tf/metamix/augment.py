@@ -5,7 +5,6 @@
 
 import dataclasses
 import functools
-import math
 import numbers
 import os
 from collections.abc import Mapping, Sequence
@@ -36,7 +35,6 @@ def augment(
     first_last_bits: int = 8,
     signed: Mapping[str, bool] | None = None,
     pixel_scaling: tuple[float, float] | None = None,
-    regularizer_weight: float = 1.0,
     meta_epochs: int = 1,
     allow_unexportable: bool = False,
     **options,
@@ -53,8 +51,8 @@ def augment(
       weight_bits: bits of the weights in weight training and in the BOPs; they are full precision in the
         search. Two or more distinct ones are candidates: each searched layer has a weight quantizer for each
         of them on its one kernel, and the search chooses weight bits too.
-      **options: target_bops, target_average_bits and the like (`mmx_tf.recipe.budgets`), and what the search
-        leaves out; `help(mmx_tf.augment)` has a line for each.
+      **options: target_bops, target_average_bits and the like (`mmx_tf.recipe.budgets`), and the settings
+        of the search (`mmx_tf.recipe.search_settings`); `help(mmx_tf.augment)` has a line for each.
       convert_options: with `target_bytes`, the arguments of `mmx_tf.convert` that the file will be made with,
         such as {"weight_storage": "int4_xnnpack", "labels": labels}.
       first_last_bits: weight and activation bits of first and last layers, which are not searched.
@@ -67,7 +65,6 @@ def augment(
         takes the image, perhaps after a Rescaling by two numbers, the pixels are its input codes; elsewhere
         what the network does to the image is among the file's operators. Without it the first layer's input
         grid is learnt, and the network's Rescaling stays in front of the file.
-      regularizer_weight: lambda_r of eq. 3, for the BOPs gap relative to the target.
       meta_epochs: epochs of bit-meta steps alone.
       allow_unexportable: take layers that can be searched and fine-tuned but that `fold` will refuse.
 
@@ -83,10 +80,8 @@ def augment(
       UnsupportedLayerError: for a layer that cannot be handled.
       UnreachableBudgetError: if no choice of bits meets the budget.
     """
-    budget, ablations = keywords.parted(options, augment)
-    augment_checks.check_switches(ablations, signed)
-    if not (isinstance(regularizer_weight, numbers.Real) and 0 <= regularizer_weight < math.inf):
-        raise ValueError(f"regularizer_weight={regularizer_weight!r}: a number of 0 or more.")
+    budget, settings = keywords.parted(options, augment)
+    augment_checks.check_signed(signed)
     if not isinstance(meta_epochs, numbers.Integral) or meta_epochs < 0:
         raise ValueError(f"meta_epochs={meta_epochs!r}: an integer of 0 or more.")
     float_model = loaded(float_model)
@@ -103,6 +98,7 @@ def augment(
     target_bytes = budget.get("target_bytes")
     if target_bytes is None and convert_options:
         raise ValueError(f"convert_options={convert_options!r}: they are for target_bytes alone.")
+    augment_checks.check_targets(budgets, settings)
     augment_checks.check_names(network, budgets[0], quantizer_name)
     augment_checks.warn_of_dropped_layers(float_model)
     augment_checks.warn_of_frozen_layers(float_model)
@@ -115,10 +111,9 @@ def augment(
         network=_with_quantizers(
             network, budgets[0], dict(signed or {}), _pixel_quantizer(network, budgets[0], pixel_scaling)
         ),
-        regularizer_weight=regularizer_weight,
+        settings=settings,
         meta_epochs=int(meta_epochs),
         output_name=output_checks.output_names(float_model),
-        **ablations,
         name=f"{network.name}_search",
     )
     if target_bytes is not None and budgets[0].searched:

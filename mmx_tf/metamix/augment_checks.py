@@ -1,6 +1,6 @@
 """What `augment` refuses or warns of before it changes anything."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from absl import logging
@@ -14,6 +14,7 @@ from mmx_tf.network.heads import is_softmax
 from mmx_tf.network.kinds import DROPPED, tell_of_dropped
 from mmx_tf.network.ours import step_of_ours
 from mmx_tf.notation import some
+from mmx_tf.recipe.search_settings import SearchSettings
 
 OWN_STEPS = ("train_step", "compute_loss", "compute_metrics", "make_train_function")
 
@@ -50,17 +51,21 @@ def without_integer_form(network) -> list:
     ]
 
 
-def check_switches(ablations: dict, signed) -> None:
-    """Refuses (ValueError) switches that are not True or False."""
+def check_signed(signed) -> None:
+    """Refuses (ValueError) what is no dict of switches."""
     if not isinstance(signed, Mapping | None):
         raise ValueError(f"signed={signed!r}: a dict, layer name -> True or False.")
-    switches = {
-        name: ablations[name] for name in ("meta_training", "train_weights_in_search") if name in ablations
-    }
-    switches |= {f"signed[{name!r}]": value for name, value in dict(signed or {}).items()}
-    for name, value in switches.items():
+    for name, value in dict(signed or {}).items():
         if not isinstance(value, bool | np.bool_):
-            raise ValueError(f"{name}={value!r}: True or False.")
+            raise ValueError(f"signed[{name!r}]={value!r}: True or False.")
+
+
+def check_targets(budgets: Sequence, settings: SearchSettings) -> None:
+    """Refuses (ValueError) several targets where each would train weights of its own."""
+    if settings.train_weights_in_search and len(budgets) > 1:
+        raise ValueError(
+            f"{len(budgets)} targets: a search that trains weights has one, as each would train its own."
+        )
 
 
 def check_float(model) -> None:

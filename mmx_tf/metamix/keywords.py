@@ -1,4 +1,4 @@
-"""The arguments that `augment` takes as `**options`: those of budgets, and what the search leaves out.
+"""The arguments that `augment` takes as `**options`: those of budgets, and the settings of the search.
 
 They are declared elsewhere, and signature, docstring and errors of `augment` name each of them all the same.
 
@@ -8,6 +8,7 @@ They are declared elsewhere, and signature, docstring and errors of `augment` na
 TypeError: augment has no argument 'target_bop'. Did you mean target_bops?
 """
 
+import dataclasses
 import difflib
 import inspect
 import re
@@ -16,22 +17,22 @@ from collections.abc import Callable, Mapping
 
 from mmx_tf.recipe import budget_rules
 from mmx_tf.recipe.budgets import Argument
+from mmx_tf.recipe.search_settings import SearchSettings
 
-ABLATIONS = {
-    "meta_training": Argument(True, bool, "`SearchModel`'s."),
-    "train_weights_in_search": Argument(False, bool, "`SearchModel`'s."),
-    "batch_norm_update": Argument("mean", str, "`SearchModel`'s."),
+OPTIONS = budget_rules.ARGUMENTS | {
+    field.name: Argument(field.default, field.type, field.metadata["help"])
+    for field in dataclasses.fields(SearchSettings)
 }
-OPTIONS = budget_rules.ARGUMENTS | ABLATIONS
 WIDTH = 110
 """Columns of the lines that a docstring gets."""
 
 
-def parted(options: Mapping, function: Callable) -> tuple[dict, dict]:
-    """The arguments of a budget among a function's `**options`, and the others.
+def parted(options: Mapping, function: Callable) -> tuple[dict, SearchSettings]:
+    """The arguments of a budget among a function's `**options`, and the settings of the search.
 
     Raises:
       TypeError: for one that the function does not have.
+      ValueError: for a setting that is not allowed.
     """
     for name in options:
         if name not in OPTIONS:
@@ -39,8 +40,8 @@ def parted(options: Mapping, function: Callable) -> tuple[dict, dict]:
             near = difflib.get_close_matches(name, names, n=1)
             advice = f" Did you mean {near[0]}?" if near else f" It has {', '.join(names)}."
             raise TypeError(f"{function.__name__} has no argument {name!r}.{advice}")
-    budget = {name: value for name, value in options.items() if name in budget_rules.ARGUMENTS}
-    return budget, {name: value for name, value in options.items() if name not in budget}
+    settings, budget = SearchSettings.parted(options)
+    return budget, settings
 
 
 def named(*, after: str) -> Callable:
@@ -68,5 +69,10 @@ def named(*, after: str) -> Callable:
 
 
 def _entries(indent: str) -> str:
-    layout = {"width": WIDTH, "initial_indent": indent, "subsequent_indent": f"{indent}  "}
+    layout = {
+        "width": WIDTH,
+        "break_on_hyphens": False,
+        "initial_indent": indent,
+        "subsequent_indent": f"{indent}  ",
+    }
     return "".join(f"{textwrap.fill(f'{name}: {one.text}', **layout)}\n" for name, one in OPTIONS.items())

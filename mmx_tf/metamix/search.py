@@ -14,13 +14,14 @@ all in a bit-search pass.
 """
 
 import dataclasses
+import functools
+import operator
 from collections.abc import Sequence
 
 import tensorflow as tf
 import tf_keras as keras
 
 from mmx_tf.budget.budget import Budget
-from mmx_tf.choices import BATCH_NORM_UPDATES
 from mmx_tf.export.comparing.outputs import in_config, names_of
 from mmx_tf.fitting import guards
 from mmx_tf.fitting.given import single_image
@@ -42,7 +43,7 @@ from mmx_tf.metamix.contract import SearchContract
 from mmx_tf.metamix.selecting import Selecting
 from mmx_tf.metamix.target import TargetSearch
 from mmx_tf.network import graph
-from mmx_tf.notation import target_folder
+from mmx_tf.recipe.search_settings import SearchSettings
 
 
 @keras.saving.register_keras_serializable(package="mmx_tf")
@@ -64,11 +65,8 @@ class SearchModel(Selecting, SearchContract, keras.Model):
       end_quantizers: first and last layer name -> ActivationQuantizer, or the image's PixelQuantizer.
       meta_epochs: epochs of bit-meta steps alone, before bit-search steps join in.
       finished_epochs: epochs that have been trained, over all calls of `fit`.
-      regularizer_weight: lambda_r, applied to the BOPs gap relative to the target.
-      meta_training: False leaves bit-meta steps out: weights, step sizes and alpha are trained together on
-        the mix of all branches, as in DNAS and EdMIPS.
-      train_weights_in_search: bit-search steps train weights and step sizes too (paper Figure 7a).
-      batch_norm_update: what bit-meta steps do to running statistics, one of `BATCH_NORM_UPDATES`.
+      settings: lambda_r (eq. 3) and what the search leaves out; each of its fields, such as
+        `regularizer_weight`, is an attribute of the search too.
       output_names: names of the outputs, those of the float network's: the keys of losses, metrics and labels
         that are given in a dict.
       batch_norm_statistics: running statistics of all batch norms.
@@ -80,64 +78,42 @@ class SearchModel(Selecting, SearchContract, keras.Model):
         *,
         network: keras.Model,
         budget: Budget | Sequence[Budget],
-        regularizer_weight: float = 1.0,
+        settings: SearchSettings | None = None,
         meta_epochs: int = 1,
-        meta_training: bool = True,
-        train_weights_in_search: bool = False,
-        batch_norm_update: str = "mean",
         output_name: str | Sequence[str] | None = None,
         finished_epochs: int = 0,
         **kwargs,
     ):
         """Takes one budget, or several that differ in their targets alone; `output_name` has several too."""
         super().__init__(**kwargs)
-        if batch_norm_update not in BATCH_NORM_UPDATES:
-            raise ValueError(f"batch_norm_update={batch_norm_update!r}: one of {BATCH_NORM_UPDATES}.")
-        self.meta_training = bool(meta_training)
-        self.train_weights_in_search = bool(train_weights_in_search) or not self.meta_training
-        self.batch_norm_update = batch_norm_update
+        self.settings = settings or SearchSettings()
         self.network = network
         # By it Keras finds a loss, a metric or labels in a dict.
         self.output_names = names_of(output_name or network.output_names)
         strided_pointwise.avoid_damage(network)
         budgets = (budget,) if isinstance(budget, Budget) else tuple(budget)
         self.budget = budget = budgets[0]
-        if self.train_weights_in_search and len(budgets) > 1:
-            raise ValueError(
-                f"{len(budgets)} targets: a search that trains weights has one, as each would train its own."
-            )
-        self.regularizer_weight = float(regularizer_weight)
-        self.meta_epochs = int(meta_epochs) if meta_training else 0
-        by_name = {layer.name: layer for layer in network.layers}
-        quantizer_of = {cost.name: by_name[quantizer_name(cost.name)] for cost in budget.costs}
-        self.quantizers = {c.name: quantizer_of[c.name] for c in budget.costs if not c.end}
+        self.meta_epochs = int(meta_epochs) if self.meta_training else 0
+        quantizer_of = {c.name: network.get_layer(quantizer_name(c.name)) for c in budget.costs}
+        self.quantizers = {c.name: quantizer_of[c.name] for c in budget.searched}
         self.end_quantizers = {c.name: quantizer_of[c.name] for c in budget.costs if c.end}
-        self.weight_quantizers = {}
-        if budget.searches_weights:
-            self.weight_quantizers = {
-                name: MultiBranchWeightQuantizer.of_layer(
-                    by_name[name], bit_widths=budget.weight_bits, name=f"{name}_weight_quantizer"
-                )
-                for name in self.quantizers
-            }
+        self.weight_quantizers = {
+            name: MultiBranchWeightQuantizer.of_layer(
+                network.get_layer(name), bit_widths=budget.weight_bits, name=f"{name}_weight_quantizer"
+            )
+            for name in (self.quantizers if budget.searches_weights else ())
+        }
         self.finished_epochs = int(finished_epochs)
         self.searching = tf.Variable(False, trainable=False, name="searching")
-        columns = len(budget.bit_widths) + (len(budget.weight_bits) if budget.searches_weights else 0)
         self.alpha = self.add_weight(
             "alpha",
-            shape=(len(budgets), len(self.quantizers), columns),
+            shape=target_search.alpha_shape(budgets),
             initializer="zeros",
             aggregation=tf.VariableAggregation.MEAN,
         )
-        prefixes = [f"{target_folder(b.target_bops)}/" for b in budgets] if len(budgets) > 1 else [""]
-        self.targets = tuple(
-            TargetSearch(one, self.alpha, index, prefix)
-            for index, (one, prefix) in enumerate(zip(budgets, prefixes, strict=True))
-        )
+        self.targets = TargetSearch.of_each(budgets, self.alpha)
         # Under this name checkpoints have them.
-        self._search_loss_trackers = [
-            keras.metrics.Mean(name=f"{target.prefix}search_loss") for target in self.targets
-        ]
+        self._search_loss_trackers = [keras.metrics.Mean(f"{t.prefix}search_loss") for t in self.targets]
         self.batch_norm_statistics = graph.running_statistics(network)
         # All its layers are: `summary` and `count_params` need no batch of images.
         self.built = True
@@ -189,19 +165,16 @@ class SearchModel(Selecting, SearchContract, keras.Model):
 
     def train_step(self, data):
         """One iteration of Algorithm 1 on a minibatch: bit-meta step, then bit-search step once searching."""
-        images, labels, sample_weight = self.guarded_batch(data)
+        batch = self.guarded_batch(data)
+        search_step = functools.partial(self.bit_search_step, *batch)
         if self.meta_training:
-            self.bit_meta_step(images, labels, sample_weight)
+            self.bit_meta_step(*batch)
             if replicas.count() == 1:
-                tf.cond(
-                    self.searching,
-                    lambda: self.bit_search_step(images, labels, sample_weight),
-                    lambda: tf.constant(0.0),
-                )
+                tf.cond(self.searching, search_step, lambda: tf.constant(0.0))
             elif self.is_searching():
-                self.bit_search_step(images, labels, sample_weight)
+                search_step()
         else:
-            self.bit_search_step(images, labels, sample_weight)
+            search_step()
         logs = {metric.name: metric.result() for metric in self.metrics}
         for target in self.targets:
             logs |= replicas.of_first(target.logs())
@@ -244,11 +217,8 @@ class SearchModel(Selecting, SearchContract, keras.Model):
             "name": self.name,
             "network": keras.saving.serialize_keras_object(self.network),
             "budget": budgets[0] if len(budgets) == 1 else budgets,
-            "regularizer_weight": self.regularizer_weight,
+            **self.settings.search_settings,
             "meta_epochs": self.meta_epochs,
-            "meta_training": self.meta_training,
-            "train_weights_in_search": self.train_weights_in_search,
-            "batch_norm_update": self.batch_norm_update,
             "output_name": in_config(self.output_names),
             "finished_epochs": self.finished_epochs,
         }
@@ -271,10 +241,16 @@ class SearchModel(Selecting, SearchContract, keras.Model):
     @keras_defaults.float32()
     def from_config(cls, config, custom_objects=None):
         """The search model of a config that `get_config` made."""
-        network = keras.saving.deserialize_keras_object(config["network"], custom_objects=custom_objects)
-        found = config["budget"]
+        settings, config = SearchSettings.parted(config)
+        network = keras.saving.deserialize_keras_object(config.pop("network"), custom_objects=custom_objects)
+        found = config.pop("budget")
         budgets = [Budget.from_config(one) for one in (found if isinstance(found, list) else [found])]
-        return cls(**{**config, "network": network, "budget": budgets})
+        return cls(network=network, budget=budgets, settings=settings, **config)
+
+
+for _field in dataclasses.fields(SearchSettings):
+    _read = property(operator.attrgetter(f"settings.{_field.name}"), doc=_field.metadata["help"])
+    setattr(SearchModel, _field.name, _read)
 
 
 def quantizer_name(layer_name: str) -> str:

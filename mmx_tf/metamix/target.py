@@ -18,6 +18,7 @@ from mmx_tf.budget.budget import Budget
 from mmx_tf.budget.repair import repaired
 from mmx_tf.layers import replicas
 from mmx_tf.metamix.selection import BitSelection, LayerSelection, SelectedCost
+from mmx_tf.notation import target_folder
 from mmx_tf.recipe.candidate_costs import CandidateCosts
 
 
@@ -36,6 +37,15 @@ class TargetSearch:
     variable: tf.Variable
     index: int = 0
     prefix: str = ""
+
+    @classmethod
+    def of_each(cls, budgets: Sequence[Budget], variable: tf.Variable) -> tuple["TargetSearch", ...]:
+        """The targets of a search: one for each budget, in their order."""
+        several = len(budgets) > 1
+        return tuple(
+            cls(budget, variable, index, f"{target_folder(budget.target_bops)}/" if several else "")
+            for index, budget in enumerate(budgets)
+        )
 
     @property
     def alpha(self) -> tf.Tensor:
@@ -145,6 +155,13 @@ def over_targets(targets: Sequence[TargetSearch], one_pass: Callable) -> tuple[t
     empty = (tf.TensorArray(tf.float32, count), tf.TensorArray(tf.float32, count))
     gradients, losses = replicas.in_turn(count, one, empty)
     return gradients.stack(), losses.stack()
+
+
+def alpha_shape(budgets: Sequence[Budget]) -> tuple[int, int, int]:
+    """(T, L, B), or (T, L, B + W) where weight bits are searched, of budgets that differ in targets alone."""
+    budget = budgets[0]
+    columns = len(budget.bit_widths) + (len(budget.weight_bits) if budget.searches_weights else 0)
+    return len(budgets), len(budget.searched), columns
 
 
 def split(alpha, budget: Budget) -> tuple:

@@ -1,4 +1,6 @@
-"""What a flag's value may be: declared beside the flag, checked by `mmx_tf.recipe.rules`.
+"""How a flag is declared: its default, its help, and beside them what its value may be.
+
+`mmx_tf.recipe.rules` checks it.
 
 >>> OneOf(("sgd", "adam")).words, Between(2, or_zero=True).words
 ('sgd, adam', '0, or 2 or more')
@@ -15,6 +17,7 @@ class OneOf:
     """One of some values."""
 
     values: tuple
+    form = "one of {words}"
 
     @property
     def words(self) -> str:
@@ -33,6 +36,7 @@ class Between:
     low: float
     high: float | None = None
     or_zero: bool = False
+    form = "{noun} of {words}"
 
     @property
     def words(self) -> str:
@@ -51,6 +55,7 @@ class AboveZero:
     """A finite number above 0."""
 
     words = "any finite number above 0"
+    form = "{noun} above 0"
 
     def takes(self, value) -> bool:
         """Whether the number is one."""
@@ -62,7 +67,24 @@ class BelowOne:
     """A number from 0 on, below 1."""
 
     words = "0 or more, below 1"
+    form = "{noun} of {words}"
 
     def takes(self, value) -> bool:
         """Whether the number is one."""
         return 0 <= value < 1
+
+
+def flag(default, help_text: str, *, group: str = "", text: bool = False, allowed=None):
+    """A field that is a flag.
+
+    Args:
+      default: its value where it is not given.
+      help_text: what --help says; "{allowed}" in it stands for the allowed values.
+      group: opens a group of the flagfile.
+      text: marks a string that is parsed.
+      allowed: what the value may be, one of the classes here; None where `mmx_tf.recipe.rules` says it.
+    """
+    if allowed:
+        help_text = help_text.replace("{allowed}", allowed.words)
+    metadata = {"help": help_text, "group": group, "text": text, "allowed": allowed}
+    return dataclasses.field(default=default, metadata=metadata)

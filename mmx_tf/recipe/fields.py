@@ -6,12 +6,13 @@
 from dataclasses import dataclass
 
 from mmx_tf import choices
-from mmx_tf.recipe.allowed import AboveZero, BelowOne, Between, OneOf
-from mmx_tf.recipe.options import RecipeOptions, flag
+from mmx_tf.recipe.allowed import AboveZero, BelowOne, Between, OneOf, flag
+from mmx_tf.recipe.options import RecipeOptions
+from mmx_tf.recipe.search_settings import SearchSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecipeFields(RecipeOptions):
+class RecipeFields(RecipeOptions, SearchSettings):
     """All flags; the help text of each is beside it."""
 
     model: str = flag(
@@ -148,11 +149,6 @@ class RecipeFields(RecipeOptions):
     )
     alpha_learning_rate: float = flag(
         0.01, "Learning rate of the architectural parameters alpha.", allowed=AboveZero()
-    )
-    regularizer_weight: float = flag(
-        1.0,
-        "lambda_r: the search loss is task loss + lambda_r * |BOPs - target| / target.",
-        allowed=Between(0),
     )
 
     weight_storage: str = flag(

@@ -1,26 +1,9 @@
-"""Flags that the paper's recipes leave alone: options of weight training, and ablations of the search."""
+"""Flags that the paper's recipes leave alone: options of weight training, and other ways to choose bits."""
 
-import dataclasses
 from dataclasses import dataclass
 
 from mmx_tf import choices
-from mmx_tf.recipe.allowed import AboveZero, BelowOne, Between, OneOf
-
-
-def flag(default, help_text: str, *, group: str = "", text: bool = False, allowed=None):
-    """A field that is a flag.
-
-    Args:
-      default: its value where it is not given.
-      help_text: what --help says; "{allowed}" in it stands for the allowed values.
-      group: opens a group of the flagfile.
-      text: marks a string that is parsed.
-      allowed: what the value may be, of `mmx_tf.recipe.allowed`; None where `mmx_tf.recipe.rules` says it.
-    """
-    if allowed:
-        help_text = help_text.replace("{allowed}", allowed.words)
-    metadata = {"help": help_text, "group": group, "text": text, "allowed": allowed}
-    return dataclasses.field(default=default, metadata=metadata)
+from mmx_tf.recipe.allowed import AboveZero, BelowOne, Between, OneOf, flag
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,19 +60,4 @@ class RecipeOptions:
         False,
         "Weight training starts from the float network and new step sizes, not from the meta-state; bit "
         "selection is left out where nothing depends on it.",
-    )
-    meta_training: bool = flag(
-        True,
-        "Bit-meta steps. Without them weights, step sizes and alpha are trained together on the mix of all "
-        "branches from the first step on, as in DNAS and EdMIPS.",
-    )
-    train_weights_in_search: bool = flag(
-        False, "Bit-search steps train weights and step sizes too, instead of holding the meta-state fixed."
-    )
-    batch_norm_update: str = flag(
-        "mean",
-        "What the passes of a bit-meta step do to batch norm's running statistics: "
-        "{allowed} (they get the passes' mean, are updated by one pass "
-        "after the other, or stay).",
-        allowed=OneOf(choices.BATCH_NORM_UPDATES),
     )

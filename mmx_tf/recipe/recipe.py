@@ -20,7 +20,6 @@ from mmx_tf.notation import target_folder
 from mmx_tf.recipe import rules
 from mmx_tf.recipe.budget_rules import KINDS
 from mmx_tf.recipe.fields import RecipeFields
-from mmx_tf.recipe.options import RecipeOptions
 from mmx_tf.recipe.texts import parse_bops, parse_bytes, parse_candidate_bits, parse_weight_bits
 
 FREE_FLAGS = ("workdir", "checkpoint_minutes", "keep_checkpoints", "on_divergence", "export_target", "tpu")
@@ -75,8 +74,9 @@ class Recipe(RecipeFields):
     def to_flagfile(self) -> str:
         """The text of a flagfile that replays this run: every flag, in groups, one `--name=value` a line."""
         lines = []
-        options = {field.name for field in dataclasses.fields(RecipeOptions)}
-        for field in sorted(dataclasses.fields(self), key=lambda field: field.name in options):
+        # Settings of the search, options of weight training and ablations are inherited, and come last.
+        own = RecipeFields.__annotations__
+        for field in sorted(dataclasses.fields(self), key=lambda field: field.name not in own):
             if field.metadata["group"]:
                 lines.append(f"# {field.metadata['group']}")
             lines.append(f"--{field.name}={_flag_text(field, getattr(self, field.name))}")

@@ -196,16 +196,13 @@ def search_network(recipe: Recipe, model, data) -> SearchModel:
     with _input_errors():
         search = augment(
             model,
-            regularizer_weight=recipe.regularizer_weight,
             # Where the bits are given, all epochs are meta training.
             meta_epochs=1 if recipe.searches else recipe.select_epochs,
-            meta_training=recipe.meta_training,
-            train_weights_in_search=recipe.train_weights_in_search,
-            batch_norm_update=recipe.batch_norm_update,
             # A float32 input takes the image as the network sees it, on a learnt grid.
             pixel_scaling=None if recipe.input_type == "float32" else datasets.PIXEL_SCALING,
             convert_options=convert_options(recipe, data.class_names) if recipe.target_bytes else None,
             **_search_options(recipe),
+            **recipe.search_settings,
         )
         if recipe.float_model:
             check_foldable(rebuild(search, search.selection_of([0] * len(search.quantizers))))
