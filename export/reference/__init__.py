@@ -47,13 +47,20 @@ last digit, in which the runtimes differ (`export.reference.curves`).
 the batch (QUANTIZE, DEQUANTIZE, ADD and MUL): give `run` the batches that the runtime gets.
 """
 
+import importlib
+import pkgutil
+
 import numpy as np
 
 from mmx_tf.export.reference import kernels
 from mmx_tf.export.reference.graph import Graph, load
-from mmx_tf.export.reference.kernels import KERNELS, RULES
+from mmx_tf.export.reference.kernels import RULES
 
-__all__ = ["KERNELS", "RULES", "Graph", "load", "run", "step"]
+__all__ = ["RULES", "Graph", "load", "run", "step"]
+
+# Kernels register themselves when their module is loaded.
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
 
 
 def run(data, inputs, *, rules="xnnpack"):

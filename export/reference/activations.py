@@ -11,6 +11,7 @@ import numpy as np
 from mmx_tf.export.reference import rounding
 from mmx_tf.export.reference.bounds import BOUNDS, HIGHEST, LOWEST, real_bounds, saturate
 from mmx_tf.export.reference.fixed_point import exp_of_negative, reciprocal
+from mmx_tf.export.reference.kernels import computes
 
 ALL_CODES = (LOWEST, HIGHEST)
 EVERY_CODE = np.arange(LOWEST, HIGHEST + 1)
@@ -19,11 +20,13 @@ INT16 = np.iinfo(np.int16)
 DIFFERENCE_BITS, SUM_BITS = 5, 12
 
 
+@computes("RELU", in_xnnpack=False)
 def relu(operator, inputs, rules):
     """RELU: the code on the output grid, at least that of 0."""
     return _bounded(operator, inputs, rules, "RELU")
 
 
+@computes("RELU6", in_xnnpack=False)
 def relu6(operator, inputs, rules):
     """RELU6: the code on the output grid, between those of 0 and 6."""
     return _bounded(operator, inputs, rules, "RELU6")
@@ -37,6 +40,7 @@ def _bounded(operator, inputs, rules, activation):
     return _look_up(saturate(table + target.zero_point, bounds), inputs[0])
 
 
+@computes("LOGISTIC")
 def logistic(operator, inputs, rules):
     """LOGISTIC: 1 / (1 + exp(-x)), whose output grid is 1/256 with zero point -128.
 
@@ -56,6 +60,7 @@ def logistic(operator, inputs, rules):
     return _look_up(saturate(table, ALL_CODES), inputs[0])
 
 
+@computes("HARD_SWISH", in_xnnpack=False)
 def hard_swish(operator, inputs, rules):
     """HARD_SWISH: x * relu6(x + 3) / 6 in 16-bit fixed point.
 
@@ -85,6 +90,7 @@ def hard_swish(operator, inputs, rules):
     return _look_up(saturate(table, ALL_CODES), inputs[0])
 
 
+@computes("SOFTMAX", in_xnnpack=False)
 def softmax(operator, inputs, rules):
     """SOFTMAX over the last axis; the output grid is 1/256 with zero point -128.
 

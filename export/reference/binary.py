@@ -13,6 +13,7 @@ import numpy as np
 
 from mmx_tf.export.reference import rounding
 from mmx_tf.export.reference.bounds import activation_bounds, saturate
+from mmx_tf.export.reference.kernels import between, computes
 
 # Fractional bits of an addition: of XNNPACK's multipliers, and of TFLite's common grid.
 XNNPACK_ADD_BITS, ADD_SHIFT = 20, 20
@@ -69,11 +70,23 @@ def _second_repeats(first, second):
     return second == 1
 
 
+def _summed(operator):
+    target = operator.outputs[0]
+    return all(between(tensor.scale / target.scale, 2.0**-10, 2.0**8) for tensor in operator.inputs)
+
+
+def _multiplied(operator):
+    (first, second), target = operator.inputs, operator.outputs[0]
+    return between(first.scale * second.scale / target.scale, 2.0**-16, 2.0**8)
+
+
+@computes("ADD", in_xnnpack=_summed)
 def add(operator, inputs, rules):
     """ADD: s_a * (a - z_a) + s_b * (b - z_b) on the output grid."""
     return _sum(operator, inputs, rules, 1)
 
 
+@computes("SUB", in_xnnpack=_summed)
 def subtract(operator, inputs, rules):
     """SUB: s_a * (a - z_a) - s_b * (b - z_b) on the output grid."""
     return _sum(operator, inputs, rules, -1)
@@ -127,6 +140,7 @@ def _fine_term(codes, mantissa, exponent, run):
     return run.apply(codes, LANES, vectorized, leftover)
 
 
+@computes("MUL", in_xnnpack=_multiplied)
 def multiply(operator, inputs, rules):
     """MUL: the product of the shifted codes times float32(s_a * s_b / s_out)."""
     (first, second), target = operator.inputs, operator.outputs[0]

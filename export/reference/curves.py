@@ -1,7 +1,6 @@
 """TANH and ELU of int8, and the float operators that a smooth activation is made of.
 
     codes = tanh(operator, [codes], "xnnpack")             # int8
-    reals = FLOAT_KERNELS["EXP"](operator, [reals], "xnnpack")
 
 The int8 ones are tables that every runtime computes alike: the curve in float32, then the nearest code. Float
 operators are computed in float64 and rounded to float32 once; a runtime's own may differ in their last
@@ -14,28 +13,21 @@ import numpy as np
 from scipy import special
 
 from mmx_tf.export.reference.bounds import HIGHEST, LOWEST, saturate
+from mmx_tf.export.reference.kernels import FLOAT32, computes
 
 EVERY_CODE = np.arange(LOWEST, HIGHEST + 1)
 
 
+@computes("TANH")
 def tanh(operator, inputs, rules):
     """TANH, whose output grid is 1/128 with zero point 0."""
     return _looked_up(operator, inputs, np.tanh)
 
 
+@computes("ELU")
 def elu(operator, inputs, rules):
     """ELU of alpha 1 on any grids."""
     return _looked_up(operator, inputs, _elu)
-
-
-def by_type(of_codes, of_floats):
-    """The kernel of an operator that is both one of int8 and one of float32."""
-
-    def compute(operator, inputs, rules):
-        kernel = of_floats if operator.inputs[0].type == "FLOAT32" else of_codes
-        return kernel(operator, inputs, rules)
-
-    return compute
 
 
 def _looked_up(operator, inputs, curve):
@@ -60,33 +52,32 @@ def _leaky_relu(operator, x):
     return np.where(x < 0, x * np.float32(operator.options.alpha), x)
 
 
-def _unary(function):
+def _unary(kind, function):
+    """Registers a function (operator, float64 array) of one tensor."""
+
+    @computes(kind, FLOAT32)
     def compute(operator, inputs, rules):
         return function(operator, inputs[0].astype(np.float64)).astype(np.float32)
 
-    return compute
 
+def _binary(kind, function):
+    """Registers a function of two float32 arrays."""
 
-def _binary(function):
+    @computes(kind, FLOAT32)
     def compute(operator, inputs, rules):
         return function(inputs[0].astype(np.float32), inputs[1].astype(np.float32))
 
-    return compute
 
-
-FLOAT_KERNELS = {
-    "ABS": _unary(lambda operator, x: np.abs(x)),
-    "ADD": _binary(np.add),
-    "DIV": _binary(np.divide),
-    "ELU": _unary(lambda operator, x: _elu(x)),
-    "EXP": _unary(lambda operator, x: np.exp(x)),
-    "GELU": _unary(_gelu),
-    "LEAKY_RELU": _unary(_leaky_relu),
-    "LOG": _unary(lambda operator, x: np.log(x)),
-    "MAXIMUM": _binary(np.maximum),
-    "MINIMUM": _binary(np.minimum),
-    "MUL": _binary(np.multiply),
-    "SUB": _binary(np.subtract),
-    "TANH": _unary(lambda operator, x: np.tanh(x)),
-}
-"""Kind -> the kernel of its float32 form."""
+_unary("ABS", lambda operator, x: np.abs(x))
+_unary("ELU", lambda operator, x: _elu(x))
+_unary("EXP", lambda operator, x: np.exp(x))
+_unary("GELU", _gelu)
+_unary("LEAKY_RELU", _leaky_relu)
+_unary("LOG", lambda operator, x: np.log(x))
+_unary("TANH", lambda operator, x: np.tanh(x))
+_binary("ADD", np.add)
+_binary("DIV", np.divide)
+_binary("MAXIMUM", np.maximum)
+_binary("MINIMUM", np.minimum)
+_binary("MUL", np.multiply)
+_binary("SUB", np.subtract)

@@ -10,12 +10,19 @@ import numpy as np
 
 from mmx_tf.export.reference import rounding
 from mmx_tf.export.reference.bounds import HIGHEST, LOWEST, saturate
+from mmx_tf.export.reference.kernels import INT8, computes
 
 ALL_CODES = (LOWEST, HIGHEST)
 # Values per step of TFLite's vector loops, on int8 and on float32.
 LANES, FLOAT_LANES = 16, 8
 
 
+def _requantized(operator):
+    ratio = operator.inputs[0].scale / operator.outputs[0].scale
+    return 2.0**-8 <= ratio <= 2.0**7
+
+
+@computes("MEAN")
 def mean(operator, inputs, rules):
     """MEAN over height and width, [N, H, W, C] -> [N, C] or [N, 1, 1, C].
 
@@ -50,6 +57,9 @@ def mean(operator, inputs, rules):
     return saturate(values + target.zero_point, ALL_CODES)
 
 
+@computes("QUANTIZE", ("FLOAT32", "INT8"))
+@computes("QUANTIZE", ("UINT8", "INT8"), in_xnnpack=False)
+@computes("QUANTIZE", INT8, in_xnnpack=_requantized)
 def quantize(operator, inputs, rules):
     """QUANTIZE: float32 -> int8, or int8 or uint8 codes of one grid -> int8 codes of another."""
     values, source, target = inputs[0], operator.inputs[0], operator.outputs[0]
@@ -65,6 +75,8 @@ def quantize(operator, inputs, rules):
     return saturate(steps + target.zero_point, ALL_CODES)
 
 
+@computes("DEQUANTIZE", ("INT8", "FLOAT32"))
+@computes("DEQUANTIZE", ("UINT8", "FLOAT32"))
 def dequantize(operator, inputs, rules):
     """DEQUANTIZE: int8 or uint8 codes -> float32, (q - z) * s rounded once.
 

@@ -1,4 +1,4 @@
-"""Operators that move codes about an image: RESIZE_BILINEAR, RESIZE_NEAREST_NEIGHBOR, TRANSPOSE.
+"""Images in another size: RESIZE_BILINEAR and RESIZE_NEAREST_NEIGHBOR.
 
     codes = resize_bilinear(operator, [image, size], "xnnpack")        # int8 [N, *size, C]
 
@@ -9,10 +9,12 @@ XNNPACK places it in float32 with weights of 11 fractional bits, TFLite in integ
 import numpy as np
 
 from mmx_tf.export.reference import rounding
+from mmx_tf.export.reference.kernels import computes
 
 XNNPACK_BITS, TFLITE_BITS = 11, 10
 
 
+@computes("RESIZE_BILINEAR")
 def resize_bilinear(operator, inputs, rules):
     """RESIZE_BILINEAR: the mean of the four pixels around each place, weighted by how near they are.
 
@@ -55,6 +57,7 @@ def _tflite_places(length, size, options):
     return first, second, places - first * one
 
 
+@computes("RESIZE_NEAREST_NEIGHBOR")
 def resize_nearest(operator, inputs, rules):
     """RESIZE_NEAREST_NEIGHBOR: the pixel at each place, which is computed in float32."""
     codes = inputs[0]
@@ -67,8 +70,3 @@ def resize_nearest(operator, inputs, rules):
         places = rounding.half_away(places) if operator.options.alignCorners else np.floor(places)
         codes = np.take(codes, np.clip(places.astype(np.int64), 0, length - 1), axis=axis)
     return codes
-
-
-def transpose(operator, inputs, rules):
-    """TRANSPOSE: axis i of the output is axis inputs[1][i] of the input."""
-    return inputs[0].transpose([int(axis) for axis in inputs[1]])

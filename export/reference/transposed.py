@@ -10,17 +10,20 @@ from dataclasses import replace
 
 import numpy as np
 
-from mmx_tf.export.reference.weighted import LANES, exact_type, requantize
+from mmx_tf.export.reference.kernels import computes
+from mmx_tf.export.reference.weighted import LANES, exact_type, requantize, unpacked
 from mmx_tf.export.reference.windows import SAME, Window
 
 
-def taken_by_xnnpack(operator):
-    """Whether no padding has to come off windows that leave gaps."""
+def _in_xnnpack(operator):
     options, (_, *kernel, _) = operator.options, operator.inputs[1].shape
     gaps = kernel[0] < options.strideH or kernel[1] < options.strideW
-    return options.padding != SAME or not gaps
+    # Of windows that leave gaps it takes no padding off.
+    return unpacked(operator) and (options.padding != SAME or not gaps)
 
 
+# Its first input is the shape of its output.
+@computes("TRANSPOSE_CONV", ("INT32", "INT8"), in_xnnpack=_in_xnnpack)
 def transpose_convolution(operator, inputs, rules):
     """Output shape [4], weights [channels, KH, KW, C], codes [N, H, W, C], bias -> [N, *shape[1:]].
 

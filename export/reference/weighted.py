@@ -12,8 +12,10 @@ What goes beyond int32 wraps, as the kernels' registers do.
 
 import numpy as np
 
+from mmx_tf.export.reading.constants import PACKED_BITS
 from mmx_tf.export.reference import rounding
 from mmx_tf.export.reference.bounds import activation_bounds, saturate
+from mmx_tf.export.reference.kernels import computes
 from mmx_tf.export.reference.windows import Window
 
 # Numbers in one matrix of patches: keeps it in a cache-friendly 32 MiB or less, whatever the batch.
@@ -22,6 +24,18 @@ PATCH_NUMBERS = 2**22
 LANES = 8
 
 
+def unpacked(operator):
+    """Whether the weights have a byte each."""
+    return operator.inputs[1].type not in PACKED_BITS
+
+
+def _rows_fill_bytes(operator):
+    weights = operator.inputs[1]
+    # Codes share a byte, and rows must start at one.
+    return not weights.zero_points.any() and weights.shape[1] % (8 // PACKED_BITS.get(weights.type, 8)) == 0
+
+
+@computes("CONV_2D", in_xnnpack=unpacked)
 def convolution(operator, inputs, rules):
     """CONV_2D: codes [N, H, W, C], weights [channels, KH, KW, C], bias [channels] or None -> int8 codes.
 
@@ -58,6 +72,7 @@ def convolution(operator, inputs, rules):
     return np.concatenate(parts)
 
 
+@computes("DEPTHWISE_CONV_2D", in_xnnpack=unpacked)
 def depthwise(operator, inputs, rules):
     """DEPTHWISE_CONV_2D: codes [N, H, W, C], weights [1, KH, KW, C * multiplier] -> int8 codes.
 
@@ -83,6 +98,7 @@ def depthwise(operator, inputs, rules):
     return np.concatenate(parts)
 
 
+@computes("FULLY_CONNECTED", in_xnnpack=_rows_fill_bytes)
 def fully_connected(operator, inputs, rules):
     """FULLY_CONNECTED: codes [..., inputs], weights [units, inputs] -> int8 [batch, units].
 

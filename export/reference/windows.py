@@ -15,6 +15,7 @@ import numpy as np
 
 from mmx_tf.export.reference import rounding
 from mmx_tf.export.reference.bounds import activation_bounds, saturate
+from mmx_tf.export.reference.kernels import computes
 
 SAME, VALID = 0, 1
 
@@ -78,6 +79,7 @@ class Window:
         return np.pad(values, [*amounts, (0, 0)], constant_values=fill)
 
 
+@computes("MAX_POOL_2D")
 def max_pool(operator, inputs, rules):
     """MAX_POOL_2D: the largest code under the window; padding does not count."""
     codes, window = inputs[0], _pooling_window(operator, inputs[0])
@@ -87,6 +89,7 @@ def max_pool(operator, inputs, rules):
     return saturate(largest, activation_bounds(operator, rules))
 
 
+@computes("AVERAGE_POOL_2D", in_xnnpack=False)
 def average_pool(operator, inputs, rules):
     """AVERAGE_POOL_2D: the mean of the codes under the window without its padding, halves away from zero.
 
