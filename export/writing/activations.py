@@ -1,25 +1,30 @@
-"""How activations become TFLite operators: the part of `operators` that knows curves and constants.
-
-`ACTIVATION_WRITERS` maps a layer class to a function (context, layer, input tensor indices, output tensor
-index), as `operators.WRITERS` does.
-"""
+"""How activations become TFLite operators: curves, tables and constants."""
 
 from ai_edge_litert import schema_py_generated as schema
 
+from mmx_tf.export.writing.context import writes
+from mmx_tf.export.writing.enumerations import Builtin, TensorType
 from mmx_tf.export.writing.flatbuffer import quantization
 from mmx_tf.layers.integer import curves, factors, smooth, softmax
 from mmx_tf.layers.quantizers import gates
 
-Builtin, TensorType = schema.BuiltinOperator, schema.TensorType
+
+@writes(gates.IntegerLogistic)
+def _logistic(context, layer, inputs, output):
+    context.writer.operator(Builtin.LOGISTIC, inputs, [output], version=2)
 
 
-def _table(builtin, *, version):
-    def write(context, layer, inputs, output):
-        context.writer.operator(builtin, inputs, [output], version=version)
-
-    return write
+@writes(curves.IntegerTanh)
+def _tanh(context, layer, inputs, output):
+    context.writer.operator(Builtin.TANH, inputs, [output], version=2)
 
 
+@writes(curves.IntegerElu)
+def _elu(context, layer, inputs, output):
+    context.writer.operator(Builtin.ELU, inputs, [output])
+
+
+@writes(smooth.IntegerCurve)
 def _curve(context, layer, inputs, output):
     """DEQUANTIZE, the curve's float operators, QUANTIZE."""
     value = context.float_tensor(layer, "real")
@@ -35,6 +40,7 @@ def _curve(context, layer, inputs, output):
     context.writer.operator(Builtin.QUANTIZE, [value], [output], options=schema.QuantizeOptionsT())
 
 
+@writes(softmax.IntegerSoftmax)
 def _softmax(context, layer, inputs, output):
     options = schema.SoftmaxOptionsT()
     options.beta = 1.0
@@ -65,19 +71,10 @@ _OPTIONS = {
 }
 
 
+@writes(factors.IntegerFactor)
 def _factor(context, layer, inputs, output):
     grid = quantization([layer.factor_grid.scale], [layer.factor_grid.zero_point])
     codes = layer.codes.numpy()
     constant = context.constant(f"{layer.name}/factors", codes, TensorType.INT8, quantization=grid)
     options = schema.MulOptionsT()
     context.writer.operator(Builtin.MUL, [*inputs, constant], [output], options=options, version=2)
-
-
-ACTIVATION_WRITERS = {
-    gates.IntegerLogistic: _table(Builtin.LOGISTIC, version=2),
-    curves.IntegerTanh: _table(Builtin.TANH, version=2),
-    curves.IntegerElu: _table(Builtin.ELU, version=1),
-    smooth.IntegerCurve: _curve,
-    factors.IntegerFactor: _factor,
-    softmax.IntegerSoftmax: _softmax,
-}

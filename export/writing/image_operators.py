@@ -1,16 +1,15 @@
-"""Writers of operators on images: transposed convolution, resizing, slicing, moving axes, differences.
-
-`IMAGE_WRITERS` is a part of `export.writing.operators.WRITERS` and has its form.
-"""
+"""Writers of operators on images: transposed convolution, resizing, slicing, moving axes, differences."""
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from mmx_tf.export.writing.context import writes
 from mmx_tf.export.writing.enumerations import ACTIVATIONS, PADDINGS, Builtin, TensorType
 from mmx_tf.export.writing.flatbuffer import quantization
 from mmx_tf.layers.integer import convolutions, differences, moving
 
 
+@writes(convolutions.IntegerConv2DTranspose)
 def _transpose_conv(context, layer, inputs, output):
     codes = layer.weight_codes.numpy().transpose(2, 0, 1, 3)
     weights, bias = context.weights(layer, codes, axis=0)
@@ -27,6 +26,7 @@ def _transpose_conv(context, layer, inputs, output):
     )
 
 
+@writes(moving.IntegerResizeBilinear)
 def _resize_bilinear(context, layer, inputs, output):
     size = context.constant(f"{layer.name}/size", np.array(layer.size), TensorType.INT32)
     options = schema.ResizeBilinearOptionsT()
@@ -34,6 +34,7 @@ def _resize_bilinear(context, layer, inputs, output):
     context.writer.operator(Builtin.RESIZE_BILINEAR, [*inputs, size], [output], options=options, version=3)
 
 
+@writes(moving.IntegerResizeNearest)
 def _resize_nearest(context, layer, inputs, output):
     size = context.constant(f"{layer.name}/size", np.array(layer.size), TensorType.INT32)
     options = schema.ResizeNearestNeighborOptionsT()
@@ -43,6 +44,7 @@ def _resize_nearest(context, layer, inputs, output):
     )
 
 
+@writes(moving.IntegerSlice)
 def _slice(context, layer, inputs, output):
     bounds = {"begin": (0, *layer.begin), "end": (0, *layer.end), "strides": (1, *layer.step)}
     constants = [
@@ -57,6 +59,7 @@ def _slice(context, layer, inputs, output):
     )
 
 
+@writes(moving.IntegerTranspose)
 def _transpose(context, layer, inputs, output):
     axes = context.constant(f"{layer.name}/axes", np.array(layer.permutation), TensorType.INT32)
     context.writer.operator(
@@ -64,12 +67,14 @@ def _transpose(context, layer, inputs, output):
     )
 
 
+@writes(differences.IntegerSub)
 def _sub(context, layer, inputs, output):
     options = schema.SubOptionsT()
     options.fusedActivationFunction = ACTIVATIONS[layer.activation]
     context.writer.operator(Builtin.SUB, inputs, [output], options=options, version=2)
 
 
+@writes(differences.IntegerScale)
 def _scale(context, layer, inputs, output):
     factor = context.constant(
         f"{layer.name}/factor", np.array([1]), TensorType.INT8, quantization=quantization([layer.factor], [0])
@@ -77,14 +82,3 @@ def _scale(context, layer, inputs, output):
     options = schema.MulOptionsT()
     options.fusedActivationFunction = ACTIVATIONS[layer.activation]
     context.writer.operator(Builtin.MUL, [*inputs, factor], [output], options=options, version=2)
-
-
-IMAGE_WRITERS = {
-    convolutions.IntegerConv2DTranspose: _transpose_conv,
-    moving.IntegerResizeBilinear: _resize_bilinear,
-    moving.IntegerResizeNearest: _resize_nearest,
-    moving.IntegerSlice: _slice,
-    moving.IntegerTranspose: _transpose,
-    differences.IntegerSub: _sub,
-    differences.IntegerScale: _scale,
-}

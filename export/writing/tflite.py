@@ -12,10 +12,11 @@ operator (`layers.integer.smooth`). How images go in and logits come out is in `
 from ai_edge_litert import schema_py_generated as schema
 
 from mmx_tf.choices import INPUT_TYPES
+from mmx_tf.export.writing import activations, image_operators, operators  # noqa: F401 (writers)
 from mmx_tf.export.writing.borders import write_input, write_outputs
+from mmx_tf.export.writing.context import WRITERS, Context
 from mmx_tf.export.writing.file_ends import file_ends
 from mmx_tf.export.writing.flatbuffer import GraphWriter
-from mmx_tf.export.writing.operators import WRITERS, Context
 from mmx_tf.layers.integer.layers import Dequantize, QuantizeInput
 from mmx_tf.layers.quantizers.pixels import QuantizePixels
 
