@@ -10,8 +10,11 @@ writes it operator by operator.
     # float again; the file ends with the codes
 
 Convolutions and dense are in `weighted`, pooling and shape layers in `shapes`. A layer for another operator
-subclasses `IntegerLayer` and gets a writer in `export.writing.operators`.
+subclasses `IntegerLayer`, says which layer it is the form of (`form_of`), and gets a writer in
+`mmx_tf.export.writing`.
 """
+
+from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 import tf_keras as keras
@@ -23,6 +26,25 @@ from mmx_tf.layers.integer import arithmetic
 register = keras.saving.register_keras_serializable(package="mmx_tf")
 
 
+FORMS: dict[str, type] = {}
+"""Class of a layer of canonical networks, by name -> the integer layer that has its settings by its names."""
+
+
+def form_of(*kinds: str) -> Callable:
+    """A decorator of the integer layer that layers of these classes become, with nothing else to be done."""
+
+    def note(integer_layer):
+        FORMS.update(dict.fromkeys(kinds, integer_layer))
+        return integer_layer
+
+    return note
+
+
+def as_lists(value):
+    """Tuples in a setting as the lists that JSON has."""
+    return [as_lists(part) for part in value] if isinstance(value, tuple) else value
+
+
 NOT_FINITE = "images hold NaN or infinite values: give finite ones"
 
 
@@ -32,19 +54,37 @@ def finite_images(images: tf.Tensor) -> tf.Tensor:
 
 
 class IntegerLayer(AsWritten, keras.layers.Layer):
-    """Base: one tensor of codes on `input_grid` -> one tensor of codes on `output_grid`. Not trainable."""
+    """Base: one tensor of codes on `input_grid` -> one tensor of codes on `output_grid`. Not trainable.
+
+    Attributes:
+      settings: what else the layer is made with: name -> function that reads the value. They are attributes,
+        and in the config. One with a default has it as attribute of the class.
+
+    Raises:
+      TypeError: for a setting that is missing.
+    """
+
+    settings: Mapping[str, Callable] = {}
 
     def __init__(self, *, input_grid, output_grid, **kwargs):
+        own = {name: read(kwargs.pop(name)) for name, read in self.settings.items() if name in kwargs}
         # Codes must stay float32 whatever the session's mixed-precision policy is: float16 cannot hold
         # accumulators.
         super().__init__(**{**kwargs, "dtype": "float32", "trainable": False})
         self.input_grid = as_grid(input_grid)
         self.output_grid = as_grid(output_grid)
+        for name, value in own.items():
+            setattr(self, name, value)
+        missing = [name for name in self.settings if not hasattr(self, name)]
+        if missing:
+            raise TypeError(f"{type(self).__name__} {self.name!r} is made without {', '.join(missing)}.")
 
     def get_config(self):
-        """Config with the grids as plain numbers."""
+        """Config with the grids as plain numbers, and the settings."""
         grids = {"input_grid": self.input_grid.get_config(), "output_grid": self.output_grid.get_config()}
-        return {**super().get_config(), **grids}
+        return {**super().get_config(), **grids} | {
+            name: as_lists(getattr(self, name)) for name in self.settings
+        }
 
 
 class SameGridLayer(IntegerLayer):
@@ -206,20 +246,16 @@ class IntegerMul(BinaryLayer):
         return arithmetic.multiply(first, second, **self._arguments())
 
 
+@form_of("GlobalAveragePooling2D")
 @register
 class IntegerMean(IntegerLayer):
     """MEAN over height and width (global average pooling): [N,H,W,C] -> [N,C]; [N,1,1,C] with `keepdims`."""
 
-    def __init__(self, *, keepdims=False, **kwargs):
-        super().__init__(**kwargs)
-        self.keepdims = keepdims
+    settings = {"keepdims": bool}
+    keepdims = False
 
     def call(self, inputs):
         """Average NHWC codes whose height and width are known."""
         return arithmetic.mean(
             inputs, input_grid=self.input_grid, output_grid=self.output_grid, keepdims=self.keepdims
         )
-
-    def get_config(self):
-        """Config with `keepdims`."""
-        return {**super().get_config(), "keepdims": self.keepdims}

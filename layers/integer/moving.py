@@ -6,11 +6,13 @@ IntegerResizeNearest(grid=grid, size=(28, 28))                 # not in XNNPACK
 IntegerResizeBilinear(grid=grid, size=(28, 28))
 """
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
-from mmx_tf.layers.integer.layers import SameGridLayer, register
-from mmx_tf.layers.integer.weighted import pair
+from mmx_tf.layers.integer.layers import SameGridLayer, form_of, register
+from mmx_tf.layers.integer.weighted import pair, whole_numbers
 
 FRACTION_BITS = 11
 """Of the weights with which XNNPACK mixes neighbours."""
@@ -20,9 +22,7 @@ FRACTION_BITS = 11
 class IntegerTranspose(SameGridLayer):
     """TRANSPOSE of all axes but the batch's. `axes`: for each of them, counted from 0, the one it was."""
 
-    def __init__(self, *, axes, **kwargs):
-        super().__init__(**kwargs)
-        self.axes = tuple(int(axis) for axis in axes)
+    settings = {"axes": whole_numbers}
 
     @property
     def permutation(self) -> tuple[int, ...]:
@@ -33,52 +33,32 @@ class IntegerTranspose(SameGridLayer):
         """Moves the axes of codes."""
         return tf.transpose(inputs, self.permutation)
 
-    def get_config(self):
-        """Config with the axes."""
-        return {**super().get_config(), "axes": list(self.axes)}
-
 
 @register
 class IntegerSlice(SameGridLayer):
     """STRIDED_SLICE of all axes but the batch's; XNNPACK takes it where every step is 1."""
 
-    def __init__(self, *, begin, end, step, **kwargs):
-        super().__init__(**kwargs)
-        self.begin, self.end, self.step = (tuple(map(int, numbers)) for numbers in (begin, end, step))
+    settings = dict.fromkeys(("begin", "end", "step"), whole_numbers)
 
     def call(self, inputs):
         """Takes the slice of codes."""
         return inputs[(slice(None), *map(slice, self.begin, self.end, self.step))]
 
-    def get_config(self):
-        """Config with begin, end and step of each axis."""
-        own = {"begin": list(self.begin), "end": list(self.end), "step": list(self.step)}
-        return {**super().get_config(), **own}
-
-
-class _Resize(SameGridLayer):
-    """The size (height, width) of an image that is resized."""
-
-    def __init__(self, *, size, **kwargs):
-        super().__init__(**kwargs)
-        self.size = pair("size", size)
-
-    def get_config(self):
-        """Config with the size."""
-        return {**super().get_config(), "size": list(self.size)}
-
 
 @register
-class IntegerResizeNearest(_Resize):
+class IntegerResizeNearest(SameGridLayer):
     """RESIZE_NEAREST_NEIGHBOR with pixels at their centres. It is not in XNNPACK."""
+
+    settings = {"size": functools.partial(pair, "size")}
 
     def call(self, inputs):
         """Resizes NHWC codes."""
         return tf.image.resize(inputs, self.size, method="nearest")
 
 
+@form_of("BilinearResize")
 @register
-class IntegerResizeBilinear(_Resize):
+class IntegerResizeBilinear(SameGridLayer):
     """RESIZE_BILINEAR: neighbours in a row are mixed, then two rows, with weights of 11 fractional bits each.
 
     Rule: both mixes are exact in int32, and the sum is rounded once, half up. LiteRT's builtin kernel has
@@ -88,9 +68,12 @@ class IntegerResizeBilinear(_Resize):
       align_corners, half_pixel_centers: where pixels are (`layers.image_layers.BilinearResize`).
     """
 
-    def __init__(self, *, align_corners=False, half_pixel_centers=True, **kwargs):
-        super().__init__(**kwargs)
-        self.align_corners, self.half_pixel_centers = bool(align_corners), bool(half_pixel_centers)
+    settings = {
+        "size": functools.partial(pair, "size"),
+        "align_corners": bool,
+        "half_pixel_centers": bool,
+    }
+    align_corners, half_pixel_centers = False, True
 
     def places(self, length, axis):
         """(first pixel, second pixel, weight of the second) of each place along an axis (0 height, 1 width).
@@ -115,8 +98,3 @@ class IntegerResizeBilinear(_Resize):
             codes = low * 2**FRACTION_BITS + (high - low) * weights.reshape(shape)
         bits = 2 * FRACTION_BITS
         return tf.cast(tf.bitwise.right_shift(codes + 2 ** (bits - 1), bits), tf.float32)
-
-    def get_config(self):
-        """Config with the places of the pixels."""
-        places = {"align_corners": self.align_corners, "half_pixel_centers": self.half_pixel_centers}
-        return {**super().get_config(), **places}

@@ -9,8 +9,8 @@ import math
 
 import tensorflow as tf
 
-from mmx_tf.layers.integer.layers import SameGridLayer, register
-from mmx_tf.layers.integer.weighted import depthwise, pair
+from mmx_tf.layers.integer.layers import SameGridLayer, form_of, register
+from mmx_tf.layers.integer.weighted import depthwise, pair, whole_numbers
 
 
 class _Pool(SameGridLayer):
@@ -28,6 +28,12 @@ class _Pool(SameGridLayer):
         """Config with window, strides and padding."""
         window = {"pool_size": list(self.pool_size), "strides": list(self.strides), "padding": self.padding}
         return {**super().get_config(), **window}
+
+
+def sides(amounts) -> tuple[tuple[int, int], tuple[int, int]]:
+    """((top, bottom), (left, right)) as whole numbers."""
+    (top, bottom), (left, right) = amounts
+    return (int(top), int(bottom)), (int(left), int(right))
 
 
 @register
@@ -55,68 +61,51 @@ class IntegerAveragePool2D(_Pool):
         return tf.sign(total) * tf.cast(tf.cast(rounded, tf.int32) // tf.cast(count, tf.int32), tf.float32)
 
 
+@form_of("ZeroPadding2D")
 @register
 class IntegerPad(SameGridLayer):
     """PAD of height and width with real zero. `padding`: ((top, bottom), (left, right))."""
 
-    def __init__(self, *, padding, **kwargs):
-        super().__init__(**kwargs)
-        (top, bottom), (left, right) = padding
-        self.padding = ((int(top), int(bottom)), (int(left), int(right)))
+    settings = {"padding": sides}
 
     def call(self, inputs):
         """Pad NHWC codes with the zero point."""
         paddings = ((0, 0), *self.padding, (0, 0))
         return tf.pad(inputs, paddings, constant_values=float(self.output_grid.zero_point))
 
-    def get_config(self):
-        """Config with the four amounts."""
-        return {**super().get_config(), "padding": [list(side) for side in self.padding]}
 
-
+@form_of("Cropping2D")
 @register
 class IntegerCrop(SameGridLayer):
     """STRIDED_SLICE of height and width. `cropping`: ((top, bottom), (left, right))."""
 
-    def __init__(self, *, cropping, **kwargs):
-        super().__init__(**kwargs)
-        (top, bottom), (left, right) = cropping
-        self.cropping = ((int(top), int(bottom)), (int(left), int(right)))
+    settings = {"cropping": sides}
 
     def call(self, inputs):
         """Crop NHWC codes."""
         (top, bottom), (left, right) = self.cropping
         return inputs[:, top : inputs.shape[1] - bottom, left : inputs.shape[2] - right]
 
-    def get_config(self):
-        """Config with the four amounts."""
-        return {**super().get_config(), "cropping": [list(side) for side in self.cropping]}
-
 
 @register
 class IntegerConcatenate(SameGridLayer):
     """CONCATENATION along `axis` of tensors that share one grid."""
 
-    def __init__(self, *, axis=-1, **kwargs):
-        super().__init__(**kwargs)
-        self.axis = axis
+    settings = {"axis": int}
+    axis = -1
 
     def call(self, inputs):
         """`inputs`: a list of code tensors."""
         return tf.concat(inputs, self.axis)
 
-    def get_config(self):
-        """Config with the axis."""
-        return {**super().get_config(), "axis": self.axis}
 
-
+@form_of("Reshape", "Flatten")
 @register
 class IntegerReshape(SameGridLayer):
     """RESHAPE; `target_shape` is without the batch dimension, and (-1,) flattens."""
 
-    def __init__(self, *, target_shape=(-1,), **kwargs):
-        super().__init__(**kwargs)
-        self.target_shape = tuple(int(size) for size in target_shape)
+    settings = {"target_shape": whole_numbers}
+    target_shape = (-1,)
 
     def resolved_shape(self, input_shape):
         """The target shape with its -1 filled in, for an input shape that starts with the batch dimension."""
@@ -127,7 +116,3 @@ class IntegerReshape(SameGridLayer):
     def call(self, inputs):
         """Reshape everything but the batch dimension."""
         return tf.reshape(inputs, (-1, *self.resolved_shape(inputs.shape)))
-
-    def get_config(self):
-        """Config with the target shape."""
-        return {**super().get_config(), "target_shape": list(self.target_shape)}

@@ -9,10 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from mmx_tf.layers.grid import HIGHEST, LOWEST, Grid
-from mmx_tf.layers.integer.layers import IntegerLayer, register
+from mmx_tf.layers.integer.layers import IntegerLayer, form_of, register
 from mmx_tf.layers.quantizers.gates import LOGISTIC_SCALE
 
 
+@form_of("Softmax")
 @register
 class IntegerSoftmax(IntegerLayer):
     """SOFTMAX: codes on `input_grid` -> codes of the probabilities on the grid of LOGISTIC.

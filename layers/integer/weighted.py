@@ -288,3 +288,8 @@ def pair(name, value):
     if len(pair) != 2 or min(pair) < 1:
         raise ValueError(f"{name} is {value!r}; give one or two positive ints.")
     return pair
+
+
+def whole_numbers(values) -> tuple[int, ...]:
+    """The values as ints."""
+    return tuple(int(value) for value in values)
