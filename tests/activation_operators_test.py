@@ -18,7 +18,8 @@ from mmx_tf.export.reading.tflite_file import parse
 from mmx_tf.export.running.litert import KernelsMissingError, run
 from mmx_tf.export.running.partitions import delegated_ops
 from mmx_tf.export.writing.tflite import convert
-from mmx_tf.folding.activation_handlers import ACTIVATION_HANDLERS, LINEAR
+from mmx_tf.folding import registry
+from mmx_tf.folding.activation_handlers import LINEAR
 from mmx_tf.folding.carriers import given_grid
 from mmx_tf.folding.values import Codes, FoldError
 from mmx_tf.layers.grid import Grid
@@ -94,7 +95,7 @@ def folded(layer, source, target):
     """(the folded layers as a model of codes, the bytes of their file)."""
     image = keras.Input(EVERY_CODE.shape[1:], name="x")
     codes = QuantizeInput(output_grid=source)(image)
-    pending = ACTIVATION_HANDLERS[type(layer).__name__](layer, Codes(codes, source, False))
+    pending = registry.folded(layer, Codes(codes, source, False))
     output = pending.emit(target, pending.activation)
     return keras.Model(codes, output), convert(keras.Model(image, output), input_type="int8")
 
@@ -323,4 +324,4 @@ def test_what_has_no_integer_form_says_what_to_use(layer, reason):
     image = keras.Input((2, 2, 3))
     layer(image)
     with pytest.raises(FoldError, match=reason):
-        ACTIVATION_HANDLERS[type(layer).__name__](layer, Codes(image, Grid(0.1, 0), False))
+        registry.folded(layer, Codes(image, Grid(0.1, 0), False))

@@ -10,7 +10,7 @@ its convolution, and a convolution of groups is one operator, whose groups follo
 import tensorflow as tf
 
 from mmx_tf.layers.integer.layers import register
-from mmx_tf.layers.integer.weighted import IntegerConv2D, WeightedLayer, pair
+from mmx_tf.layers.integer.weighted import IntegerConv2D, WeightedLayer, checked_padding, pair
 
 
 @register
@@ -30,9 +30,7 @@ class IntegerConv2DTranspose(WeightedLayer):
     def __init__(self, *, output_size, strides=(1, 1), padding="valid", **kwargs):
         super().__init__(**kwargs)
         self.output_size, self.strides = pair("output_size", output_size), pair("strides", strides)
-        self.padding = padding
-        if padding not in ("same", "valid"):
-            raise ValueError(f"padding is {padding!r}; use 'same' or 'valid'.")
+        self.padding = checked_padding(padding)
 
     def linear(self, inputs, weights):
         """NHWC transposed convolution."""

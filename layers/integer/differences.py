@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from mmx_tf.layers.grid import Grid
 from mmx_tf.layers.integer import arithmetic
-from mmx_tf.layers.integer.layers import BinaryLayer, IntegerRescale, register
+from mmx_tf.layers.integer.layers import BinaryLayer, IntegerRescale, form_of, register
 
 
 def subtract(codes_a, codes_b, *, grid_a, grid_b, output_grid, activation="linear"):
@@ -28,6 +28,7 @@ def subtract(codes_a, codes_b, *, grid_a, grid_b, output_grid, activation="linea
     return arithmetic.clip(tf.cast(codes, tf.float32), arithmetic.activation_bounds(activation, output_grid))
 
 
+@form_of("Subtract")
 @register
 class IntegerSub(BinaryLayer):
     """SUB of two code tensors: the first less the second."""

@@ -218,6 +218,7 @@ class IntegerRescale(IntegerLayer):
         return {**super().get_config(), "activation": self.activation}
 
 
+@form_of("Add")
 @register
 class IntegerAdd(BinaryLayer):
     """ADD of two code tensors of one shape."""
@@ -232,6 +233,7 @@ class IntegerAdd(BinaryLayer):
         return arithmetic.add(first, second, **self._arguments())
 
 
+@form_of("Multiply")
 @register
 class IntegerMul(BinaryLayer):
     """MUL of two code tensors, with broadcasting (squeeze-excite: [N,H,W,C] times [N,1,1,C])."""

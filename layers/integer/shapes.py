@@ -5,29 +5,28 @@ the builtin kernel, which rounds half away from zero, and splits the graph into 
 for poolings that pad; the mean of whole windows is an `IntegerAffine`, that of the image an `IntegerMean`.
 """
 
+import functools
 import math
 
 import tensorflow as tf
 
 from mmx_tf.layers.integer.layers import SameGridLayer, form_of, register
-from mmx_tf.layers.integer.weighted import depthwise, pair, whole_numbers
+from mmx_tf.layers.integer.weighted import checked_padding, depthwise, pair, whole_numbers
 
 
 class _Pool(SameGridLayer):
-    """Window, strides and padding of a pooling layer."""
+    """Window, strides (None: those of the window) and padding of a pooling layer."""
 
-    def __init__(self, *, pool_size=(2, 2), strides=None, padding="valid", **kwargs):
-        super().__init__(**kwargs)
-        self.pool_size = pair("pool_size", pool_size)
-        self.strides = self.pool_size if strides is None else pair("strides", strides)
-        self.padding = padding
-        if padding not in ("same", "valid"):
-            raise ValueError(f"padding is {padding!r}; use 'same' or 'valid'.")
+    settings = {
+        "pool_size": functools.partial(pair, "pool_size"),
+        "strides": functools.partial(pair, "strides"),
+        "padding": checked_padding,
+    }
+    pool_size, padding = (2, 2), "valid"
 
-    def get_config(self):
-        """Config with window, strides and padding."""
-        window = {"pool_size": list(self.pool_size), "strides": list(self.strides), "padding": self.padding}
-        return {**super().get_config(), **window}
+    def __init__(self, *, strides=None, **kwargs):
+        window = kwargs.get("pool_size", self.pool_size)
+        super().__init__(strides=window if strides is None else strides, **kwargs)
 
 
 def sides(amounts) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -36,6 +35,7 @@ def sides(amounts) -> tuple[tuple[int, int], tuple[int, int]]:
     return (int(top), int(bottom)), (int(left), int(right))
 
 
+@form_of("MaxPooling2D")
 @register
 class IntegerMaxPool2D(_Pool):
     """MAX_POOL_2D."""
@@ -45,6 +45,7 @@ class IntegerMaxPool2D(_Pool):
         return tf.nn.max_pool2d(inputs, self.pool_size, self.strides, self.padding.upper())
 
 
+@form_of("AveragePooling2D")
 @register
 class IntegerAveragePool2D(_Pool):
     """AVERAGE_POOL_2D: mean of the codes inside the image, rounded half away from zero."""

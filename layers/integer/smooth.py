@@ -52,11 +52,17 @@ class Step:
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """A function of (float64 array, alpha, output grid), the operators that compute it, its sign."""
+    """A smooth function by the operators that compute it.
+
+    Attributes:
+      function: (float64 array, alpha, output grid) -> array.
+      steps: (alpha, output grid) -> operators.
+      floor: what it is not below at alpha 1, at most 0 and rounded down in the last digit.
+    """
 
     function: Callable
     steps: Callable
-    nonnegative: bool = False
+    floor: float
 
 
 def elu(x, alpha=1.0):
@@ -89,6 +95,7 @@ CURVES = {
     "elu": Curve(
         lambda x, alpha, grid: elu(x, alpha),
         lambda alpha, grid: (Step("ELU"), Step("LEAKY_RELU", options={"alpha": alpha})),
+        floor=-1.0,
     ),
     "selu": Curve(
         lambda x, alpha, grid: SELU_SCALE * elu(x, SELU_ALPHA),
@@ -97,24 +104,27 @@ CURVES = {
             Step("LEAKY_RELU", options={"alpha": SELU_ALPHA}),
             Step("MUL", SELU_SCALE),
         ),
+        floor=-1.7581,
     ),
     "gelu": Curve(
         lambda x, alpha, grid: gelu(x),
         lambda alpha, grid: (Step("GELU", options={"approximate": False}),),
+        floor=-0.17,
     ),
     "gelu_approximate": Curve(
         lambda x, alpha, grid: gelu_approximate(x),
         lambda alpha, grid: (Step("GELU", options={"approximate": True}),),
+        floor=-0.1701,
     ),
     "softplus": Curve(
         lambda x, alpha, grid: softplus(np.minimum(x, LARGEST)),
         lambda alpha, grid: (Step("MINIMUM", LARGEST), *_SOFTPLUS),
-        nonnegative=True,
+        floor=0.0,
     ),
     "exponential": Curve(
         lambda x, alpha, grid: np.exp(np.minimum(x, largest_exponent(grid))),
         lambda alpha, grid: (Step("MINIMUM", largest_exponent(grid)), Step("EXP")),
-        nonnegative=True,
+        floor=0.0,
     ),
     # Exact steps of 0 and 1, but for an x that is the threshold to six digits.
     "above": Curve(
@@ -125,17 +135,17 @@ CURVES = {
             Step("MINIMUM", 1.0),
             Step("MAXIMUM", 0.0),
         ),
-        nonnegative=True,
+        floor=0.0,
     ),
     "mish_gate": Curve(
         lambda x, alpha, grid: np.tanh(softplus(x)),
         lambda alpha, grid: (Step("MINIMUM", LARGEST), *_SOFTPLUS, Step("TANH")),
-        nonnegative=True,
+        floor=0.0,
     ),
     "softsign_gate": Curve(
         lambda x, alpha, grid: 1 / (1 + np.abs(x)),
         lambda alpha, grid: (Step("ABS"), Step("ADD", 1.0), Step("DIV", 1.0, constant_first=True)),
-        nonnegative=True,
+        floor=0.0,
     ),
 }
 

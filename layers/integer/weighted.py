@@ -190,9 +190,7 @@ class _Windowed(WeightedLayer):
     def __init__(self, *, strides=(1, 1), padding="valid", dilation_rate=(1, 1), **kwargs):
         super().__init__(**kwargs)
         self.strides, self.dilation_rate = pair("strides", strides), pair("dilation_rate", dilation_rate)
-        self.padding = padding
-        if padding not in ("same", "valid"):
-            raise ValueError(f"padding is {padding!r}; use 'same' or 'valid'.")
+        self.padding = checked_padding(padding)
         if max(self.strides) > 1 and max(self.dilation_rate) > 1:
             raise ValueError(
                 f"strides {self.strides} with dilation_rate {self.dilation_rate}: one of them must be 1."
@@ -288,6 +286,13 @@ def pair(name, value):
     if len(pair) != 2 or min(pair) < 1:
         raise ValueError(f"{name} is {value!r}; give one or two positive ints.")
     return pair
+
+
+def checked_padding(padding: str) -> str:
+    """The padding; ValueError if it is neither 'same' nor 'valid'."""
+    if padding not in ("same", "valid"):
+        raise ValueError(f"padding is {padding!r}; use 'same' or 'valid'.")
+    return padding
 
 
 def whole_numbers(values) -> tuple[int, ...]:

@@ -3,3 +3,6 @@
 from mmx_tf import startup
 
 startup.load_tensorflow()
+
+# They register which layers they fold (`mmx_tf.folding.registry`).
+from mmx_tf.folding import activation_handlers, handlers, image_handlers, weighted_layers  # noqa: F401

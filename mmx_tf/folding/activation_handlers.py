@@ -1,13 +1,13 @@
-"""The operators that activations become: the part of `handlers` that knows curves and slopes.
+"""The operators that activations become: curves, and slopes by several operators.
 
-`ACTIVATION_HANDLERS` maps the name of a class to (layer, value) -> value, as `handlers.HANDLERS` does, and
-`refusal` says why a layer has no integer form. What each operator computes is in `layers.integer.factors`
-and `layers.integer.curves`, what was measured of them in BUILD_NOTES.md.
+What each operator computes is in `mmx_tf.layers.integer.factors` and `mmx_tf.layers.integer.curves`, what was
+measured of them in BUILD_NOTES.md.
 """
 
 import tf_keras as keras
 
-from mmx_tf.folding.values import FoldError, Pending, codes_of
+from mmx_tf.folding.registry import folds, refuses
+from mmx_tf.folding.values import Pending, codes_of
 from mmx_tf.layers.grid import Grid
 from mmx_tf.layers.integer.curves import IntegerElu, IntegerTanh
 from mmx_tf.layers.integer.factors import IntegerFactor, on_8_bits, sided
@@ -15,7 +15,7 @@ from mmx_tf.layers.integer.layers import IntegerAdd, IntegerMul, IntegerRequanti
 from mmx_tf.layers.integer.smooth import CURVES, IntegerCurve
 from mmx_tf.layers.integer.softmax import IntegerSoftmax
 from mmx_tf.layers.quantizers.gates import IntegerLogistic
-from mmx_tf.network.heads import is_softmax
+from mmx_tf.layers.quantizers.smooth_gates import GATE_OF
 
 SMALLEST_RATIO = 2.0**-10
 """Of two scales that XNNPACK's ADD takes."""
@@ -27,18 +27,7 @@ LINEAR = 2.0**-12
 """A slope that is as near to 1 changes no code by more than a sixteenth."""
 
 
-def _unless_refused(handle):
-    """A handler that says why a layer has no integer form."""
-
-    def handle_or_refuse(layer, value):
-        reason = refusal(layer)
-        if reason:
-            raise FoldError(layer, reason, advice="")
-        return handle(layer, value)
-
-    return handle_or_refuse
-
-
+@folds("ReLU")
 def _relu(layer, value):
     """Fused into the operator before it, else into a multiplication by one."""
     slope, limit = float(layer.negative_slope), layer.max_value
@@ -63,6 +52,7 @@ def _relu(layer, value):
     return Pending(emit, layer, activation=activation, cap=cap)
 
 
+@folds("LeakyReLU")
 def _leaky_relu(layer, value):
     return _leaky(layer, value, float(layer.alpha), None)
 
@@ -114,6 +104,7 @@ def _thresholded(layer, value, threshold, cap):
     return Pending(emit, layer, fuses=False, nonnegative=True, cap=cap)
 
 
+@folds("PReLU", "EightBitPReLU")
 def _prelu(layer, value):
     """relu(x) and slope * min(x, 0), each on the output's steps, and their sum."""
     slopes = layer.alpha.numpy()
@@ -150,31 +141,30 @@ def _prelu(layer, value):
     return Pending(emit, layer, fuses=False)
 
 
+@folds("ELU")
 def _elu(layer, value):
     if float(layer.alpha) == 1.0:
         return _table(layer, value, IntegerElu)
     return _table(layer, value, IntegerCurve, curve="elu", alpha=float(layer.alpha))
 
 
+@folds("Smooth")
 def _smooth(layer, value):
     return _curve(layer, value, layer.function)
 
 
-def _softmax(layer, value):
-    return _table(layer, value, IntegerSoftmax, nonnegative=True)
-
-
+@folds("Activation")
 def _activation(layer, value):
     name = layer.get_config()["activation"]
     if name == "softmax":
-        return _softmax(layer, value)
+        return _table(layer, value, IntegerSoftmax, nonnegative=True)
     if name in _TABLES:
         return _table(layer, value, _TABLES[name], nonnegative=name == "sigmoid")
     return _curve(layer, value, name)
 
 
 def _curve(layer, value, name):
-    return _table(layer, value, IntegerCurve, nonnegative=CURVES[name].nonnegative, curve=name)
+    return _table(layer, value, IntegerCurve, nonnegative=CURVES[name].floor == 0, curve=name)
 
 
 def _table(layer, value, operator, *, nonnegative=False, **options):
@@ -190,44 +180,41 @@ def _table(layer, value, operator, *, nonnegative=False, **options):
 _TABLES = {"sigmoid": IntegerLogistic, "tanh": IntegerTanh, "elu": IntegerElu}
 """Keras's activation -> the layer of its operator."""
 
-ACTIVATION_HANDLERS = {
-    name: _unless_refused(handle)
-    for name, handle in {
-        "ReLU": _relu,
-        "LeakyReLU": _leaky_relu,
-        "PReLU": _prelu,
-        "EightBitPReLU": _prelu,
-        "ELU": _elu,
-        "Smooth": _smooth,
-        "Softmax": _softmax,
-        "Activation": _activation,
-    }.items()
-}
+
+@refuses("ReLU")
+def _refusal_of_relu(layer) -> str:
+    slope, threshold = float(layer.negative_slope), float(layer.threshold)
+    if slope and threshold:
+        return f"it has threshold={threshold:g} and negative_slope={slope:g}: use one of them, the other 0."
+    return _refusal_of_slope("negative_slope", slope)
 
 
-def refusal(layer: keras.layers.Layer) -> str:
-    """Why an activation of a canonical network has no integer form, and what to use; empty if it has one."""
-    kind = type(layer).__name__
-    argument = {"ReLU": "negative_slope", "LeakyReLU": "alpha"}.get(kind)
-    slope = float(getattr(layer, argument)) if argument else 0.0
-    if kind == "ReLU" and slope and float(layer.threshold):
-        return (
-            f"it has threshold={float(layer.threshold):g} and negative_slope={slope:g}: use one of them, the "
-            "other 0."
-        )
-    if abs(slope) > STEEPEST:
-        return (
-            f"it has {argument}={slope:g}, where codes of 8 bits do not tell x apart: use a slope in "
-            f"-{STEEPEST:g}..{STEEPEST:g}."
-        )
-    if is_softmax(layer):
+@refuses("LeakyReLU")
+def _refusal_of_leaky_relu(layer) -> str:
+    return _refusal_of_slope("alpha", float(layer.alpha))
+
+
+def _refusal_of_slope(argument: str, slope: float) -> str:
+    if abs(slope) <= STEEPEST:
+        return ""
+    return (
+        f"it has {argument}={slope:g}, where codes of 8 bits do not tell x apart: use a slope in "
+        f"-{STEEPEST:g}..{STEEPEST:g}."
+    )
+
+
+@refuses("Activation")
+def _refusal_of_activation(layer) -> str:
+    name = layer.get_config()["activation"]
+    if name == "softmax":
         return _refusal_of_softmax(layer)
-    if kind == "Activation" and layer.get_config()["activation"] not in (*_TABLES, *CURVES):
-        known = ", ".join(sorted((*_TABLES, *_OF_KERAS)))
-        return f"{layer.get_config()['activation']!r} has no operator: use one of {known}."
-    return ""
+    if name in (*_TABLES, *CURVES):
+        return ""
+    of_keras = {*_TABLES, *_OTHERWISE, *(set(CURVES) & set(vars(keras.activations)))}
+    return f"{name!r} has no operator: use one of {', '.join(sorted(of_keras))}."
 
 
+@refuses("Softmax")
 def _refusal_of_softmax(layer) -> str:
     axis, rank = getattr(layer, "axis", -1), len(layer.output_shape)
     axes = [axis] if isinstance(axis, int) else list(axis)
@@ -238,4 +225,5 @@ def _refusal_of_softmax(layer) -> str:
     return ""
 
 
-_OF_KERAS = ("gelu", "selu", "softplus", "exponential", "mish", "softsign", "relu", "swish", "hard_sigmoid")
+_OTHERWISE = ("relu", "swish", "hard_sigmoid", *GATE_OF)
+"""Activations that a canonical network has in another form."""

@@ -26,7 +26,7 @@ from mmx_tf.layers.quantizers.pixels import PixelQuantizer
 from mmx_tf.layers.quantizers.smooth_gates import Smooth
 from mmx_tf.network import floors, graph
 from mmx_tf.network.heads import is_quantizer, is_sigmoid, is_softmax
-from mmx_tf.network.kinds import COMMUTING, FUSING, ONE_GRID, WEIGHTED
+from mmx_tf.network.kinds import COMMUTING, FUSING, ONE_GRID, ROUNDING, WEIGHTED
 
 
 def is_fusable_activation(layer) -> bool:
@@ -121,7 +121,7 @@ def plan(network: keras.Model) -> dict[int, ActivationQuantizer]:
         inputs = [id(tensor) for tensor in tf.nest.flatten(node.call_args[0])]
         known[output] = floors.floor_of(node.layer, node.call_args, known)
         averaging = kind == "AveragePooling2D" and not averages_windows(node.layer, node.call_args[0].shape)
-        rounds = averaging or kind == "BilinearResize"
+        rounds = averaging or kind in ROUNDING
         if kind in (*COMMUTING, *ONE_GRID) or averaging:
             for tensor_id in inputs:
                 grid[root(tensor_id)] = root(output)

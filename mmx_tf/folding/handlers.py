@@ -1,8 +1,6 @@
-"""The operators that layers without quantized weights become, one function per Keras class.
+"""The operators that layers without quantized weights become, where they are not the form of one layer.
 
-`HANDLERS` maps the name of a class to (layer, value) -> value, where a value is a `Codes` or a `Pending`, or
-a list of them for a layer of several inputs. To fold another class, add its function here and its operator
-to `layers.integer.layers` and `export.writing.operators`.
+Activations are in `activation_handlers`, resizing, slices and differences in `image_handlers`.
 """
 
 import dataclasses
@@ -12,24 +10,16 @@ import numpy as np
 import tf_keras as keras
 
 from mmx_tf.folding import carriers
-from mmx_tf.folding.activation_handlers import ACTIVATION_HANDLERS, refusal
 from mmx_tf.folding.bias import AFFINE_CODE, batch_norm_affine
-from mmx_tf.folding.image_handlers import IMAGE_HANDLERS
+from mmx_tf.folding.registry import as_form, folds
 from mmx_tf.folding.values import Codes, FoldError, Pending, codes_of, image, name_of, on_same_grid
 from mmx_tf.folding.weights import affine_weights
-from mmx_tf.layers.integer.layers import IntegerAdd, IntegerMean, IntegerMul
-from mmx_tf.layers.integer.shapes import (
-    IntegerAveragePool2D,
-    IntegerConcatenate,
-    IntegerCrop,
-    IntegerMaxPool2D,
-    IntegerPad,
-    IntegerReshape,
-)
+from mmx_tf.layers.integer.shapes import IntegerConcatenate, IntegerReshape
 from mmx_tf.layers.integer.weighted import IntegerAffine
 from mmx_tf.network.kinds import WEIGHTED
 
 
+@folds("BatchNormalization")
 def _batch_normalization(layer, value):
     """Folded into the weighted layer right before it, else a depthwise 1x1 convolution of its own."""
     foldable = isinstance(value, Pending) and type(value.source).__name__ in WEIGHTED
@@ -68,41 +58,13 @@ def _affine(layer, value, factor, bias, *, nonnegative=False):
     return Pending(emit, layer, nonnegative=nonnegative)
 
 
+@folds("HardSigmoid")
 def _hard_sigmoid(layer, value):
     # Its clips at 0 and 1 are the saturation of int8 on the gate's grid.
     return _affine(layer, codes_of(layer, value), layer.slope, 0.5, nonnegative=True)
 
 
-def _binary(integer_layer, *, keeps_sign):
-    def handle(layer, values):
-        first, second = (codes_of(layer, value) for value in values)
-
-        def emit(output_grid, activation):
-            operator = integer_layer(
-                input_grids=(first.grid, second.grid),
-                output_grid=output_grid,
-                activation=activation,
-                name=layer.name,
-            )
-            return operator([first.tensor, second.tensor])
-
-        return Pending(emit, layer, nonnegative=keeps_sign and first.nonnegative and second.nonnegative)
-
-    return handle
-
-
-def _global_average_pooling(layer, value):
-    value = codes_of(layer, value)
-
-    def emit(output_grid, activation):
-        mean = IntegerMean(
-            input_grid=value.grid, output_grid=output_grid, keepdims=bool(layer.keepdims), name=layer.name
-        )
-        return mean(value.tensor)
-
-    return Pending(emit, layer, fuses=False, nonnegative=value.nonnegative)
-
-
+@folds("Rescaling")
 def _rescaling(layer, value):
     """In front of the file where it takes the image, else an operator."""
     if isinstance(value, Pending) and value.source is None and not value.deferred:
@@ -110,6 +72,7 @@ def _rescaling(layer, value):
     return _affine(layer, codes_of(layer, value), layer.scale, layer.offset)
 
 
+@folds("AveragePooling2D")
 def _average_pooling(layer, value):
     value = codes_of(layer, value)
     if carriers.averages_windows(layer, value.tensor.shape):
@@ -119,14 +82,7 @@ def _average_pooling(layer, value):
             return mean(value.tensor)
 
         return Pending(emit, layer, fuses=False, nonnegative=value.nonnegative)
-    pool = IntegerAveragePool2D(
-        pool_size=layer.pool_size,
-        strides=layer.strides,
-        padding=layer.padding,
-        grid=value.grid,
-        name=layer.name,
-    )
-    return dataclasses.replace(value, tensor=pool(value.tensor))
+    return as_form(layer, value)
 
 
 def _constant_depthwise(layer, input_grid, output_grid, *, window):
@@ -143,6 +99,7 @@ def _constant_depthwise(layer, input_grid, output_grid, *, window):
     )
 
 
+@folds("Concatenate")
 def _concatenate(layer, values):
     values = [codes_of(layer, value) for value in values]
     if len({value.grid for value in values}) != 1:
@@ -156,55 +113,14 @@ def _concatenate(layer, values):
     )
 
 
+@folds("MaxPooling2D")
 def _max_pooling(layer, value):
     if math.prod(layer.pool_size) == 1 and layer.strides[0] == layer.strides[1]:
         # XNNPACK takes no pooling of one pixel; its mean is the pixel, too.
         return on_same_grid(value, lambda grid: _constant_depthwise(layer, grid, grid, window=(1, 1)))
-    window = {"pool_size": layer.pool_size, "strides": layer.strides, "padding": layer.padding}
-    return on_same_grid(value, lambda grid: IntegerMaxPool2D(grid=grid, name=layer.name, **window))
+    return as_form(layer, value)
 
 
-def _zero_padding(layer, value):
-    return on_same_grid(value, lambda grid: IntegerPad(padding=layer.padding, grid=grid, name=layer.name))
-
-
-def _cropping(layer, value):
-    return on_same_grid(value, lambda grid: IntegerCrop(cropping=layer.cropping, grid=grid, name=layer.name))
-
-
-def _reshape(layer, value):
-    shape = tuple(getattr(layer, "target_shape", (-1,)))
-    return on_same_grid(value, lambda grid: IntegerReshape(target_shape=shape, grid=grid, name=layer.name))
-
-
+@folds("Dropout")
 def _dropout(layer, value):
     return value
-
-
-HANDLERS = IMAGE_HANDLERS | {
-    "BatchNormalization": _batch_normalization,
-    "Add": _binary(IntegerAdd, keeps_sign=True),
-    "Multiply": _binary(IntegerMul, keeps_sign=True),
-    "GlobalAveragePooling2D": _global_average_pooling,
-    "Rescaling": _rescaling,
-    "AveragePooling2D": _average_pooling,
-    "Concatenate": _concatenate,
-    "MaxPooling2D": _max_pooling,
-    "ZeroPadding2D": _zero_padding,
-    "Cropping2D": _cropping,
-    "HardSigmoid": _hard_sigmoid,
-    "Flatten": _reshape,
-    "Reshape": _reshape,
-    "Dropout": _dropout,
-    **ACTIVATION_HANDLERS,
-}
-
-
-def has_integer_form(layer: keras.layers.Layer) -> bool:
-    """Whether a layer of a canonical network, wherever it stands, is of a kind that can be folded."""
-    kind = type(layer).__name__
-    if kind in ACTIVATION_HANDLERS:
-        return not refusal(layer)
-    if kind == "Conv2DTranspose":
-        return tuple(layer.dilation_rate) == (1, 1)
-    return kind in HANDLERS or kind in WEIGHTED or kind == "InputLayer"

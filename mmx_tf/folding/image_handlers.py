@@ -1,21 +1,19 @@
-"""The operators that resizing, slicing, moving and comparing layers become (see `mmx_tf.folding.handlers`).
+"""The operators that resizing, slicing, moving and comparing layers become.
 
 Where XNNPACK lacks an operator, others give the same codes without leaving it: pixels are repeated by joining
 and reshaping, the larger of two is a difference and a sum, and every s-th pixel is a depthwise convolution
 of one pixel. What stays outside: other resizings to the nearest pixel, and steps along channels.
 """
 
-import dataclasses
-
 import numpy as np
 
 from mmx_tf.folding.bias import AFFINE_CODE
+from mmx_tf.folding.registry import folds
 from mmx_tf.folding.values import Codes, FoldError, Pending, codes_of, name_of, on_same_grid
 from mmx_tf.layers.grid import LOWEST, Grid
 from mmx_tf.layers.integer.differences import IntegerScale, IntegerSub
 from mmx_tf.layers.integer.layers import IntegerAdd
 from mmx_tf.layers.integer.moving import (
-    IntegerResizeBilinear,
     IntegerResizeNearest,
     IntegerSlice,
     IntegerTranspose,
@@ -27,21 +25,7 @@ JOINED_AT_ONCE = 5
 """Most tensors of a CONCATENATION that XNNPACK takes."""
 
 
-def _subtract(layer, values):
-    first, second = (codes_of(layer, value) for value in values)
-
-    def emit(output_grid, activation):
-        operator = IntegerSub(
-            input_grids=(first.grid, second.grid),
-            output_grid=output_grid,
-            activation=activation,
-            name=layer.name,
-        )
-        return operator([first.tensor, second.tensor])
-
-    return Pending(emit, layer)
-
-
+@folds("ScaledAdd")
 def _scaled_add(layer, values):
     """The sum on a grid that is coarser by the factor, whose codes are those of the scaled sum."""
     first, second = (codes_of(layer, value) for value in values)
@@ -61,33 +45,31 @@ def _scaled_add(layer, values):
     return Pending(emit, layer, nonnegative=first.nonnegative and second.nonnegative)
 
 
-def _extreme(*, largest):
+@folds("Maximum", "Minimum")
+def _extreme(layer, values):
     """max(a, b) = b + relu(a - b), min(a, b) = a - relu(a - b), on one grid without any rounding."""
-
-    def handle(layer, values):
-        first, second = (codes_of(layer, value) for value in values)
-        grid = first.grid
-        if second.grid != grid:
-            names = ", ".join(repr(name_of(value.tensor)) for value in (first, second))
-            raise FoldError(layer, f"its inputs {names} have different grids.")
-        of_excess = Grid(grid.scale, LOWEST)
-        excess = IntegerSub(
-            input_grids=(grid, grid), output_grid=of_excess, activation="relu", name=f"{layer.name}_excess"
-        )([first.tensor, second.tensor])
-        kept = second if largest else first
-        step = (IntegerAdd if largest else IntegerSub)(
-            input_grids=(grid, of_excess), output_grid=grid, name=layer.name
-        )
-        return Codes(step([kept.tensor, excess]), grid, first.nonnegative and second.nonnegative)
-
-    return handle
+    first, second = (codes_of(layer, value) for value in values)
+    grid = first.grid
+    if second.grid != grid:
+        names = ", ".join(repr(name_of(value.tensor)) for value in (first, second))
+        raise FoldError(layer, f"its inputs {names} have different grids.")
+    of_excess = Grid(grid.scale, LOWEST)
+    excess = IntegerSub(
+        input_grids=(grid, grid), output_grid=of_excess, activation="relu", name=f"{layer.name}_excess"
+    )([first.tensor, second.tensor])
+    largest = type(layer).__name__ == "Maximum"
+    kept, operator = (second, IntegerAdd) if largest else (first, IntegerSub)
+    step = operator(input_grids=(grid, of_excess), output_grid=grid, name=layer.name)
+    return Codes(step([kept.tensor, excess]), grid, first.nonnegative and second.nonnegative)
 
 
+@folds("Permute")
 def _permute(layer, value):
     axes = [axis - 1 for axis in layer.dims]
     return on_same_grid(value, lambda grid: IntegerTranspose(axes=axes, grid=grid, name=layer.name))
 
 
+@folds("Slice")
 def _slice(layer, value):
     def make(grid):
         return lambda codes: _sliced(layer, grid, codes)
@@ -121,6 +103,7 @@ def subsampled(codes, strides, grid, *, name):
     return pixels(codes)
 
 
+@folds("NearestResize")
 def _nearest_resize(layer, value):
     def make(grid):
         return lambda codes: _nearest(layer, grid, codes)
@@ -158,27 +141,3 @@ def _repeated(codes, count, grid, *, name):
         return made[copies]
 
     return of(count)
-
-
-def _bilinear_resize(layer, value):
-    value = codes_of(layer, value)
-    resize = IntegerResizeBilinear(
-        size=layer.size,
-        align_corners=layer.align_corners,
-        half_pixel_centers=layer.half_pixel_centers,
-        grid=value.grid,
-        name=layer.name,
-    )
-    return dataclasses.replace(value, tensor=resize(value.tensor))
-
-
-IMAGE_HANDLERS = {
-    "Subtract": _subtract,
-    "ScaledAdd": _scaled_add,
-    "Maximum": _extreme(largest=True),
-    "Minimum": _extreme(largest=False),
-    "Permute": _permute,
-    "Slice": _slice,
-    "NearestResize": _nearest_resize,
-    "BilinearResize": _bilinear_resize,
-}

@@ -1,7 +1,7 @@
 """One operator of the file for each call of the fixed network: the work behind `mmx_tf.fold`.
 
 `IntegerGraph.call` is the `call` of a `graph.replay` over the fixed network. It decides for quantizers and
-weighted layers itself; all other classes are in `handlers`.
+weighted layers itself; all other classes are folded as `registry` knows.
 """
 
 import collections
@@ -9,7 +9,7 @@ import dataclasses
 
 import numpy as np
 
-from mmx_tf.folding.handlers import HANDLERS
+from mmx_tf.folding import registry
 from mmx_tf.folding.values import Codes, FoldError, Pending, codes_of, materialize, name_of
 from mmx_tf.folding.weighted_layers import weighted_layer
 from mmx_tf.folding.weights import folded_weights
@@ -44,10 +44,7 @@ class IntegerGraph:
             return self._weighted(layer, codes_of(layer, value))
         if is_softmax(layer) and layer.name in self.last_layers:
             return value
-        handler = HANDLERS.get(type(layer).__name__)
-        if handler is None:
-            raise FoldError(layer, "its class has no integer operator here.")
-        return handler(layer, value)
+        return registry.folded(layer, value)
 
     def _quantize(self, quantizer, value):
         if self.calibrated and not bool(quantizer.initialized):
@@ -102,6 +99,7 @@ class IntegerGraph:
 
     def _weighted(self, wrapper, value):
         layer = wrapper.layer
+        registry.check(layer)
 
         def emit(output_grid, activation):
             weights = folded_weights(

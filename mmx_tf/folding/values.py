@@ -10,29 +10,7 @@ import tf_keras as keras
 
 from mmx_tf.layers.grid import Grid
 from mmx_tf.layers.integer.layers import QuantizeInput
-
-FOLDABLE = (
-    "Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D and their 1-D forms, Dense",
-    "BatchNormalization",
-    "ReLU of any maximum, slope or threshold, LeakyReLU and PReLU",
-    "sigmoid, hard_sigmoid, swish, hard-swish, tanh",
-    "elu, selu, gelu, mish, softplus, softsign, exponential",
-    "Add",
-    "Subtract",
-    "Multiply",
-    "Average, Maximum and Minimum",
-    "Concatenate",
-    "average, max and global pooling",
-    "UpSampling2D and Resizing (nearest, bilinear)",
-    "zero padding and cropping",
-    "slices",
-    "Flatten",
-    "Reshape",
-    "Permute",
-    "Dropout",
-    "Rescaling and Normalization",
-    "softmax",
-)
+from mmx_tf.network.kinds import BUILDABLE
 
 
 class FoldError(ValueError):
@@ -40,7 +18,7 @@ class FoldError(ValueError):
 
     def __init__(self, layer: keras.layers.Layer, reason: str, *, advice: str | None = None):
         if advice is None:
-            advice = f" Build the network with layers that can be: {', '.join(FOLDABLE)}."
+            advice = f" Build the network with layers that can be: {', '.join(BUILDABLE)}."
         super().__init__(f"Layer {layer.name!r} ({type(layer).__name__}) cannot be folded: {reason}{advice}")
 
 

@@ -5,7 +5,7 @@
 
 import tf_keras as keras
 
-from mmx_tf.folding.values import FoldError
+from mmx_tf.folding.registry import refuses
 from mmx_tf.layers.integer.convolutions import IntegerConv2DTranspose, IntegerGroupedConv2D
 from mmx_tf.layers.integer.shapes import IntegerCrop
 from mmx_tf.layers.integer.weighted import IntegerConv2D, IntegerDense, IntegerDepthwiseConv2D
@@ -30,10 +30,15 @@ def weighted_layer(layer: keras.layers.Layer, codes, *, weight_scales, **common)
     return (IntegerDepthwiseConv2D if depthwise else convolution)(**common, **window)(codes)
 
 
+@refuses("Conv2DTranspose")
+def _refusal_of_dilation(layer) -> str:
+    if tuple(layer.dilation_rate) == (1, 1):
+        return ""
+    return f"it has dilation_rate={layer.dilation_rate}; TRANSPOSE_CONV has none: use dilation_rate=1."
+
+
 def _transposed(layer, codes, *, name, output_grid, **common):
     """A TRANSPOSE_CONV that XNNPACK takes: none of padding SAME whose window is smaller than its stride."""
-    if tuple(layer.dilation_rate) != (1, 1):
-        raise FoldError(layer, f"it has dilation_rate={layer.dilation_rate}; TRANSPOSE_CONV has none.")
     common |= {"strides": layer.strides, "output_grid": output_grid}
     size = layer.compute_output_shape(codes.shape)[1:3]
     steps = list(zip(codes.shape[1:3], size, layer.kernel_size, layer.strides, strict=True))

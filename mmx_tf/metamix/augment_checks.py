@@ -5,13 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from absl import logging
 
-from mmx_tf.folding.activation_handlers import refusal
-from mmx_tf.folding.handlers import has_integer_form
-from mmx_tf.folding.values import FOLDABLE, FoldError
+from mmx_tf.folding.registry import has_integer_form, refusal
+from mmx_tf.folding.values import FoldError
 from mmx_tf.layers.quantizers.weights import kernel_attribute
 from mmx_tf.network import graph, keras3
 from mmx_tf.network.heads import is_softmax
-from mmx_tf.network.kinds import DROPPED, tell_of_dropped
+from mmx_tf.network.kinds import BUILDABLE, DROPPED, tell_of_dropped
 from mmx_tf.network.ours import step_of_ours
 from mmx_tf.notation import some
 from mmx_tf.recipe.search_settings import SearchSettings
@@ -27,7 +26,7 @@ def check_exportable(network, *, allowed: bool) -> None:
     if not allowed:
         others = "".join(f" Nor has {layer.name!r} ({type(layer).__name__})." for layer in without[1:])
         reason = refusal(without[0])
-        rewriting = "" if reason else f" Rewrite such layers with {', '.join(FOLDABLE)}."
+        rewriting = "" if reason else f" Rewrite such layers with {', '.join(BUILDABLE)}."
         raise FoldError(
             without[0],
             f"{reason or 'it has no integer form yet.'}{others}",

@@ -9,15 +9,15 @@ import math
 import tensorflow as tf
 import tf_keras as keras
 
+from mmx_tf.layers.integer.smooth import CURVES
 from mmx_tf.layers.quantizers.gates import HardSigmoid
 from mmx_tf.layers.quantizers.smooth_gates import Smooth
-from mmx_tf.network.kinds import FLOOR_KEEPING
+from mmx_tf.network.kinds import FLOOR_KEEPING, KINDS
 
-NONNEGATIVE_ACTIVATIONS = ("relu", "relu6", "sigmoid", "hard_sigmoid", "softmax", "softplus", "exponential")
+NONNEGATIVE_ACTIVATIONS = ("relu", "relu6", "sigmoid", "hard_sigmoid", "softmax")
+"""Those of Keras that are no `CURVES`."""
 NONNEGATIVE_FUNCTIONS = ("nn.relu", "nn.relu6", "math.sigmoid", "nn.softmax", "math.abs")
 UNKNOWN = -math.inf
-LOWEST_VALUES = {"elu": -1.0, "selu": -1.7581, "gelu": -0.17, "gelu_approximate": -0.1701}
-"""Of activations by name, rounded down in the last digit."""
 LOWEST_PRODUCTS = {"mish_gate": -0.3089}
 """Of x and a gate that is a function of x."""
 
@@ -43,13 +43,15 @@ def floor_of(layer: keras.layers.Layer, args: tuple, floors: dict[int, float]) -
         return _floor_of_slope(layer.alpha, known[0])
     if kind == "ELU":
         return min(-float(layer.alpha), 0.0)
-    if kind in ("Softmax", "HardSigmoid"):
-        return 0.0
+    if kind in KINDS and KINDS[kind].floor is not None:
+        return KINDS[kind].floor
     if kind == "Smooth":
-        return 0.0 if layer.is_gate else LOWEST_VALUES[layer.function]
+        return CURVES[layer.function].floor
     if kind == "Activation":
-        name = layer.get_config()["activation"]
-        return 0.0 if name in NONNEGATIVE_ACTIVATIONS else LOWEST_VALUES.get(str(name), UNKNOWN)
+        name = str(layer.get_config()["activation"])
+        if name in CURVES:
+            return CURVES[name].floor
+        return 0.0 if name in NONNEGATIVE_ACTIVATIONS else UNKNOWN
     if kind == "TFOpLambda":
         return 0.0 if layer.get_config()["function"] in NONNEGATIVE_FUNCTIONS else UNKNOWN
     if kind in FLOOR_KEEPING:
