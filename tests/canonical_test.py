@@ -6,7 +6,8 @@ import tensorflow as tf
 import tf_keras as keras
 
 from mmx_tf.network import graph
-from mmx_tf.network.canonical import WEIGHTED, canonicalize
+from mmx_tf.network.canonical import canonicalize
+from mmx_tf.network.kinds import WEIGHTED
 
 layers = keras.layers
 

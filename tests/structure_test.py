@@ -40,7 +40,7 @@ FLOORS = (
 commands of `export` that read a finished workdir."""
 HEIGHT = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 LARGEST_FILE = 300
-REGISTERS = ("computes", "writes", "folds", "refuses")
+REGISTERS = ("computes", "writes", "folds", "refuses", "_rewrites")
 """Decorators that put a function in a table, from which it is called."""
 
 

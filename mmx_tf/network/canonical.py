@@ -20,17 +20,13 @@ import tf_keras as keras
 from absl import logging
 
 from mmx_tf.layers import keras_defaults
-from mmx_tf.layers.batch_norm import BatchNormalization
-from mmx_tf.layers.quantizers.smooth_gates import Smooth
 from mmx_tf.network import canonical_layers, graph, image_operators, merging, refused, tf_operators
 from mmx_tf.network.kinds import (
+    BUILDABLE,
     IN_TRAINING,
     KINDS,
     PER_CHANNEL,
-    REWRITTEN,
-    SUPPORTED,
     TWO_INPUTS,
-    WEIGHTED,
     UnsupportedLayerError,
 )
 from mmx_tf.network.signals import Signals
@@ -196,17 +192,15 @@ def _all_nodes(network) -> Iterator:
 
 def _check_layer(layer):
     kind = type(layer).__name__
-    if type(layer) is Smooth:
-        return  # The import of a network of Keras 3 puts it there.
-    # A custom class may have the name of a Keras one.
-    known = type(layer).__module__.startswith("tf_keras.") or type(layer) is BatchNormalization
+    # A custom class may have the name of a Keras one. Those of ours come from networks of Keras 3.
+    known = type(layer).__module__.startswith(("tf_keras.", "mmx_tf.layers."))
     if known and refused.sentences(kind):
         raise UnsupportedLayerError(layer, *refused.sentences(kind))
     if not known or kind not in KINDS:
         raise UnsupportedLayerError(
             layer,
             "cannot be handled.",
-            f"Allowed are {', '.join(WEIGHTED + REWRITTEN + SUPPORTED)}. Rewrite the layer with these, or "
+            f"Allowed are {', '.join(BUILDABLE)}. Rewrite the layer with these, or "
             "leave it out of the network (data augmentation belongs in the input pipeline).",
         )
     if getattr(layer, "data_format", "channels_last") != "channels_last":

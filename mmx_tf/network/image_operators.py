@@ -8,16 +8,33 @@ Conv2D of one group a channel                       DepthwiseConv2D
 """
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from mmx_tf.layers.image_layers import BilinearResize, NearestResize, Slice
+from mmx_tf.layers import image_layers
 from mmx_tf.network.kinds import UnsupportedLayerError
 
 layers = keras.layers
-RESIZES = {"nearest": NearestResize, "bilinear": BilinearResize}
+RESIZES = {"nearest": image_layers.NearestResize, "bilinear": image_layers.BilinearResize}
+OPERATORS: dict[str, Callable] = {}
+"""Function of a TFOpLambda -> (args, kwargs, name) -> (layer of that name, its inputs), or None."""
+
+
+def _rewrites(*functions: str) -> Callable:
+    """A decorator of what rewrites these functions; it has their parameters."""
+
+    def register(rewrite):
+        @functools.wraps(rewrite)
+        def call(args, kwargs, name):
+            return rewrite(*args, **{**kwargs, "name": name})
+
+        OPERATORS.update(dict.fromkeys(functions, call))
+        return rewrite
+
+    return register
 
 
 def clones(layer: keras.layers.Layer, config: dict, shape) -> list[keras.layers.Layer] | None:
@@ -94,7 +111,7 @@ def sliced(layer: keras.layers.Layer, args: tuple, names):
     name = names.own(layer.name)
     value = tensor
     if bounds is not None:
-        value = Slice(**bounds, name=name if shape is None else names.new(f"{name}_part"))(value)
+        value = image_layers.Slice(**bounds, name=name if shape is None else names.new(f"{name}_part"))(value)
     return value if shape is None else layers.Reshape(shape, name=name)(value)
 
 
@@ -140,6 +157,7 @@ def _as_slice(item):
     return slice(first, first + 1 or None)
 
 
+@_rewrites("strided_slice")
 def _strided_slice(tensor, begin, end, strides=None, begin_mask=0, end_mask=0, ellipsis_mask=0,
                    new_axis_mask=0, shrink_axis_mask=0, name=None, **others):  # fmt: skip
     if ellipsis_mask or new_axis_mask or shrink_axis_mask or others.get("var") is not None:
@@ -152,6 +170,7 @@ def _strided_slice(tensor, begin, end, strides=None, begin_mask=0, end_mask=0, e
     return _part(tensor, items, name)
 
 
+@_rewrites("slice")
 def _slice(tensor, begin, size, name=None):
     ends = [None if count == -1 else first + count for first, count in zip(begin, size, strict=True)]
     return _part(
@@ -164,10 +183,12 @@ def _part(tensor, items, name):
         bounds, _ = _bounds(tensor.shape, items)
     except (TypeError, ValueError):
         return None
-    whole = {"begin": [0] * (tensor.shape.rank - 1), "end": list(tensor.shape[1:])}
-    return Slice(**(bounds or whole | {"step": [1] * (tensor.shape.rank - 1)}), name=name), tensor
+    axes = tensor.shape.rank - 1
+    whole = {"begin": [0] * axes, "end": list(tensor.shape[1:]), "step": [1] * axes}
+    return image_layers.Slice(**(bounds or whole), name=name), tensor
 
 
+@_rewrites("image.resize")
 def _resize(tensor, size, method="bilinear", preserve_aspect_ratio=False, antialias=False, name=None):
     resize = RESIZES.get(method)
     if resize is None or preserve_aspect_ratio or antialias or tensor.shape.rank != 4:
@@ -175,49 +196,37 @@ def _resize(tensor, size, method="bilinear", preserve_aspect_ratio=False, antial
     return resize(size=_numbers(size), name=name), tensor
 
 
+@_rewrites("compat.v1.image.resize_bilinear")
 def _resize_bilinear(tensor, size, align_corners=False, name=None, half_pixel_centers=False):
     places = {"align_corners": align_corners, "half_pixel_centers": half_pixel_centers}
-    return BilinearResize(size=_numbers(size), **places, name=name), tensor
+    return image_layers.BilinearResize(size=_numbers(size), **places, name=name), tensor
 
 
+@_rewrites("transpose", "compat.v1.transpose")
 def _transpose(tensor, perm=None, conjugate=False, name=None):
     if perm is None or _numbers(perm)[0] != 0:
         return None
     return layers.Permute(_numbers(perm)[1:], name=name), tensor
 
 
-def _two(layer_class):
-    def rewrite(x, y, name=None):
-        tensors = [x, y]
-        # keras.backend.is_keras_tensor raises for numbers.
-        if not all(hasattr(tensor, "node") for tensor in tensors) or x.shape != y.shape:
-            return None
-        return layer_class(name=name), tensors
+@_rewrites("math.maximum")
+def _maximum(x, y, name=None):
+    return _of_two(layers.Maximum, x, y, name)
 
-    return rewrite
+
+@_rewrites("math.minimum")
+def _minimum(x, y, name=None):
+    return _of_two(layers.Minimum, x, y, name)
+
+
+def _of_two(layer_class, x, y, name):
+    tensors = [x, y]
+    # keras.backend.is_keras_tensor raises for numbers.
+    if not all(hasattr(tensor, "node") for tensor in tensors) or x.shape != y.shape:
+        return None
+    return layer_class(name=name), tensors
 
 
 def _numbers(values):
     values = values.numpy() if tf.is_tensor(values) else values
     return tuple(int(value) for value in values)
-
-
-def _called(rewrite):
-    @functools.wraps(rewrite)
-    def call(args, kwargs, name):
-        return rewrite(*args, **{**kwargs, "name": name})
-
-    return call
-
-
-OPERATORS = {
-    "image.resize": _called(_resize),
-    "compat.v1.image.resize_bilinear": _called(_resize_bilinear),
-    "strided_slice": _called(_strided_slice),
-    "slice": _called(_slice),
-    "transpose": _called(_transpose),
-    "compat.v1.transpose": _called(_transpose),
-    "math.maximum": _called(_two(layers.Maximum)),
-    "math.minimum": _called(_two(layers.Minimum)),
-}
-"""Function of a TFOpLambda -> (args, kwargs, name) -> (layer of that name, its inputs), or None."""

@@ -124,20 +124,26 @@ def activation(function: str, name: str, names: Names) -> Callable | None:
     """The layer, or function of a tensor, for the activation that Keras 3 calls `function`; None without."""
     if function in ACTIVATIONS:
         return keras.layers.Activation(ACTIVATIONS[function], name=name)
-    if function == "leaky_relu":
-        return keras.layers.LeakyReLU(alpha=0.2, name=name)
-    if function not in ("hard_sigmoid", "hard_silu"):
-        return None
+    return OTHER_ACTIVATIONS[function](name, names) if function in OTHER_ACTIVATIONS else None
+
+
+def _hard_sigmoid(name: str, names: Names) -> Callable:
     relu6 = keras.layers.ReLU(6.0, name=names.new(f"{name}_relu6"))
+    # As tf_keras's own MobileNetV3 spells it.
+    return lambda tensor: relu6(tensor + 3.0) * (1.0 / 6.0)
 
-    def hard_sigmoid(tensor):
-        # As tf_keras's own MobileNetV3 spells it.
-        return relu6(tensor + 3.0) * (1.0 / 6.0)
 
-    if function == "hard_sigmoid":
-        return hard_sigmoid
-    product = keras.layers.Multiply(name=name)
-    return lambda tensor: product([tensor, hard_sigmoid(tensor)])
+def _hard_silu(name: str, names: Names) -> Callable:
+    gate, product = _hard_sigmoid(name, names), keras.layers.Multiply(name=name)
+    return lambda tensor: product([tensor, gate(tensor)])
+
+
+OTHER_ACTIVATIONS = {
+    "leaky_relu": lambda name, names: keras.layers.LeakyReLU(alpha=0.2, name=name),
+    "hard_sigmoid": _hard_sigmoid,
+    "hard_silu": _hard_silu,
+}
+"""Name of the function in Keras 3 -> (name, names) -> the layer, or function of a tensor, of that name."""
 
 
 def _function_name(layer) -> str:
@@ -158,8 +164,8 @@ def _activation(layer, name: str, names: Names) -> list[Callable]:
         raise Keras3Error(
             layer,
             f"has the activation {getattr(function, '__name__', type(function).__name__)!r}.",
-            f"Those that can be imported are Keras 3's {', '.join(ACTIVATIONS)}, leaky_relu, hard_sigmoid "
-            f"and hard_silu, and the layers {', '.join(ACTIVATION_LAYERS)}.",
+            f"Those that can be imported are Keras 3's {', '.join((*ACTIVATIONS, *OTHER_ACTIVATIONS))}, "
+            f"and the layers {', '.join(ACTIVATION_LAYERS)}.",
         )
     return [step]
 

@@ -13,7 +13,7 @@ import tf_keras as keras
 
 from mmx_tf.layers.quantizers.smooth_gates import Smooth
 from mmx_tf.network import tf_operators
-from mmx_tf.network.keras3_layers import Keras3Error, Names, activation
+from mmx_tf.network.keras3_layers import OTHER_ACTIVATIONS, Keras3Error, Names, activation
 
 layers = keras.layers
 
@@ -211,6 +211,8 @@ def _is_tensor(value):
 
 
 OPERATORS = {
+    # HardSigmoid is the operation of hard_sigmoid, and so on.
+    **{name.title().replace("_", ""): _function(name) for name in OTHER_ACTIVATIONS},
     "Relu": _function("relu"),
     "Relu6": _function("relu6"),
     "ReLU": _layer(
@@ -219,9 +221,7 @@ OPERATORS = {
     "LeakyRelu": _layer(layers.LeakyReLU, alpha="negative_slope"),
     "Clip": _clip,
     "Sigmoid": _function("sigmoid"),
-    "HardSigmoid": _function("hard_sigmoid"),
     "Silu": _function("silu"),
-    "HardSilu": _function("hard_silu"),
     "Tanh": _function("tanh"),
     "Gelu": _gelu,
     "Elu": _elu,

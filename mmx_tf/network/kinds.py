@@ -132,7 +132,6 @@ def _which(**facts) -> tuple[str, ...]:
 
 
 WEIGHTED = _which(weighted=True)
-REWRITTEN = _which(rewritten=True)
 SUPPORTED = _which(weighted=False, rewritten=False, ours=False, dropped=False)
 DROPPED = _which(dropped=True)
 BUILDABLE = _which(ours=False, dropped=False, by_keras=False)

@@ -5,6 +5,7 @@ follows knows one form of a ReLU; the others are passed through.
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -14,6 +15,18 @@ from mmx_tf.layers.quantizers.smooth_gates import Smooth
 from mmx_tf.network import canonical_layers, image_operators
 
 layers = keras.layers
+_REWRITES: dict[str, Callable] = {}
+"""Function of a TFOpLambda -> (its arguments in order, name) -> (layer of that name, its inputs), or None."""
+
+
+def _rewrites(*functions: str) -> Callable:
+    """A decorator of what rewrites these functions; those with a layer alone are in the table below."""
+
+    def register(rewrite):
+        _REWRITES.update(dict.fromkeys(functions, rewrite))
+        return rewrite
+
+    return register
 
 
 def as_layer(layer, args: tuple, kwargs: dict):
@@ -57,12 +70,14 @@ def _activation(activation):
     return _unary(lambda name: layers.Activation(activation, name=name))
 
 
+@_rewrites("nn.leaky_relu")
 def _leaky_relu(arguments, name):
     slope = arguments[1] if len(arguments) == 2 else canonical_layers.TENSORFLOW_LEAKY_SLOPE
     is_number = len(arguments) <= 2 and isinstance(slope, (int, float))
     return (layers.LeakyReLU(slope, name=name), arguments[0]) if is_number else None
 
 
+@_rewrites("nn.gelu")
 def _gelu(arguments, name):
     if len(arguments) == 2 and arguments[1]:
         return Smooth(function="gelu_approximate", name=name), arguments[0]
@@ -82,6 +97,7 @@ def _binary(layer_class, fits, constant):
     return rewrite
 
 
+@_rewrites("math.subtract")
 def _subtract(arguments, name):
     if len(arguments) != 2:
         return None
@@ -91,6 +107,7 @@ def _subtract(arguments, name):
     return _with_constant(arguments, name, lambda number: (sign, -sign * number))
 
 
+@_rewrites("math.truediv", "math.divide")
 def _divide(arguments, name):
     if len(arguments) != 2 or not _is_tensor(arguments[0]) or _is_tensor(arguments[1]):
         return None
@@ -127,6 +144,7 @@ def _same_or_per_channel(first, second):
     return first.shape == second.shape or (per_channel and rank in (2, 3) and shapes[0][-1] == shapes[1][-1])
 
 
+@_rewrites("concat")
 def _concatenate(arguments, name):
     tensors, axis = arguments[0], arguments[1] if len(arguments) == 2 else None
     if not isinstance(tensors, (list, tuple)) or not all(map(_is_tensor, tensors)) or axis is None:
@@ -134,6 +152,7 @@ def _concatenate(arguments, name):
     return layers.Concatenate(axis=axis, name=name), list(tensors)
 
 
+@_rewrites("math.reduce_mean")
 def _mean(arguments, name):
     tensor, axes = arguments[0], arguments[1] if len(arguments) > 1 else None
     axes = np.ravel(axes).tolist() if isinstance(axes, (int, list, tuple)) else None
@@ -172,6 +191,7 @@ def _reshaped_to(shape_behind):
     return rewrite
 
 
+@_rewrites("reshape")
 def _reshape(arguments, name):
     if len(arguments) != 2 or not isinstance(arguments[1], (list, tuple)):
         return None
@@ -182,6 +202,7 @@ def _reshape(arguments, name):
     return layers.Reshape(shape, name=name), tensor
 
 
+@_rewrites("cast")
 def _cast(arguments, name):
     """To a float type, as networks of mixed precision have it: everything is float32 here."""
     if len(arguments) != 2 or not tf.as_dtype(arguments[1]).is_floating:
@@ -196,11 +217,9 @@ def _is_tensor(value):
 
 _add = _binary(layers.Add, _same_shape, lambda number: (1.0, number))
 _multiply = _binary(layers.Multiply, _same_or_per_channel, lambda number: (number, 0.0))
-_REWRITES = {
+_REWRITES |= {
     "nn.relu": _unary(lambda name: layers.ReLU(name=name)),
     "nn.relu6": _unary(lambda name: layers.ReLU(6.0, name=name)),
-    "nn.leaky_relu": _leaky_relu,
-    "nn.gelu": _gelu,
     "nn.elu": _activation("elu"),
     "nn.selu": _activation("selu"),
     "nn.softsign": _activation("softsign"),
@@ -212,15 +231,8 @@ _REWRITES = {
     "nn.softmax": _activation("softmax"),
     "math.add": _add,
     "__operators__.add": _add,
-    "math.subtract": _subtract,
     "math.negative": _unary(lambda name: layers.Rescaling(-1.0, name=name)),
     "math.multiply": _multiply,
-    "math.truediv": _divide,
-    "math.divide": _divide,
-    "cast": _cast,
-    "concat": _concatenate,
-    "math.reduce_mean": _mean,
-    "reshape": _reshape,
     "expand_dims": _reshaped_to(expanded),
     "squeeze": _reshaped_to(squeezed),
 }
