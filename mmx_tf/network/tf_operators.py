@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from mmx_tf.layers.quantizers.smooth_gates import Smooth
+from mmx_tf.layers.quantizers import smooth_gates
 from mmx_tf.network import canonical_layers, image_operators
 
 layers = keras.layers
@@ -80,7 +80,7 @@ def _leaky_relu(arguments, name):
 @_rewrites("nn.gelu")
 def _gelu(arguments, name):
     if len(arguments) == 2 and arguments[1]:
-        return Smooth(function="gelu_approximate", name=name), arguments[0]
+        return smooth_gates.Smooth(function="gelu_approximate", name=name), arguments[0]
     return (layers.Activation("gelu", name=name), arguments[0]) if len(arguments) <= 2 else None
 
 
