@@ -17,13 +17,13 @@ from mmx_tf.layers import classes  # noqa: F401 (they fill FORMS)
 from mmx_tf.layers.integer.layers import FORMS, BinaryLayer, SameGridLayer
 from mmx_tf.network.kinds import KINDS, WEIGHTED
 
-_HANDLERS: dict[str, Callable] = {}
+HANDLERS: dict[str, Callable] = {}
 _REFUSALS: dict[str, Callable] = {}
 
 
 def folds(*kinds: str) -> Callable:
     """A decorator of the handler of layers of these classes, by name."""
-    return _registering(_HANDLERS, kinds)
+    return _registering(HANDLERS, kinds)
 
 
 def refuses(*kinds: str) -> Callable:
@@ -40,7 +40,7 @@ def refusal(layer: keras.layers.Layer) -> str:
 def has_integer_form(layer: keras.layers.Layer) -> bool:
     """Whether a layer of a canonical network, wherever it stands, can be folded."""
     kind = type(layer).__name__
-    return (kind in (*_HANDLERS, *FORMS, *WEIGHTED) or kind == "InputLayer") and not refusal(layer)
+    return (kind in (*HANDLERS, *FORMS, *WEIGHTED) or kind == "InputLayer") and not refusal(layer)
 
 
 def folded(layer: keras.layers.Layer, value):
@@ -51,8 +51,8 @@ def folded(layer: keras.layers.Layer, value):
     """
     check(layer)
     kind = type(layer).__name__
-    if kind in _HANDLERS:
-        return _HANDLERS[kind](layer, value)
+    if kind in HANDLERS:
+        return HANDLERS[kind](layer, value)
     if kind in FORMS:
         return as_form(layer, value)
     raise FoldError(layer, "its class has no integer operator here.")
