@@ -79,7 +79,7 @@ def test_a_difference_is_of_the_first_less_the_second():
 @pytest.mark.parametrize("factor", [0.5, 1 / 3])
 def test_a_scaled_sum_is_rounded_once(factor, nonnegative):
     # Sums below zero saturate on the output's grid, and may not do so before.
-    target, layer = Grid(0.08, -100), ScaledAdd(factor=factor, name="mean")
+    target, layer = Grid(0.04, -100), ScaledAdd(factor=factor, name="mean")
     found = handled(layer, [FIRST, SECOND], nonnegative=nonnegative, output_grid=target)
     assert_nearest(found.outputs, factor * np.float64(found.inputs).sum(0), target)
     assert found.operators == ["IntegerAdd", "IntegerScale"]
