@@ -3,7 +3,7 @@
 They stand below everything else, so that a wrong flag is refused before TensorFlow is loaded.
 """
 
-NETWORKS = ("mobilenet_v2", "mobilenet_v3_large", "resnet18")
+NETWORKS = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "resnet8", "resnet18")
 """The built-in networks (`mmx_tf.models`)."""
 TASKS = ("classification", "binary", "multi_label", "regression", "segmentation")
 """What a network's outputs stand for (`export.comparing.heads`)."""

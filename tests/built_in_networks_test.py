@@ -1,4 +1,4 @@
-"""Narrow MobileNet-v3 and ResNet-18 from a trained float network to a file of equal codes, on real digits."""
+"""Narrow built-in networks from a trained float network to a file of equal codes, on real digits."""
 
 import numpy as np
 import pytest
@@ -125,3 +125,11 @@ def test_resnet18_is_exact(digits, imagenet_stem):
     exact(fixed, digits)
     if not imagenet_stem:
         exact(fixed, digits, weight_storage="int4_xnnpack")
+
+
+@pytest.mark.parametrize(("name", "width", "epochs"), [("resnet8", 0.5, 3), ("mobilenet_v1", 0.25, 8)])
+def test_the_networks_of_mlperf_tiny_are_exact(digits, name, width, epochs):
+    network = trained(digits, name, width=width, epochs=epochs)
+    _, fixed = selected(network, digits, choice=lambda i: i % 3)
+    for weight_storage in ("int8", "int4_xnnpack"):
+        exact(fixed, digits, weight_storage=weight_storage)

@@ -122,7 +122,13 @@ def test_a_built_network_saves_and_loads(name, tmp_path):
 
 def test_bad_requests_are_named():
     for name, shape, classes, width, message in [
-        ("vgg", (32, 32, 3), 10, 1.0, "'vgg'.*mobilenet_v2, mobilenet_v3_large, resnet18"),
+        (
+            "vgg",
+            (32, 32, 3),
+            10,
+            1.0,
+            "'vgg'.*mobilenet_v1, mobilenet_v2, mobilenet_v3_large, resnet8, resnet18",
+        ),
         ("mobilenet_v3_large", (8, 8, 3), 10, 1.0, r"mobilenet_v3_large.*\(8, 8, 3\).*16 pixels"),
         ("mobilenet_v3_large", (32, 32, 3), 1, 1.0, "num_classes=1"),
         ("resnet18", (15, 32, 3), 10, 1.0, r"resnet18.*\(15, 32, 3\).*16 pixels"),

@@ -243,7 +243,7 @@ def test_candidate_bits_must_be_distinct_integers_from_2_to_8(bits):
         ("--weight_storage=int3", "int8, int4, int4_xnnpack"),
         ("--input_type=bool", "uint8, int8, float32"),
         ("--output_type=label", "int8, float32, class"),
-        ("--model=vgg", "mobilenet_v2, mobilenet_v3_large, resnet18"),
+        ("--model=vgg", "mobilenet_v1, mobilenet_v2, mobilenet_v3_large, resnet8, resnet18"),
         ("--image_size=7", "0, or 8 to 2048"),
         ("--warmup_epochs=inf", "0 or more"),
         ("--width=0", "above 0"),
@@ -376,6 +376,22 @@ def test_the_imagenet_flagfiles_are_the_papers_recipes(name, model, bits, bops, 
     assert (made.select_epochs, made.select_epochs + made.train_epochs) == (2, epochs)
     assert (made.dataset, made.image_size, made.batch_size) == ("imagenet2012", 224, 256)
     assert (made.weight_bits, made.first_last_bits) == (4, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "bits"),
+    [
+        ("cifar10_resnet8", ("resnet8", 1.0, 32, "cifar10"), (8, 4, 2)),
+        ("vww_mbv1", ("mobilenet_v1", 0.25, 96, "folder:vw_coco2014_96"), (8, 4, 3)),
+    ],
+)
+def test_the_flagfiles_of_mlperf_tiny_train_its_networks_first(name, options, bits):
+    text = (ROOT / f"{name}.flags").read_text()
+    made = Recipe.from_flagfile(text)
+    made.validate()
+    assert (made.model, made.width, made.image_size, made.dataset) == options
+    assert (made.candidate_bits, made.weight_bits, made.float_epochs) == (bits, 4, 30)
+    assert f"--flagfile={name}.flags" in text
 
 
 def variants(text: str) -> list[tuple[str, list[str]]]:

@@ -17,10 +17,10 @@ import tf_keras as keras
 from mmx_tf.choices import NETWORKS
 from mmx_tf.errors import ModelError
 from mmx_tf.layers import keras_defaults, strided_pointwise
-from mmx_tf.models import mobilenet_v2, mobilenet_v3, resnet18
+from mmx_tf.models import mobilenet_v1, mobilenet_v2, mobilenet_v3, resnet8, resnet18
 
 NAMES = NETWORKS
-_MODULES = dict(zip(NAMES, (mobilenet_v2, mobilenet_v3, resnet18), strict=True))
+_MODULES = dict(zip(NAMES, (mobilenet_v1, mobilenet_v2, mobilenet_v3, resnet8, resnet18), strict=True))
 
 
 def _module(name: str):

@@ -1,10 +1,23 @@
 """ImageNet weights that Keras publishes for its applications, brought into a built-in network by name."""
 
 from collections.abc import Callable
+from typing import NoReturn
 
 import tf_keras as keras
 
 from mmx_tf.errors import ModelError
+
+
+def refuse(title: str) -> NoReturn:
+    """Refuses ImageNet weights of a network of which Keras publishes none.
+
+    Raises:
+        ModelError: always.
+    """
+    raise ModelError(
+        f"Keras publishes no ImageNet weights of {title}. Give a trained network with "
+        "--float_model=FILE.keras, or train the float network with --float_epochs."
+    )
 
 
 def check_shapes(model: keras.Model, *, sizes: tuple[int, ...]) -> None:

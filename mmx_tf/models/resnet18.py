@@ -14,8 +14,7 @@ follow `tf_keras.applications.ResNet50` (`conv1_conv`, `conv2_block1_1_conv`, ..
 
 import tf_keras as keras
 
-from mmx_tf.errors import ModelError
-from mmx_tf.models import requests
+from mmx_tf.models import published_weights, requests
 
 # Channels of the four stages at width 1, each of two blocks: Table 1 of the ResNet paper.
 STAGES = (64, 128, 256, 512)
@@ -47,15 +46,8 @@ def build(
 
 
 def load_imagenet_weights(model: keras.Model) -> None:
-    """Refuses: Keras publishes no weights of this network.
-
-    Raises:
-        ModelError: always.
-    """
-    raise ModelError(
-        "Keras publishes no ImageNet weights of ResNet-18. Give a trained network with "
-        "--float_model=FILE.keras, or train the float network with --float_epochs."
-    )
+    """Refuses (ModelError): Keras publishes no weights of this network."""
+    published_weights.refuse("ResNet-18")
 
 
 def _block(x, filters: int, *, stride: int, name: str):
