@@ -13,6 +13,7 @@ MEASURED = r"""
 #include "emulated.h"
 
 static volatile int values[100] = {3, 1, 2};
+static const int constants[50] = {1};
 static volatile char zeros[300];
 
 /* 1 move, 1000 times a subtraction and a branch, 1 return. */
@@ -36,7 +37,7 @@ int main(void) {
   emulated_measure("loop again", loop);
   emulated_write_number(-2147483647 - 1);
   emulated_write("\n");
-  printf("%d %d %d\n", values[2] + values[3], (int)sizeof zeros + zeros[299], (int)(product(7.5f) * 100));
+  printf("%d %d %d\n", values[2] + values[3] + constants[values[9] + 9], (int)sizeof zeros + zeros[299], (int)(product(7.5f) * 100));
   return 7;
 }
 """
@@ -47,7 +48,8 @@ def test_a_program_tells_what_it_took_exactly(board, tmp_path):
     program = cortex_m.built(MEASURED, board, tmp_path, flags=["-O2", "-Wall", "-Wextra", "-Werror"])
     # 100 numbers with values, 300 bytes of zeros; the rest is newlib's.
     assert program.data >= 400 and program.bss >= 300 and program.ram_bytes < 1000
-    assert program.flash_bytes == program.text + program.data
+    assert program.rodata >= 200
+    assert program.flash_bytes == program.text + program.rodata + program.data
     run = program.run()
     assert (run.exit_code, run.output) == (7, "-2147483648\n2 300 75\n")
     assert {name: section.instructions for name, section in run.sections.items()} == {

@@ -1,7 +1,7 @@
 """Programs for Arm Cortex-M microcontrollers, compiled here and run on a board that QEMU emulates.
 
     program = emulated.build(["main.c", "net.c"], "cortex-m4", folder)
-    program.flash_bytes, program.ram_bytes      # .text + .data, and .data + .bss, by arm-none-eabi-size
+    program.flash_bytes, program.ram_bytes      # .text + .rodata + .data, and .data + .bss, as `size` tells
     run = program.run()
     run.exit_code, run.output, run.stack_bytes  # what it printed, and the deepest that its stack has been
     run.sections["layer 3"].instructions        # of what it gave to emulated_measure (emulated.h)
@@ -67,18 +67,19 @@ class Run:
 
 @dataclass(frozen=True)
 class Program:
-    """A program for a board; sizes are bytes of its `.text` (with constants), `.data` and `.bss`."""
+    """A program for a board; sizes are bytes of its sections."""
 
     path: pathlib.Path
     board: str
     text: int
+    rodata: int
     data: int
     bss: int
 
     @property
     def flash_bytes(self) -> int:
         """Code, constants, and the first values of variables."""
-        return self.text + self.data
+        return self.text + self.rodata + self.data
 
     @property
     def ram_bytes(self) -> int:
@@ -159,8 +160,8 @@ def build(
 def _sizes(path: pathlib.Path) -> dict[str, int]:
     done = subprocess.run([SIZE, "-A", path], check=True, capture_output=True, text=True)
     sizes = {name: int(size) for name, size in re.findall(r"^(\.\S+)\s+(\d+)", done.stdout, re.MULTILINE)}
-    code = sum(sizes.get(name, 0) for name in (".text", ".ARM.exidx"))
-    return {"text": code, "data": sizes.get(".data", 0), "bss": sizes.get(".bss", 0)}
+    found = {name: sizes.get(f".{name}", 0) for name in ("text", "rodata", "data", "bss")}
+    return found | {"text": found["text"] + sizes.get(".ARM.exidx", 0)}
 
 
 def _told(program: Program, exit_code: int, output: str) -> Run:

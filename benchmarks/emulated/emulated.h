@@ -13,6 +13,10 @@ void emulated_write_number(int32_t value);
    At most 1.3e9 instructions. */
 void emulated_measure(const char *name, void (*run)(void));
 
+/* The board's clock, and the instructions between two readings of it, those of a reading included. */
+uint32_t emulated_clock(void);
+uint32_t emulated_instructions(uint32_t earlier, uint32_t later);
+
 /* Ends the program; so does main's return. */
 void emulated_exit(int code) __attribute__((noreturn));
 

@@ -103,6 +103,11 @@ __attribute__((naked)) static void nothing(void) { __asm__ volatile("bx lr"); }
 
 static uint32_t instructions_of(uint32_t ticks) { return (uint32_t)((ticks * UINT64_C(5) + 8) >> 4); }
 
+uint32_t emulated_clock(void) { return TIMER_VALUE; }
+
+/* The timer counts down. */
+uint32_t emulated_instructions(uint32_t earlier, uint32_t later) { return instructions_of(earlier - later); }
+
 static void tell(const char *name, uint32_t instructions, uint32_t stack) {
   emulated_write("#measured ");
   write_unsigned(instructions, 10);
