@@ -12,9 +12,9 @@ from listening import logged
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")
 
-# What the tests import stays, and looking through its half a million objects for garbage, again and again, took
-# a tenth of all processor time. So Python looks for none until the tests are collected, and then among newer
-# objects alone.
+# What the tests import stays, and looking through its half a million objects for garbage, again and again,
+# took a tenth of all processor time. So Python looks for none until the tests are collected, and then among
+# newer objects alone.
 gc.disable()
 
 
