@@ -140,23 +140,32 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_weights_of_examples_in_every_form(form):
-    weights, once = FORMS[form](WEIGHTS), {"batch_size": 32, "verbose": 0}
-    expected = searched(network()).fit(IMAGES, LABELS, sample_weight=WEIGHTS, **once).history["loss"]
-    unweighted = searched(network()).fit(IMAGES, LABELS, **once).history["loss"]
+ONCE = {"batch_size": 32, "verbose": 0}
+
+
+@pytest.fixture(scope="module")
+def weighted():
+    """The loss with weights of examples, which is not the one without them."""
+    expected = searched(network()).fit(IMAGES, LABELS, sample_weight=WEIGHTS, **ONCE).history["loss"]
+    unweighted = searched(network()).fit(IMAGES, LABELS, **ONCE).history["loss"]
     assert abs(unweighted[0] - expected[0]) > 1e-3
+    return expected
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_weights_of_examples_in_every_form(form, weighted):
+    weights = FORMS[form](WEIGHTS)
     search = searched(network())
-    found = search.fit(IMAGES, LABELS, sample_weight=weights, **once).history["loss"]
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    found = search.fit(IMAGES, LABELS, sample_weight=weights, **ONCE).history["loss"]
+    np.testing.assert_allclose(found, weighted, rtol=1e-6)
     data = tf.data.Dataset.from_tensors((IMAGES, LABELS, weights[0] if form == "list" else weights))
     of_dataset = searched(network()).fit(data, verbose=0).history["loss"]
-    np.testing.assert_allclose(of_dataset, expected, rtol=1e-6)
+    np.testing.assert_allclose(of_dataset, weighted, rtol=1e-6)
     fixed = mmx_tf.rebuild(search, search.bit_selection())
     fixed.compile(keras.optimizers.SGD(0.0), CROSSENTROPY)
-    judged = {"validation_data": (IMAGES, LABELS, weights), **once}
+    judged = {"validation_data": (IMAGES, LABELS, weights), **ONCE}
     history = fixed.fit(IMAGES, LABELS, sample_weight=weights, **judged).history
-    alone = fixed.evaluate(IMAGES, LABELS, sample_weight=WEIGHTS, **once)
+    alone = fixed.evaluate(IMAGES, LABELS, sample_weight=WEIGHTS, **ONCE)
     np.testing.assert_allclose(history["val_loss"], alone, rtol=1e-6)
 
 
