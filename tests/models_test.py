@@ -22,8 +22,9 @@ def keras_own():
     return own
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def ours():
+    """Built once: its layers are read, and whoever reads its weights sets them."""
     return models.build("mobilenet_v2", input_shape=(96, 96, 3), num_classes=1000, width=0.35)
 
 
@@ -57,6 +58,7 @@ def test_keras_imagenet_weights_come_from_the_cache_folder(keras_own, ours, tmp_
         folder / "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_96.h5", save_format="h5"
     )
     monkeypatch.setenv("HOME", str(tmp_path))
+    randomize(ours, 1)
     models.load_imagenet_weights("mobilenet_v2", ours)
     for mine, theirs in zip(ours.get_weights(), keras_own.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
@@ -95,29 +97,29 @@ def test_small_images_keep_their_resolution_in_the_first_two_reductions():
     assert model.count_params() == 719_034
 
 
-@pytest.mark.parametrize("name", models.NAMES)
-def test_logits_and_gradients_are_finite_and_every_weight_is_reached(name):
-    model = models.build(name, input_shape=(16, 16, 1), num_classes=10, width=0.35)
+@pytest.fixture(scope="module", params=models.NAMES)
+def small(request):
+    return models.build(request.param, input_shape=(16, 16, 1), num_classes=10, width=0.35)
+
+
+def test_logits_and_gradients_are_finite_and_every_weight_is_reached(small):
     images = tf.random.stateless_uniform([8, 16, 16, 1], (0, 1), -1.0, 1.0)
     with tf.GradientTape() as tape:
-        logits = model(images, training=True)
+        logits = small(images, training=True)
         loss = tf.reduce_mean(
             keras.losses.sparse_categorical_crossentropy(tf.range(8), logits, from_logits=True)
         )
-    gradients = tape.gradient(loss, model.trainable_variables)
+    gradients = tape.gradient(loss, small.trainable_variables)
     assert logits.shape == (8, 10)
     assert all(bool(tf.reduce_all(tf.math.is_finite(gradient))) for gradient in gradients)
 
 
-@pytest.mark.parametrize("name", models.NAMES)
-def test_a_built_network_saves_and_loads(name, tmp_path):
-    keras.utils.set_random_seed(2)
-    model = models.build(name, input_shape=(24, 24, 1), num_classes=3, width=0.35)
-    randomize_statistics(model, 2)
-    model.save(tmp_path / "net.keras")
-    images = np.linspace(-1, 1, 24 * 24, dtype=np.float32).reshape(1, 24, 24, 1)
+def test_a_built_network_saves_and_loads(small, tmp_path):
+    randomize_statistics(small, 2)
+    small.save(tmp_path / "net.keras")
+    images = np.linspace(-1, 1, 16 * 16, dtype=np.float32).reshape(1, 16, 16, 1)
     loaded = keras.models.load_model(tmp_path / "net.keras")
-    np.testing.assert_array_equal(loaded(images).numpy(), model(images).numpy())
+    np.testing.assert_array_equal(loaded(images).numpy(), small(images).numpy())
 
 
 def test_bad_requests_are_named():
