@@ -43,6 +43,12 @@ def networks(data):
     return {"search": search, "fixed": fixed}
 
 
+@pytest.fixture(scope="module")
+def predicted(data, networks):
+    """What they predict, to compute losses from: a network that is compiled anew traces `predict` anew."""
+    return {stage: network.predict(data[0], verbose=0) for stage, network in networks.items()}
+
+
 def new_fixed():
     search = new_search()
     return compiled(mmx_tf.rebuild(search, search.selection_of([0] * len(search.quantizers))))
@@ -106,10 +112,10 @@ SAME_LABELS = [("fixed", form) for form in FORMS] + [("search", "a dict"), ("sea
 
 
 @pytest.mark.parametrize(("stage", "form"), SAME_LABELS)
-def test_labels_in_every_form_are_the_same_labels(stage, form, data, networks):
-    images, classes, box, _ = data
+def test_labels_in_every_form_are_the_same_labels(stage, form, data, networks, predicted):
+    _, classes, box, _ = data
     found = evaluated(compiled(networks[stage]), FORMS[form], data)
-    scores, numbers = networks[stage].predict(images, verbose=0)
+    scores, numbers = predicted[stage]
     of_class = -np.log(scores[np.arange(COUNT), classes]).mean()
     of_box = np.square(numbers - box).mean()
     assert found["class_loss"] == pytest.approx(of_class, rel=1e-4)
@@ -119,10 +125,10 @@ def test_labels_in_every_form_are_the_same_labels(stage, form, data, networks):
 
 
 @pytest.mark.parametrize("form", WEIGHED)
-def test_sample_weights_in_every_form(form, data, networks):
-    images, classes, box, weights = data
+def test_sample_weights_in_every_form(form, data, networks, predicted):
+    _, classes, box, weights = data
     found = evaluated(compiled(networks["fixed"]), WEIGHED[form], data)
-    scores, numbers = networks["fixed"].predict(images, verbose=0)
+    scores, numbers = predicted["fixed"]
     of_class = -np.log(scores[np.arange(COUNT), classes])
     assert found["class_loss"] == pytest.approx((weights * of_class).mean(), rel=1e-4)
     assert found["box_loss"] == pytest.approx((weights * np.square(numbers - box).mean(1)).mean(), rel=1e-4)
