@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from mmx_tf.budget.bops import LayerCost, count_bops, layer_costs, selected_cost
+from mmx_tf.budget.bops import LayerCost, count_bops, layer_costs, selected_cost, uniform_bops
 from mmx_tf.network.canonical import canonicalize
 
 layers = keras.layers
@@ -31,8 +31,12 @@ def mobilenet():
     return canonicalize(keras.applications.MobileNetV2(weights=None))
 
 
-def test_mobilenet_v2_layer_by_layer(mobilenet):
-    costs = layer_costs(mobilenet)
+@pytest.fixture(scope="module")
+def costs(mobilenet):
+    return layer_costs(mobilenet)
+
+
+def test_mobilenet_v2_layer_by_layer(costs):
     assert [cost.macs for cost in costs] == MACS
     assert [cost.input_elements for cost in costs] == INPUT_ELEMENTS
     assert sum(cost.weights for cost in costs) == 3469760
@@ -52,13 +56,13 @@ def test_mobilenet_v2_layer_by_layer(mobilenet):
         (3, 4, 4239428096),
     ],
 )
-def test_mobilenet_v2_totals(mobilenet, weight_bits, activation_bits, bops):
-    assert count_bops(mobilenet, weight_bits=weight_bits, activation_bits=activation_bits) == bops
+def test_mobilenet_v2_totals(costs, weight_bits, activation_bits, bops):
+    assert uniform_bops(costs, weight_bits, activation_bits) == bops
 
 
-def test_mobilenet_v2_defaults_and_full_precision(mobilenet):
+def test_mobilenet_v2_defaults_and_full_precision(mobilenet, costs):
     assert count_bops(mobilenet) == 5394053120
-    assert count_bops(mobilenet, weight_bits=32, activation_bits=32, first_last_bits=32) == 307992854528
+    assert uniform_bops(costs, 32, 32, 32) == 307992854528
 
 
 def small(activation="relu"):
@@ -79,6 +83,8 @@ def test_costs_by_hand():
         LayerCost("logits", "dense", 40, 40, 8, True),
     ]
     assert count_bops(small(), weight_bits=3, activation_bits=5) == (1728 + 40) * 64 + (288 + 192 + 96) * 15
+    every_bits = count_bops(small(), weight_bits=3, activation_bits=5, first_last_bits=32)
+    assert every_bits == (1728 + 40) * 1024 + (288 + 192 + 96) * 15
 
 
 def test_the_zeros_of_a_padding_layer_are_no_input_elements():
