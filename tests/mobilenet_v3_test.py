@@ -20,11 +20,12 @@ def keras_own():
     return own
 
 
-@pytest.fixture
-def ours(monkeypatch):
+@pytest.fixture(scope="module")
+def ours():
     # 64x96 pixels in the published stem: every border case of the strided filters, in little time.
-    monkeypatch.setattr("mmx_tf.models.requests.SMALL_IMAGE_BELOW", 64)
-    return models.build("mobilenet_v3_large", input_shape=SHAPE, num_classes=1000, width=WIDTH)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mmx_tf.models.requests.SMALL_IMAGE_BELOW", 64)
+        return models.build("mobilenet_v3_large", input_shape=SHAPE, num_classes=1000, width=WIDTH)
 
 
 def test_every_layer_with_weights_is_keras_applications_own(keras_own, ours):
@@ -61,20 +62,17 @@ def test_odd_images_are_padded_as_keras_does(size):
         assert network.get_layer(name).output_shape == own.get_layer(name).output_shape
 
 
-def test_keras_imagenet_weights_come_from_the_cache_folder(tmp_path, monkeypatch):
-    keras.utils.set_random_seed(3)
-    own = keras.applications.MobileNetV3Large(
-        input_shape=(224, 224, 3), alpha=0.75, weights=None, include_preprocessing=False
-    )
+def test_keras_imagenet_weights_come_from_the_cache_folder(keras_own, tmp_path, monkeypatch):
     folder = tmp_path / ".keras" / "models"
     folder.mkdir(parents=True)
-    own.save_weights(folder / "weights_mobilenet_v3_large_224_0.75_float.h5", save_format="h5")
+    # Of smaller images, which have no part in the weights.
+    keras_own.save_weights(folder / "weights_mobilenet_v3_large_224_0.75_float.h5", save_format="h5")
     monkeypatch.setenv("HOME", str(tmp_path))
     # Keras checks the file's hash, which only the published one has.
     monkeypatch.setattr("tf_keras.src.utils.data_utils.validate_file", lambda *_, **__: True)
     network = models.build("mobilenet_v3_large", input_shape=(224, 224, 3), num_classes=1000, width=0.75)
     models.load_imagenet_weights("mobilenet_v3_large", network)
-    for mine, theirs in zip(network.get_weights(), own.get_weights(), strict=True):
+    for mine, theirs in zip(network.get_weights(), keras_own.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
 
 
@@ -108,12 +106,11 @@ def test_small_images_keep_their_resolution_in_the_first_two_reductions():
     assert network.count_params() == own.count_params()
 
 
-def test_hard_swish_by_hand():
+def test_hard_swish_by_hand(ours):
     """x * relu6(x + 3) / 6: zero up to -3, lowest at -1.5 (-1.5 * 1.5 / 6 = -0.375), the identity from 3."""
-    network = models.build("mobilenet_v3_large", input_shape=(16, 16, 3), num_classes=2, width=0.35)
     x = np.array([-4.0, -3.0, -1.5, 0.0, 1.0, 3.0, 5.0], np.float32)
     y = x
     for suffix in ("hard_sigmoid/add_3", "hard_sigmoid/relu6", "hard_sigmoid"):
-        y = network.get_layer(f"Conv_2/{suffix}")(y)
-    y = network.get_layer("Conv_2/hard_swish")([x, y])
+        y = ours.get_layer(f"Conv_2/{suffix}")(y)
+    y = ours.get_layer("Conv_2/hard_swish")([x, y])
     np.testing.assert_allclose(y, [0.0, 0.0, -0.375, 0.0, 4 / 6, 3.0, 5.0], rtol=1e-6)
