@@ -102,11 +102,16 @@ def softmax(operator, inputs, rules):
     differences = codes - codes.max(axis=-1, keepdims=True)
     if rules == "reference":
         return _fixed_point_softmax(operator, differences, np.float64(beta) * np.float64(source.scale))
-    scale = -source.scale * beta
-    exponentials = _exp(scale * np.arange(256, dtype=np.float32))[-differences]
-    sums = np.cumsum(exponentials, axis=-1, dtype=np.float32)[..., -1:]
+    shares = exponentials(operator)[-differences]
+    sums = np.cumsum(shares, axis=-1, dtype=np.float32)[..., -1:]
     inverse = np.float32(1) / (sums * target.scale)
-    return saturate(rounding.half_away(exponentials * inverse) + target.zero_point, ALL_CODES)
+    return saturate(rounding.half_away(shares * inverse) + target.zero_point, ALL_CODES)
+
+
+def exponentials(operator):
+    """float32 [256]: exp of minus 0, 1, ... 255 steps of a SOFTMAX's input, times its beta."""
+    scale = -operator.inputs[0].scale * np.float32(operator.options.beta)
+    return _exp(scale * np.arange(256, dtype=np.float32))
 
 
 def _fixed_point_softmax(operator, differences, real_scale):

@@ -1,0 +1,116 @@
+"""Integer multipliers that round exactly as XNNPACK's float32 products do, proved code by code.
+
+    found = multipliers(reals, lowest, highest, bounds)    # None where there are none
+    found.mantissas, found.shift, found.scale
+    code = (sum * scale * mantissa + 2^(31 + shift)) >> 32 >> shift
+
+XNNPACK computes rint(float32(sum) * multiplier). As a function of the sum that is a staircase, and so is the
+integer form; both are equal if and only if they climb to each code at the same sum. `thresholds` finds those
+of the first, and every multiplier is tried on them. Only codes between the bounds count, since all others
+saturate, and only sums that the weights and the range of the inputs allow.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmx_tf.export.reference.rounding import scale_half_even
+
+_HIGHEST_SHIFT = 30
+_INT32 = 2**31
+# Next to the nearest integer multiplier; a float32 product that rounds otherwise can need another one.
+_NEIGHBOURS = (0, 1, -1, 2, -2, 3, -3)
+
+
+@dataclass(frozen=True)
+class Multipliers:
+    """Integers in the place of real multipliers.
+
+    Attributes:
+      mantissas: int64 [channels], below 2^31.
+      shift: of the upper half of the product, 0 to 30.
+      scale: a power of two by which sums are multiplied beforehand.
+    """
+
+    mantissas: np.ndarray
+    shift: int
+    scale: int
+
+
+def thresholds(function: Callable, lowest: np.ndarray, highest: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """The smallest sum at which a function that never falls reaches each code.
+
+    Args:
+      function: int64 [channels, codes] -> integers of that shape.
+      lowest, highest: int64 [channels], the sums that there are.
+      codes: int64 [codes].
+
+    Returns:
+      int64 [channels, codes]; highest + 1 where no sum reaches the code.
+    """
+    shape = (len(lowest), len(codes))
+    low = np.broadcast_to(lowest[:, None], shape).astype(np.int64)
+    high = np.broadcast_to(highest[:, None] + 1, shape).astype(np.int64)
+    while (low < high).any():
+        middle = (low + high) // 2
+        reached = function(middle) >= codes
+        low, high = np.where(reached, low, np.minimum(middle + 1, high)), np.where(reached, middle, high)
+    return low
+
+
+def multipliers(
+    reals: np.ndarray,
+    lowest: np.ndarray,
+    highest: np.ndarray,
+    bounds: tuple[int, int],
+    *,
+    exact: Callable | None = None,
+) -> Multipliers | None:
+    """Integers that give the codes of `scale_half_even(sum, reals)` between the bounds; None if none do.
+
+    Args:
+      reals: float32 [channels], above 0.
+      lowest, highest: int64 [channels], the smallest and the largest sum.
+      bounds: the lowest and the highest code, before a zero point is added.
+      exact: the staircase, where it is another one than that of `scale_half_even`.
+    """
+    if exact is None:
+
+        def exact(sums):
+            return scale_half_even(sums, reals[:, None])
+
+    codes = np.arange(bounds[0] + 1, bounds[1] + 1)
+    climbs = thresholds(exact, lowest, highest, codes)
+    exponent = int(np.frexp(reals.astype(np.float64).max())[1])
+    scale = 2 ** max(exponent + 1, 0)
+    shift = min(31 - exponent + max(exponent + 1, 0) - 32, _HIGHEST_SHIFT)
+    if scale * int(max(-lowest.min(), highest.max())) >= _INT32:
+        return None
+    nearest = np.rint(np.ldexp(reals.astype(np.float64), 32 + shift) / scale).astype(np.int64)
+    chosen = np.zeros(len(reals), np.int64)
+    open_channels = np.ones(len(reals), bool)
+    for neighbour in _NEIGHBOURS:
+        mantissas = nearest + neighbour
+        fits = _same_stairs(mantissas, shift, scale, climbs, codes, lowest, highest)
+        fits &= (mantissas > 0) & (mantissas < _INT32) & open_channels
+        chosen[fits] = mantissas[fits]
+        open_channels &= ~fits
+        if not open_channels.any():
+            return Multipliers(chosen, shift, scale)
+    return None
+
+
+def integer_code(sums: np.ndarray, mantissas: np.ndarray, shift: int) -> np.ndarray:
+    """What the C kernels compute of int64 sums, before the offset."""
+    return (sums * mantissas + (np.int64(1) << (31 + shift))) >> (32 + shift)
+
+
+def _same_stairs(mantissas, shift, scale, climbs, codes, lowest, highest):
+    mantissas = mantissas[:, None]
+    reaches = integer_code(climbs * scale, mantissas, shift) >= codes
+    before = integer_code((climbs - 1) * scale, mantissas, shift) < codes
+    # A climb in front of the first sum, or behind the last, is one that nobody sees.
+    return (
+        (reaches | (climbs > highest[:, None])) & (before | (climbs <= lowest[:, None]))
+    ).all(axis=1)

@@ -1,0 +1,175 @@
+"""One function per kind of operator that makes its step; what the kernels in C do not have is refused here."""
+
+import numpy as np
+
+from mmx_tf.export.c_source.errors import UnsupportedError
+from mmx_tf.export.c_source.pointwise import POINTWISE_KINDS
+from mmx_tf.export.c_source.program import Step
+from mmx_tf.export.reference import kernels, resizing
+from mmx_tf.export.reference.windows import Window
+
+WITH_TABLES = ("conv", "depthwise", "binary", "mean", "max_pool", "average_pool")
+"""Steps that look up their result in a table."""
+_TYPES = ("INT8", "UINT8", "INT32", "FLOAT32")
+
+
+def check(graph) -> None:
+    """UnsupportedError for a file with what has no step."""
+    for operator in graph.operators:
+        if operator.kind not in STEPS and operator.kind not in POINTWISE_KINDS:
+            known = ", ".join(sorted({*STEPS, *POINTWISE_KINDS}))
+            raise refused(operator, f"is not among the operators that are written in C: {known}")
+        try:
+            kernels.check(operator)
+        except ValueError as error:
+            raise UnsupportedError(str(error)) from error
+    for what, tensors in (("input", graph.inputs), ("output", graph.outputs)):
+        for tensor in tensors:
+            allowed = ("INT8", "UINT8") if what == "input" else ("INT8", "INT32")
+            if tensor.type not in allowed:
+                raise UnsupportedError(
+                    f"{what} {tensor.name!r} is {tensor.type}; in C it is one of {', '.join(allowed)}."
+                )
+            if not tensor.shape or tensor.shape[0] != 1:
+                raise UnsupportedError(
+                    f"{what} {tensor.name!r} has shape {tensor.shape}; the C source computes one image."
+                )
+
+
+def refused(operator, reason: str) -> UnsupportedError:
+    """The error for an operator, which it names."""
+    return UnsupportedError(f"operator {operator.index} ({operator.kind}) {reason}.")
+
+
+def _window(lowering, operator, kind):
+    source = operator.inputs[0]
+    front = lowering.views.before_pad(source.name)
+    read = lowering.read(front, operator.index)
+    step = Step(kind, operator, [read], None, ())
+    if front != source.name:
+        pad = lowering.graph.operators[lowering.views.pad_of(source.name)]
+        step.padding = tuple(int(amount) for amount in pad.inputs[1].constant[1:3, 0])
+    if operator.inputs[1].constant is None:
+        raise refused(operator, "has weights that are computed; they must be constants")
+    return step
+
+
+def _convolution(lowering, operator):
+    step = _window(lowering, operator, "conv")
+    step.details["window"] = Window.from_options(
+        operator.inputs[0].shape[1:3], operator.inputs[1].shape[1:3], operator.options
+    )
+    return step
+
+
+def _dense(lowering, operator):
+    step = _window(lowering, operator, "conv")
+    if operator.inputs[1].zero_points.any():
+        raise refused(operator, "has weights with a zero point other than 0")
+    step.details["window"] = None
+    return step
+
+
+def _depthwise(lowering, operator):
+    step = _convolution(lowering, operator)
+    step.kind = "depthwise"
+    return step
+
+
+def _binary(lowering, operator):
+    reads = [lowering.read(tensor.name, operator.index) for tensor in operator.inputs]
+    return Step("binary", operator, reads, None, ())
+
+
+def _pool(kind):
+    def make(lowering, operator):
+        step = Step(kind, operator, [lowering.read(operator.inputs[0].name, operator.index)], None, ())
+        options = operator.options
+        step.details["window"] = Window.from_options(
+            operator.inputs[0].shape[1:3], (options.filterHeight, options.filterWidth), options
+        )
+        return step
+
+    return make
+
+
+def _mean(lowering, operator):
+    return Step("mean", operator, [lowering.read(operator.inputs[0].name, operator.index)], None, ())
+
+
+def _rows(kind):
+    def make(lowering, operator):
+        axis = operator.inputs[1].constant if kind == "argmax" else None
+        rank = len(operator.inputs[0].shape)
+        if axis is not None and int(axis.reshape(-1)[0]) % rank != rank - 1:
+            raise refused(operator, "is not along the last axis")
+        return Step(kind, operator, [lowering.read(operator.inputs[0].name, operator.index)], None, ())
+
+    return make
+
+
+def _move(indices):
+    """A step that copies: `indices` gives, of an array of places of the input, the one of the output."""
+
+    def make(lowering, operator):
+        read = lowering.read(operator.inputs[0].name, operator.index)
+        places = np.arange(read.stored.count).reshape(1, *read.shape)
+        step = Step("move", operator, [read], None, ())
+        step.details["places"] = [indices(operator, places)[0]]
+        return step
+
+    return make
+
+
+def _pad_places(operator, places):
+    return np.pad(places, operator.inputs[1].constant.tolist(), constant_values=-1)
+
+
+def _slice_places(operator, places):
+    inputs = [places, *(tensor.constant for tensor in operator.inputs[1:])]
+    return kernels.strided_slice(operator, inputs, "xnnpack")
+
+
+def _transpose_places(operator, places):
+    return resizing.transpose(operator, [places, operator.inputs[1].constant], "xnnpack")
+
+
+def _nearest_places(operator, places):
+    return resizing.resize_nearest(operator, [places, operator.inputs[1].constant], "xnnpack")
+
+
+def _concatenate(lowering, operator):
+    reads = [lowering.read(tensor.name, operator.index) for tensor in operator.inputs]
+    step = Step("move", operator, reads, None, ())
+    # Places of all inputs in a row; each part takes its own.
+    kernels.concatenate(operator, [np.zeros((1, *read.shape), np.int8) for read in reads], "xnnpack")
+    parts = []
+    for number, _ in enumerate(reads):
+        arrays = [
+            np.arange(other.stored.count).reshape(1, *other.shape) if i == number else np.full((1, *other.shape), -2)
+            for i, other in enumerate(reads)
+        ]
+        parts.append(np.concatenate(arrays, axis=operator.options.axis)[0])
+    step.details["places"] = parts
+    return step
+
+
+STEPS = {
+    "ADD": _binary,
+    "ARG_MAX": _rows("argmax"),
+    "AVERAGE_POOL_2D": _pool("average_pool"),
+    "CONCATENATION": _concatenate,
+    "CONV_2D": _convolution,
+    "DEPTHWISE_CONV_2D": _depthwise,
+    "FULLY_CONNECTED": _dense,
+    "MAX_POOL_2D": _pool("max_pool"),
+    "MEAN": _mean,
+    "MUL": _binary,
+    "PAD": _move(_pad_places),
+    "RESIZE_NEAREST_NEIGHBOR": _move(_nearest_places),
+    "SOFTMAX": _rows("softmax"),
+    "STRIDED_SLICE": _move(_slice_places),
+    "SUB": _binary,
+    "TRANSPOSE": _move(_transpose_places),
+}
+"""Kind of operator -> function (lowering, operator) that makes its step."""

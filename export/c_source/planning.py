@@ -1,0 +1,45 @@
+"""The memory of a program: lifetimes of its stored tensors, what may be written in place, and the plan."""
+
+from mmx_tf.export.c_source.memory_plan import Block, Plan, arrange
+
+
+def plan_of(program) -> Plan:
+    """The memory plan of a `Program` whose steps know their scratch memory.
+
+    A block is named as the tensor, the scratch memory of step 3 "scratch 3".
+    """
+    last = {}
+    for number, step in enumerate(program.steps):
+        for stored in step.sources():
+            last[stored.name] = number
+    for read, _ in program.outputs:
+        stored = getattr(read, "stored", read)
+        last[stored.name] = len(program.steps)
+    blocks, in_place = [], {}
+    for number, step in enumerate(program.steps):
+        output = step.output
+        if output.place == "arena":
+            blocks.append(Block(output.name, output.bytes, number, last.get(output.name, number)))
+            over = [stored for stored in _replaceable(step) if last[stored.name] == number]
+            if over:
+                in_place[output.name] = over[0].name
+        if step.scratch:
+            blocks.append(Block(f"scratch {number}", step.scratch, number, number))
+    return arrange(blocks, in_place=in_place)
+
+
+def _replaceable(step):
+    """Inputs that a step reads element by element, in front of what it writes."""
+    if step.kind in ("map", "binary"):
+        reads, narrower = step.reads, True
+    elif step.addition is not None:
+        # Channels of two places are written in turns, so that narrower slots would overtake.
+        reads, narrower = [step.addition.read], False
+    else:
+        return
+    inputs = [read.stored for read in step.reads] if step.addition is not None else []
+    for read in reads:
+        stored, output = read.stored, step.output
+        fits = output.bits <= stored.bits if narrower else output.bits == stored.bits
+        if stored.place == "arena" and stored.count == output.count and fits and stored not in inputs:
+            yield stored

@@ -1,0 +1,126 @@
+"""What a program in C has: stored tensors and steps, each of which computes one of them.
+
+    stored.low, stored.high, stored.bits                # codes 112..127 in 4-bit slots
+    step.kind, step.reads, step.output                  # "conv", what it reads, what it stores
+
+`export.c_source.lowering` makes a `Program` of a file.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(eq=False)
+class Stored:
+    """A tensor that lies in slots.
+
+    Attributes:
+      name: of the file's tensor whose codes it holds.
+      shape: without the batch.
+      low, high: the codes that it can take; a slot holds code - low.
+      bits: of a slot.
+      place: "arena"; "image" for the caller's memory; "constant" for the flash.
+    """
+
+    name: str
+    shape: tuple
+    low: int
+    high: int
+    bits: int
+    place: str = "arena"
+
+    @property
+    def count(self) -> int:
+        """Number of elements."""
+        return int(np.prod(self.shape))
+
+    @property
+    def bytes(self) -> int:
+        """What it takes in RAM."""
+        return -(-self.count * self.bits // 8)
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """How a step sees a stored tensor.
+
+    Attributes:
+      stored: what it reads.
+      shape: as the step's operator sees it, without the batch.
+      low, high: the codes that arrive.
+      table: [high - low + 1 of the stored tensor], the code for each stored code; None where they are the same.
+    """
+
+    stored: Stored
+    shape: tuple
+    low: int
+    high: int
+    table: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Addition:
+    """An ADD or SUB whose first operand a step computes.
+
+    Attributes:
+      operator: of the file.
+      own: 0 or 1, which of its inputs that is.
+      read: the other one, already stored.
+    """
+
+    operator: object
+    own: int
+    read: Read
+
+
+@dataclass(eq=False)
+class Step:
+    """One call of a kernel.
+
+    Attributes:
+      kind: of the kernel in C.
+      operator: the file's operator whose codes it computes first.
+      reads: its inputs.
+      output: what it stores.
+      table: [codes of the operator's output], or after an addition of that one's: the code that is stored;
+        None where it is the same.
+      codes: (lowest, highest) that the operator's output takes.
+      addition: what is added before the table is looked up, or None.
+      padding: rows and columns of a PAD in front, (top, left).
+      size: height and width that the window sees, with the PAD; None without a window.
+      scratch: bytes of RAM that it needs besides.
+      details: what its kernel wants to know besides.
+    """
+
+    kind: str
+    operator: object
+    reads: list
+    output: Stored
+    codes: tuple
+    table: np.ndarray | None = None
+    addition: Addition | None = None
+    padding: tuple = (0, 0)
+    size: tuple | None = None
+    scratch: int = 0
+    details: dict = field(default_factory=dict)
+
+    def sources(self) -> list[Stored]:
+        """The stored tensors that are read, those of an addition too."""
+        reads = [*self.reads, *([self.addition.read] if self.addition else [])]
+        return [read.stored for read in reads if read.stored.place == "arena"]
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """Steps in their order, and what goes in and out.
+
+    Attributes:
+      inputs: the file's inputs, as the caller's memory.
+      outputs: (stored tensor or read, the file's tensor) of each output.
+    """
+
+    steps: tuple
+    inputs: tuple
+    outputs: tuple
+    graph: object

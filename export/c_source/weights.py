@@ -1,0 +1,88 @@
+"""Weights as the kernels in C take them: divided by what they have in common, none below 0, in words.
+
+A file of int8 storage holds 4-bit weights 18 times larger (`layers.integer.storage`). Divided by their greatest
+common divisor they fit into 4 bits again, and the accumulator is multiplied by it, which changes nothing.
+
+    packed = pack(weights, bits=(2, 4, 8))              # weights: [filters, taps and channels]
+    packed.bits, packed.factor                          # 4, 18
+    words(packed, column_bits=4)                        # uint32 [filters, words]
+
+A word holds pairs of weights for one SMLAD: the first of pair j in the lower half, the second at the same place
+of the upper half, so that a shift and a mask unpack them. Which elements are a pair follows from how the column
+is unpacked, whose elements lie in their order.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+GROUP = 8
+"""Elements that the kernels multiply at once."""
+_PAIRS = {4: ((0, 4), (1, 5), (2, 6), (3, 7)), 8: ((0, 2), (1, 3), (4, 6), (5, 7))}
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """Weights in whole units.
+
+    Attributes:
+      codes: int64, of the shape given, from -2^(bits - 1) to 2^(bits - 1) - 1.
+      bits: of a weight.
+      factor: what they were divided by.
+    """
+
+    codes: np.ndarray
+    bits: int
+    factor: int
+
+
+def pack(weights: np.ndarray, *, bits: tuple[int, ...]) -> Weights:
+    """int8 weights -> the narrowest of these widths that holds them; 8 must be among them."""
+    codes = weights.astype(np.int64)
+    factor = max(int(np.gcd.reduce(codes.reshape(-1))), 1)
+    for width in sorted(bits):
+        units = codes // factor
+        if width < 8 and units.min() >= -(2 ** (width - 1)) and units.max() < 2 ** (width - 1):
+            return Weights(units, width, factor)
+    return Weights(codes, 8, 1)
+
+
+def padded_length(length: int, bits: int) -> int:
+    """Elements of a filter in whole groups; of 2-bit weights a word holds two groups."""
+    unit = 2 * GROUP if bits == 2 else GROUP
+    return -(-length // unit) * unit
+
+
+def words(weights: Weights, *, column_bits: int) -> np.ndarray:
+    """uint32 [filters, words]: the filters for columns of 4-bit or 8-bit slots."""
+    filters, length = weights.codes.shape
+    padded = np.zeros((filters, padded_length(length, weights.bits)), np.int64)
+    padded[:, :length] = weights.codes
+    return _words(padded, weights.bits, _PAIRS[column_bits])
+
+
+def by_channel(weights: Weights) -> np.ndarray:
+    """uint32 [words]: [taps, channels] in slots one after the other, for the depthwise kernel."""
+    values = weights.codes.reshape(-1)
+    per_word = 32 // weights.bits
+    padded = np.zeros(-(-len(values) // per_word) * per_word, np.int64)
+    padded[: len(values)] = values
+    return _joined(padded.reshape(-1, per_word) + (1 << weights.bits - 1), weights.bits)
+
+
+def _words(padded, bits, pairs):
+    groups = padded.reshape(len(padded), -1, GROUP)
+    firsts, seconds = groups[..., [a for a, _ in pairs]], groups[..., [b for _, b in pairs]]
+    if bits == 8:
+        # Two pairs a word: both firsts are the lower half.
+        slots = np.concatenate([firsts.reshape(-1, 2), seconds.reshape(-1, 2)], axis=1)
+    elif bits == 4:
+        slots = np.concatenate([firsts.reshape(-1, 4), seconds.reshape(-1, 4)], axis=1)
+    else:
+        slots = np.concatenate([firsts.reshape(-1, 8), seconds.reshape(-1, 8)], axis=1)
+    return _joined(slots + (1 << bits - 1), bits).reshape(len(padded), -1)
+
+
+def _joined(slots, bits):
+    shifts = np.arange(0, 32, bits, dtype=np.int64)
+    return (slots << shifts).sum(axis=-1).astype(np.uint32)

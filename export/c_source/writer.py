@@ -1,0 +1,224 @@
+"""The files of a C program: what `export.c_source` writes, as texts.
+
+    made = c_source(data, name="net")
+    made.files["net.c"], made.ram_bytes, made.plan
+"""
+
+import functools
+import hashlib
+import importlib.resources
+from dataclasses import dataclass
+
+from mmx_tf.export.c_source import lowering
+from mmx_tf.export.c_source.emitting import emit
+from mmx_tf.export.c_source.errors import BudgetError, UnsupportedError
+from mmx_tf.export.c_source.memory_plan import Plan, table
+from mmx_tf.export.c_source.planning import plan_of
+from mmx_tf.export.c_source.program import Program, Stored
+from mmx_tf.export.c_source.source import Source, ascii_text, quoted
+from mmx_tf.export.comparing.unpacked import unpacked
+from mmx_tf.export.reading import metadata, tflite_file
+from mmx_tf.export.reference.graph import load
+from mmx_tf.version import VERSION
+
+RUNTIME = ("mmx_kernels.c", "mmx_kernels.h")
+WIDTHS = ("packed", "int8")
+_C_TYPES = {"INT8": "int8_t", "UINT8": "uint8_t", "INT32": "int32_t"}
+
+
+@dataclass(frozen=True, eq=False)
+class CSource:
+    """A file as a C program.
+
+    Attributes:
+      files: text by name: the network's .c and .h, and the kernels.
+      ram_bytes: of the arena for activations and scratch memory; the caller's image and outputs are not in it.
+      flash_bytes: of the constants.
+      plan: where activations lie.
+      program: the steps.
+      name: the prefix of names in C.
+    """
+
+    files: dict[str, str]
+    ram_bytes: int
+    flash_bytes: int
+    plan: Plan
+    program: Program
+    name: str
+
+
+def c_source(
+    data: bytes,
+    *,
+    name: str = "net",
+    activations: str = "packed",
+    weights: str = "packed",
+    max_ram: int | None = None,
+    fused: bool = True,
+    source: str = "a .tflite",
+) -> CSource:
+    """The .tflite in `data` as C99 that computes the same codes as the file under XNNPACK.
+
+    Args:
+      data: the contents of a .tflite that `convert` has made, or of another int8 one with its operators.
+      name: prefix of everything that the program defines: `net_run`, `NET_RAM_BYTES`, net.c.
+      activations: "packed" stores them in 2, 4 or 8 bits, as their codes allow; "int8" always in 8.
+      weights: the same of weights.
+      max_ram: bytes that the activations may take; None: any.
+      fused: leave out what need not be stored. False stores every tensor of the file, for comparisons.
+      source: what the files say that they were made from.
+
+    Raises:
+      UnsupportedError: the file has operators, types or numbers that the kernels do not have.
+      BudgetError: the activations take more than `max_ram`.
+      ValueError: `data` is no .tflite or a damaged one, or a word is none of those above.
+    """
+    for what, value in (("activations", activations), ("weights", weights)):
+        if value not in WIDTHS:
+            raise ValueError(f"{what} is {value!r}; use one of {', '.join(map(repr, WIDTHS))}.")
+    if max_ram is not None and max_ram < 1:
+        raise ValueError(f"max_ram is {max_ram}; give a positive number of bytes.")
+    graph = load(unpacked(data))
+    program = lowering.lower(graph, packed=activations == "packed", fused=fused)
+    text = Source(graph)
+    for number, step in enumerate(program.steps):
+        emit(text, step, number, weight_bits=(2, 4, 8) if weights == "packed" else (8,))
+    plan = plan_of(program)
+    if max_ram is not None and plan.bytes > max_ram:
+        raise BudgetError(_over_budget(plan, max_ram))
+    values = _values(data, graph, program, text, plan, name, source)
+    files = {f"{name}.{end}": rendered(f"net.{end}.jinja", **values) for end in ("c", "h")}
+    files |= {file: runtime(file) for file in RUNTIME}
+    return CSource(files, plan.bytes, sum(text.bytes.values()), plan, program, name)
+
+
+def _over_budget(plan, max_ram):
+    live = ", ".join(f"{block.name} ({block.size:,} bytes)" for block in plan.live_at(plan.peak))
+    return (
+        f"The activations take {plan.bytes:,} bytes, more than the {max_ram:,} allowed; live at the peak are {live}."
+    )
+
+
+def _values(data, graph, program, text, plan, name, source):
+    upper = name.upper()
+    ends = [*_ends("input", program.inputs, graph, name), *_ends("output", program.outputs, graph, name)]
+    places = _Places(plan, {end["stored"]: end["parameter"] for end in ends if end["stored"] is not None})
+    traced = [step for step in program.steps if step.output.place == "arena"]
+    calls = []
+    for number, (step, function, arguments) in enumerate(text.calls):
+        calls.append(f"{function}({', '.join(map(places.text, arguments))});")
+        done = number + 1 == len(text.calls) or text.calls[number + 1][0] is not step
+        if done and step in traced:
+            output = step.output
+            calls.append(
+                f"TRACE({traced.index(step)}, {places.text(output)}, {output.bits}, {output.count}u);"
+            )
+    for end in ends:
+        if end["what"] == "output" and end["read"] is not None:
+            stored = end["read"].stored
+            where = f"{places.text(stored)}, {stored.bits}, {stored.low}"
+            calls.append(f"mmx_codes({where}, {end['parameter']}, {end['count']}u);")
+    return {
+        "source": ascii_text(source),
+        "version": VERSION,
+        "digest": hashlib.sha256(data).hexdigest(),
+        "plan": plan,
+        "peak": ascii_text(", ".join(block.name for block in plan.live_at(plan.peak))),
+        "table": ascii_text(table(plan)).split("\\n"),
+        "flash": sum(text.bytes.values()),
+        "upper": upper,
+        "name": name,
+        "ends": ends,
+        "labels": [quoted(label) for label in _labels(data)],
+        "parameters": ", ".join(f"{end['declaration']}{end['parameter']}" for end in ends),
+        "traced": [{"name": quoted(step.output.name)} for step in traced],
+        "arrays": text.arrays,
+        "structures": text.structures,
+        "calls": calls,
+    }
+
+
+def ends_of(made: CSource) -> tuple[list[dict], list[dict]]:
+    """What templates say of inputs and outputs."""
+    program = made.program
+    return tuple(
+        list(_ends(what, ends, program.graph, made.name))
+        for what, ends in (("input", program.inputs), ("output", program.outputs))
+    )
+
+
+def _labels(data):
+    document = metadata.read(tflite_file.parse(data)).document or {}
+    labels = document.get("labels")
+    return labels if isinstance(labels, list) else []
+
+
+def _ends(what, ends, graph, name):
+    for number, (seen, tensor) in enumerate(ends):
+        alone = len(ends) == 1
+        parameter = ("image" if what == "input" else "logits") if alone else f"{what}_{number}"
+        kind = _C_TYPES[tensor.type]
+        grid = len(tensor.scales) == 1
+        stored = seen if isinstance(seen, Stored) else None
+        yield {
+            "what": what,
+            "tensor": quoted(tensor.name),
+            "tensor_name": tensor.name,
+            "type": tensor.type.lower(),
+            "shape": list(tensor.shape[1:]),
+            "count": stored.count if stored else seen.stored.count,
+            "macro": f"{name}_{parameter}".upper(),
+            "scale": float(tensor.scale).hex() + "f" if grid else None,
+            "zero_point": tensor.zero_point,
+            "parameter": parameter,
+            "ctype": kind,
+            "declaration": f"const {kind} *" if what == "input" else f"{kind} *",
+            "stored": stored,
+            "read": None if stored else seen,
+        }
+
+
+class _Places:
+    """Where stored tensors and scratch memory lie, as C."""
+
+    def __init__(self, plan, parameters):
+        self._plan, self._parameters = plan, parameters
+        self._scratch = {}
+
+    def text(self, argument):
+        if isinstance(argument, Stored):
+            if argument.place == "arena":
+                return f"arena + {self._plan.offsets[argument.name]}"
+            return self._parameters[argument]
+        if hasattr(argument, "scratch"):
+            return f"(uint32_t *)(void *)(arena + {self._plan.offsets[argument.scratch_name]})"
+        return str(argument)
+
+
+def runtime(file: str) -> str:
+    """The text of one of the kernels' files."""
+    folder = importlib.resources.files("mmx_tf.export.c_source") / "runtime"
+    return (folder / file).read_text()
+
+
+def rendered(template: str, /, **values: object) -> str:
+    """The text of a template; see `mmx_tf.report.rendering`, which makes pages."""
+    return _environment().get_template(template).render(values)
+
+
+@functools.cache
+def _environment():
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("mmx_tf.export.c_source", "templates"),
+        # C, whose texts are quoted by `source.quoted`.
+        autoescape=False,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+__all__ = ["CSource", "UnsupportedError", "c_source", "rendered", "runtime"]
