@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from mmx_tf.budget.bops import LayerCost, count_bops, layer_costs, selected_cost, uniform_bops
+from mmx_tf.budget.bops import LayerCost, count_bops, layer_costs, selected_costs, uniform_bops
 from mmx_tf.network.canonical import canonicalize
 
 layers = keras.layers
@@ -127,7 +127,7 @@ def test_a_layer_reached_only_through_a_keyword_is_not_a_first_layer():
 
 def select(alphas, *, macs=(10, 7), weight_bits=(4, 3)):
     table = [[m * w * bits for bits in (8, 4, 3)] for m, w in zip(macs, weight_bits, strict=True)]
-    return selected_cost(alphas, table=table, fixed=1000)
+    return selected_costs(alphas, table=[table], fixed=[1000])[0]
 
 
 def test_selected_cost_takes_the_largest_alpha():

@@ -253,11 +253,12 @@ def test_a_repair_is_the_best_choice_within_the_budget(problem):
     scores = of_pairs(alphas, weight_alphas)
     argmax = [row.index(max(row)) for row in scores]
     found, flips = repair.repaired(limit, alphas, argmax, weight_alphas)
-    table, fixed = limit.candidate_costs.table, limit.candidate_costs.fixed
-    left = decimal(limit.target) - decimal(fixed) - sum(map(decimal, picked(table, found)))
-    assert limit.candidate_costs.of(found) <= limit.target
+    ((costs, target),) = limit.constraints
+    table, fixed = costs.table, costs.fixed
+    left = decimal(target) - decimal(fixed) - sum(map(decimal, picked(table, found)))
+    assert costs.of(found) <= target
     if left < 0:  # By less than a float64 of the target tells: there is nothing below.
-        assert limit.candidate_costs.of(found) == limit.candidate_costs.reachable[0]
+        assert costs.of(found) == costs.reachable[0]
         return
     for costs_of_layer, alphas_of_layer, i in zip(table, scores, found, strict=True):
         for cost, alpha in zip(costs_of_layer, alphas_of_layer, strict=True):

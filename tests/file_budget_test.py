@@ -90,7 +90,7 @@ def test_a_selection_meets_the_budget():
     low, high = free.reachable
     assert high - low == 27 + 18 + 24
     search = searched(target_bytes=low + 30, convert_options={"weight_storage": "int4"})
-    assert search.budget.own == free and search.budget.target == low + 30
+    assert search.budget.own == free and search.budget.target_cost == low + 30
     # Equal alphas take 8 bits; the pointwise layers then save 18 and 24 bytes of the 39 that are too many.
     alphas.set_row(search, 0, [1.0, 0.0, 0.0], of_weights=True)
     selection = search.bit_selection()

@@ -141,7 +141,7 @@ def test_alphas_move_by_the_gradient_of_task_loss_and_regularizer_in_training_mo
                 macs, bits = tf.constant([3456.0, 2304.0, 3072.0]), tf.constant([8.0, 4.0, 3.0])
                 expected_bits = tf.linalg.matvec(tf.nn.softmax(alpha), bits)
                 # Hard bits 8, 4 and 3 exceed the target of 4 on average, so the sign is +.
-                value = 0.25 * 4 * tf.reduce_sum(macs * expected_bits) / search.budget.target
+                value = 0.25 * 4 * tf.reduce_sum(macs * expected_bits) / search.budget.target_bops
         gradients[part] = tape.gradient(value, alpha).numpy()
     assert all(np.abs(gradient).max() > 1e-3 for gradient in gradients.values())
     search.bit_search_step(images, labels)

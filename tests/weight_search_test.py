@@ -66,8 +66,8 @@ def test_one_weight_candidate_is_equation_4():
     of_weights = tf.constant([[0.7], [-0.3]])
     with tf.GradientTape(persistent=True) as tape:
         tape.watch([alphas, of_weights])
-        plain = bops.selected_cost(alphas, table=table, fixed=5.0)
-        paired = bops.selected_cost(alphas, table=table, fixed=5.0, weight_alphas=of_weights)
+        plain = bops.selected_costs(alphas, table=[table], fixed=[5.0])[0]
+        paired = bops.selected_costs(alphas, table=[table], fixed=[5.0], weight_alphas=of_weights)[0]
     assert float(plain) == float(paired) == 5 + 4 + 6
     np.testing.assert_array_equal(tape.gradient(plain, alphas), tape.gradient(paired, alphas))
     np.testing.assert_array_equal(tape.gradient(paired, of_weights), [[0.0], [0.0]])

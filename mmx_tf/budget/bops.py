@@ -22,6 +22,9 @@ from mmx_tf.layers.lsq.straight_through import straight_through_one_hot
 from mmx_tf.network import canonical, graph, keras3
 from mmx_tf.network.kinds import KINDS, WEIGHTED
 
+PEAK_WIDTH = 0.02
+"""How far below the largest of some costs a gradient still reaches others; see `peak`."""
+
 
 @dataclasses.dataclass(frozen=True)
 class LayerCost:
@@ -102,8 +105,8 @@ def uniform_bops(costs, weight_bits: int, activation_bits: int, first_last_bits:
     )
 
 
-def selected_cost(alphas, *, table, fixed: float, weight_alphas=None) -> tf.Tensor:
-    """Differentiable cost of the branches with the largest alpha, for any cost of a layer and candidate.
+def selected_costs(alphas, *, table, fixed, weight_alphas=None) -> tf.Tensor:
+    """Differentiable costs of the branches with the largest alpha, for any cost of a layer and candidate.
 
     Where weight bits are searched too, a layer's cost is sum_w sum_a hs(weight alpha)_w hs(alpha)_a cost_wa:
     for BOPs, operations times the expected weight bits times the expected activation bits, each expectation
@@ -111,21 +114,39 @@ def selected_cost(alphas, *, table, fixed: float, weight_alphas=None) -> tf.Tens
 
     Args:
       alphas: L tensors of shape (B,), or one of shape (L, B).
-      table: L rows of B costs; with W weight candidates, of W * B costs, activations varying fastest.
-      fixed: cost of everything else.
+      table: M tables, one for each moment, of L rows of B costs; with W weight candidates, of W * B costs,
+        activations varying fastest.
+      fixed: M costs of everything else.
       weight_alphas: L tensors of shape (W,), or one of shape (L, W); None where weight bits are given.
 
     Returns:
-      Scalar float64: BOPs exceed what float32 can count.
+      (M,) in float64: BOPs exceed what float32 can count.
     """
     choices = straight_through_one_hot(tf.stack(alphas))
     if weight_alphas is not None:
         of_weights = straight_through_one_hot(tf.stack(weight_alphas))
         pairs = of_weights[:, :, tf.newaxis] * choices[:, tf.newaxis, :]
-        choices = tf.reshape(pairs, [len(table), of_weights.shape[1] * choices.shape[1]])
+        choices = tf.reshape(pairs, [of_weights.shape[0], of_weights.shape[1] * choices.shape[1]])
     # Without a searched layer the table has no rows to tell its columns by.
-    costs = tf.reshape(tf.constant(table, tf.float64), choices.shape)
-    return tf.reduce_sum(tf.cast(choices, tf.float64) * costs) + fixed
+    costs = tf.reshape(tf.constant(table, tf.float64), [len(fixed), *choices.shape])
+    return tf.reduce_sum(tf.cast(choices, tf.float64) * costs, axis=[1, 2]) + tf.constant(fixed, tf.float64)
+
+
+def peak(costs: tf.Tensor) -> tf.Tensor:
+    """The largest of some costs, whose gradient reaches all that are close to it.
+
+    Forward it is the maximum itself, so that a budget is met or not by what is counted. Backward it is
+    t * log(sum(exp(costs / t))), with t a fiftieth of the maximum: a moment that is 2% below the peak has a
+    weight of 1/e of the peak's. With the maximum's own gradient alpha would lower one moment, then the
+    next one, in turns.
+
+    Args:
+      costs: (M,), above 0.
+    """
+    highest = tf.stop_gradient(tf.reduce_max(costs))
+    temperature = PEAK_WIDTH * highest
+    smooth = temperature * tf.reduce_logsumexp(costs / temperature)
+    return smooth + tf.stop_gradient(highest - smooth)
 
 
 def _cost(node, *, end) -> LayerCost:

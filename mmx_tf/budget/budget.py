@@ -1,7 +1,8 @@
 """The budget of a search: what each choice costs, what is reachable, and the repair that fills the target.
 
 A budget counts one cost per searched layer and candidate (`CandidateCosts`): BOPs, average bits under some
-weighting, bytes of the file, or a table of the user's own. Regularizer and repair know nothing else of it.
+weighting, bytes of the file, or a table of the user's own. Bytes of RAM are the largest of such sums
+(`PeakCosts`), and may be limited beside BOPs. Regularizer and repair know nothing else of it.
 
 A layer's candidate is an activation bit-width, or, where weight bits are searched too, a pair of both: with W
 weight and B activation candidates the pair (w, a) has the index w * B + a (`Budget.pairs`).
@@ -13,6 +14,9 @@ from collections.abc import Sequence
 
 from mmx_tf.budget.bops import LayerCost
 from mmx_tf.recipe.candidate_costs import CandidateCosts, exact
+from mmx_tf.recipe.peak_costs import PeakCosts
+
+Costs = CandidateCosts | PeakCosts
 
 
 class UnreachableBudgetError(ValueError):
@@ -23,7 +27,7 @@ class UnreachableBudgetError(ValueError):
 class Budget:
     """Costs of the layers and the target that the selection must not exceed.
 
-    The target is in BOPs, or, with `own` costs, in their unit.
+    The target is in BOPs, or, with `own` costs, in their unit. There may be one of each (`constraints`).
 
     Attributes:
       costs: all weighted layers in graph order.
@@ -31,7 +35,7 @@ class Budget:
       weight_bits: weight bits of the searched layers; a tuple of W candidates where they are searched.
       first_last_bits: weight and activation bits of first and last layers.
       target_bops: budget in bit operations on one image, or None.
-      own: costs in place of BOPs, or None.
+      own: costs in place of BOPs or beside them, or None.
       target_cost: budget in the unit of `own`; None without it.
     """
 
@@ -40,7 +44,7 @@ class Budget:
     weight_bits: int | tuple[int, ...]
     first_last_bits: int
     target_bops: int | None = None
-    own: CandidateCosts | None = None
+    own: Costs | None = None
     target_cost: float | None = None
 
     def __post_init__(self):
@@ -58,7 +62,6 @@ class Budget:
                     f"the target of {target} {self.own.unit} is out of reach: with candidates "
                     f"{self.bit_widths}{weights} this network takes {low} to {high} {self.own.unit}."
                 )
-            return
         low, high = self.reachable
         weights = ", ".join(map(str, self.weight_bit_widths))
         if self.target_bops is not None and not low <= self.target_bops <= high:
@@ -74,7 +77,7 @@ class Budget:
         """The budget of a dict that `dataclasses.asdict` made, lists in place of tuples included."""
         own = config.get("own")
         if own is not None:
-            own = CandidateCosts(own["unit"], tuple(map(tuple, own["table"])), own["fixed"])
+            own = _costs_from(own)
         read = {"own": own, "costs": tuple(LayerCost(**cost) for cost in config["costs"])}
         for name in ("bit_widths", "weight_bits"):
             read[name] = tuple(config[name]) if isinstance(config[name], list | tuple) else config[name]
@@ -111,9 +114,10 @@ class Budget:
         return self.bops_costs.reachable
 
     @property
-    def candidate_costs(self) -> CandidateCosts:
-        """What regularizer and repair count."""
-        return self.bops_costs if self.own is None else self.own
+    def constraints(self) -> tuple[tuple[Costs, float], ...]:
+        """What regularizer and repair count: costs and their target, BOPs first; none without a target."""
+        both = ((self.bops_costs, self.target_bops), (self.own, self.target_cost))
+        return tuple((costs, target) for costs, target in both if target is not None)
 
     @property
     def bops_costs(self) -> CandidateCosts:
@@ -122,9 +126,9 @@ class Budget:
         return CandidateCosts("BOPs", table, self.fixed_bops)
 
     @property
-    def target(self) -> float | None:
-        """The target in the unit of `candidate_costs`, or None for no budget."""
-        return self.target_bops if self.own is None else self.target_cost
+    def only_limits(self) -> bool:
+        """Whether bits below the targets are free, as of RAM, which counts at its fullest moment alone."""
+        return bool(self.constraints) and all(costs.is_limit for costs, _ in self.constraints)
 
     def bops_at(self, average_bits: float) -> int:
         """BOPs at the given activation bits, averaged over the searched layers weighted by operations.
@@ -142,8 +146,14 @@ class Budget:
         return self.bops_costs.of(choice)
 
     def meets(self, choice: Sequence[int]) -> bool:
-        """Whether a choice costs no more than the target."""
-        return self.target is None or self.candidate_costs.exactly(choice) <= exact(self.target)
+        """Whether a choice costs no more than the targets."""
+        return all(costs.exactly(choice) <= exact(target) for costs, target in self.constraints)
+
+
+def _costs_from(config: dict) -> Costs:
+    if "moments" in config:
+        return PeakCosts(config["unit"], tuple(map(_costs_from, config["moments"])))
+    return CandidateCosts(config["unit"], tuple(map(tuple, config["table"])), config["fixed"])
 
 
 def _exactly(cost: float) -> str:

@@ -16,7 +16,7 @@ from fractions import Fraction
 import numpy as np
 from absl import logging
 
-from mmx_tf.budget import knapsack
+from mmx_tf.budget import constrained, knapsack
 from mmx_tf.budget.budget import Budget
 from mmx_tf.recipe.candidate_costs import exact
 
@@ -41,9 +41,10 @@ class Flip:
 def repaired(
     budget: Budget, alphas: np.ndarray, choice: Sequence[int], weight_alphas: np.ndarray | None = None
 ) -> tuple[list[int], list[Flip]]:
-    """The choice with the largest sum of alphas that the target allows.
+    """The choice with the largest sum of alphas that the targets allow, filled up where bits cost nothing.
 
-    No flip of a layer that raises its alpha fits into what this choice leaves of the target.
+    Where the budget has a sum of costs, no flip of a layer that raises its alpha fits into what this choice
+    leaves of the targets; where it has RAM alone, no flip that raises its bits.
 
     Args:
       budget: costs, candidates and target.
@@ -64,12 +65,20 @@ def repaired(
         both = np.float64(weight_alphas)[:, :, np.newaxis] + scores[:, np.newaxis, :]
         scores = both.reshape(len(scores), -1)
     largest = all(row[i] == row.max() for row, i in zip(scores, choice, strict=True))
-    if budget.target is None or (largest and budget.meets(choice)):
+    if not budget.constraints:
         return list(choice), []
-    costs = budget.candidate_costs
-    table = [[exact(cost) for cost in row] for row in costs.table]
-    capacity = exact(budget.target) - exact(costs.fixed)
-    best = best_choice(table, capacity, scores, [sum(pair) for pair in budget.pairs])
+    limits = [(moment, target) for costs, target in budget.constraints for moment in costs.moments]
+    bits = [sum(pair) for pair in budget.pairs]
+    if largest and budget.meets(choice):
+        best = list(choice)
+    elif len(limits) > 1:
+        best = constrained.best_choice(limits, scores, bits)
+    else:
+        ((costs, target),) = limits
+        table = [[exact(cost) for cost in row] for row in costs.table]
+        best = best_choice(table, exact(target) - exact(costs.fixed), scores, bits)
+    if budget.only_limits:
+        best = constrained.filled(limits, best, scores, bits)
     return best, _flips(budget, alphas, weight_alphas, choice, best)
 
 

@@ -41,7 +41,7 @@ def budgets(asked: AskedBudget, free: Budget) -> tuple[Budget, ...]:
       CostTableError: if the cost table does not fit the network.
     """
     asked.check_weight_bits(free.weight_bit_widths)
-    kind = asked.kind
+    kind = asked.kind  # Of RAM beside BOPs it is the one in BOPs.
     if kind is None or kind.measured:
         return (free,)
     own = kind.costs(asked, free)

@@ -19,7 +19,7 @@ from mmx_tf.layers import keras_defaults
 from mmx_tf.layers.quantizers.activation import ActivationQuantizer
 from mmx_tf.layers.quantizers.multi_branch import MultiBranchQuantizer
 from mmx_tf.layers.quantizers.pixels import PixelQuantizer
-from mmx_tf.metamix import augment_checks, file_bytes, keywords, output_checks
+from mmx_tf.metamix import augment_checks, keywords, measured_costs, output_checks
 from mmx_tf.metamix.search import SearchModel, quantizer_name
 from mmx_tf.network import canonical, floors, graph, keras3
 
@@ -53,8 +53,8 @@ def augment(
         of them on its one kernel, and the search chooses weight bits too.
       **options: target_bops, target_average_bits and the like (`mmx_tf.recipe.budgets`), and the settings
         of the search (`mmx_tf.recipe.search_settings`); `help(mmx_tf.augment)` has a line for each.
-      convert_options: with `target_bytes`, the arguments of `mmx_tf.convert` that the file will be made with,
-        such as {"weight_storage": "int4_xnnpack", "labels": labels}.
+      convert_options: with `target_bytes` or `target_ram`, the arguments of `mmx_tf.convert` that the file
+        will be made with, such as {"weight_storage": "int4_xnnpack", "labels": labels}.
       first_last_bits: weight and activation bits of first and last layers, which are not searched.
       signed: overrides, layer name -> whether that layer's input is quantized with symmetric codes (True) or
         unsigned ones. By default this is inferred from what produces the input: unsigned after ReLU, ReLU6
@@ -95,16 +95,17 @@ def augment(
         first_last_bits=first_last_bits,
         **budget,
     )
-    target_bytes = budget.get("target_bytes")
-    if target_bytes is None and convert_options:
-        raise ValueError(f"convert_options={convert_options!r}: they are for target_bytes alone.")
+    measured = [name for name in measured_costs.MEASURED if budget.get(name) is not None]
+    if not measured and convert_options:
+        names = " and ".join(measured_costs.MEASURED)
+        raise ValueError(f"convert_options={convert_options!r}: they are for {names} alone.")
     augment_checks.check_targets(budgets, settings)
     augment_checks.check_names(network, budgets[0], quantizer_name)
     augment_checks.warn_of_dropped_layers(float_model)
     augment_checks.warn_of_frozen_layers(float_model)
     augment_checks.warn_of_own_steps(float_model)
     augment_checks.check_exportable(network, allowed=allow_unexportable)
-    if budgets[0].target is None and target_bytes is None:
+    if not budgets[0].constraints and not measured:
         augment_checks.warn_of_no_budget(budgets[0])
     search = functools.partial(
         SearchModel,
@@ -116,9 +117,10 @@ def augment(
         output_name=output_checks.output_names(float_model),
         name=f"{network.name}_search",
     )
-    if target_bytes is not None and budgets[0].searched:
-        costs = file_bytes.costs_in_bytes(search(budget=budgets), convert_options or {})
-        budgets = (dataclasses.replace(budgets[0], own=costs, target_cost=float(target_bytes)),)
+    for name in measured if budgets[0].searched else ():
+        costs = measured_costs.MEASURED[name](search(budget=budgets), convert_options or {})
+        target = float(budget[name])
+        budgets = tuple(dataclasses.replace(one, own=costs, target_cost=target) for one in budgets)
     return search(budget=budgets)
 
 

@@ -14,12 +14,11 @@ import tensorflow as tf
 from absl import logging
 
 from mmx_tf.budget import bops
-from mmx_tf.budget.budget import Budget
+from mmx_tf.budget.budget import Budget, Costs
 from mmx_tf.budget.repair import repaired
 from mmx_tf.layers import replicas
 from mmx_tf.metamix.selection import BitSelection, LayerSelection, SelectedCost
 from mmx_tf.notation import target_folder
-from mmx_tf.recipe.candidate_costs import CandidateCosts
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -88,10 +87,9 @@ class TargetSearch:
         if of_weights is not None:
             branches = len(self.budget.bit_widths)
             choice = [int(w) * branches + a for w, a in zip(of_weights.argmax(1), choice, strict=True)]
-        if not repair or self.budget.target is None:
+        if not repair or not self.budget.constraints:
             return choice
-        costs, target = self.budget.candidate_costs, self.budget.target
-        before = costs.of(choice)
+        largest = choice
         choice, flips = repaired(self.budget, own, choice, of_weights)
         for flip in flips:
             logging.info(
@@ -99,12 +97,15 @@ class TargetSearch:
                 self.prefix, "weights of " if flip.of_weights else "",
                 flip.name, flip.from_bits, flip.to_bits, flip.margin,
             )  # fmt: skip
-        after, up = costs.of(choice), sum(flip.to_bits > flip.from_bits for flip in flips)
-        logging.info(
-            "%sbudget repair: %d flips (%d down, %d up) took %s %s to %s (target %s, %.2f%% of it unused)",
-            self.prefix, len(flips), len(flips) - up, up, before, costs.unit, after, target,
-            100 * (1 - after / target),
-        )  # fmt: skip
+        up = sum(flip.to_bits > flip.from_bits for flip in flips)
+        for costs, target in self.budget.constraints:
+            before, after = costs.of(largest), costs.of(choice)
+            logging.info(
+                "%sbudget repair: %d flips (%d down, %d up) took %s %s to %s (target %s, %.2f%% of it "
+                "unused)",
+                self.prefix, len(flips), len(flips) - up, up, before, costs.unit, after, target,
+                100 * (1 - after / target),
+            )  # fmt: skip
         return choice
 
     def selection_of(self, choice: Sequence[int], signed: Mapping[str, bool]) -> BitSelection:
@@ -145,7 +146,7 @@ def over_targets(targets: Sequence[TargetSearch], one_pass: Callable) -> tuple[t
         return gradient[tf.newaxis], loss[tf.newaxis]
     count = len(targets)
     alpha = targets[0].variable.read_value()
-    goals = tf.constant([target.budget.target for target in targets], tf.float64)
+    goals = tf.constant([target.budget.constraints[0][1] for target in targets], tf.float64)
 
     def one(i, gradients, losses):
         gradient, loss = one_pass(alpha[i], goals[i])
@@ -175,7 +176,7 @@ def split(alpha, budget: Budget) -> tuple:
     return (alpha[..., :branches], alpha[..., branches:]) if budget.searches_weights else (alpha, None)
 
 
-def selected_cost(alpha, costs: CandidateCosts, budget: Budget) -> tf.Tensor:
+def selected_cost(alpha, costs: Costs, budget: Budget) -> tf.Tensor:
     """Cost of the branches with the largest alpha: scalar float64, differentiable (paper eq. 4 and 5).
 
     Args:
@@ -184,22 +185,32 @@ def selected_cost(alpha, costs: CandidateCosts, budget: Budget) -> tf.Tensor:
       budget: knows the candidates.
     """
     own, of_weights = split(alpha, budget)
-    return bops.selected_cost(own, table=costs.table, fixed=costs.fixed, weight_alphas=of_weights)
+    moments = bops.selected_costs(
+        own,
+        table=[moment.table for moment in costs.moments],
+        fixed=[moment.fixed for moment in costs.moments],
+        weight_alphas=of_weights,
+    )
+    return bops.peak(moments) if len(costs.moments) > 1 else moments[0]
 
 
 def regularizer(budget: Budget, alpha, target: tf.Tensor | None = None) -> tf.Tensor:
     """r(alpha) / target: the gap of the cost relative to the target (eq. 4, normalised); 0 without a target.
 
+    Of a limit (`Costs.is_limit`), such as RAM, the gap is what exceeds it. Two gaps are added.
+
     Args:
-      budget: costs, candidates and target.
+      budget: costs, candidates and targets.
       alpha: of a target, (L, B) or (L, B + W).
-      target: scalar float64 that stands in for the budget's target.
+      target: scalar float64 that stands in for the budget's first target.
     """
-    if budget.target is None:
-        return tf.constant(0.0)
-    target = budget.target if target is None else target
-    gap = tf.abs(selected_cost(alpha, budget.candidate_costs, budget) - target)
-    return tf.cast(gap / target, tf.float32)
+    total = tf.constant(0.0)
+    for costs, goal in budget.constraints:
+        goal, target = (goal if target is None else target), None
+        gap = selected_cost(alpha, costs, budget) - goal
+        gap = tf.nn.relu(gap) if costs.is_limit else tf.abs(gap)
+        total += tf.cast(gap / goal, tf.float32)
+    return total
 
 
 def _mean_entropy(alpha) -> tf.Tensor:

@@ -51,8 +51,13 @@ class AskedBudget(_Asked):
 
     @property
     def kind(self) -> Kind | None:
-        """The kind of a checked budget; None where none is given."""
-        return next(iter(self.given), None)
+        """The kind of a checked budget, of two the one in BOPs; None where none is given."""
+        return min(self.given, key=lambda kind: kind.beside_bops, default=None)
+
+    @property
+    def measured(self) -> tuple[Kind, ...]:
+        """The kinds that are given and whose costs are measured on a file."""
+        return tuple(kind for kind in self.given if kind.measured)
 
     @property
     def arguments(self) -> dict[str, object]:
@@ -68,13 +73,17 @@ class AskedBudget(_Asked):
             without its budget, and a cost table or its target without the other.
         """
         given = self.given
-        if len(given) > 1:
+        limits = [kind for kind in given if kind.beside_bops]
+        others = [kind for kind in given if not kind.beside_bops]
+        if len(others) > 1 or limits and others and not others[0].in_bops:
             named = " and ".join(self.said(kind.name) for kind in given)
             clear = (
                 f" Clear the others with {_listed(kind.cleared for kind in KINDS.values())} (also when they "
             )
             clear += "come from a flagfile)."
-            raise BudgetRuleError(f"{named}: give one budget.{clear if self.flags else ''}")
+            both = _listed(self.named(kind.name) for kind in KINDS.values() if kind.beside_bops)
+            both = f" ({both} may stand beside one in BOPs.)" if limits else ""
+            raise BudgetRuleError(f"{named}: give one budget.{both}{clear if self.flags else ''}")
         for kind in KINDS.values():
             kind.check(self)
         for kind, value in given.items():
@@ -98,7 +107,7 @@ class AskedBudget(_Asked):
                     f"{self.said(kind.name)} with {weights}: activation bits do not change {kind.counted}. "
                     f"Give several candidates, such as {several}."
                 )
-            if len(weight_bits) > 1 and budgets.WEIGHTS not in kind.counts:
+            if len(weight_bits) > 1 and kind is self.kind and budgets.WEIGHTS not in kind.counts:
                 raise BudgetRuleError(
                     f"{self.said(kind.name)} with {weights}: it counts activation bits alone, so that every "
                     f"layer would take the most weight bits. Give {_listed(map(self.named, OF_WEIGHTS))}, or "

@@ -26,6 +26,8 @@ class CandidateCosts:
     table: tuple[tuple[float, ...], ...]
     fixed: float = 0.0
 
+    is_limit = False  # A target is what the costs should come to: more bits cost more of it.
+
     def of(self, choice: Sequence[int]) -> float:
         """Cost of a choice: the candidate's index for every searched layer."""
         total = self.exactly(choice)
@@ -35,6 +37,11 @@ class CandidateCosts:
         """`of` before it is rounded to a float."""
         chosen = (exact(row[branch]) for row, branch in zip(self.table, choice, strict=True))
         return exact(self.fixed) + sum(chosen)
+
+    @property
+    def moments(self) -> tuple["CandidateCosts"]:
+        """Itself: a sum costs the same at all moments (see `mmx_tf.recipe.peak_costs`)."""
+        return (self,)
 
     @property
     def reachable(self) -> tuple[float, float]:

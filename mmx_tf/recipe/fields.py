@@ -104,6 +104,12 @@ class RecipeFields(RecipeOptions, SearchSettings):
         "--weight_storage; activation bits have no cost in it.",
         text=True,
     )
+    target_ram: int = flag(
+        0,
+        "Budget in bytes of RAM of the C source with packed activations, such as 48K, alone or beside "
+        "--target_bops. Layers that do not fill it keep the most bits.",
+        text=True,
+    )
     repair: bool = flag(
         True,
         "Where the largest alphas take more than the budget, select the bits with the largest sum of alphas "

@@ -46,8 +46,9 @@ class Recipe(RecipeFields):
         targets, exported = values["target_bops"].strip(), values["export_target"].strip()
         values["target_bops"] = tuple(map(parse_bops, targets.split(","))) if targets else ()
         values["export_target"] = parse_bops(exported, flag="export_target") if exported else 0
-        size = values["target_bytes"].strip()
-        values["target_bytes"] = parse_bytes(size) if size else 0
+        for name in ("target_bytes", "target_ram"):
+            size = values[name].strip()
+            values[name] = parse_bytes(size, flag=name) if size else 0
         # Average bits are no budget where weight bits are searched too.
         if not (isinstance(values["weight_bits"], tuple) or any(values[name] for name in KINDS)):
             values["target_average_bits"] = 4.0

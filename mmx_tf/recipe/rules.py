@@ -116,7 +116,8 @@ def _check_budget(recipe: RecipeFields) -> None:
         asked.check_candidates(limits)
     except BudgetRuleError as error:
         raise RecipeError(str(error)) from None
-    asked.kind.check_flags(recipe)
+    for kind in asked.given:
+        kind.check_flags(recipe)
     if exported and exported not in targets:
         allowed = (
             f"empty (each target), or one of {', '.join(map(short_bops, targets))}" if targets else "empty"
@@ -191,9 +192,9 @@ def _check_ablations(recipe: RecipeFields) -> None:
         refuse("train_weights_in_search", "true", "false", why)
     if len(recipe.target_bops) > 1:
         _check_plain_search(recipe, "several --target_bops")
-    kind = budget_rules.of_recipe(recipe).kind
-    if not kind.in_bops:
-        _check_plain_search(recipe, f"--{kind.name}")
+    for kind in budget_rules.of_recipe(recipe).given:
+        if not kind.in_bops:
+            _check_plain_search(recipe, f"--{kind.name}")
     if not recipe.meta_training and recipe.batch_norm_update != "mean":
         refuse("batch_norm_update", recipe.batch_norm_update, "mean without --meta_training")
 

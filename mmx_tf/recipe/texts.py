@@ -29,13 +29,13 @@ def parse_bops(text: str, *, flag: str = "target_bops") -> int:
     return _parse_number(text, flag, "bit operations", "5.3G, 800M, 5.3e9 or 5300000000")
 
 
-def parse_bytes(text: str) -> int:
-    """Read --target_bytes: '2.9M', '500k' (thousands) or '2900000'.
+def parse_bytes(text: str, *, flag: str = "target_bytes") -> int:
+    """Read a number of bytes: '2.9M', '500k' (thousands) or '2900000'; `flag` is for the error.
 
     Raises:
         RecipeError: `text` is not such a number, or is not above zero.
     """
-    return _parse_number(text, "target_bytes", "bytes", "2.9M, 500k, 2.9e6 or 2900000")
+    return _parse_number(text, flag, "bytes", "2.9M, 500k, 2.9e6 or 2900000")
 
 
 def _parse_number(text: str, flag: str, what: str, examples: str) -> int:

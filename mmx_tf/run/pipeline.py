@@ -87,7 +87,7 @@ def _run(recipe: Recipe, job: Job, command: str) -> dict:
     teacher = float_model.load_teacher(recipe, data)
     _check_float_input(recipe, model)
     # What cannot become a search network, or a file, shows in the structure: better now than after training.
-    if trained or recipe.bit_selection or recipe.target_bytes:
+    if trained or recipe.bit_selection or budget_rules.of_recipe(recipe).measured:
         search = search_network(recipe, model, data)
         given_selection(recipe, search)
     else:
@@ -200,7 +200,9 @@ def search_network(recipe: Recipe, model, data) -> SearchModel:
             meta_epochs=1 if recipe.searches else recipe.select_epochs,
             # A float32 input takes the image as the network sees it, on a learnt grid.
             pixel_scaling=None if recipe.input_type == "float32" else datasets.PIXEL_SCALING,
-            convert_options=convert_options(recipe, data.class_names) if recipe.target_bytes else None,
+            convert_options=(
+                convert_options(recipe, data.class_names) if budget_rules.of_recipe(recipe).measured else None
+            ),
             **_search_options(recipe),
             **recipe.search_settings,
         )

@@ -9,7 +9,7 @@ Flags and notebook are checked by the same functions (`mmx_tf.recipe.budget_rule
 arithmetic on the layers' costs, so nothing here loads TensorFlow.
 
     >>> [kind.name for kind in kinds()]
-    ['target_bops', 'target_average_bits', 'target_cost', 'target_bytes']
+    ['target_bops', 'target_average_bits', 'target_cost', 'target_bytes', 'target_ram']
 """
 
 import importlib
@@ -52,6 +52,7 @@ class Kind:
       listed: whether it may be a list of targets, which are searched on one meta-state.
       in_bops: whether its target is one of BOPs. Only with such a budget bits may be drawn, given or the same
         everywhere, and a search may train weights.
+      beside_bops: whether it may be given beside a budget in BOPs; both are met then.
       measured: whether its costs are measured on a file, by `augment`.
       annotation: type of the argument.
       beside: further arguments that belong to it; each is a flag of the same name.
@@ -64,6 +65,7 @@ class Kind:
     label = ""
     listed = False
     in_bops = False
+    beside_bops = False
     measured = False
     annotation: object = float | None
     beside: Mapping[str, Argument] = {}

@@ -1,0 +1,186 @@
+"""Budgets of the fullest moment, such as RAM: their costs, regularizer and repair."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmx_tf.budget import bops, constrained
+from mmx_tf.budget.bops import LayerCost
+from mmx_tf.budget.budget import Budget, UnreachableBudgetError
+from mmx_tf.budget.repair import repaired
+from mmx_tf.metamix.target import regularizer
+from mmx_tf.recipe.candidate_costs import CandidateCosts
+from mmx_tf.recipe.peak_costs import PeakCosts, without_lower
+
+BITS = (8, 4, 2)
+
+
+def moment(*rows, fixed=0):
+    return CandidateCosts("bytes", tuple(rows), fixed)
+
+
+# Two tensors of 100 and 60 elements are live together; then the second with a third of 30.
+TWO = PeakCosts(
+    "bytes",
+    (
+        moment((100, 50, 25), (60, 30, 15), (0, 0, 0), fixed=10),
+        moment((0, 0, 0), (60, 30, 15), (30, 15, 8), fixed=50),
+    ),
+)
+
+
+def budget(costs=TWO, target=120.0, **kwargs):
+    macs = [5000, 3000, 1000, 2000, 100]
+    layers = tuple(
+        LayerCost(name=name, kind="conv", macs=count, weights=10, input_elements=10, end=name in "ae")
+        for name, count in zip("abcde", macs, strict=True)
+    )
+    return Budget(layers, BITS, 4, 8, own=costs, target_cost=target, **kwargs)
+
+
+def test_the_peak_is_the_fullest_moment():
+    assert TWO.of([0, 0, 0]) == 170  # 10 + 100 + 60; the other moment has 140.
+    assert TWO.of([2, 0, 0]) == 140  # 10 + 25 + 60 = 95; 50 + 60 + 30.
+    assert TWO.reachable == (73, 170)  # 50 + 15 + 8.
+
+
+def test_a_layer_whose_cheapest_candidate_depends_on_the_moment_is_refused():
+    with pytest.raises(ValueError, match="another order at other moments"):
+        PeakCosts("bytes", (moment((2, 1)), moment((1, 2))))
+    with pytest.raises(ValueError, match="no moments"):
+        PeakCosts("bytes", ())
+
+
+def test_moments_that_can_never_be_the_peak_are_left_out():
+    high, low, other = moment((4, 2), fixed=1), moment((4, 1), fixed=1), moment((0, 0), fixed=4)
+    assert set(without_lower([low, other, high, high])) == {high, other}
+
+
+def test_a_peak_survives_the_config_of_a_budget():
+    import json
+
+    made = budget(target_bops=400_000)
+    assert Budget.from_config(json.loads(json.dumps(dataclasses.asdict(made)))) == made
+
+
+@pytest.mark.parametrize("target", [72, 171])
+def test_a_peak_out_of_reach_is_refused_with_the_range(target):
+    with pytest.raises(UnreachableBudgetError, match="takes 73 to 170 bytes"):
+        budget(target=target)
+
+
+def test_bops_out_of_reach_are_refused_beside_a_peak():
+    with pytest.raises(UnreachableBudgetError, match="target_bops=1 "):
+        budget(target_bops=1)
+
+
+def test_the_regularizer_is_what_exceeds_the_limit():
+    alpha = tf.constant([[1.0, 0, 0]] * 3)
+    assert float(regularizer(budget(target=120.0), alpha)) == pytest.approx((170 - 120) / 120)
+    # More bits are not asked for where the limit is not reached.
+    few = tf.constant([[0.0, 0, 1]] * 3)
+    assert float(regularizer(budget(target=120.0), few)) == 0.0
+
+
+def test_beside_bops_both_gaps_are_added():
+    alpha = tf.constant([[1.0, 0, 0]] * 3)
+    both = budget(target=120.0, target_bops=400_000)
+    counted = both.bops_of([0, 0, 0])
+    expected = abs(counted - 400_000) / 400_000 + 50 / 120
+    assert float(regularizer(both, alpha)) == pytest.approx(expected)
+
+
+def test_the_gradient_of_the_peak_reaches_moments_close_to_it():
+    costs = tf.Variable([100.0, 98.0, 50.0], dtype=tf.float64)
+    with tf.GradientTape() as tape:
+        value = bops.peak(costs)
+    gradient = tape.gradient(value, costs).numpy()
+    assert float(value) == 100.0
+    expected = np.exp(np.array([0, -1.0, -25.0]))  # 2% below the peak: 1/e of its weight.
+    np.testing.assert_allclose(gradient, expected / expected.sum(), rtol=1e-9)
+
+
+def test_the_repair_lowers_what_is_live_at_the_peak_and_leaves_the_rest_at_most_bits():
+    # The first tensor costs the least alpha; the third one's alphas prefer 2 bits, which save nothing.
+    alphas = np.array([[0.3, 0.2, 0.0], [0.5, 0.0, 0.0], [0.0, 0.1, 0.2]])
+    choice, flips = repaired(budget(target=141.0), alphas, [0, 0, 2])
+    assert choice == [1, 0, 0]  # 10 + 50 + 60 = 120; 50 + 60 + 30 = 140.
+    assert [(flip.name, flip.from_bits, flip.to_bits) for flip in flips] == [("b", 8, 4), ("d", 2, 8)]
+
+
+def test_beside_bops_bits_are_not_filled_up_against_alpha():
+    alphas = np.array([[0.3, 0.2, 0.0], [0.5, 0.0, 0.0], [0.0, 0.1, 0.2]])
+    largest = budget().reachable[1]
+    choice, _ = repaired(budget(target=141.0, target_bops=largest), alphas, [0, 0, 2])
+    assert choice == [1, 0, 2]
+    # With fewer BOPs too: 3000 * 4 * 4 + 1000 * 4 * 8 + 2000 * 4 * 2, and 64 * 5100 of the ends.
+    most = 64 * 5100 + 48_000 + 32_000 + 16_000
+    assert repaired(budget(target=141.0, target_bops=most), alphas, [0, 0, 2])[0] == [1, 0, 2]
+    assert repaired(budget(target=141.0, target_bops=most - 1), alphas, [0, 0, 2])[0] == [2, 0, 2]
+
+
+COSTS = st.integers(0, 40)
+
+
+@st.composite
+def programs(draw):
+    layers, moments = draw(st.integers(1, 4)), draw(st.integers(1, 3))
+    limits = []
+    for _ in range(moments):
+        rows = [sorted(draw(st.lists(COSTS, min_size=3, max_size=3)), reverse=True) for _ in range(layers)]
+        costs = moment(*map(tuple, rows), fixed=draw(COSTS))
+        low, high = costs.reachable
+        limits.append((costs, draw(st.integers(int(low), int(high))) or 1))
+    scores = draw(st.lists(st.integers(-9, 9), min_size=3 * layers, max_size=3 * layers))
+    return limits, np.float64(scores).reshape(layers, 3) / 7
+
+
+@given(programs())
+def test_the_best_choice_is_that_of_all_choices(program):
+    limits, scores = program
+    bits = [12, 8, 6]
+    choices = [
+        choice
+        for choice in itertools.product(range(3), repeat=len(scores))
+        if constrained.meets(limits, choice)
+    ]
+
+    def worth(choice):
+        return round(float(scores[np.arange(len(scores)), list(choice)].sum()), 9)
+
+    found = constrained.best_choice(limits, scores, bits)
+    assert constrained.meets(limits, found)
+    best = max(map(worth, choices))
+    assert worth(found) == best
+    most = max(sum(bits[i] for i in choice) for choice in choices if worth(choice) == best)
+    assert sum(bits[i] for i in found) == most
+
+
+@given(programs())
+def test_a_filled_choice_has_no_layer_that_more_bits_fit_into(program):
+    limits, scores = program
+    bits = [12, 8, 6]
+    start = constrained.best_choice(limits, scores, bits)
+    filled = constrained.filled(limits, start, scores, bits)
+    assert constrained.meets(limits, filled)
+    for layer, candidate in itertools.product(range(len(scores)), range(3)):
+        if bits[candidate] > bits[filled[layer]]:
+            assert not constrained.meets(limits, [*filled[:layer], candidate, *filled[layer + 1 :]])
+        assert bits[filled[layer]] >= bits[start[layer]]
+
+
+def test_a_limit_that_the_solver_exceeds_by_its_tolerance_is_met():
+    # 3 times a third of a limit of large numbers, one unit too many.
+    costs = moment((10**12 + 1, 1), (10**12, 1), (10**12, 1))
+    choice = constrained.best_choice([(costs, 3 * 10**12)] * 2, np.array([[1.0, 0]] * 3), [8, 4])
+    assert sorted(choice) == [0, 0, 1] and costs.of(choice) <= 3 * 10**12
+
+
+def test_alphas_that_are_no_numbers_choose_nothing():
+    with pytest.raises(ValueError, match="not finite"):
+        constrained.best_choice([(moment((1, 0)), 1)], np.array([[np.nan, 0]]), [8, 4])
