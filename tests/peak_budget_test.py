@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from mmx_tf.budget import bops, constrained
 from mmx_tf.budget.bops import LayerCost
 from mmx_tf.budget.budget import Budget, UnreachableBudgetError
+from mmx_tf.budget.peak_costs import PeakCosts, without_lower
 from mmx_tf.budget.repair import repaired
 from mmx_tf.metamix.target import regularizer
 from mmx_tf.recipe.candidate_costs import CandidateCosts
-from mmx_tf.recipe.peak_costs import PeakCosts, without_lower
 
 BITS = (8, 4, 2)
 

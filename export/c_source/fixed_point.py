@@ -111,6 +111,4 @@ def _same_stairs(mantissas, shift, scale, climbs, codes, lowest, highest):
     reaches = integer_code(climbs * scale, mantissas, shift) >= codes
     before = integer_code((climbs - 1) * scale, mantissas, shift) < codes
     # A climb in front of the first sum, or behind the last, is one that nobody sees.
-    return (
-        (reaches | (climbs > highest[:, None])) & (before | (climbs <= lowest[:, None]))
-    ).all(axis=1)
+    return ((reaches | (climbs > highest[:, None])) & (before | (climbs <= lowest[:, None]))).all(axis=1)

@@ -153,23 +153,32 @@ class _Lowering:
         if len(readers) != 1:
             return None
         reader = next((other for other in self.graph.operators if other.index == readers[0]), None)
-        if reader is None or reader.kind not in ("ADD", "SUB") or len(self.views.needed(operator.outputs[0].name)) != 1:
+        if (
+            reader is None
+            or reader.kind not in ("ADD", "SUB")
+            or len(self.views.needed(operator.outputs[0].name)) != 1
+        ):
             return None
         names = [tensor.name for tensor in reader.inputs]
         own = [name for name in names if self.views.key(name) == key]
         other = [name for name in names if self.views.key(name) != key]
         if len(own) != 1 or self.views.tensor(other[0]).constant is not None:
             return None
-        same = self.views.shape(own[0]) == self.views.shape(other[0]) == self.views.shape(operator.outputs[0].name)
-        known = self.views.key(self.views.root(other[0])) in self.stored or self.views.key(other[0]) in self.stored
+        same = (
+            self.views.shape(own[0])
+            == self.views.shape(other[0])
+            == self.views.shape(operator.outputs[0].name)
+        )
+        known = (
+            self.views.key(self.views.root(other[0])) in self.stored
+            or self.views.key(other[0]) in self.stored
+        )
         if not same or not known:
             return None
         return reader
 
     def _other_of(self, added, name):
-        own = next(
-            i for i, tensor in enumerate(added.inputs) if self.views.root(tensor.name) == name
-        )
+        own = next(i for i, tensor in enumerate(added.inputs) if self.views.root(tensor.name) == name)
         return own, self.read(added.inputs[1 - own].name, added.index)
 
     def _output(self, tensor):

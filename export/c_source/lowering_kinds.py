@@ -5,7 +5,7 @@ import numpy as np
 from mmx_tf.export.c_source.errors import UnsupportedError
 from mmx_tf.export.c_source.pointwise import POINTWISE_KINDS
 from mmx_tf.export.c_source.program import Step
-from mmx_tf.export.reference import kernels, resizing
+from mmx_tf.export.reference import kernels, moving, resizing
 from mmx_tf.export.reference.windows import Window
 
 WITH_TABLES = ("conv", "depthwise", "binary", "mean", "max_pool", "average_pool")
@@ -127,11 +127,11 @@ def _pad_places(operator, places):
 
 def _slice_places(operator, places):
     inputs = [places, *(tensor.constant for tensor in operator.inputs[1:])]
-    return kernels.strided_slice(operator, inputs, "xnnpack")
+    return moving.strided_slice(operator, inputs, "xnnpack")
 
 
 def _transpose_places(operator, places):
-    return resizing.transpose(operator, [places, operator.inputs[1].constant], "xnnpack")
+    return moving.transpose(operator, [places, operator.inputs[1].constant], "xnnpack")
 
 
 def _nearest_places(operator, places):
@@ -142,11 +142,13 @@ def _concatenate(lowering, operator):
     reads = [lowering.read(tensor.name, operator.index) for tensor in operator.inputs]
     step = Step("move", operator, reads, None, ())
     # Places of all inputs in a row; each part takes its own.
-    kernels.concatenate(operator, [np.zeros((1, *read.shape), np.int8) for read in reads], "xnnpack")
+    moving.concatenate(operator, [np.zeros((1, *read.shape), np.int8) for read in reads], "xnnpack")
     parts = []
     for number, _ in enumerate(reads):
         arrays = [
-            np.arange(other.stored.count).reshape(1, *other.shape) if i == number else np.full((1, *other.shape), -2)
+            np.arange(other.stored.count).reshape(1, *other.shape)
+            if i == number
+            else np.full((1, *other.shape), -2)
             for i, other in enumerate(reads)
         ]
         parts.append(np.concatenate(arrays, axis=operator.options.axis)[0])

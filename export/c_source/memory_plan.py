@@ -104,7 +104,9 @@ def table(plan: Plan) -> str:
 def _live_bytes(blocks, in_place, step):
     live = {block.name: block for block in blocks if block.first <= step <= block.last}
     covered = {
-        name for name, other in in_place.items() if name in live and other in live and live[name].first == step
+        name
+        for name, other in in_place.items()
+        if name in live and other in live and live[name].first == step
     }
     return sum(aligned(block.size) for name, block in live.items() if name not in covered)
 

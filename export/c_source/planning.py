@@ -4,7 +4,13 @@ from mmx_tf.export.c_source.memory_plan import Block, Plan, arrange
 
 
 def plan_of(program) -> Plan:
-    """The memory plan of a `Program` whose steps know their scratch memory.
+    """The memory plan of a `Program` whose steps know their scratch memory."""
+    blocks, in_place = blocks_of(program)
+    return arrange(blocks, in_place=in_place)
+
+
+def blocks_of(program) -> tuple[list[Block], dict[str, str]]:
+    """What a plan arranges: the blocks, and which one may be written over which.
 
     A block is named as the tensor, the scratch memory of step 3 "scratch 3".
     """
@@ -25,7 +31,7 @@ def plan_of(program) -> Plan:
                 in_place[output.name] = over[0].name
         if step.scratch:
             blocks.append(Block(f"scratch {number}", step.scratch, number, number))
-    return arrange(blocks, in_place=in_place)
+    return blocks, in_place
 
 
 def _replaceable(step):

@@ -13,11 +13,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmx_tf.export.c_source.errors import UnsupportedError
-from mmx_tf.export.reference import curves, kernels
+from mmx_tf.export.reference import kernels
 
 CODES = {"INT8": np.arange(-128, 128).astype(np.int8), "UINT8": np.arange(256).astype(np.uint8)}
 POINTWISE_KINDS = frozenset(
-    [*curves.FLOAT_KERNELS, "DEQUANTIZE", "HARD_SWISH", "LOGISTIC", "QUANTIZE", "RELU", "RELU6", "RESHAPE"]
+    [
+        *kernels.kinds_on(kernels.FLOAT32),
+        "DEQUANTIZE",
+        "HARD_SWISH",
+        "LOGISTIC",
+        "QUANTIZE",
+        "RELU",
+        "RELU6",
+        "RESHAPE",
+    ]
 )
 """Operators that may be pointwise; some of them are so on some tensors alone."""
 

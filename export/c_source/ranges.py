@@ -59,7 +59,9 @@ def mapped(values: np.ndarray, codes: tuple[int, int], kind: str = "INT8") -> np
 
 
 def _of(operator, found):
-    sources = [found[tensor.name] for tensor in operator.inputs if tensor is not None and tensor.name in found]
+    sources = [
+        found[tensor.name] for tensor in operator.inputs if tensor is not None and tensor.name in found
+    ]
     union = (min(low for low, _ in sources), max(high for _, high in sources))
     kind = operator.kind
     if kind in ("CONCATENATION", "STRIDED_SLICE", "TRANSPOSE", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"):

@@ -1,7 +1,7 @@
 """How steps turn accumulators into slot codes: multipliers, offsets, clips and tables of the C kernels.
 
-    output = Stage(zero_point, codes, table, base)      # base: of the slots that are written
-    output.fields()                                     # {"offset": 0, "low": 0, "high": 15}
+output = Stage(zero_point, codes, table, base)      # base: of the slots that are written
+output.fields()                                     # {"offset": 0, "low": 0, "high": 15}
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
 """The files of a C program: what `export.c_source` writes, as texts.
 
-    made = c_source(data, name="net")
-    made.files["net.c"], made.ram_bytes, made.plan
+made = c_source(data, name="net")
+made.files["net.c"], made.ram_bytes, made.plan
 """
 
 import functools
@@ -94,9 +94,7 @@ def c_source(
 
 def _over_budget(plan, max_ram):
     live = ", ".join(f"{block.name} ({block.size:,} bytes)" for block in plan.live_at(plan.peak))
-    return (
-        f"The activations take {plan.bytes:,} bytes, more than the {max_ram:,} allowed; live at the peak are {live}."
-    )
+    return f"The activations take {plan.bytes:,} bytes, more than the {max_ram:,} allowed; live at the peak are {live}."
 
 
 def _values(data, graph, program, text, plan, name, source):

@@ -64,10 +64,20 @@ def compute(operator, inputs, rules):
     if rules not in RULES:
         raise ValueError(f"rules is {rules!r}; use one of {', '.join(map(repr, RULES))}.")
     kernel = _KERNELS[operator.kind][_types(operator)]
-    taken = kernel.in_xnnpack(operator) if callable(kernel.in_xnnpack) else kernel.in_xnnpack
-    if rules == "xnnpack" and not taken:
+    if rules == "xnnpack" and not taken_by_xnnpack(operator):
         rules = "builtin"
     return [kernel.function(operator, inputs, rules)]
+
+
+def taken_by_xnnpack(operator) -> bool:
+    """Whether LiteRT hands an operator that passes `check` to XNNPACK on x86-64."""
+    taken = _KERNELS[operator.kind][_types(operator)].in_xnnpack
+    return taken(operator) if callable(taken) else taken
+
+
+def kinds_on(types: tuple[str, str]) -> frozenset[str]:
+    """The operators that are computed on these types of first input and output."""
+    return frozenset(kind for kind, kernels in _KERNELS.items() if types in kernels)
 
 
 def between(ratio: float, lowest: float, limit: float) -> bool:

@@ -13,10 +13,11 @@ import itertools
 from collections.abc import Sequence
 
 from mmx_tf.budget.bops import LayerCost
+from mmx_tf.budget.peak_costs import PeakCosts
+from mmx_tf.budget.ram_costs import RamCosts, ram_costs_from
 from mmx_tf.recipe.candidate_costs import CandidateCosts, exact
-from mmx_tf.recipe.peak_costs import PeakCosts
 
-Costs = CandidateCosts | PeakCosts
+Costs = CandidateCosts | PeakCosts | RamCosts
 
 
 class UnreachableBudgetError(ValueError):
@@ -151,6 +152,8 @@ class Budget:
 
 
 def _costs_from(config: dict) -> Costs:
+    if "blocks" in config:
+        return ram_costs_from(config)
     if "moments" in config:
         return PeakCosts(config["unit"], tuple(map(_costs_from, config["moments"])))
     return CandidateCosts(config["unit"], tuple(map(tuple, config["table"])), config["fixed"])

@@ -11,7 +11,7 @@ what is counted is never less than the file.
 >>> costs.of(choice)                # at least the bytes of the choice's file, and little more
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mmx_tf.choices import STORAGES
 from mmx_tf.folding.bias import layer_container
@@ -43,11 +43,7 @@ def costs_in_bytes(search: SearchModel, convert_options: Mapping) -> CandidateCo
       TypeError: for an option that `convert` does not have.
       FoldError: for a network that cannot be exported.
     """
-    if not isinstance(convert_options, Mapping):
-        raise ValueError(
-            f"convert_options={convert_options!r}: a dict of convert's arguments, such as "
-            "{'weight_storage': 'int4_xnnpack'}."
-        )
+    check_options(convert_options)
     storage = convert_options.get("weight_storage", "int8")
     check_storage(storage)
     if storage not in PACKED:
@@ -62,10 +58,19 @@ def costs_in_bytes(search: SearchModel, convert_options: Mapping) -> CandidateCo
         for cost in budget.searched
     )
     largest = budget.pairs.index((max(budget.weight_bit_widths), min(budget.bit_widths)))
-    measured = len(_file(search, [largest] * len(table), convert_options))
+    measured = len(file_of(search, [largest] * len(table), convert_options))
     # Weights of other sizes, and the metadata with other figures, may be padded otherwise.
     padding = ALIGNMENT * (len(table) + 1)
     return CandidateCosts(UNIT, table, measured - sum(row[largest] for row in table) + padding)
+
+
+def check_options(convert_options: Mapping) -> None:
+    """Refuses (ValueError) what is no dict of arguments."""
+    if not isinstance(convert_options, Mapping):
+        raise ValueError(
+            f"convert_options={convert_options!r}: a dict of convert's arguments, such as "
+            "{'weight_storage': 'int4_xnnpack'}."
+        )
 
 
 def _weight_bytes(layer, bits: int, storage: str) -> int:
@@ -74,7 +79,14 @@ def _weight_bytes(layer, bits: int, storage: str) -> int:
     return -(-kernel.shape.num_elements() // CODES_PER_BYTE[container])
 
 
-def _file(search: SearchModel, choice, convert_options: Mapping) -> bytes:
+def file_of(search: SearchModel, choice: Sequence[int], convert_options: Mapping) -> bytes:
+    """The file of a choice of bits of the network as it stands, with step sizes of no meaning.
+
+    Args:
+      search: it is left untouched.
+      choice: the candidate's index for every searched layer.
+      convert_options: arguments of `mmx_tf.convert`.
+    """
     fixed = rebuild(search, search.selection_of(choice))
     quantizers = [layer for layer in fixed.layers if isinstance(layer, ActivationQuantizer)]
     for index, quantizer in enumerate(quantizers):

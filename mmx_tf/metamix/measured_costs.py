@@ -4,7 +4,7 @@ A kind of budget says that it is `measured` (`mmx_tf.recipe.budgets`); here is w
 the search network and the options of `convert`.
 """
 
-from mmx_tf.metamix import file_bytes
+from mmx_tf.metamix import file_bytes, ram
 
-MEASURED = {"target_bytes": file_bytes.costs_in_bytes}
+MEASURED = {"target_bytes": file_bytes.costs_in_bytes, "target_ram": ram.costs_in_ram}
 """Name of a kind of budget -> function (search, convert_options) -> its costs."""

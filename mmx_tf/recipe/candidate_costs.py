@@ -40,7 +40,7 @@ class CandidateCosts:
 
     @property
     def moments(self) -> tuple["CandidateCosts"]:
-        """Itself: a sum costs the same at all moments (see `mmx_tf.recipe.peak_costs`)."""
+        """Itself: a sum costs the same at all moments (see `mmx_tf.budget.peak_costs`)."""
         return (self,)
 
     @property

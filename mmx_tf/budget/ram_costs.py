@@ -1,0 +1,136 @@
+"""RAM of the C source as a cost: the arena that its plan of memory takes, by the bits of the searched layers.
+
+    costs = RamCosts((LiveBlock("conv1", 0, 1, 0, (9216, 4608)), LiveBlock("add", 1, 2, -1, (4608,))))
+    costs.of([1])                                       # bytes of the arena with the second candidate
+
+The blocks are the tensors and the scratch memory of `export.c_source`, which arranges them;
+`mmx_tf.metamix.ram` measures them on a network.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+from mmx_tf.budget.peak_costs import without_lower
+from mmx_tf.export.c_source.memory_plan import Block, aligned, arrange
+from mmx_tf.recipe.candidate_costs import CandidateCosts
+
+UNIT = "bytes of RAM"
+
+
+@dataclasses.dataclass(frozen=True)
+class LiveBlock:
+    """Bytes that are needed from one step of the program to another.
+
+    Attributes:
+      name: of the tensor.
+      first, last: steps, both included.
+      layer: index of the searched layer on whose candidate its size depends; -1 for none.
+      sizes: bytes at each candidate, or one number.
+      over: name of the block that it may be written over; empty for none.
+      narrower: whether it may do that where it has fewer bytes than that one, too.
+    """
+
+    name: str
+    first: int
+    last: int
+    layer: int
+    sizes: tuple[int, ...]
+    over: str = ""
+    narrower: bool = False
+
+    def size(self, choice: Sequence[int]) -> int:
+        """Bytes at a choice."""
+        return self.sizes[choice[self.layer]] if self.layer >= 0 else self.sizes[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class RamCosts:
+    """Bytes of the arena.
+
+    Attributes:
+      blocks: in the order of the program.
+      layers: L, the number of searched layers.
+      candidates: C, those of a layer.
+    """
+
+    blocks: tuple[LiveBlock, ...]
+    layers: int
+    candidates: int
+
+    unit = UNIT
+    is_limit = True  # What is below the peak is free, so a target is what the arena must not exceed.
+
+    def of(self, choice: Sequence[int]) -> int:
+        """Bytes of the arena with the candidate's index of every searched layer."""
+        return _arranged(self, tuple(choice))
+
+    exactly = of
+
+    @property
+    def reachable(self) -> tuple[int, int]:
+        """Smallest and largest arena: with the fewest bits everywhere, and with the most."""
+        ends = []
+        for pick in (min, max):
+            choice = [0] * self.layers
+            for block in self.blocks:
+                if block.layer >= 0:
+                    choice[block.layer] = block.sizes.index(pick(block.sizes))
+            ends.append(self.of(choice))
+        return tuple(ends)
+
+    @functools.cached_property
+    def moments(self) -> tuple[CandidateCosts, ...]:
+        """What is live at each step that can be the fullest; no arena can be smaller than any of them.
+
+        A block that is written over another one adds nothing at that step where its own candidate decides
+        whether it may be; elsewhere both are counted.
+        """
+        by_name = {block.name: block for block in self.blocks}
+        steps = range(max(block.last for block in self.blocks) + 1)
+        return without_lower([self._moment(step, by_name) for step in steps])
+
+    def _moment(self, step, by_name) -> CandidateCosts:
+        table = [[0] * self.candidates for _ in range(self.layers)]
+        fixed = 0
+        for block in self.blocks:
+            if not block.first <= step <= block.last:
+                continue
+            below = by_name[block.over] if block.over and step == block.first else None
+            sizes = [0 if _covered(block, below, i) else aligned(size) for i, size in enumerate(block.sizes)]
+            if block.layer < 0:
+                fixed += sizes[0]
+                continue
+            for candidate, size in enumerate(sizes):
+                table[block.layer][candidate] += size
+        return CandidateCosts(UNIT, tuple(map(tuple, table)), fixed)
+
+
+def ram_costs_from(config: dict) -> RamCosts:
+    """The costs of a dict that `dataclasses.asdict` made, lists in place of tuples included."""
+    blocks = (LiveBlock(**{**block, "sizes": tuple(block["sizes"])}) for block in config["blocks"])
+    return RamCosts(tuple(blocks), config["layers"], config["candidates"])
+
+
+def _covered(block: LiveBlock, below: LiveBlock | None, candidate: int) -> bool:
+    """Whether a block is written over another one whatever is chosen besides its own candidate."""
+    if below is None or below.layer not in (-1, block.layer):
+        return False
+    there = below.sizes[candidate] if below.layer >= 0 else below.sizes[0]
+    return _may_cover(block, block.sizes[candidate], there)
+
+
+def _may_cover(block: LiveBlock, size: int, below: int) -> bool:
+    return size <= below if block.narrower else size == below
+
+
+@functools.lru_cache(maxsize=4096)
+def _arranged(costs: RamCosts, choice: tuple[int, ...]) -> int:
+    sizes = {block.name: block.size(choice) for block in costs.blocks}
+    in_place = {
+        block.name: block.over
+        for block in costs.blocks
+        if block.over and _may_cover(block, sizes[block.name], sizes[block.over])
+    }
+    blocks = [Block(block.name, sizes[block.name], block.first, block.last) for block in costs.blocks]
+    return arrange(blocks, in_place=in_place).bytes

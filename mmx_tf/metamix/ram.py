@@ -1,0 +1,115 @@
+"""A budget of RAM: which tensors of the C source depend on which layer's bits, measured on files.
+
+How a network becomes steps and stored tensors is `export.c_source`'s to know. So files are written of the
+network as it stands, at different choices of bits, and the blocks of their plans are compared. With one
+candidate everywhere a file says what a block takes at that one. Further files tell which layer a block
+belongs to. Their choices are the binary digits of the layers' numbers: in the k-th file a layer has the
+fewest bits if its k-th digit is 1, in the k-th file of a second row if it is 0. A block of one layer shrinks
+in the files that spell the layer's number. A block of several layers spells none, and counts as large as it
+can be.
+
+>>> costs = costs_in_ram(search, {})
+>>> costs.of(choice)                # at least the arena of the choice's program, and hardly more
+"""
+
+from collections.abc import Mapping, Sequence
+
+from mmx_tf.budget.ram_costs import LiveBlock, RamCosts
+from mmx_tf.export.c_source import UnsupportedError, c_source
+from mmx_tf.export.c_source.planning import blocks_of
+from mmx_tf.metamix import file_bytes
+from mmx_tf.metamix.search import SearchModel
+
+
+def costs_in_ram(search: SearchModel, convert_options: Mapping) -> RamCosts:
+    """The arena of the C source as a cost.
+
+    Args:
+      search: it is left untouched.
+      convert_options: arguments of `mmx_tf.convert` that the file will be made with.
+
+    Raises:
+      ValueError: for options that are no mapping, values that `convert` refuses, and a network whose file has
+        operators that are not written in C.
+      TypeError: for an option that `convert` does not have.
+      FoldError: for a network that cannot be exported.
+    """
+    file_bytes.check_options(convert_options)
+    budget = search.budget
+    layers, branches = len(budget.searched), len(budget.bit_widths)
+    most, fewest = (budget.bit_widths.index(pick(budget.bit_widths)) for pick in (max, min))
+    # Weights lie in flash: which of their bits are taken changes no block.
+    weights = budget.weight_bit_widths.index(max(budget.weight_bit_widths)) * branches
+
+    def memory(branch_of: Sequence[int]) -> "_Memory":
+        choice = [weights + branch for branch in branch_of]
+        data = file_bytes.file_of(search, choice, convert_options)
+        try:
+            return _Memory(c_source(data).program)
+        except UnsupportedError as error:
+            raise ValueError(f"target_ram counts the RAM of the C source. {error}") from None
+
+    everywhere = [memory([branch] * layers) for branch in range(branches)]
+    digits = range(layers.bit_length())
+    ones, zeros = (
+        [memory([fewest if (i + 1 >> k & 1) == digit else most for i in range(layers)]) for k in digits]
+        for digit in (1, 0)
+    )
+    steps = {len(one.lives) for one in [*everywhere, *ones, *zeros]}
+    if len(steps) > 1:
+        raise ValueError(
+            "the steps of the C source depend on the bits, so that its RAM is not told beforehand."
+        )
+    blocks = [
+        _block(key, everywhere, most, ones, zeros, len(budget.weight_bit_widths))
+        for key in everywhere[most].lives
+    ]
+    return RamCosts(tuple(blocks), layers, len(budget.pairs))
+
+
+def _block(key, everywhere, most, ones, zeros, weights) -> LiveBlock:
+    """A block of the plan, with its bytes at each candidate."""
+    sizes = tuple(one.size(key) for one in everywhere)
+    layer = _layer(key, everywhere[most], ones, zeros) if len(set(sizes)) > 1 else -1
+    if layer < 0:
+        sizes = (max(one.size(key) for one in [*everywhere, *ones, *zeros]),)
+    over = everywhere[most].in_place.get(key)
+    narrower = any(
+        one.in_place.get(key) == over and one.size(key) < one.size(over)
+        for one in [*everywhere, *ones, *zeros]
+        if over is not None
+    )
+    name = everywhere[most].names.get(over, "")
+    return LiveBlock(
+        everywhere[most].names[key], *everywhere[most].lives[key], layer,
+        sizes if layer < 0 else sizes * weights, name, narrower,
+    )  # fmt: skip
+
+
+class _Memory:
+    """Blocks of a program. What they are called depends on what is fused, so a block is known by its step.
+
+    Attributes:
+      lives: (first, last step) of each block; the key is the first one, and whether it is scratch memory.
+      names: of the blocks.
+      in_place: key of a block -> key of the one that it may be written over.
+    """
+
+    def __init__(self, program):
+        blocks, in_place = blocks_of(program)
+        keys = {block.name: (block.first, block.name.startswith("scratch ")) for block in blocks}
+        self.lives = {keys[block.name]: (block.first, block.last) for block in blocks}
+        self.names = {key: name for name, key in keys.items()}
+        self.in_place = {keys[name]: keys[other] for name, other in in_place.items()}
+        self._sizes = {keys[block.name]: block.size for block in blocks}
+
+    def size(self, key: tuple[int, bool]) -> int:
+        return self._sizes.get(key, 0)
+
+
+def _layer(key: tuple[int, bool], most: _Memory, ones: Sequence[_Memory], zeros: Sequence[_Memory]) -> int:
+    """Index of the layer on whose bits alone a block depends; -1 where that is none."""
+    shrinks = [[one.size(key) < most.size(key) for one in programs] for programs in (ones, zeros)]
+    if any(one == zero for one, zero in zip(*shrinks, strict=True)):
+        return -1
+    return sum(one << k for k, one in enumerate(shrinks[0])) - 1
