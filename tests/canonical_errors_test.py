@@ -24,11 +24,6 @@ def impostor(x):
     return type("ReLU", (Custom,), {})(name="bad")(x)
 
 
-def shared(x):
-    convolution = layers.Conv2D(3, 1, name="bad")
-    return convolution(convolution(x))
-
-
 @pytest.mark.parametrize(
     ("body", "kind", "advice"),
     [
@@ -42,7 +37,6 @@ def shared(x):
         (Custom(name="bad"), "Custom", "Rewrite the layer"),
         (impostor, "ReLU", "Rewrite the layer"),
         (layers.MaxPooling2D(data_format="channels_first", name="bad"), "MaxPooling2D", "channels_last"),
-        (shared, "Conv2D", "one layer object per call"),
         (layers.BatchNormalization(axis=1, name="bad"), "BatchNormalization", "axis=-1"),
         (
             layers.Normalization(axis=1, mean=[0.0] * 8, variance=[1.0] * 8, name="bad"),

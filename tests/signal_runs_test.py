@@ -149,7 +149,7 @@ def every_layer(*, padded):
     x = layers.MaxPooling1D(3, strides=2, padding="same")(x)
     x = layers.AveragePooling1D(3, strides=2, padding="same" if padded else "valid")(x)
     x = layers.Concatenate(axis=1)([x, layers.MaxPooling1D(1, strides=2)(x)])
-    x = layers.Conv1D(12, 2, strides=3, padding="same", activation="swish")(x)
+    x = layers.Conv1D(12, 2, strides=3, padding="same", activation="swish")(layers.UpSampling1D(2)(x))
     x = layers.Dense(4)(layers.GlobalMaxPooling1D(keepdims=True)(x))
     return keras.Model(inputs, x, name="every")
 

@@ -38,6 +38,7 @@ ONE_LAYER = {
     "global max that keeps": lambda L: L.GlobalMaxPooling1D(keepdims=True),
     "padding": lambda L: L.ZeroPadding1D((2, 3)),
     "cropping": lambda L: L.Cropping1D((2, 3)),
+    "longer": lambda L: L.UpSampling1D(3),
     "dense": lambda L: L.Dense(4, activation="relu"),
     "dense with a softmax": lambda L: L.Dense(4, activation="softmax"),
     "softmax over the steps": lambda L: L.Softmax(axis=1),

@@ -206,7 +206,7 @@ def _refusal_of_slope(argument: str, slope: float) -> str:
 @refuses("Activation")
 def _refusal_of_activation(layer) -> str:
     name = layer.get_config()["activation"]
-    if name == "softmax":
+    if is_softmax(layer):
         return _refusal_of_softmax(layer)
     if name in (*_TABLES, *CURVES):
         return ""

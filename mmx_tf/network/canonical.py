@@ -6,7 +6,8 @@ signal (length, channels) is an image of height 1, a Conv1D a Conv2D (`mmx_tf.ne
 inside a layer is a layer of its own; ReLU and hard-sigmoid have one spelling, swish, mish and softsign are
 products, linear activations are gone, and what acts in training alone but for Dropout; Add, Multiply, Maximum
 and Minimum take two inputs; resizings, slices and averages are layers of ours; a TensorFlow operator is the
-layer that equals it, where there is one; every layer is called once. Everything is float32 and trainable,
+layer that equals it, where there is one; a softmax at the end is the last layer; every layer is called once,
+and one that is called twice is two with equal weights. Everything is float32 and trainable,
 whatever was frozen: quantization changes what each layer sees, so each has to follow. All layers are new, so
 the user's network is left untouched.
 """
@@ -20,7 +21,7 @@ import tf_keras as keras
 from absl import logging
 
 from mmx_tf.layers import keras_defaults
-from mmx_tf.network import canonical_layers, graph, image_operators, merging, refused, tf_operators
+from mmx_tf.network import canonical_layers, ends, graph, image_operators, merging, refused, tf_operators
 from mmx_tf.network.kinds import (
     BUILDABLE,
     IN_TRAINING,
@@ -49,17 +50,13 @@ def canonicalize(network: keras.Model) -> keras.Model:
     _check_modes(network)
     _check_nested(network)
     seen: set[int] = set()
+    shared: dict[int, str] = {}
     names = _Names(network)
     signals = Signals(names)
 
     def call(layer, args, kwargs):
         if id(layer) in seen and layer.weights:
-            raise UnsupportedLayerError(
-                layer,
-                "has weights and is called more than once.",
-                "Each call has an input bit-width of its own: build the network with one layer object per "
-                "call and copy the weights.",
-            )
+            shared[id(layer)] = layer.name
         seen.add(id(layer))
         _check_layer(layer)
         _check_call(layer, args, kwargs)
@@ -91,7 +88,9 @@ def canonicalize(network: keras.Model) -> keras.Model:
         return value
 
     inputs = keras.Input(network.inputs[0].shape[1:], name=names.own(network.inputs[0].node.layer.name))
-    return keras.Model(inputs, graph.replay(network, inputs, call), name=network.name)
+    canonical = keras.Model(inputs, graph.replay(network, inputs, call), name=network.name)
+    _tell_of_shared(network, list(shared.values()))
+    return ends.with_softmaxes_last(canonical)
 
 
 def problems(network: keras.Model) -> Iterator[tuple[str, str]]:
@@ -110,6 +109,16 @@ def _in_float32(value):
     """A constant of a TensorFlow operator in the network's type; what is no such constant is left alone."""
     is_constant = isinstance(value, tf.Tensor) and value.dtype.is_floating
     return tf.cast(value, tf.float32) if is_constant else value
+
+
+def _tell_of_shared(network, layers) -> None:
+    if layers:
+        logging.warning(
+            "%d layer(s) of %s with weights are called more than once (%s): each call has bits of its own "
+            "and becomes a layer with weights of its own. They are equal at first, and differ after weight "
+            "training.",
+            len(layers), network.name, some(layers),
+        )  # fmt: skip
 
 
 def _called(clone, names, others, kwargs, value):

@@ -66,7 +66,7 @@ def clones(layer: keras.layers.Layer, names, *, shape) -> list[keras.layers.Laye
         return _full_window(layer, config["name"], names, shape)
     if kind == "Normalization":
         return [_rescaling(_in_float32(layer, config, shape), config["name"])]
-    images = image_operators.clones(layer, config, shape)
+    images = image_operators.clones(layer, kind, config, shape)
     if images is not None:
         return images
     if kind in WEIGHTED:

@@ -3,6 +3,7 @@
 >>> head_of(model, "--float_model=m.keras")      # Head("--float_model=m.keras", (10,), activation="softmax")
 """
 
+import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
@@ -14,7 +15,9 @@ from mmx_tf.layers.quantizers.pixels import PixelQuantizer
 from mmx_tf.network import graph
 from mmx_tf.network.kinds import DROPPED
 
-_PASSING = ("Flatten", "Reshape", "Dropout", *DROPPED)
+RESHAPING = ("Flatten", "Reshape")
+_PASSING = (*RESHAPING, "Dropout", *DROPPED)
+_PASSING_OPERATORS = ("reshape", "squeeze", "compat.v1.squeeze", "expand_dims", "cast")
 _OPERATORS = {"nn.softmax": "softmax", "math.sigmoid": "sigmoid", "nn.sigmoid": "sigmoid"}
 _FUNCTIONS = {
     keras.activations.softmax: "softmax",
@@ -25,15 +28,7 @@ _FUNCTIONS = {
 
 def activation_of(model: keras.Model) -> str | None:
     """What a float, search or fixed network ends with: "softmax", "sigmoid", "hard_sigmoid" or None."""
-    output = model.outputs[0]
-    layer = output.node.layer
-    if graph.is_network(layer):
-        return activation_of(layer)
-    if is_softmax(layer) or is_sigmoid(layer):
-        return "softmax" if is_softmax(layer) else "sigmoid"
-    if type(layer).__name__ == "TFOpLambda":
-        return _OPERATORS.get(layer.get_config()["function"])
-    return _FUNCTIONS.get(getattr(layer, "activation", None)) or last_activation(output)
+    return last_activation(model.outputs[0])
 
 
 def head_of(model: keras.Model, name: str) -> Head:
@@ -52,21 +47,54 @@ def last_activation(output) -> str | None:
     Args:
       output: symbolic tensor of a float, search or fixed network; quantizers may be behind the activation.
     """
-    node = output.node
-    while is_quantizer(node.layer) or type(node.layer).__name__ in _PASSING:
+    node, whole = output.node, True
+    while graph.is_network(node.layer) or _passes(node.layer):
+        if graph.is_network(node.layer):
+            node = node.layer.outputs[0].node
+            continue
+        whole &= node.outputs.shape[-1] == tf.nest.flatten(node.call_args[0])[0].shape[-1]
         node = tf.nest.flatten(node.call_args[0])[0].node
-    if is_softmax(node.layer):
+    found = _activation(node.layer)
+    # Of scores that are reshaped across their rows it is no softmax of the outputs.
+    return None if found == "softmax" and not whole else found
+
+
+def _passes(layer) -> bool:
+    """Whether a layer only hands on, perhaps in another shape, what an activation gave."""
+    kind = type(layer).__name__
+    if kind == "TFOpLambda":
+        return layer.get_config()["function"] in _PASSING_OPERATORS
+    return is_quantizer(layer) or kind in _PASSING or _is_linear(layer)
+
+
+def _is_linear(layer) -> bool:
+    return isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.linear
+
+
+def _activation(layer) -> str | None:
+    if is_softmax(layer):
         return "softmax"
-    if isinstance(node.layer, HardSigmoid):
+    if isinstance(layer, HardSigmoid):
         return "hard_sigmoid"
-    return "sigmoid" if is_sigmoid(node.layer) else None
+    if type(layer).__name__ == "TFOpLambda":
+        return _OPERATORS.get(layer.get_config()["function"])
+    return "sigmoid" if is_sigmoid(layer) else _FUNCTIONS.get(getattr(layer, "activation", None))
+
+
+def keeps_last_axis(tensor) -> bool:
+    """Whether a symbolic tensor is a Reshape or Flatten of another that has the same rows of numbers."""
+    if type(tensor.node.layer).__name__ not in RESHAPING:
+        return False
+    source = tensor.node.keras_inputs[0]
+    return source.shape[-1] == tensor.shape[-1]
 
 
 def is_softmax(layer) -> bool:
-    """Whether a layer is a softmax; at the end of a network it is left out of the file."""
-    return isinstance(layer, keras.layers.Softmax) or (
-        isinstance(layer, keras.layers.Activation) and layer.get_config()["activation"] == "softmax"
-    )
+    """Whether a layer is a softmax of the last axis; at the end of a network it is left out of the file."""
+    if isinstance(layer, keras.layers.Softmax):
+        ranks = [node.outputs.shape.rank for node in layer.inbound_nodes]
+        return all(np.ravel(layer.axis).tolist() in ([-1], [rank - 1]) for rank in ranks or [0])
+    return isinstance(layer, keras.layers.Activation) and layer.get_config()["activation"] == "softmax"
 
 
 def is_sigmoid(layer) -> bool:

@@ -37,31 +37,36 @@ def _rewrites(*functions: str) -> Callable:
     return register
 
 
-def clones(layer: keras.layers.Layer, config: dict, shape) -> list[keras.layers.Layer] | None:
+def clones(layer, kind: str, config: dict, shape) -> list[keras.layers.Layer] | None:
     """As `canonical_layers.clones` for the layers that are here; None for all others.
 
     Args:
       layer: of the user's network.
-      config: of the new layer, its name given.
+      kind, config: of the layer of images that it is, its name given.
       shape: of the layer's input.
 
     Raises:
       UnsupportedLayerError: for an interpolation or a form of resizing that has no operator.
     """
-    kind = type(layer).__name__
     if kind in ("UpSampling2D", "Resizing"):
-        resize = RESIZES.get(layer.interpolation)
+        # UpSampling1D has none.
+        interpolation = config.get("interpolation", "nearest")
+        resize = RESIZES.get(interpolation)
         if resize is None:
             raise UnsupportedLayerError(
-                layer, f"has interpolation={layer.interpolation!r}.", f"Use one of {', '.join(RESIZES)}."
+                layer, f"has interpolation={interpolation!r}.", f"Use one of {', '.join(RESIZES)}."
             )
         if getattr(layer, "crop_to_aspect_ratio", False):
             raise UnsupportedLayerError(
                 layer, "has crop_to_aspect_ratio=True.", "Put a Cropping2D in front of it instead."
             )
-        size = (layer.height, layer.width) if kind == "Resizing" else layer.compute_output_shape(shape)[1:3]
+        if kind == "Resizing":
+            size = layer.height, layer.width
+        else:
+            # A signal is an image of height 1.
+            size = np.multiply((1, *shape[1:-1])[-2:], config["size"])
         return [resize(size=size, name=config["name"])]
-    if kind == "AveragePooling2D" and layer.strides[0] != layer.strides[1]:
+    if kind == "AveragePooling2D" and len(set(config["strides"])) > 1:
         window, image = tuple(layer.pool_size), tuple(shape[1:3])
         if window == image and (layer.padding == "valid" or np.all(np.less_equal(image, layer.strides))):
             return [layers.GlobalAveragePooling2D(keepdims=True, name=config["name"])]

@@ -82,6 +82,7 @@ KINDS = {
     "GlobalAveragePooling1D": Kind(rewritten=True),
     "ZeroPadding1D": Kind(rewritten=True),
     "Cropping1D": Kind(rewritten=True),
+    "UpSampling1D": Kind(rewritten=True),
     "InputLayer": Kind(keras3=False, by_keras=True),
     "BatchNormalization": Kind(per_channel=True, in_training=True, fuses=True),
     "ReLU": Kind(),

@@ -17,8 +17,8 @@ import tf_keras as keras
 from mmx_tf.network.heads import is_softmax
 
 SHAPING = ("Reshape", "Flatten")
-OF_GIVEN_SHAPE = ("TFOpLambda", "SlicingOpLambda", "Permute")
-"""Kinds that mean axes of the user's. So does a softmax, which must stay the last layer of a network."""
+OF_GIVEN_SHAPE = ("TFOpLambda", "SlicingOpLambda", "Permute", "Softmax")
+"""Kinds that mean axes of the user's. So does a softmax, whatever its axis."""
 
 
 def is_signal(tensor) -> bool:
@@ -145,6 +145,8 @@ def on_images(kind: str, config: dict, *, rank: int | None) -> tuple[str, dict, 
     for name in ("padding", "cropping"):
         if name in config and not isinstance(config[name], str):
             config[name] = ((0, 0), tuple(config[name]))
+    if "size" in config:
+        config["size"] = (1, config["size"])
     paddings = []
     if config.get("padding") == "causal":
         before = (config["kernel_size"][1] - 1) * config["dilation_rate"][1]

@@ -45,6 +45,8 @@ def as_layer(layer, args: tuple, kwargs: dict):
     rewrite = _REWRITES.get(function)
     named = sorted((key for key in kwargs if key != "name"), key=_position)
     arguments = [*args, *(kwargs[key] for key in named)]
+    while arguments and arguments[-1] is None:
+        arguments.pop()  # What is not said.
     return rewrite(arguments, layer.name) if rewrite else None
 
 
@@ -235,4 +237,5 @@ _REWRITES |= {
     "math.multiply": _multiply,
     "expand_dims": _reshaped_to(expanded),
     "squeeze": _reshaped_to(squeezed),
+    "compat.v1.squeeze": _reshaped_to(squeezed),
 }
