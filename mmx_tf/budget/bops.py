@@ -19,7 +19,7 @@ from mmx_tf.files.loading import loaded
 from mmx_tf.layers import keras_defaults
 from mmx_tf.layers.fusion import SetByFirstBatch
 from mmx_tf.layers.lsq.straight_through import straight_through_one_hot
-from mmx_tf.network import canonical, graph, keras3
+from mmx_tf.network import canonical, graph, keras3, subclassed
 from mmx_tf.network.kinds import KINDS, WEIGHTED
 
 PEAK_WIDTH = 0.02
@@ -86,7 +86,7 @@ def count_bops(
     for name, value in zip(names, (weight_bits, activation_bits, first_last_bits), strict=True):
         if not isinstance(value, numbers.Integral) or not 1 <= value <= 32:
             raise ValueError(f"count_bops: {name}={value!r}: a bit-width is an integer in 1..32.")
-    network = loaded(network)
+    network = subclassed.as_functional(loaded(network))
     if not hasattr(network, "layers"):
         raise ValueError(f"count_bops got a {type(network).__name__}: give a network of tf_keras or Keras 3.")
     if any(isinstance(layer, SetByFirstBatch) or hasattr(layer, "output_grid") for layer in network.layers):

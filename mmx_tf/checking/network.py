@@ -22,7 +22,7 @@ from mmx_tf.folding.fold import fold
 from mmx_tf.metamix import augment_checks
 from mmx_tf.metamix.augment import augment, plan
 from mmx_tf.metamix.rebuild import rebuild
-from mmx_tf.network import canonical, graph, keras3
+from mmx_tf.network import canonical, graph, keras3, subclassed
 
 CANDIDATES = (8, 4)
 """Bit-widths of the trial; what can be exported does not depend on them."""
@@ -86,7 +86,7 @@ def check_network(model: keras.Model | str | os.PathLike) -> NetworkCheck:
     Raises:
       TypeError, FileNotFoundError, ValueError: if the file cannot be read, as `mmx_tf.load_model`.
     """
-    model = keras3.as_tf_keras(loaded(model))
+    model = keras3.as_tf_keras(subclassed.as_functional(loaded(model)))
     problems = dict(canonical.problems(model))
     try:
         network, (budget, *_) = _plan(model)

@@ -103,6 +103,8 @@ def _check(config, *, owner: str) -> None:
                 "cannot be imported: it is not one of the objects that are built from a file.",
                 ADVICE,
             )
+            if not str(config.get("module")).startswith("keras"):
+                reason += " Load the network where its class is, and give it to mmx_tf.augment itself."
             if config.get("module") == "keras.layers" and refused.sentences(kind):
                 reason, advice = refused.sentences(kind)
             if "lambda" in kind.lower():

@@ -103,7 +103,7 @@ def _check_object(value: dict, owner: str) -> None:
     if not _is_known(kind, module, registered):
         raise UnsafeFileError(
             f"{where} is of class {kind!r} of {module or 'no module'}, which is none of Keras's or mmx_tf's; "
-            "it is not looked for."
+            "it is not looked for. Load the network where its class is, and give it to mmx_tf.augment itself."
         )
 
 

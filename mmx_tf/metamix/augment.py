@@ -21,7 +21,7 @@ from mmx_tf.layers.quantizers.multi_branch import MultiBranchQuantizer
 from mmx_tf.layers.quantizers.pixels import PixelQuantizer
 from mmx_tf.metamix import augment_checks, keywords, measured_costs, output_checks
 from mmx_tf.metamix.search import SearchModel, quantizer_name
-from mmx_tf.network import canonical, floors, graph, keras3
+from mmx_tf.network import canonical, floors, graph, keras3, subclassed
 
 
 @keywords.named(after="weight_bits")
@@ -46,6 +46,7 @@ def augment(
     Args:
       float_model: functional or built Sequential network of tf_keras or Keras 3 on images, signals (length,
         channels) or vectors, or the path of its file or SavedModel folder, as `mmx_tf.load_model` reads it.
+        A subclassed one that has been called on a batch is read by its layers (`mmx_tf.network.subclassed`).
         Several outputs are in a list, a tuple or a dict; the search gives them in the same form.
       bit_widths: candidate activation bit-widths, distinct integers in 2..8.
       weight_bits: bits of the weights in weight training and in the BOPs; they are full precision in the
@@ -84,7 +85,7 @@ def augment(
     augment_checks.check_signed(signed)
     if not isinstance(meta_epochs, numbers.Integral) or meta_epochs < 0:
         raise ValueError(f"meta_epochs={meta_epochs!r}: an integer of 0 or more.")
-    float_model = loaded(float_model)
+    float_model = subclassed.as_functional(loaded(float_model))
     augment_checks.check_float(float_model)
     augment_checks.check_own_losses(float_model)
     augment_checks.check_activity_regularizers(float_model)

@@ -102,13 +102,20 @@ class _Import:
         return outputs
 
 
-def _graph(network):
-    """The functional model that knows the network's calls."""
+def graph_of(network):
+    """The functional model that knows a Keras 3 network's calls; None where there is none."""
     # A class of the user's own may be functional as long as it leaves the forward pass to Keras.
     if type(network).call.__module__.startswith("keras.src.models."):
         graph = getattr(network, "_functional", network)
         if hasattr(graph, "_nodes_by_depth"):
             return graph
+    return None
+
+
+def _graph(network):
+    graph = graph_of(network)
+    if graph is not None:
+        return graph
     raise ValueError(
         f"model {network.name!r} ({type(network).__name__}, Keras 3) has no known graph: give a functional "
         "model or a Sequential one that is built (start it with an Input of fixed size)."
