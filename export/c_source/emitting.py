@@ -72,8 +72,6 @@ def _weighted(source, step, number, weight_bits):
     matrix = raw.reshape(-1, raw.shape[3]).T if depthwise else raw.reshape(len(raw), -1)
     # Each input channel of a depthwise filter is one row here; the kernel wants [taps, channels].
     low, high, column_bits = columns_of(step)
-    if depthwise and step.reads[0].table is None:
-        column_bits = step.reads[0].stored.bits
     packed = weights.pack(matrix, bits=tuple(b for b in weight_bits if not depthwise or b > 2))
     sums = _sums(step, matrix)
     bias = _bias(operator, matrix, low)
@@ -81,24 +79,34 @@ def _weighted(source, step, number, weight_bits):
     scale = found.scale if found else 1
     _check_accumulators(step, packed, scale, high - low, sums)
     if depthwise:
-        words = weights.by_channel(weights.Weights(packed.codes.T, packed.bits, packed.factor))
-    else:
-        words = weights.words(packed, column_bits=column_bits)
+        # A row holds what the channels are multiplied with at one tap.
+        packed = weights.Weights(packed.codes.T, packed.bits, packed.factor)
+    words = weights.words(packed, column_bits=column_bits)
     fields = _window_fields(step, low, weight_bits)
     fields |= {"column_bits": column_bits, "weight_bits": packed.bits}
     table = step.reads[0].table
     fields["map"] = source.table(table - low) if table is not None else "NULL"
     fields["weights"] = source.array("uint32_t", f"weights_{number}", words.reshape(-1))
     fields["out"] = _output(source, step, number, found, reals, packed.factor * scale, bias * scale)
-    step.scratch = (
-        0 if depthwise else 2 * weights.padded_length(matrix.shape[1], packed.bits) * column_bits // 8
-    )
+    step.scratch = 0 if depthwise or _is_direct(fields) else 2 * weights.padded_length(matrix.shape[1], packed.bits) * column_bits // 8
     other = "NULL" if step.addition is None else source.at(step.addition.read.stored)
     name = source.structure("mmx_window", number, fields)
     arguments = [f"&{name}", source.at(step.reads[0].stored), other, source.at(step.output)]
     if not depthwise:
         arguments.append(source.scratch(step))
     source.call(step, f"mmx_{step.kind}", arguments)
+
+
+def _is_direct(fields):
+    """Whether the kernel multiplies pixels where they lie (`pixels_are_columns` in mmx_kernels.c)."""
+    window = ("kernel_height", "kernel_width", "groups")
+    return (
+        all(fields[name] == 1 for name in window)
+        and fields["top"] == fields["left"] == 0
+        and fields["map"] == "NULL"
+        and fields["in_bits"] == fields["column_bits"]
+        and fields["in_channels"] % weights.padded_length(1, fields["weight_bits"]) == 0
+    )
 
 
 def _sums(step, matrix):
@@ -151,7 +159,7 @@ def _output(source, step, number, found, reals, factor, bias, zero_point=None):
         fields["add"] = "NULL"
     zero_point = operator.outputs[0].zero_point if zero_point is None else zero_point
     stage = Stage(zero_point, step.codes, step.table, base)
-    fields |= stage.fields()
+    fields |= stage.shifted_fields(fields["shift"])
     fields["table"] = source.table(stage.table) if stage.table is not None else "NULL"
     return fields
 

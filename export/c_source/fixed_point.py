@@ -2,7 +2,7 @@
 
     found = multipliers(reals, lowest, highest, bounds)    # None where there are none
     found.mantissas, found.shift, found.scale
-    code = (sum * scale * mantissa + 2^(31 + shift)) >> 32 >> shift
+    code = ((sum * scale * mantissa >> 32) + 2^(shift - 1)) >> shift
 
 XNNPACK computes rint(float32(sum) * multiplier). As a function of the sum that is a staircase, and so is the
 integer form; both are equal if and only if they climb to each code at the same sum. `thresholds` finds those
@@ -17,7 +17,8 @@ import numpy as np
 
 from mmx_tf.export.reference.rounding import scale_half_even
 
-_HIGHEST_SHIFT = 30
+# What is added for the zero point is shifted as far, and is an int32 too.
+_HIGHEST_SHIFT = 20
 _INT32 = 2**31
 # Next to the nearest integer multiplier; a float32 product that rounds otherwise can need another one.
 _NEIGHBOURS = (0, 1, -1, 2, -2, 3, -3)
@@ -29,7 +30,7 @@ class Multipliers:
 
     Attributes:
       mantissas: int64 [channels], below 2^31.
-      shift: of the upper half of the product, 0 to 30.
+      shift: of the upper half of the product, 1 to 20.
       scale: a power of two by which sums are multiplied beforehand.
     """
 
@@ -83,8 +84,9 @@ def multipliers(
     codes = np.arange(bounds[0] + 1, bounds[1] + 1)
     climbs = thresholds(exact, lowest, highest, codes)
     exponent = int(np.frexp(reals.astype(np.float64).max())[1])
-    scale = 2 ** max(exponent + 1, 0)
-    shift = min(31 - exponent + max(exponent + 1, 0) - 32, _HIGHEST_SHIFT)
+    # A shift of at least 1, so that its highest bit lost can be rounded.
+    doublings = max(exponent + 2, 0)
+    scale, shift = 2**doublings, min(doublings - exponent - 1, _HIGHEST_SHIFT)
     if scale * int(max(-lowest.min(), highest.max())) >= _INT32:
         return None
     nearest = np.rint(np.ldexp(reals.astype(np.float64), 32 + shift) / scale).astype(np.int64)

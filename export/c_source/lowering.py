@@ -81,9 +81,8 @@ class _Lowering:
         """A tensor in slots that hold these codes and those of the zeros that windows see around it."""
         for code in self.views.zeros(key):
             low, high = min(int(low), code), max(int(high), code)
-        if not self.packed:
-            return Stored(name, shape, -128, 127, 8)
-        return Stored(name, shape, int(low), int(high), ranges.slot_bits(int(low), int(high)))
+        low, high = int(low), int(high)
+        return Stored(name, shape, low, high, ranges.slot_bits(low, high) if self.packed else 8)
 
     def read(self, name, reader) -> Read:
         """How operator `reader` reads a tensor; stores it before, where it is not stored and has to be."""

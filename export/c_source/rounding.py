@@ -46,8 +46,13 @@ class Stage:
         return shift if same and values[0] <= values[-1] else None
 
     def fields(self):
-        """Its members of the C structure."""
+        """Its members of the C structure of an addition."""
         return {"offset": self.offset, "low": self.low, "high": self.high}
+
+    def shifted_fields(self, shift):
+        """Its members of an mmx_output: the offset, and a half, as what is added before the shift."""
+        rounding = (self.offset << shift) + (1 << shift >> 1)
+        return {"rounding": rounding, "low": self.low, "high": self.high}
 
 
 def weighted_multipliers(operator, codes, lowest, highest):

@@ -14,7 +14,7 @@ from mmx_tf.export.c_source.emitting import emit
 from mmx_tf.export.c_source.errors import BudgetError, UnsupportedError
 from mmx_tf.export.c_source.memory_plan import Plan, table
 from mmx_tf.export.c_source.planning import plan_of
-from mmx_tf.export.c_source.program import Program, Stored
+from mmx_tf.export.c_source.program import Program, Step, Stored
 from mmx_tf.export.c_source.source import Source, ascii_text, quoted
 from mmx_tf.export.comparing.unpacked import unpacked
 from mmx_tf.export.reading import metadata, tflite_file
@@ -181,14 +181,15 @@ class _Places:
 
     def __init__(self, plan, parameters):
         self._plan, self._parameters = plan, parameters
-        self._scratch = {}
 
     def text(self, argument):
         if isinstance(argument, Stored):
             if argument.place == "arena":
                 return f"arena + {self._plan.offsets[argument.name]}"
             return self._parameters[argument]
-        if hasattr(argument, "scratch"):
+        if isinstance(argument, Step):
+            if not argument.scratch:
+                return "NULL"
             return f"(uint32_t *)(void *)(arena + {self._plan.offsets[argument.scratch_name]})"
         return str(argument)
 

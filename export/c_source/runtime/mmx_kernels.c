@@ -74,15 +74,17 @@ static inline int32_t added(const mmx_add *add, int32_t code, const uint8_t *sto
   return add->table ? add->table[code] : code;
 }
 
+/* The upper half of a product. */
+static inline int32_t high_product(int32_t a, int32_t b) { return (int32_t)(((int64_t)a * b) >> 32); }
+
 static inline int32_t scaled(const mmx_output *out, int32_t sum, uint32_t channel) {
   int32_t code;
   if (out->real) {
-    code = rounded(sum, out->real[channel]);
+    code = rounded(sum, out->real[channel]) + out->rounding;
   } else {
-    const int64_t half = (int64_t)1 << (31 + out->shift);
-    code = (int32_t)(((int64_t)sum * out->multiplier[channel] + half) >> 32) >> out->shift;
+    code = (high_product(sum, out->multiplier[channel]) + out->rounding) >> out->shift;
   }
-  code = clip(code + out->offset, out->low, out->high);
+  code = clip(code, out->low, out->high);
   return out->table ? out->table[code] : code;
 }
 
@@ -90,6 +92,42 @@ static inline int32_t finished(const mmx_output *out, int32_t sum, uint32_t chan
                                uint32_t index) {
   const int32_t code = scaled(out, sum, channel);
   return out->add ? added(out->add, code, other, index) : code;
+}
+
+/* An mmx_output whose codes need a multiplier, a clip and perhaps a table, as most layers' do. */
+typedef struct {
+  const int32_t *bias, *multiplier;
+  const uint8_t *table;
+  int32_t factor, rounding, high;
+  uint32_t shift, bits;
+} plain_output;
+
+static int is_plain(const mmx_output *out) { return !out->real && !out->add && out->low == 0; }
+
+static plain_output plain(const mmx_output *out) {
+  const plain_output result = {out->bias,     out->multiplier, out->table, out->factor,
+                               out->rounding, out->high,       out->shift, out->bits};
+  return result;
+}
+
+static inline uint32_t plain_code(const plain_output *out, int32_t sum, uint32_t channel) {
+  int32_t code = (high_product(sum, out->multiplier[channel]) + out->rounding) >> out->shift;
+  code = clip(code, 0, 255); /* one instruction */
+  code = code > out->high ? out->high : code;
+  return out->table ? out->table[code] : (uint32_t)code;
+}
+
+/* Two codes at an even index, which share a byte or have one each. */
+static inline void put_pair(uint8_t *out, uint32_t bits, uint32_t index, uint32_t first, uint32_t second) {
+  if (bits == 4) {
+    out[index >> 1] = (uint8_t)(first | second << 4);
+  } else if (bits == 8) {
+    out[index] = (uint8_t)first;
+    out[index + 1] = (uint8_t)second;
+  } else {
+    put(out, bits, index, first);
+    put(out, bits, index + 1, second);
+  }
 }
 
 /* Convolution: the inputs of a place are a column; two columns are multiplied with two filters at once. */
@@ -113,9 +151,18 @@ static void fill_column(const mmx_window *op, const uint8_t *in, int32_t y, int3
   uint32_t index = 0;
   for (int32_t row = 0; row < op->kernel_height; row++) {
     const int32_t in_y = y * op->stride_y - op->top + row * op->dilation_y;
+    const int32_t first_x = x * op->stride_x - op->left;
+    const int row_inside = in_y >= 0 && in_y < op->in_height;
+    if (whole && op->groups == 1 && op->dilation_x == 1 && row_inside && first_x >= 0 &&
+        first_x + op->kernel_width <= op->in_width) {
+      const uint32_t start = ((uint32_t)in_y * op->in_width + (uint32_t)first_x) * run;
+      memcpy(column + index * bits / 8, in + start, run * op->kernel_width);
+      index += channels * op->kernel_width;
+      continue;
+    }
     for (int32_t tap = 0; tap < op->kernel_width; tap++) {
-      const int32_t in_x = x * op->stride_x - op->left + tap * op->dilation_x;
-      const int inside = in_y >= 0 && in_y < op->in_height && in_x >= 0 && in_x < op->in_width;
+      const int32_t in_x = first_x + tap * op->dilation_x;
+      const int inside = row_inside && in_x >= 0 && in_x < op->in_width;
       const uint32_t start =
           inside ? ((uint32_t)in_y * op->in_width + (uint32_t)in_x) * op->in_channels + group * channels : 0;
       if (whole && inside) {
@@ -178,30 +225,69 @@ static int32_t sum_of(uint32_t bits, const uint8_t *column, uint32_t groups) {
   return sum;
 }
 
-/* sums[0..1]: of the first column with both filters; sums[2..3]: of the second. */
-static inline void multiply(uint32_t bits, uint32_t weight_bits, const uint8_t *const *columns,
-                            const uint32_t *const *filters, uint32_t groups, int32_t *sums) {
-  const uint8_t *first = columns[0], *second = columns[1];
-  const uint32_t *one = filters[0], *two = filters[1];
-  int32_t a = 0, b = 0, c = 0, d = 0;
-  for (uint32_t group = 0; group < groups; group++) {
-    const group_of_pairs x = column_pairs(bits, first, group), y = column_pairs(bits, second, group);
-    const group_of_pairs u = weight_pairs(weight_bits, one, group), v = weight_pairs(weight_bits, two, group);
-    for (int i = 0; i < 4; i++) {
-      MMX_MAC(a, x.pair[i], u.pair[i]);
-      MMX_MAC(b, x.pair[i], v.pair[i]);
-      MMX_MAC(c, y.pair[i], u.pair[i]);
-      MMX_MAC(d, y.pair[i], v.pair[i]);
+static int32_t weight_zero(const mmx_window *op) { return (int32_t)1 << (op->weight_bits - 1); }
+
+/* Two columns at the places index[], and the output that is computed of them. */
+typedef struct {
+  const uint8_t *columns[2];
+  uint32_t places[2], count; /* count: 1 or 2 */
+  uint32_t group;
+  const uint8_t *other;
+  uint8_t *out;
+} two_columns;
+
+/* All filters of a group on one or two columns, two filters at once. The widths are constants, so that there is one
+ * loop for each pair of them. */
+static inline void multiply(const mmx_window *op, const two_columns *work, uint32_t bits, uint32_t weight_bits) {
+  const uint32_t in_group = (uint32_t)(op->out_channels / op->groups), length = padded_length(op);
+  const uint32_t groups = length / GROUP, words = length * weight_bits / 32;
+  const int simple = is_plain(&op->out) && (op->out_channels & 1u) == 0 && op->groups == 1;
+  const plain_output to = plain(&op->out);
+  const int32_t factor = op->out.factor, zero = weight_zero(op) * factor;
+  const int32_t less = zero * sum_of(bits, work->columns[0], groups);
+  const int32_t less_second = work->count > 1 ? zero * sum_of(bits, work->columns[1], groups) : 0;
+  const uint32_t start = work->places[0] * op->out_channels, start_second = work->places[1] * op->out_channels;
+  for (uint32_t filter = 0; filter < in_group; filter += 2) {
+    const uint32_t channel = work->group * in_group + filter, both = filter + 1 < in_group;
+    const uint32_t *one = op->weights + channel * words, *two = one + both * words;
+    const uint8_t *first = work->columns[0], *second = work->columns[1];
+    int32_t a = 0, b = 0, c = 0, d = 0;
+    for (uint32_t group = 0; group < groups; group++) {
+      const group_of_pairs x = column_pairs(bits, first, group), y = column_pairs(bits, second, group);
+      const group_of_pairs u = weight_pairs(weight_bits, one, group), v = weight_pairs(weight_bits, two, group);
+      for (int i = 0; i < 4; i++) {
+        MMX_MAC(a, x.pair[i], u.pair[i]);
+        MMX_MAC(b, x.pair[i], v.pair[i]);
+        MMX_MAC(c, y.pair[i], u.pair[i]);
+        MMX_MAC(d, y.pair[i], v.pair[i]);
+      }
+    }
+    const int32_t bias = op->out.bias[channel], bias_two = op->out.bias[channel + both];
+    a = factor * a - less + bias;
+    b = factor * b - less + bias_two;
+    c = factor * c - less_second + bias;
+    d = factor * d - less_second + bias_two;
+    if (simple) {
+      put_pair(work->out, to.bits, start + channel, plain_code(&to, a, channel), plain_code(&to, b, channel + 1));
+      if (work->count > 1) {
+        put_pair(work->out, to.bits, start_second + channel, plain_code(&to, c, channel),
+                 plain_code(&to, d, channel + 1));
+      }
+      continue;
+    }
+    const int32_t sums[2][2] = {{a, b}, {c, d}};
+    for (uint32_t i = 0; i < work->count; i++) {
+      for (uint32_t j = 0; j <= both; j++) {
+        const uint32_t index = work->places[i] * op->out_channels + channel + j;
+        const int32_t code = finished(&op->out, sums[i][j], channel + j, work->other, index);
+        put(work->out, op->out.bits, index, (uint32_t)code);
+      }
     }
   }
-  sums[0] = a, sums[1] = b, sums[2] = c, sums[3] = d;
 }
 
-/* One loop for each pair of widths, since both are constants in it. */
-#define MULTIPLY(name, bits, weight_bits)                                                              \
-  static void name(const uint8_t *const *columns, const uint32_t *const *filters, uint32_t groups, int32_t *sums) { \
-    multiply(bits, weight_bits, columns, filters, groups, sums);                                       \
-  }
+#define MULTIPLY(name, bits, weight_bits) \
+  static void name(const mmx_window *op, const two_columns *work) { multiply(op, work, bits, weight_bits); }
 MULTIPLY(multiply_4_2, 4, 2)
 MULTIPLY(multiply_4_4, 4, 4)
 MULTIPLY(multiply_4_8, 4, 8)
@@ -209,7 +295,7 @@ MULTIPLY(multiply_8_2, 8, 2)
 MULTIPLY(multiply_8_4, 8, 4)
 MULTIPLY(multiply_8_8, 8, 8)
 
-typedef void multiplication(const uint8_t *const *, const uint32_t *const *, uint32_t, int32_t *);
+typedef void multiplication(const mmx_window *, const two_columns *);
 
 static multiplication *multiplication_of(const mmx_window *op) {
   if (op->column_bits == 4) {
@@ -218,82 +304,184 @@ static multiplication *multiplication_of(const mmx_window *op) {
   return op->weight_bits == 4 ? multiply_8_4 : op->weight_bits == 8 ? multiply_8_8 : multiply_8_2;
 }
 
-static int32_t weight_zero(const mmx_window *op) { return (int32_t)1 << (op->weight_bits - 1); }
-
-/* Filters of a group on `count` (1 or 2) columns at the places index[]. */
-static void filter_columns(const mmx_window *op, multiplication *times, const uint8_t *const *columns,
-                           const uint32_t *places, uint32_t count, uint32_t group, const uint8_t *other, uint8_t *out) {
-  const uint32_t filters_in_group = (uint32_t)(op->out_channels / op->groups);
-  const uint32_t length = padded_length(op), groups = length / GROUP, words = length * op->weight_bits / 32;
-  int32_t correction[2], sums[4];
-  for (uint32_t i = 0; i < count; i++) {
-    correction[i] = weight_zero(op) * op->out.factor * sum_of(op->column_bits, columns[i], groups);
-  }
-  for (uint32_t filter = 0; filter < filters_in_group; filter += 2) {
-    const uint32_t channel = group * filters_in_group + filter;
-    const uint32_t both = filter + 1 < filters_in_group;
-    const uint32_t *filters[2];
-    filters[0] = op->weights + channel * words;
-    filters[1] = filters[0] + both * words;
-    times(columns, filters, groups, sums);
-    for (uint32_t i = 0; i < count; i++) {
-      for (uint32_t j = 0; j <= both; j++) {
-        const uint32_t index = places[i] * op->out_channels + channel + j;
-        const int32_t sum = op->out.factor * sums[2 * i + j] - correction[i] + op->out.bias[channel + j];
-        put(out, op->out.bits, index, (uint32_t)finished(&op->out, sum, channel + j, other, index));
-      }
-    }
-  }
+/* Whether pixels are columns as they lie in memory. */
+static int pixels_are_columns(const mmx_window *op) {
+  const int one = op->kernel_height == 1 && op->kernel_width == 1 && op->groups == 1 && !op->top && !op->left;
+  return one && !op->map && op->in_bits == op->column_bits && padded_length(op) == op->in_channels;
 }
 
 void mmx_conv(const mmx_window *op, const uint8_t *in, const uint8_t *other, uint8_t *out, uint32_t *scratch) {
   const uint32_t bytes = padded_length(op) * op->column_bits / 8;
   const uint32_t places = (uint32_t)op->out_height * op->out_width;
+  const int direct = pixels_are_columns(op);
   multiplication *times = multiplication_of(op);
-  for (uint32_t group = 0; group < op->groups; group++) {
+  two_columns work = {{NULL, NULL}, {0, 0}, 0, 0, other, out};
+  for (; work.group < op->groups; work.group++) {
+    int32_t y = 0, x = 0;
     for (uint32_t place = 0; place < places; place += 2) {
-      const uint32_t count = place + 1 < places ? 2 : 1;
-      const uint32_t both[2] = {place, place + count - 1};
-      const uint8_t *columns[2];
-      for (uint32_t i = 0; i < count; i++) {
+      work.count = place + 1 < places ? 2 : 1;
+      for (uint32_t i = 0; i < work.count; i++) {
         uint8_t *column = (uint8_t *)scratch + i * bytes;
-        fill_column(op, in, (int32_t)(both[i] / op->out_width), (int32_t)(both[i] % op->out_width), group, column);
-        columns[i] = column;
+        if (direct) {
+          const uint32_t pixel = (uint32_t)(y * op->stride_y) * op->in_width + (uint32_t)(x * op->stride_x);
+          work.columns[i] = in + pixel * bytes;
+        } else {
+          fill_column(op, in, y, x, work.group, column);
+          work.columns[i] = column;
+        }
+        work.places[i] = place + i;
+        if (++x == op->out_width) x = 0, y++;
       }
-      if (count == 1) columns[1] = columns[0];
-      filter_columns(op, times, columns, both, count, group, other, out);
+      if (work.count == 1) work.columns[1] = work.columns[0];
+      times(op, &work);
     }
   }
 }
 
-/* Depthwise: channel c * multiplier + m is input channel c under its filter m. Weights are [taps][channels] of 8-bit
- * or 4-bit slots. */
-void mmx_depthwise(const mmx_window *op, const uint8_t *in, const uint8_t *other, uint8_t *out) {
+/* Depthwise. A row of weights holds what the channels are multiplied with at one tap, in the order of a column. */
+
+static uint32_t depthwise_weight(const mmx_window *op, uint32_t tap, uint32_t channel) {
+  const uint32_t row = (op->out_channels + GROUP - 1) / GROUP, group = tap * row + channel / GROUP;
+  const uint32_t place = channel % GROUP;
+  const uint32_t pair = op->column_bits == 4 ? place & 3u : place >> 2 << 1 | (place & 1u);
+  const uint32_t upper = op->column_bits == 4 ? place >> 2 : place >> 1 & 1u;
+  if (op->weight_bits == 4) return op->weights[group] >> (4 * pair + 16 * upper) & 15u;
+  return op->weights[2 * group + pair / 2] >> (8 * (pair & 1u) + 16 * upper) & 255u;
+}
+
+/* Channel c * multiplier + m is input channel c under its filter m; any layout, slot by slot. */
+static void depthwise_pixel(const mmx_window *op, const uint8_t *in, const uint8_t *other, uint8_t *out, int32_t y,
+                            int32_t x) {
   const uint32_t multiplier = (uint32_t)(op->out_channels / op->in_channels);
-  uint32_t index = 0;
-  for (int32_t y = 0; y < op->out_height; y++) {
-    for (int32_t x = 0; x < op->out_width; x++) {
-      for (uint32_t channel = 0; channel < op->out_channels; channel++, index++) {
-        int32_t sum = 0;
-        uint32_t tap = channel;
-        for (int32_t row = 0; row < op->kernel_height; row++) {
-          const int32_t in_y = y * op->stride_y - op->top + row * op->dilation_y;
-          for (int32_t column = 0; column < op->kernel_width; column++, tap += op->out_channels) {
-            const int32_t in_x = x * op->stride_x - op->left + column * op->dilation_x;
-            uint32_t code = op->zero;
-            if (in_y >= 0 && in_y < op->in_height && in_x >= 0 && in_x < op->in_width) {
-              const uint32_t pixel = (uint32_t)in_y * op->in_width + (uint32_t)in_x;
-              code = slot(in, op->in_bits, pixel * op->in_channels + channel / multiplier);
-              code = op->map ? op->map[code] : code;
-            }
-            const uint32_t weight = slot((const uint8_t *)op->weights, op->weight_bits, tap);
-            sum += (int32_t)code * ((int32_t)weight - weight_zero(op));
-          }
+  uint32_t index = ((uint32_t)y * op->out_width + (uint32_t)x) * op->out_channels;
+  for (uint32_t channel = 0; channel < op->out_channels; channel++, index++) {
+    int32_t sum = 0;
+    uint32_t tap = 0;
+    for (int32_t row = 0; row < op->kernel_height; row++) {
+      const int32_t in_y = y * op->stride_y - op->top + row * op->dilation_y;
+      for (int32_t column = 0; column < op->kernel_width; column++, tap++) {
+        const int32_t in_x = x * op->stride_x - op->left + column * op->dilation_x;
+        uint32_t code = op->zero;
+        if (in_y >= 0 && in_y < op->in_height && in_x >= 0 && in_x < op->in_width) {
+          const uint32_t pixel = (uint32_t)in_y * op->in_width + (uint32_t)in_x;
+          code = slot(in, op->in_bits, pixel * op->in_channels + channel / multiplier);
+          code = op->map ? op->map[code] : code;
         }
-        sum = op->out.factor * sum + op->out.bias[channel];
-        put(out, op->out.bits, index, (uint32_t)finished(&op->out, sum, channel, other, index));
+        sum += (int32_t)code * ((int32_t)depthwise_weight(op, tap, channel) - weight_zero(op));
       }
     }
+    sum = op->out.factor * sum + op->out.bias[channel];
+    put(out, op->out.bits, index, (uint32_t)finished(&op->out, sum, channel, other, index));
+  }
+}
+
+/* Two pairs of a group of 8 slots at a time: first of group..., the four sums and the sums of codes. */
+typedef struct {
+  int32_t low, high, next_low, next_high;
+  uint32_t codes, next_codes; /* sums of both halves */
+} depthwise_sums;
+
+static inline void depthwise_tap(depthwise_sums *sums, uint32_t bits, uint32_t weight_bits, const uint8_t *in,
+                                 const uint32_t *weights, uint32_t half) {
+  const uint32_t mask = bits == 4 ? MASK4 : MASK8, weight_mask = weight_bits == 4 ? MASK4 : MASK8;
+  const uint32_t word = bits == 4 ? word_at(in) >> 8 * half : word_at(in + 4 * half);
+  const uint32_t weight = weight_bits == 4 ? weights[0] >> 8 * half : weights[half];
+  const uint32_t x = word & mask, y = word >> bits & mask;
+  const uint32_t u = weight & weight_mask, v = weight >> weight_bits & weight_mask;
+  sums->low += (int32_t)(int16_t)x * (int16_t)u;
+  sums->high += ((int32_t)x >> 16) * ((int32_t)u >> 16);
+  sums->next_low += (int32_t)(int16_t)y * (int16_t)v;
+  sums->next_high += ((int32_t)y >> 16) * ((int32_t)v >> 16);
+  sums->codes += x;
+  sums->next_codes += y;
+}
+
+/* The first tap that lies in the image, and the first behind it. */
+static inline int32_t first_tap(int32_t start, int32_t dilation) {
+  return start >= 0 ? 0 : (-start + dilation - 1) / dilation;
+}
+
+static inline int32_t end_tap(int32_t start, int32_t dilation, int32_t size, int32_t taps) {
+  const int32_t fitting = size > start ? (size - start + dilation - 1) / dilation : 0;
+  return fitting < taps ? fitting : taps;
+}
+
+/* 8 channels a group, one filter each; what lies outside of the image is left out, since it is 0 mostly. */
+static inline void depthwise_groups(const mmx_window *op, const uint8_t *in, uint8_t *out, int32_t y, int32_t x,
+                                    uint32_t bits, uint32_t weight_bits) {
+  const plain_output to = plain(&op->out);
+  const int32_t zero = weight_zero(op), top = y * op->stride_y - op->top, left = x * op->stride_x - op->left;
+  const int32_t row = first_tap(top, op->dilation_y), column = first_tap(left, op->dilation_x);
+  const int32_t end_row = end_tap(top, op->dilation_y, op->in_height, op->kernel_height);
+  const int32_t end_column = end_tap(left, op->dilation_x, op->in_width, op->kernel_width);
+  const int whole = row == 0 && column == 0 && end_row == op->kernel_height && end_column == op->kernel_width;
+  if (!whole && op->zero) {
+    depthwise_pixel(op, in, NULL, out, y, x);
+    return;
+  }
+  const uint32_t pixel = op->in_channels * bits / 8, words = op->in_channels * weight_bits / 32;
+  const uint32_t across = pixel * op->dilation_x, down = pixel * op->in_width * op->dilation_y;
+  const uint32_t index = ((uint32_t)y * op->out_width + (uint32_t)x) * op->out_channels;
+  const uint8_t *start = in + (top + row * op->dilation_y) * (int32_t)(pixel * op->in_width) +
+                         (left + column * op->dilation_x) * (int32_t)pixel;
+  const uint32_t *filter = op->weights + (uint32_t)(row * op->kernel_width + column) * words;
+  for (uint32_t channel = 0; channel < op->in_channels; channel += GROUP) {
+    for (uint32_t half = 0; half < 2; half++) {
+      depthwise_sums sums = {0, 0, 0, 0, 0, 0};
+      const uint8_t *from = start;
+      const uint32_t *weights = filter;
+      for (int32_t i = row; i < end_row; i++) {
+        const uint8_t *place = from;
+        const uint32_t *tap = weights;
+        for (int32_t j = column; j < end_column; j++) {
+          depthwise_tap(&sums, bits, weight_bits, place, tap, half);
+          place += across;
+          tap += words;
+        }
+        from += down;
+        weights += words * op->kernel_width;
+      }
+      /* Channels next to each other: the first of both pairs, and the second. */
+      const uint32_t a = channel + (bits == 4 ? 2 * half : 4 * half), b = a + (bits == 4 ? 4 : 2);
+      const int32_t s[4] = {sums.low - zero * (int32_t)(sums.codes & 0xFFFFu),
+                            sums.next_low - zero * (int32_t)(sums.next_codes & 0xFFFFu),
+                            sums.high - zero * (int32_t)(sums.codes >> 16),
+                            sums.next_high - zero * (int32_t)(sums.next_codes >> 16)};
+      put_pair(out, to.bits, index + a, plain_code(&to, to.factor * s[0] + to.bias[a], a),
+               plain_code(&to, to.factor * s[1] + to.bias[a + 1], a + 1));
+      put_pair(out, to.bits, index + b, plain_code(&to, to.factor * s[2] + to.bias[b], b),
+               plain_code(&to, to.factor * s[3] + to.bias[b + 1], b + 1));
+    }
+    start += bits;
+    filter += weight_bits / 4;
+  }
+}
+
+#define DEPTHWISE(name, bits, weight_bits)                                                                  \
+  static void name(const mmx_window *op, const uint8_t *in, const uint8_t *other, uint8_t *out, int32_t y, int32_t x) { \
+    (void)other;                                                                                            \
+    depthwise_groups(op, in, out, y, x, bits, weight_bits);                                                 \
+  }
+DEPTHWISE(depthwise_4_4, 4, 4)
+DEPTHWISE(depthwise_4_8, 4, 8)
+DEPTHWISE(depthwise_8_4, 8, 4)
+DEPTHWISE(depthwise_8_8, 8, 8)
+
+typedef void depthwise(const mmx_window *, const uint8_t *, const uint8_t *, uint8_t *, int32_t, int32_t);
+
+static depthwise *depthwise_of(const mmx_window *op) {
+  const int groups = op->in_channels == op->out_channels && op->in_channels % GROUP == 0 && !op->map;
+  /* Halves of words count the codes of all taps. */
+  const int counted = (uint32_t)op->kernel_height * op->kernel_width <= 256;
+  if (!groups || !counted || op->in_bits != op->column_bits || !is_plain(&op->out)) return depthwise_pixel;
+  if (op->in_bits == 4) return op->weight_bits == 4 ? depthwise_4_4 : depthwise_4_8;
+  return op->weight_bits == 4 ? depthwise_8_4 : depthwise_8_8;
+}
+
+void mmx_depthwise(const mmx_window *op, const uint8_t *in, const uint8_t *other, uint8_t *out) {
+  depthwise *pixel = depthwise_of(op);
+  for (int32_t y = 0; y < op->out_height; y++) {
+    for (int32_t x = 0; x < op->out_width; x++) pixel(op, in, other, out, y, x);
   }
 }
 
@@ -323,7 +511,7 @@ static int32_t mean_code(const mmx_output *out, int32_t sum) {
   volatile float product = (float)sum * out->real[0];
   volatile float mean = product + out->real[1];
   const float limited = mean < -1024.0f ? -1024.0f : mean > 1024.0f ? 1024.0f : mean;
-  const int32_t code = clip(half_even(limited) + out->offset, out->low, out->high);
+  const int32_t code = clip(half_even(limited) + out->rounding, out->low, out->high);
   return out->table ? out->table[code] : code;
 }
 

@@ -27,14 +27,15 @@ typedef struct {
 
 /* How an accumulator becomes a slot code:
  *   sum = factor * accumulator + bias[channel]
- *   code = ((sum * multiplier[channel] + half) >> 32 >> shift) + offset, clipped to low..high
+ *   code = ((sum * multiplier[channel] >> 32) + rounding) >> shift, clipped to low..high
  * and then by the table and the addition, where there are. */
 typedef struct {
   const int32_t *bias;
   const int32_t *multiplier;
   const float *real; /* instead of multipliers, or NULL */
   int32_t factor;
-  int16_t offset, low, high;
+  int32_t rounding; /* a half and the zero point less the base, both shifted; without multipliers not shifted */
+  int16_t low, high;
   uint8_t shift, bits;   /* bits: of the slots that are written */
   const uint8_t *table;  /* or NULL */
   const mmx_add *add;    /* or NULL */
