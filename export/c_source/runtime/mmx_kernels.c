@@ -7,9 +7,22 @@
 #if defined(__ARM_FEATURE_DSP) && !defined(MMX_PORTABLE)
 #include <arm_acle.h>
 #define MMX_MAC(sum, pair, weights) ((sum) = __smlad((int16x2_t)(pair), (int16x2_t)(weights), (sum)))
+#define MMX_MAC_LOWER(sum, pair, weights) ((sum) = __smlabb((int32_t)(pair), (int32_t)(weights), (sum)))
+#define MMX_MAC_UPPER(sum, pair, weights) ((sum) = __smlatt((int32_t)(pair), (int32_t)(weights), (sum)))
 #else
+#define MMX_MAC_LOWER(sum, pair, weights) ((sum) += (int32_t)(((pair) & 0xFFFFu) * ((weights) & 0xFFFFu)))
+#define MMX_MAC_UPPER(sum, pair, weights) ((sum) += (int32_t)(((pair) >> 16) * ((weights) >> 16)))
 #define MMX_MAC(sum, pair, weights) \
   ((sum) += (int32_t)(((pair) & 0xFFFFu) * ((weights) & 0xFFFFu) + ((pair) >> 16) * ((weights) >> 16)))
+#endif
+
+/* Loops whose widths must be constants; and a mask that stays in a register, where one instruction shifts and masks. */
+#ifdef __GNUC__
+#define MMX_INLINE static inline __attribute__((always_inline))
+#define MMX_IN_REGISTER(value) __asm__("" : "+r"(value))
+#else
+#define MMX_INLINE static inline
+#define MMX_IN_REGISTER(value) ((void)0)
 #endif
 
 /* Masks of the pairs of slots that a word holds. */
@@ -21,7 +34,7 @@
 /* Right shifts of negative numbers are arithmetic in every compiler that this is for. */
 typedef char mmx_shifts_are_arithmetic[(-1 >> 1) == -1 ? 1 : -1];
 
-static inline uint32_t word_at(const uint8_t *bytes) {
+MMX_INLINE uint32_t word_at(const uint8_t *bytes) {
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
   uint32_t word;
   memcpy(&word, bytes, sizeof word);
@@ -75,7 +88,7 @@ static inline int32_t added(const mmx_add *add, int32_t code, const uint8_t *sto
 }
 
 /* The upper half of a product. */
-static inline int32_t high_product(int32_t a, int32_t b) { return (int32_t)(((int64_t)a * b) >> 32); }
+MMX_INLINE int32_t high_product(int32_t a, int32_t b) { return (int32_t)(((int64_t)a * b) >> 32); }
 
 static inline int32_t scaled(const mmx_output *out, int32_t sum, uint32_t channel) {
   int32_t code;
@@ -110,7 +123,7 @@ static plain_output plain(const mmx_output *out) {
   return result;
 }
 
-static inline uint32_t plain_code(const plain_output *out, int32_t sum, uint32_t channel) {
+MMX_INLINE uint32_t plain_code(const plain_output *out, int32_t sum, uint32_t channel) {
   int32_t code = (high_product(sum, out->multiplier[channel]) + out->rounding) >> out->shift;
   code = clip(code, 0, 255); /* one instruction */
   code = code > out->high ? out->high : code;
@@ -118,7 +131,7 @@ static inline uint32_t plain_code(const plain_output *out, int32_t sum, uint32_t
 }
 
 /* Two codes at an even index, which share a byte or have one each. */
-static inline void put_pair(uint8_t *out, uint32_t bits, uint32_t index, uint32_t first, uint32_t second) {
+MMX_INLINE void put_pair(uint8_t *out, uint32_t bits, uint32_t index, uint32_t first, uint32_t second) {
   if (bits == 4) {
     out[index >> 1] = (uint8_t)(first | second << 4);
   } else if (bits == 8) {
@@ -189,37 +202,37 @@ typedef struct {
   uint32_t pair[4];
 } group_of_pairs;
 
-static inline group_of_pairs pairs4(uint32_t word) {
-  const group_of_pairs result = {{word & MASK4, word >> 4 & MASK4, word >> 8 & MASK4, word >> 12 & MASK4}};
+MMX_INLINE uint32_t mask_of(uint32_t bits) {
+  uint32_t mask = bits == 8 ? MASK8 : bits == 4 ? MASK4 : MASK2;
+  MMX_IN_REGISTER(mask);
+  return mask;
+}
+
+/* Of 8 elements: one word of 4 bits each, two of 8, or half a word of 2. */
+MMX_INLINE group_of_pairs pairs_of(uint32_t bits, uint32_t mask, uint32_t word, uint32_t next) {
+  group_of_pairs result;
+  result.pair[0] = mask & word;
+  result.pair[1] = mask & word >> bits;
+  result.pair[2] = bits == 8 ? mask & next : mask & word >> 2 * bits;
+  result.pair[3] = bits == 8 ? mask & next >> 8 : mask & word >> 3 * bits;
   return result;
 }
 
-static inline group_of_pairs pairs8(uint32_t word, uint32_t next) {
-  const group_of_pairs result = {{word & MASK8, word >> 8 & MASK8, next & MASK8, next >> 8 & MASK8}};
-  return result;
+MMX_INLINE group_of_pairs column_pairs(uint32_t bits, uint32_t mask, const uint8_t *column, uint32_t group) {
+  return pairs_of(bits, mask, word_at(column + bits * group), bits == 8 ? word_at(column + 8 * group + 4) : 0);
 }
 
-static inline group_of_pairs pairs2(uint32_t word) {
-  const group_of_pairs result = {{word & MASK2, word >> 2 & MASK2, word >> 4 & MASK2, word >> 6 & MASK2}};
-  return result;
-}
-
-static inline group_of_pairs column_pairs(uint32_t bits, const uint8_t *column, uint32_t group) {
-  if (bits == 4) return pairs4(word_at(column + 4 * group));
-  return pairs8(word_at(column + 8 * group), word_at(column + 8 * group + 4));
-}
-
-static inline group_of_pairs weight_pairs(uint32_t bits, const uint32_t *weights, uint32_t group) {
-  if (bits == 4) return pairs4(weights[group]);
-  if (bits == 8) return pairs8(weights[2 * group], weights[2 * group + 1]);
-  return pairs2(weights[group >> 1] >> (group & 1u) * 8);
+MMX_INLINE group_of_pairs weight_pairs(uint32_t bits, uint32_t mask, const uint32_t *weights, uint32_t group) {
+  if (bits == 2) return pairs_of(2, mask, weights[group >> 1] >> (group & 1u) * 8, 0);
+  return pairs_of(bits, mask, weights[bits / 4 * group], bits == 8 ? weights[2 * group + 1] : 0);
 }
 
 /* The sum of a column's codes: stored weights are not below 0, and what was added to them is taken off by it. */
-static int32_t sum_of(uint32_t bits, const uint8_t *column, uint32_t groups) {
+MMX_INLINE int32_t sum_of(uint32_t bits, const uint8_t *column, uint32_t groups) {
+  const uint32_t mask = mask_of(bits);
   int32_t sum = 0;
   for (uint32_t group = 0; group < groups; group++) {
-    const group_of_pairs codes = column_pairs(bits, column, group);
+    const group_of_pairs codes = column_pairs(bits, mask, column, group);
     for (int i = 0; i < 4; i++) MMX_MAC(sum, codes.pair[i], 0x00010001u);
   }
   return sum;
@@ -238,9 +251,10 @@ typedef struct {
 
 /* All filters of a group on one or two columns, two filters at once. The widths are constants, so that there is one
  * loop for each pair of them. */
-static inline void multiply(const mmx_window *op, const two_columns *work, uint32_t bits, uint32_t weight_bits) {
+MMX_INLINE void multiply(const mmx_window *op, const two_columns *work, uint32_t bits, uint32_t weight_bits) {
   const uint32_t in_group = (uint32_t)(op->out_channels / op->groups), length = padded_length(op);
   const uint32_t groups = length / GROUP, words = length * weight_bits / 32;
+  const uint32_t mask = mask_of(bits), weight_mask = bits == weight_bits ? mask : mask_of(weight_bits);
   const int simple = is_plain(&op->out) && (op->out_channels & 1u) == 0 && op->groups == 1;
   const plain_output to = plain(&op->out);
   const int32_t factor = op->out.factor, zero = weight_zero(op) * factor;
@@ -253,8 +267,9 @@ static inline void multiply(const mmx_window *op, const two_columns *work, uint3
     const uint8_t *first = work->columns[0], *second = work->columns[1];
     int32_t a = 0, b = 0, c = 0, d = 0;
     for (uint32_t group = 0; group < groups; group++) {
-      const group_of_pairs x = column_pairs(bits, first, group), y = column_pairs(bits, second, group);
-      const group_of_pairs u = weight_pairs(weight_bits, one, group), v = weight_pairs(weight_bits, two, group);
+      const group_of_pairs x = column_pairs(bits, mask, first, group), y = column_pairs(bits, mask, second, group);
+      const group_of_pairs u = weight_pairs(weight_bits, weight_mask, one, group);
+      const group_of_pairs v = weight_pairs(weight_bits, weight_mask, two, group);
       for (int i = 0; i < 4; i++) {
         MMX_MAC(a, x.pair[i], u.pair[i]);
         MMX_MAC(b, x.pair[i], v.pair[i]);
@@ -381,17 +396,16 @@ typedef struct {
   uint32_t codes, next_codes; /* sums of both halves */
 } depthwise_sums;
 
-static inline void depthwise_tap(depthwise_sums *sums, uint32_t bits, uint32_t weight_bits, const uint8_t *in,
-                                 const uint32_t *weights, uint32_t half) {
-  const uint32_t mask = bits == 4 ? MASK4 : MASK8, weight_mask = weight_bits == 4 ? MASK4 : MASK8;
-  const uint32_t word = bits == 4 ? word_at(in) >> 8 * half : word_at(in + 4 * half);
-  const uint32_t weight = weight_bits == 4 ? weights[0] >> 8 * half : weights[half];
-  const uint32_t x = word & mask, y = word >> bits & mask;
-  const uint32_t u = weight & weight_mask, v = weight >> weight_bits & weight_mask;
-  sums->low += (int32_t)(int16_t)x * (int16_t)u;
-  sums->high += ((int32_t)x >> 16) * ((int32_t)u >> 16);
-  sums->next_low += (int32_t)(int16_t)y * (int16_t)v;
-  sums->next_high += ((int32_t)y >> 16) * ((int32_t)v >> 16);
+MMX_INLINE void depthwise_tap(depthwise_sums *sums, uint32_t bits, uint32_t mask, uint32_t weight_bits,
+                              uint32_t weight_mask, const uint8_t *in, const uint32_t *weights, uint32_t half) {
+  const uint32_t word = word_at(bits == 8 ? in + 4 * half : in), weight = weights[weight_bits == 8 ? half : 0];
+  const uint32_t shift = bits == 8 ? 0 : 8 * half, weight_shift = weight_bits == 8 ? 0 : 8 * half;
+  const uint32_t x = mask & word >> shift, y = mask & word >> (shift + bits);
+  const uint32_t u = weight_mask & weight >> weight_shift, v = weight_mask & weight >> (weight_shift + weight_bits);
+  MMX_MAC_LOWER(sums->low, x, u);
+  MMX_MAC_UPPER(sums->high, x, u);
+  MMX_MAC_LOWER(sums->next_low, y, v);
+  MMX_MAC_UPPER(sums->next_high, y, v);
   sums->codes += x;
   sums->next_codes += y;
 }
@@ -406,53 +420,65 @@ static inline int32_t end_tap(int32_t start, int32_t dilation, int32_t size, int
   return fitting < taps ? fitting : taps;
 }
 
+/* A place, and its taps in the image. */
+typedef struct {
+  int32_t rows, columns;             /* how many taps there are */
+  uint32_t across, down;             /* bytes from tap to tap */
+  uint32_t words, words_down;        /* of weights, from tap to tap */
+  uint32_t index;                    /* of the output */
+} depthwise_place;
+
+/* Four of a group's channels. */
+MMX_INLINE void depthwise_half(const plain_output *to, const depthwise_place *at, const uint8_t *in, uint8_t *out,
+                               const uint32_t *weights, uint32_t bits, uint32_t weight_bits, int32_t zero,
+                               uint32_t channel, uint32_t half) {
+  const uint32_t mask = mask_of(bits), weight_mask = bits == weight_bits ? mask : mask_of(weight_bits);
+  depthwise_sums sums = {0, 0, 0, 0, 0, 0};
+  for (int32_t row = at->rows; row > 0; row--) {
+    const uint8_t *place = in;
+    const uint32_t *tap = weights;
+    for (int32_t column = at->columns; column > 0; column--) {
+      depthwise_tap(&sums, bits, mask, weight_bits, weight_mask, place, tap, half);
+      place += at->across;
+      tap += at->words;
+    }
+    in += at->down;
+    weights += at->words_down;
+  }
+  /* Channels next to each other: the first of both pairs, and the second. */
+  const uint32_t a = channel + (bits == 4 ? 2 * half : 4 * half), b = a + (bits == 4 ? 4 : 2);
+  const int32_t first = sums.low - zero * (int32_t)(sums.codes & 0xFFFFu);
+  const int32_t second = sums.next_low - zero * (int32_t)(sums.next_codes & 0xFFFFu);
+  const int32_t third = sums.high - zero * (int32_t)(sums.codes >> 16);
+  const int32_t fourth = sums.next_high - zero * (int32_t)(sums.next_codes >> 16);
+  put_pair(out, to->bits, at->index + a, plain_code(to, to->factor * first + to->bias[a], a),
+           plain_code(to, to->factor * second + to->bias[a + 1], a + 1));
+  put_pair(out, to->bits, at->index + b, plain_code(to, to->factor * third + to->bias[b], b),
+           plain_code(to, to->factor * fourth + to->bias[b + 1], b + 1));
+}
+
 /* 8 channels a group, one filter each; what lies outside of the image is left out, since it is 0 mostly. */
-static inline void depthwise_groups(const mmx_window *op, const uint8_t *in, uint8_t *out, int32_t y, int32_t x,
-                                    uint32_t bits, uint32_t weight_bits) {
+MMX_INLINE void depthwise_groups(const mmx_window *op, const uint8_t *in, uint8_t *out, int32_t y, int32_t x,
+                                 uint32_t bits, uint32_t weight_bits) {
   const plain_output to = plain(&op->out);
   const int32_t zero = weight_zero(op), top = y * op->stride_y - op->top, left = x * op->stride_x - op->left;
   const int32_t row = first_tap(top, op->dilation_y), column = first_tap(left, op->dilation_x);
-  const int32_t end_row = end_tap(top, op->dilation_y, op->in_height, op->kernel_height);
-  const int32_t end_column = end_tap(left, op->dilation_x, op->in_width, op->kernel_width);
-  const int whole = row == 0 && column == 0 && end_row == op->kernel_height && end_column == op->kernel_width;
-  if (!whole && op->zero) {
+  const int32_t rows = end_tap(top, op->dilation_y, op->in_height, op->kernel_height) - row;
+  const int32_t columns = end_tap(left, op->dilation_x, op->in_width, op->kernel_width) - column;
+  if (op->zero && (rows < op->kernel_height || columns < op->kernel_width)) {
     depthwise_pixel(op, in, NULL, out, y, x);
     return;
   }
   const uint32_t pixel = op->in_channels * bits / 8, words = op->in_channels * weight_bits / 32;
-  const uint32_t across = pixel * op->dilation_x, down = pixel * op->in_width * op->dilation_y;
-  const uint32_t index = ((uint32_t)y * op->out_width + (uint32_t)x) * op->out_channels;
-  const uint8_t *start = in + (top + row * op->dilation_y) * (int32_t)(pixel * op->in_width) +
-                         (left + column * op->dilation_x) * (int32_t)pixel;
+  const depthwise_place at = {rows, columns, pixel * op->dilation_x, pixel * op->in_width * op->dilation_y,
+                              words, words * op->kernel_width,
+                              ((uint32_t)y * op->out_width + (uint32_t)x) * op->out_channels};
+  in += ((top + row * op->dilation_y) * op->in_width + left + column * op->dilation_x) * (int32_t)pixel;
   const uint32_t *filter = op->weights + (uint32_t)(row * op->kernel_width + column) * words;
   for (uint32_t channel = 0; channel < op->in_channels; channel += GROUP) {
-    for (uint32_t half = 0; half < 2; half++) {
-      depthwise_sums sums = {0, 0, 0, 0, 0, 0};
-      const uint8_t *from = start;
-      const uint32_t *weights = filter;
-      for (int32_t i = row; i < end_row; i++) {
-        const uint8_t *place = from;
-        const uint32_t *tap = weights;
-        for (int32_t j = column; j < end_column; j++) {
-          depthwise_tap(&sums, bits, weight_bits, place, tap, half);
-          place += across;
-          tap += words;
-        }
-        from += down;
-        weights += words * op->kernel_width;
-      }
-      /* Channels next to each other: the first of both pairs, and the second. */
-      const uint32_t a = channel + (bits == 4 ? 2 * half : 4 * half), b = a + (bits == 4 ? 4 : 2);
-      const int32_t s[4] = {sums.low - zero * (int32_t)(sums.codes & 0xFFFFu),
-                            sums.next_low - zero * (int32_t)(sums.next_codes & 0xFFFFu),
-                            sums.high - zero * (int32_t)(sums.codes >> 16),
-                            sums.next_high - zero * (int32_t)(sums.next_codes >> 16)};
-      put_pair(out, to.bits, index + a, plain_code(&to, to.factor * s[0] + to.bias[a], a),
-               plain_code(&to, to.factor * s[1] + to.bias[a + 1], a + 1));
-      put_pair(out, to.bits, index + b, plain_code(&to, to.factor * s[2] + to.bias[b], b),
-               plain_code(&to, to.factor * s[3] + to.bias[b + 1], b + 1));
-    }
-    start += bits;
+    depthwise_half(&to, &at, in, out, filter, bits, weight_bits, zero, channel, 0);
+    depthwise_half(&to, &at, in, out, filter, bits, weight_bits, zero, channel, 1);
+    in += bits;
     filter += weight_bits / 4;
   }
 }
