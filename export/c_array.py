@@ -16,11 +16,11 @@ import argparse
 import hashlib
 import os
 import pathlib
-import re
 import sys
 from collections.abc import Sequence
 
 from mmx_tf.export.atomic import write_atomically
+from mmx_tf.export.identifiers import check_name
 from mmx_tf.export.reading import tflite_file
 from mmx_tf.export.reading.contents import Tensor, TfliteFile
 from mmx_tf.export.reading.micro_operators import Refusal, refusals, resolver_method
@@ -28,17 +28,6 @@ from mmx_tf.export.reading.micro_operators import Refusal, refusals, resolver_me
 _BYTES_A_LINE = 12
 _SHOWN_TENSORS = 3
 _HEXADECIMAL = [f"0x{value:02x}" for value in range(256)]
-_KEYWORDS = frozenset(
-    """
-    alignas alignof and and_eq asm auto bitand bitor bool break case catch char char8_t char16_t char32_t
-    class compl concept const const_cast consteval constexpr constinit continue co_await co_return
-    co_yield decltype default delete do double dynamic_cast else enum explicit export extern false float
-    for friend goto if inline int long mutable namespace new noexcept not not_eq nullptr operator or or_eq
-    private protected public register reinterpret_cast requires return restrict short signed sizeof static
-    static_assert static_cast struct switch template this thread_local throw true try typedef typeid
-    typename union unsigned using virtual void volatile wchar_t while xor xor_eq
-    """.split()
-)
 
 
 class MicroError(ValueError):
@@ -64,7 +53,7 @@ def sources(file: TfliteFile, *, name: str = "model_data", source: str = "a .tfl
       ValueError: `name` is no C identifier that a program may define.
       MicroError: the file has what TensorFlow Lite Micro refuses.
     """
-    _check_name(name)
+    check_name(name)
     refused = refusals(file)
     if refused:
         raise MicroError(refused)
@@ -100,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        _check_name(options.name)
+        check_name(options.name)
         file = tflite_file.read(options.file)
         definition, header = sources(file, name=options.name, source=os.path.basename(options.file))
         folder = pathlib.Path(options.out)
@@ -119,16 +108,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     print(f"{folder / options.name}.cc, .h: {len(file.data):,} bytes as {options.name}")
     return 0
-
-
-def _check_name(name: str) -> None:
-    # A program may define no name with two underscores in a row, nor one that begins with an underscore.
-    valid = re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) and "__" not in name and name not in _KEYWORDS
-    if not valid:
-        raise ValueError(
-            f"--name={name!r} is no C identifier: letters, digits and single underscores, a letter first, "
-            "and no keyword of C++."
-        )
 
 
 def _kinds(file: TfliteFile) -> list[str]:

@@ -33,6 +33,7 @@ _MODULES = {
     "SearchModel": "mmx_tf.metamix.search",
     "VerificationReport": "mmx_tf.export.comparing.whole_file",
     "augment": "mmx_tf.metamix.augment",
+    "c_source": "mmx_tf.export.c_source",
     "check_network": "mmx_tf.checking.network",
     "convert": "mmx_tf.folding.convert",
     "count_bops": "mmx_tf.budget.bops",
@@ -52,6 +53,7 @@ __all__ = [
     "SearchModel",
     "VerificationReport",
     "augment",
+    "c_source",
     "check_network",
     "convert",
     "count_bops",
@@ -69,6 +71,7 @@ if _typing.TYPE_CHECKING:
     from mmx_tf import data, models, report
     from mmx_tf.budget.bops import count_bops
     from mmx_tf.checking.network import check_network
+    from mmx_tf.export.c_source import c_source
     from mmx_tf.export.comparing.whole_file import VerificationReport, verify
     from mmx_tf.files.loading import load_model
     from mmx_tf.folding.convert import convert

@@ -24,6 +24,11 @@ COMMANDS = {
         "main",
         "how long .tflite files take, here or on an Android phone",
     ),
+    "c_source": (
+        "mmx_tf.export.c_source.command",
+        "main",
+        "a .tflite as C for a microcontroller, with packed activations",
+    ),
     "c_array": ("mmx_tf.export.c_array", "main", "a .tflite as C source, for TensorFlow Lite Micro"),
 }
 """Subcommand -> module, function, what it does. "command" is given the program's name too, and "main" not."""

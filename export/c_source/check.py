@@ -5,23 +5,21 @@ import numpy as np
 from mmx_tf.export import reference
 from mmx_tf.export.c_source.source import lines_of
 from mmx_tf.export.c_source.writer import CSource, ends_of, rendered
-from mmx_tf.export.comparing.unpacked import unpacked
 
 _FACTOR = np.uint32(0x9E3779B1)
 
 
-def check_program(data: bytes, made: CSource, images: dict[str, np.ndarray]) -> str:
+def check_program(made: CSource, images: dict[str, np.ndarray]) -> str:
     """The text of a program that ends with 0 if every code is that of the file.
 
     Args:
-      data: the .tflite.
       made: what `c_source` made of it.
       images: by name of each input, [N, ...] in its type; N of at least 1.
 
     Raises:
       ValueError: images that are not of the input's type and shape.
     """
-    tensors = reference.run(unpacked(data), images)
+    tensors = reference.run(made.program.graph, images)
     inputs, outputs = ends_of(made)
     steps = [step for step in made.program.steps if step.output.place == "arena"]
     sums = np.stack([checksums(tensors[step.output.name], step.output.low) for step in steps], axis=1)

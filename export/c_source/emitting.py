@@ -88,7 +88,11 @@ def _weighted(source, step, number, weight_bits):
     fields["map"] = source.table(table - low) if table is not None else "NULL"
     fields["weights"] = source.array("uint32_t", f"weights_{number}", words.reshape(-1))
     fields["out"] = _output(source, step, number, found, reals, packed.factor * scale, bias * scale)
-    step.scratch = 0 if depthwise or _is_direct(fields) else 2 * weights.padded_length(matrix.shape[1], packed.bits) * column_bits // 8
+    step.scratch = (
+        0
+        if depthwise or _is_direct(fields)
+        else 2 * weights.padded_length(matrix.shape[1], packed.bits) * column_bits // 8
+    )
     other = "NULL" if step.addition is None else source.at(step.addition.read.stored)
     name = source.structure("mmx_window", number, fields)
     arguments = [f"&{name}", source.at(step.reads[0].stored), other, source.at(step.output)]

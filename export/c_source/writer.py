@@ -16,9 +16,8 @@ from mmx_tf.export.c_source.memory_plan import Plan, table
 from mmx_tf.export.c_source.planning import plan_of
 from mmx_tf.export.c_source.program import Program, Step, Stored
 from mmx_tf.export.c_source.source import Source, ascii_text, quoted
-from mmx_tf.export.comparing.unpacked import unpacked
+from mmx_tf.export.c_source.unpacked_graph import unpacked_graph
 from mmx_tf.export.reading import metadata, tflite_file
-from mmx_tf.export.reference.graph import load
 from mmx_tf.version import VERSION
 
 RUNTIME = ("mmx_kernels.c", "mmx_kernels.h")
@@ -78,7 +77,7 @@ def c_source(
             raise ValueError(f"{what} is {value!r}; use one of {', '.join(map(repr, WIDTHS))}.")
     if max_ram is not None and max_ram < 1:
         raise ValueError(f"max_ram is {max_ram}; give a positive number of bytes.")
-    graph = load(unpacked(data))
+    graph = unpacked_graph(data)
     program = lowering.lower(graph, packed=activations == "packed", fused=fused)
     text = Source(graph)
     for number, step in enumerate(program.steps):
