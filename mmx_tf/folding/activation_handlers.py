@@ -16,6 +16,7 @@ from mmx_tf.layers.integer.smooth import CURVES, IntegerCurve
 from mmx_tf.layers.integer.softmax import IntegerSoftmax
 from mmx_tf.layers.quantizers.gates import IntegerLogistic
 from mmx_tf.layers.quantizers.smooth_gates import GATE_OF
+from mmx_tf.network.heads import is_softmax
 
 SMALLEST_RATIO = 2.0**-10
 """Of two scales that XNNPACK's ADD takes."""
