@@ -50,7 +50,7 @@ def files_of(workdir: pathlib.Path, folder: pathlib.Path) -> list[pathlib.Path]:
     recipe = Recipe.from_flagfile((workdir / "run.flags").read_text())
     fixed = mmx_tf.load_model(workdir / "fixed_model.keras")
     float_model = mmx_tf.load_model(workdir / "checkpoints" / "float.keras")
-    data = mmx_tf.data.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
+    data = mmx_tf.data.of_recipe(recipe)
     images = np.concatenate([batch for batch, _ in data.evaluation(batch_size=8, limit=CALIBRATION_IMAGES)])
     contents = {
         "post_training_int8": lambda: int8_baseline(float_model, images),

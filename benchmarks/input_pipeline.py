@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from benchmarks import command_line, measuring
 from mmx_tf import quiet
-from mmx_tf.data.dataset import ImageData, load
+from mmx_tf.data import ImageData, load
 from mmx_tf.errors import DataError
 
 MODULE = "benchmarks.input_pipeline"

@@ -67,7 +67,7 @@ def restored(folder: pathlib.Path):
             "one target of several: give the workdir of a search of its own."
         )
     try:
-        data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
+        data = datasets.of_recipe(recipe)
         network = float_network.load_trained(recipe, data)
         check_inputs(recipe, earlier_state(folder), fingerprints.of_inputs(recipe, data, network))
         search = pipeline.search_network(recipe, network, data)

@@ -7,6 +7,8 @@ NETWORKS = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "resnet8", "re
 """The built-in networks (`mmx_tf.models`)."""
 TASKS = ("classification", "binary", "multi_label", "regression", "segmentation")
 """What a network's outputs stand for (`export.comparing.heads`)."""
+AUGMENTATIONS = ("none", "crop", "crop_flip")
+"""What training does to images: nothing, shifts or random crops, and mirrors them too (`mmx_tf.data`)."""
 WEIGHTINGS = ("operations", "elements", "plain")
 """What the average of activation bits weights a layer by (`mmx_tf.budget.budget`)."""
 OPTIMIZERS = ("sgd", "adam", "adamw")

@@ -17,7 +17,7 @@ from benchmarks import (
     step_profile,
     tracing,
 )
-from mmx_tf.data.dataset import load
+from mmx_tf.data.loading import load
 from mmx_tf.export import provenance
 
 

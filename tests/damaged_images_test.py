@@ -14,7 +14,7 @@ from tensorflow_datasets.core import features as tfds_features
 
 from mmx_tf.data import dataset as data_module
 from mmx_tf.data.damaged import DamagedImages, decoded
-from mmx_tf.data.dataset import load
+from mmx_tf.data.loading import load
 from mmx_tf.errors import DamagedDataError
 
 ROOT = Path(__file__).parents[1]

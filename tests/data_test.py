@@ -8,8 +8,8 @@ from sklearn.datasets import load_digits, load_sample_images
 from stored_datasets import store, write_png
 
 from mmx_tf.data import dataset as data_module
-from mmx_tf.data.dataset import load
 from mmx_tf.data.images import _random_window, flip_and_normalise, random_resized_crop, resize, shift
+from mmx_tf.data.loading import load
 from mmx_tf.errors import DataError
 
 SHARED_TFDS = Path(__file__).parents[1].parent / "shared" / "tfds"

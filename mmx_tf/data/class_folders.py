@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from mmx_tf.data.damaged import DAMAGED_SHARE
 from mmx_tf.data.images import decode
-from mmx_tf.data.source import LARGE_IMAGE_SIZE, Source, Split
+from mmx_tf.data.source import LARGE_IMAGE_SIZE, ImageSource, Split
 from mmx_tf.errors import DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
@@ -31,7 +31,7 @@ SAMPLE_PER_CLASS = 4
 _Files = dict[str, list[Path]]
 
 
-def from_folder(path: str) -> Source:
+def from_folder(path: str) -> ImageSource:
     """Open a folder of class folders with images of any format in `SUFFIXES`.
 
     The images that are looked at decide what the rest is taken for: grey if all of them are grey, and of a
@@ -56,7 +56,7 @@ def from_folder(path: str) -> Source:
         )
     size, channels, broken = _look_at([*train.values(), *evaluation.values()])
     _check_damage(train, evaluation, broken)
-    return Source(
+    return ImageSource(
         name=f"folder:{path}",
         class_names=tuple(train),
         natural_size=size,

@@ -1,8 +1,9 @@
 """From stored images to the pixels that a network sees: decode, crop, resize, shift, flip.
 
 Everything is TensorFlow operations, for use inside `tf.data`. All geometry is done on uint8 pixels, so that
-a float pixel is always one of the 256 values `pixel / 127.5 - 1` and an integer network can be fed the very
-same pixels. Random operations take a seed tensor of two integers and are stateless: the same seed gives the
+a float pixel is always one of the 256 values `pixel * scale + offset` and an integer network can be fed the
+very same pixels. Random operations take a seed tensor of two integers and are stateless: the same seed gives
+the
 same image in whatever order a parallel map runs.
 
 A photograph is decoded, cropped and resized on its own, with as few operations as it takes, because each
@@ -11,6 +12,7 @@ costs a share of what decoding costs; what has one shape for all images is done 
 
 import functools
 
+import numpy as np
 import tensorflow as tf
 
 # A training crop of a photograph covers this share of its area, at an aspect ratio in this range, as ImageNet
@@ -23,11 +25,50 @@ JPEG_DIVISORS = (1, 2, 4, 8)
 # Evaluation resizes the shorter side to 256/224 of the crop that it then takes from the centre.
 EVAL_MARGIN = 256 / 224
 
+PIXEL_SCALING = (1 / 127.5, -1.0)
+"""Scale and offset: images are pixel * scale + offset, in [-1, 1], where nothing else is asked for."""
+MAX_SHIFT = 1 / 8
+
 
 @tf.autograph.experimental.do_not_convert
-def normalise(images: tf.Tensor) -> tf.Tensor:
-    """Map uint8 pixels 0..255 to float32 [-1, 1] by `pixels / 127.5 - 1`, any shape."""
-    return tf.cast(images, tf.float32) / 127.5 - 1.0
+def normalise(images: tf.Tensor, scaling: tuple[float, float] = PIXEL_SCALING) -> tf.Tensor:
+    """Map uint8 pixels 0..255 of any shape to float32 `pixels * scale + offset`."""
+    divisor, offset = _divisor_and_offset(scaling)
+    return tf.cast(images, tf.float32) / divisor + offset
+
+
+def _divisor_and_offset(scaling) -> tuple[np.float32, np.float32]:
+    """As people write it: by 127.5 or 255 is divided."""
+    scale, offset = scaling
+    return np.float32(1 / scale), np.float32(offset)
+
+
+@tf.autograph.experimental.do_not_convert
+def augmented(
+    pixels: tf.Tensor,
+    pair: tf.Tensor,
+    *,
+    by: int,
+    mirrored: bool,
+    scaling: tuple[float, float],
+    part: tuple[int, int],
+) -> tf.Tensor:
+    """A batch of training images, shifted by up to `by` pixels (0: not), flipped, scaled.
+
+    Args:
+      pixels: uint8 [B, H, W, C].
+      pair: random seed, two integers.
+      by, mirrored: what is done.
+      scaling, part: as for `flip_and_normalise`.
+
+    Returns:
+      float32 [B, H, W, C].
+    """
+    if by:
+        pixels = shift(pixels, pair, by=by, part=part)
+    if mirrored:
+        return flip_and_normalise(pixels, pair + 1, scaling=scaling, part=part)
+    return normalise(pixels, scaling)
 
 
 @tf.autograph.experimental.do_not_convert
@@ -80,14 +121,20 @@ def shift(images: tf.Tensor, seed: tf.Tensor, *, by: int, part: tuple[int, int] 
 
 
 @tf.autograph.experimental.do_not_convert
-def flip_and_normalise(images: tf.Tensor, seed: tf.Tensor, *, part: tuple[int, int] = WHOLE) -> tf.Tensor:
-    """Mirror each image of uint8 [B, H, W, C] left to right with probability one half; float32 in [-1, 1].
+def flip_and_normalise(
+    images: tf.Tensor,
+    seed: tf.Tensor,
+    *,
+    scaling: tuple[float, float] = PIXEL_SCALING,
+    part: tuple[int, int] = WHOLE,
+) -> tf.Tensor:
+    """Mirror each image of uint8 [B, H, W, C] left to right with probability one half; scaled to float32.
 
-    `part` is as for `shift`.
+    `scaling` is as for `normalise`, `part` as for `shift`.
     """
     mirrored = _of_part(lambda batch: tf.random.stateless_uniform([batch, 1, 1, 1], seed), images, part) < 0.5
-    # As a constant of the compiled function XLA would multiply by its inverse, which rounds otherwise.
-    return _mirror_and_normalise(images, mirrored, tf.constant(127.5))
+    # As constants of the compiled function XLA would multiply by the inverse, which rounds otherwise.
+    return _mirror_and_normalise(images, mirrored, *map(tf.constant, _divisor_and_offset(scaling)))
 
 
 def _of_part(numbers_of, images, part, axis=0):
@@ -100,9 +147,9 @@ def _of_part(numbers_of, images, part, axis=0):
 
 
 @tf.function(jit_compile=True, autograph=False)
-def _mirror_and_normalise(images, mirrored, half_range):
+def _mirror_and_normalise(images, mirrored, divisor, offset):
     """One pass over the batch, where TensorFlow's operations write it once each."""
-    return tf.cast(tf.where(mirrored, tf.reverse(images, [2]), images), tf.float32) / half_range - 1.0
+    return tf.cast(tf.where(mirrored, tf.reverse(images, [2]), images), tf.float32) / divisor + offset
 
 
 @tf.autograph.experimental.do_not_convert

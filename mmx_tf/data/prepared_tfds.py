@@ -11,16 +11,15 @@ from google.protobuf import json_format
 
 from mmx_tf.data import kinds
 from mmx_tf.data.labels import Labels
-from mmx_tf.data.source import LARGE_IMAGE_SIZE, Source, Split
+from mmx_tf.data.source import LARGE_IMAGE_SIZE, SHUFFLE_BUFFER, ImageSource, Split
 from mmx_tf.data.tfds_names import is_tfds_name, not_prepared
 from mmx_tf.errors import DataError
 
-SHUFFLE_BUFFER = 10_000
 # Parts of TFDS names whose images are writing, which a mirror turns into something else.
 WRITING = ("mnist", "digits", "svhn", "omniglot", "letters")
 
 
-def from_tfds(name: str, *, data_dir: str) -> Source:
+def from_tfds(name: str, *, data_dir: str) -> ImageSource:
     """A prepared TFDS dataset of images with one label each: a class, a number, or a vector of numbers.
 
     Image and label are its supervised keys, else the features "image" and "label".
@@ -62,11 +61,11 @@ def from_tfds(name: str, *, data_dir: str) -> Source:
     evaluation = next((split for split in ("validation", "test") if split in splits), None)
     halves = ("train", evaluation) if evaluation else ("train[:90%]", "train[90%:]")
     size = min(image.shape[:2]) if None not in image.shape else LARGE_IMAGE_SIZE
-    return Source(
+    return ImageSource(
         name=name,
         version=builder.info.full_name,
         class_names=tuple(label.names or map(str, range(label.num_classes))) if classes else (),
-        label_size=0 if classes else math.prod(label.shape),
+        label_shape=() if classes else (math.prod(label.shape),),
         natural_size=size,
         channels=channels,
         mirrored=not any(part in name for part in WRITING),
@@ -105,7 +104,8 @@ def _is_vector(label) -> bool:
 def _tfds_split(builder: tfds.core.DatasetBuilder, split: str, keys: tuple[str, str]) -> Split:
     image, label = keys
     feature = builder.info.features[label]
-    labels = Labels(size=0 if isinstance(feature, tfds.features.ClassLabel) else math.prod(feature.shape))
+    classes = isinstance(feature, tfds.features.ClassLabel)
+    labels = Labels(shape=() if classes else (math.prod(feature.shape),))
 
     def stream(shuffle_seed: int | None) -> tf.data.Dataset:
         count = builder.info.splits[split].num_examples

@@ -192,6 +192,7 @@ class Instability:
             self._float,
             weight_bits=weight_bits,
             momentum=self._options.statistics_momentum,
+            pixel_scaling=self._data.pixel_scaling,
             update=update,
         )
         # Figures 1 and 6 alone need no batch norm there.

@@ -88,7 +88,7 @@ def make(options: FigureOptions, recipe: Recipe, *, command: str = "") -> dict[s
                 f"--candidate_bits={recipe.candidate_bits[0]} is not allowed for --which="
                 f"{','.join(trained)}; allowed: two or more, such as 8,4,3, which are compared."
             )
-        data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
+        data = datasets.of_recipe(recipe)
         recipe.check_classes(num_classes=data.num_classes, dataset=data.name)
         network = float_network.load_trained(recipe, data)
         recipe, data = settled(recipe, network, data)

@@ -3,7 +3,9 @@
 MetaMix keeps weights at full precision in bit selection. The paper's Figures 1, 2 and 6 ask what quantized
 weights would do there; this makes the network for it.
 
-    >>> search = quantized_search(recipe, float_network, weight_bits=4, momentum=0.9)
+    >>> search = quantized_search(
+    ...     recipe, float_network, weight_bits=4, momentum=0.9, pixel_scaling=data.pixel_scaling
+    ... )
 """
 
 import tf_keras as keras
@@ -20,7 +22,13 @@ from mmx_tf.recipe.recipe import Recipe
 
 @keras_defaults.float32()
 def quantized_search(
-    recipe: Recipe, float_network: keras.Model, *, weight_bits: int | None, momentum: float, update="mean"
+    recipe: Recipe,
+    float_network: keras.Model,
+    *,
+    weight_bits: int | None,
+    momentum: float,
+    pixel_scaling: tuple[float, float] | None = datasets.PIXEL_SCALING,
+    update="mean",
 ) -> SearchModel:
     """A search network without a budget, whose weights may be on LSQ grids in training already.
 
@@ -29,6 +37,7 @@ def quantized_search(
       float_network: left untouched.
       weight_bits: bits of the weights (first and last layer have the recipe's own); None is full precision.
       momentum: of all batch norms' running statistics.
+      pixel_scaling: of the data, as `augment`'s.
       update: `SearchModel`'s batch_norm_update.
 
     Raises:
@@ -38,7 +47,7 @@ def quantized_search(
         float_network,
         bit_widths=recipe.candidate_bits,
         first_last_bits=recipe.first_last_bits,
-        pixel_scaling=datasets.PIXEL_SCALING,
+        pixel_scaling=pixel_scaling,
         batch_norm_update=update,
     )
     if weight_bits is not None:

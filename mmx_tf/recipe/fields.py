@@ -23,19 +23,20 @@ class RecipeFields(RecipeOptions, SearchSettings):
     )
     image_size: int = flag(
         0,
-        "Height and width of the images in pixels; 0 takes the dataset's own.",
+        "Height and width of the images in pixels; 0 takes the dataset's own. Arrays are not resized.",
         allowed=Between(8, 2048, or_zero=True),
     )
     width: float = flag(1.0, "Multiplier of the built-in network's channel counts.", allowed=AboveZero())
     task: str = flag(
         "",
-        "What the outputs stand for: {allowed}; empty: told from the "
-        "network and the labels. With binary the built-in network has one output.",
+        "What the outputs stand for: {allowed}; empty: told from the network and the labels. With binary "
+        "the built-in network has one output.",
         allowed=OneOf(("", *choices.TASKS)),
     )
     num_classes: int = flag(
         0,
-        "Number of classes; 0 takes the dataset's, any other value must equal it.",
+        "Number of classes; 0 takes the dataset's, any other value must equal it. Of arrays it says how "
+        "many there are.",
         allowed=Between(2, or_zero=True),
     )
     float_model: str = flag(
@@ -50,10 +51,25 @@ class RecipeFields(RecipeOptions, SearchSettings):
 
     dataset: str = flag(
         "digits",
-        "'digits', the name of a TFDS dataset, or 'folder:PATH' (one subfolder per class).",
+        "'digits', the name of a TFDS dataset, 'folder:PATH' (one subfolder per class), 'npz:FILE.npz' "
+        "(arrays x and y, or x_train, y_train, x_test, y_test), or 'module:NAME:FUNCTION' (returns two "
+        "tf.data.Datasets).",
         group="data",
     )
     data_dir: str = flag("", "Folder of prepared TFDS datasets; empty takes TFDS's own default.")
+    pixel_scaling: tuple[float, float] | tuple[()] = flag(
+        (),
+        "scale,offset of uint8 pixels: the network is given pixel * scale + offset, such as 1/255,0 or 1,0 "
+        "(empty: 1/127.5,-1). Of an array of other numbers: the pixels that they are made of, which the file "
+        "then takes (empty: none; they are given as they are, and the file's input has a learnt grid).",
+        text=True,
+    )
+    augmentation: str = flag(
+        "",
+        "What training does to images: {allowed}; empty: what suits the dataset. crop shifts small "
+        "images and cuts windows out of large ones, crop_flip mirrors them too.",
+        allowed=OneOf(("", *choices.AUGMENTATIONS)),
+    )
     batch_size: int = flag(128, "Images per training step.", allowed=Between(1))
     steps_per_epoch: int = flag(0, "Training steps per epoch; 0 takes the whole dataset.", allowed=Between(0))
     eval_images: int = flag(0, "Images to evaluate on; 0 takes all.", allowed=Between(0))
@@ -75,9 +91,9 @@ class RecipeFields(RecipeOptions, SearchSettings):
     )
     target_bops: tuple[int, ...] = flag(
         (),
-        "Budget in bit operations per image, such as 5.3G (empty: --target_average_bits). Several, separated "
-        "by commas, are searched on one meta-state, and each has a folder in the workdir, such as "
-        "target_5.3G.",
+        "Budget in bit operations per image, such as 5.3G (empty: --target_average_bits). Several, "
+        "separated by commas, are searched on one meta-state, and each has a folder in the workdir, such "
+        "as target_5.3G.",
         text=True,
     )
     export_target: int = flag(
@@ -140,9 +156,9 @@ class RecipeFields(RecipeOptions, SearchSettings):
     )
     weight_decay_kind: str = flag(
         "decoupled",
-        "{allowed}. decoupled: w <- w - lr * wd * w beside the step, as "
-        "Keras's weight_decay and AdamW; l2: g + wd * w is the step's gradient, as PyTorch's weight_decay. "
-        "With momentum m, l2 is 1 / (1 - m) times as strong at the same number.",
+        "{allowed}. decoupled: w <- w - lr * wd * w beside the step, as Keras's weight_decay and AdamW; "
+        "l2: g + wd * w is the step's gradient, as PyTorch's weight_decay. With momentum m, l2 is 1 / (1 - "
+        "m) times as strong at the same number.",
         allowed=OneOf(choices.WEIGHT_DECAYS),
     )
     momentum: float = flag(0.9, "Momentum of the SGD optimizers.", allowed=BelowOne())
@@ -161,10 +177,10 @@ class RecipeFields(RecipeOptions, SearchSettings):
         "int8", "Weights in the .tflite: {allowed}.", group="export", allowed=OneOf(choices.STORAGES)
     )
     input_type: str = flag(
-        "uint8",
-        "Input of the .tflite: {allowed}. uint8 takes pixels, int8 pixels less "
-        "128, float32 images as the network sees them.",
-        allowed=OneOf(choices.INPUT_TYPES),
+        "",
+        "Input of the .tflite: {allowed}. uint8 takes pixels, int8 pixels less 128, float32 images as "
+        "the network sees them; empty: uint8 for pixels and images, int8 for other arrays.",
+        allowed=OneOf(("", *choices.INPUT_TYPES)),
     )
     output_type: str = flag(
         "int8",

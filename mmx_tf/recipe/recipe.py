@@ -20,7 +20,13 @@ from mmx_tf.notation import target_folder
 from mmx_tf.recipe import rules
 from mmx_tf.recipe.budget_rules import KINDS
 from mmx_tf.recipe.fields import RecipeFields
-from mmx_tf.recipe.texts import parse_bops, parse_bytes, parse_candidate_bits, parse_weight_bits
+from mmx_tf.recipe.texts import (
+    parse_bops,
+    parse_bytes,
+    parse_candidate_bits,
+    parse_pixel_scaling,
+    parse_weight_bits,
+)
 
 FREE_FLAGS = ("workdir", "checkpoint_minutes", "keep_checkpoints", "on_divergence", "export_target", "tpu")
 """Flags that may change when a run is resumed: they say where and how it is kept, and which of its results
@@ -49,6 +55,7 @@ class Recipe(RecipeFields):
         for name in ("target_bytes", "target_ram"):
             size = values[name].strip()
             values[name] = parse_bytes(size, flag=name) if size else 0
+        values["pixel_scaling"] = parse_pixel_scaling(values["pixel_scaling"])
         # Average bits are no budget where weight bits are searched too.
         if not (isinstance(values["weight_bits"], tuple) or any(values[name] for name in KINDS)):
             values["target_average_bits"] = 4.0
@@ -94,6 +101,8 @@ class Recipe(RecipeFields):
             and mine != theirs
             # A task that is not told yet is that of the network, which is compared by itself.
             and not (field.name == "task" and mine in ("", "classification"))
+            # What it was by default when all examples were images.
+            and not (field.name == "input_type" and (mine, theirs) == ("", "uint8"))
         ]
 
     def for_target(self, bops: int) -> "Recipe":

@@ -4,6 +4,7 @@
 (5300000000, (8, 4, 3), 4)
 """
 
+import math
 import re
 import typing
 from decimal import Decimal
@@ -36,6 +37,34 @@ def parse_bytes(text: str, *, flag: str = "target_bytes") -> int:
         RecipeError: `text` is not such a number, or is not above zero.
     """
     return _parse_number(text, flag, "bytes", "2.9M, 500k, 2.9e6 or 2900000")
+
+
+def parse_pixel_scaling(text: str) -> tuple[float, float] | tuple[()]:
+    """Read --pixel_scaling: '1/255,0' -> (1 / 255, 0.0); () for an empty text.
+
+    Raises:
+        RecipeError: no two numbers or fractions, a scale that is not above 0, or 0 is the value of no pixel.
+    """
+    if not text.strip():
+        return ()
+    try:
+        scale, offset = map(_fraction, text.split(","))
+    except (ValueError, ZeroDivisionError):
+        scale = offset = 0.0
+    if not (0 < scale < math.inf and -255.5 < offset / scale < 0.5):
+        refuse(
+            "pixel_scaling",
+            text,
+            "two numbers or fractions, scale,offset, with a scale above 0 and an offset of -255 to 0 times "
+            "the "
+            "scale, so that one of the pixels 0..255 stands for 0, such as 1/127.5,-1 or 1/255,0",
+        )
+    return scale, offset
+
+
+def _fraction(text: str) -> float:
+    above, _, below = text.partition("/")
+    return float(above) / float(below or 1)
 
 
 def _parse_number(text: str, flag: str, what: str, examples: str) -> int:

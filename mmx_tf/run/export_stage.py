@@ -102,7 +102,7 @@ def convert_options(recipe: Recipe, class_names) -> dict:
     """The arguments of `convert` that a recipe's file is made with, but for its budget."""
     return {
         "weight_storage": recipe.weight_storage,
-        "input_type": recipe.input_type,
+        "input_type": recipe.input_type or None,
         "output_type": recipe.output_type,
         "labels": class_names or None,
         "task": recipe.told_task,

@@ -194,12 +194,12 @@ def open_workdir(root: pathlib.Path):
     if (root / results.METRICS).exists():
         results.check(root, state, (results.NETWORK, results.FILE))
     recipe = Recipe.from_flagfile((root / "run.flags").read_text())
-    data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
+    data = datasets.of_recipe(recipe)
     changes = fingerprints.changes(recipe, state.get("inputs", {}), {"dataset": fingerprints.of_data(data)})
     if changes:
         logging.warning("%s. Accuracies are not those in %s.", changes[0], root / results.METRICS)
-    data = data.for_task(recipe.told_task)
     folded = fold(load_model(root / results.NETWORK), weight_storage=recipe.weight_storage)
+    data = data.for_task(recipe.told_task).shaped(folded.input_shape[1:])
     return folded, (root / results.FILE).read_bytes(), evaluation(recipe, data)
 
 

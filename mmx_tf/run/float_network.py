@@ -6,6 +6,7 @@ import tf_keras as keras
 
 from mmx_tf import models
 from mmx_tf.data.dataset import ImageData
+from mmx_tf.data.examples import Examples
 from mmx_tf.errors import RecipeError
 from mmx_tf.files.loading import load_model
 from mmx_tf.files.other_formats import FormatError
@@ -18,7 +19,7 @@ from mmx_tf.run.task import task_of
 MAX_REASON = 400
 
 
-def load_or_build(recipe: Recipe, data: ImageData) -> tuple[keras.Model, bool]:
+def load_or_build(recipe: Recipe, data: Examples) -> tuple[keras.Model, bool]:
     """The float network of a recipe, checked against the dataset.
 
     Returns:
@@ -36,10 +37,11 @@ def load_or_build(recipe: Recipe, data: ImageData) -> tuple[keras.Model, bool]:
             raise RecipeError(f"{name} cannot be used: {error}") from error
         _check(recipe, model, name, data)
         return model, True
+    _check_built_in(recipe, data)
     outputs = 1 if recipe.task == "binary" else data.num_classes or data.labels.size
     model = models.build(
         recipe.model,
-        input_shape=data.image_shape,
+        input_shape=(*data.image_shape, 1)[:3],
         num_classes=outputs,
         width=recipe.width,
         classifier=bool(data.num_classes) and recipe.task != "binary",
@@ -50,7 +52,7 @@ def load_or_build(recipe: Recipe, data: ImageData) -> tuple[keras.Model, bool]:
     return model, False
 
 
-def load_trained(recipe: Recipe, data: ImageData) -> keras.Model:
+def load_trained(recipe: Recipe, data: Examples) -> keras.Model:
     """The trained float network: the recipe's, or the one that the workdir's run has trained.
 
     Raises:
@@ -69,7 +71,7 @@ def load_trained(recipe: Recipe, data: ImageData) -> keras.Model:
     return load_model(path)
 
 
-def load_teacher(recipe: Recipe, data: ImageData) -> keras.Model | None:
+def load_teacher(recipe: Recipe, data: Examples) -> keras.Model | None:
     """The network of a file as --teacher; None where there is no teacher, or it is the float network.
 
     Raises:
@@ -79,8 +81,8 @@ def load_teacher(recipe: Recipe, data: ImageData) -> keras.Model | None:
         return None
     name = f"--teacher={recipe.teacher}"
     teacher = _load(recipe.teacher, name)
-    if len(teacher.inputs or ()) != 1 or not teacher.outputs or len(teacher.input_shape) != 4:
-        raise RecipeError(f"{name} is not a network of one image (height, width, channels).")
+    if len(teacher.inputs or ()) != 1 or not teacher.outputs:
+        raise RecipeError(f"{name} is not a network of one input and one output.")
     _check(recipe, teacher, name, data)
     return teacher
 
@@ -107,35 +109,57 @@ def _load(path: str, name: str) -> keras.Model:
         raise RecipeError(f"{name} cannot be loaded: {reason}") from error
 
 
-def _check(recipe: Recipe, model, name: str, data: ImageData) -> None:
+def _check(recipe: Recipe, model, name: str, data: Examples) -> None:
     if len(model.outputs) != 1:
         raise RecipeError(
             f"{name} is not an image classifier: its output shape is {model.output_shape}. {SEVERAL_OUTPUTS}"
         )
     task_of(recipe, model, name, data)
-    if len(model.input_shape) != 4:
-        raise RecipeError(
-            f"{name} takes inputs of shape {model.input_shape}, and --dataset gives images (None, height, "
-            "width, channels). Search, train and verify such a network in a notebook, with your own batches."
-        )
-    if any(
-        ours not in (None, theirs)
-        for ours, theirs in zip(model.input_shape[1:], data.image_shape, strict=True)
-    ):
-        height, width, channels = model.input_shape[1:]
-        if height != width:
-            advice = "Images are square here: give a network whose input is."
-        elif channels != data.image_shape[2]:
-            advice = f"Give a network for images of {data.image_shape[2]} channel(s), or another --dataset."
-        else:
-            advice = f"Set --image_size={height}."
-        raise RecipeError(
-            f"{name} takes images of shape {(height, width, channels)}, but the dataset {data.name} gives "
-            f"{data.image_shape}. {advice}"
-        )
+    if not data.fits(model.input_shape[1:]):
+        raise RecipeError(_misfit(name, tuple(model.input_shape[1:]), data))
     for layer, weight, broken in graph.non_finite(model):
         raise RecipeError(
             f"{name} cannot be used: {broken} of the {weight.shape.num_elements()} numbers of {weight.name} "
             f"(layer {layer.name!r}) are NaN or infinite; all must be finite. Its training has "
             "diverged: give a network from before that."
         )
+
+
+def _misfit(name: str, taken: tuple, data: Examples) -> str:
+    """Says that a network takes other shapes than a dataset gives, and what to do."""
+    given = data.image_shape
+    if not isinstance(data, ImageData):
+        advice = "Give arrays of the network's shape."
+        if taken == given[1:]:
+            advice = "Give single examples: dataset.unbatch()."
+        return f"{name} takes inputs of shape {taken}, but the dataset {data.name} gives {given}. {advice}"
+    if len(taken) != 3:
+        return (
+            f"{name} takes inputs of shape {taken}, and --dataset={data.name} gives images (height, width, "
+            "channels). Give the inputs as arrays, --dataset=npz:FILE.npz, or from a function of your own, "
+            "--dataset=module:NAME:FUNCTION."
+        )
+    height, width, channels = taken
+    if height != width:
+        advice = (
+            "The images of this dataset are square: give a network whose input is, or others with "
+            "--dataset=npz:FILE.npz."
+        )
+    elif channels != given[2]:
+        advice = f"Give a network for images of {given[2]} channel(s), or another --dataset."
+    else:
+        advice = f"Set --image_size={height}."
+    return f"{name} takes images of shape {taken}, but the dataset {data.name} gives {given}. {advice}"
+
+
+def _check_built_in(recipe: Recipe, data: Examples) -> None:
+    """Refuses (RecipeError) arrays that a built-in network cannot take."""
+    shape, labels = data.image_shape, data.labels.shape
+    if isinstance(data, ImageData) or (len(shape) in (2, 3) and min(shape[:2]) > 1 and len(labels) < 2):
+        return
+    what = f"labels of shape {labels}" if len(labels) > 1 else f"examples of shape {shape}"
+    raise RecipeError(
+        f"--model={recipe.model} is a network on images (height, width, channels) with one vector of "
+        f"outputs, but the dataset {data.name} has {what}. Give a trained network with "
+        "--float_model=FILE.keras."
+    )

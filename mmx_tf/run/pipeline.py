@@ -73,7 +73,7 @@ def run(recipe: Recipe, *, command: str = "") -> dict:
 
 
 def _run(recipe: Recipe, job: Job, command: str) -> dict:
-    data = datasets.load(recipe.dataset, data_dir=recipe.data_dir, image_size=recipe.image_size)
+    data = datasets.of_recipe(recipe)
     inputs = fingerprints.of_inputs(recipe, data)
     # Before networks are loaded: one that has changed need not fit any more.
     job.on_chief(lambda: _check_workdirs(recipe, inputs))
@@ -199,7 +199,7 @@ def search_network(recipe: Recipe, model, data) -> SearchModel:
             # Where the bits are given, all epochs are meta training.
             meta_epochs=1 if recipe.searches else recipe.select_epochs,
             # A float32 input takes the image as the network sees it, on a learnt grid.
-            pixel_scaling=None if recipe.input_type == "float32" else datasets.PIXEL_SCALING,
+            pixel_scaling=None if recipe.input_type == "float32" else data.pixel_scaling,
             convert_options=(
                 convert_options(recipe, data.class_names) if budget_rules.of_recipe(recipe).measured else None
             ),

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import tf_keras as keras
 
-from mmx_tf.data.dataset import ImageData
+from mmx_tf.data.examples import Examples
 from mmx_tf.distribution.job import Job
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.workdir.workdir import Workdir
@@ -30,7 +30,7 @@ class Run:
 
     workdir: Workdir
     recipe: Recipe
-    data: ImageData
+    data: Examples
     teacher: keras.Model | None = None
     command: str = ""
 
@@ -48,6 +48,6 @@ class Run:
         return dataclasses.replace(self, workdir=workdir, recipe=self.recipe.for_target(bops))
 
 
-def evaluation(recipe: Recipe, data: ImageData) -> Iterable:
+def evaluation(recipe: Recipe, data: Examples) -> Iterable:
     """The evaluation images of a recipe, in batches."""
     return data.evaluation(batch_size=min(recipe.batch_size, 128), limit=recipe.eval_images)

@@ -10,7 +10,7 @@ import dataclasses
 import tf_keras as keras
 
 from mmx_tf.errors import RecipeError
-from mmx_tf.export.comparing.heads import SIGMOIDS, labels_of, told
+from mmx_tf.export.comparing.heads import SIGMOIDS, Head, labels_of, told
 from mmx_tf.network.heads import head_of
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.recipe.rules import NO_MASKS, check_task
@@ -33,7 +33,8 @@ def settled(recipe: Recipe, model: keras.Model, data) -> tuple[Recipe, object]:
     name = f"--float_model={recipe.float_model}" if recipe.float_model else f"--model={recipe.model}"
     task = task_of(recipe, model, name, data)
     check_task(recipe, task)
-    return dataclasses.replace(recipe, task="" if task == "classification" else task), data.for_task(task)
+    data = data.for_task(task).shaped(model.input_shape[1:])
+    return dataclasses.replace(recipe, task="" if task == "classification" else task), data
 
 
 def task_of(recipe: Recipe, model: keras.Model, name: str, data) -> str:
@@ -43,17 +44,20 @@ def task_of(recipe: Recipe, model: keras.Model, name: str, data) -> str:
       RecipeError: if they do not fit, or nothing tells the task.
     """
     head = head_of(model, name)
-    if len(head.shape) == 3:
+    dataset = f"the dataset {data.name}"
+    classes, size = data.num_classes, data.labels.size
+    numbers = data.labels.shape and recipe.task in ("", "regression", "multi_label")
+    if len(head.shape) == 3 and not numbers:
         raise RecipeError(
             f"{name} is not an image classifier: its output shape is {model.output_shape}. {NO_MASKS}"
         )
-    dataset = f"the dataset {data.name}"
-    classes, size = data.num_classes, data.labels.size
-    if len(head.shape) != 1:
+    if len(head.shape) != 1 and not numbers:
         raise RecipeError(
             f"{name} is not an image classifier: its output shape is {model.output_shape}; one output of "
             "shape (None, classes) is needed."
         )
+    if data.reconstructs:
+        return _reconstruction(recipe, head, data)
     if classes and recipe.task in ("", "classification", "binary"):
         binary = recipe.task == "binary" or head.shape == (1,)
         if binary and (head.shape != (1,) or classes != 2 or recipe.task == "classification"):
@@ -64,9 +68,8 @@ def task_of(recipe: Recipe, model: keras.Model, name: str, data) -> str:
             )
         if not binary and head.shape[0] != classes:
             raise RecipeError(
-                f"{name} has {head.shape[0]} classes, but the dataset {data.name} has "
-                f"{classes}. Give the dataset that the network was trained on with --dataset, or "
-                "another network."
+                f"{name} has {head.shape[0]} classes, but the dataset {data.name} has {classes}. Give the "
+                "dataset that the network was trained on with --dataset, or another network."
             )
         if not binary and head.activation in SIGMOIDS:
             raise RecipeError(
@@ -88,4 +91,25 @@ def task_of(recipe: Recipe, model: keras.Model, name: str, data) -> str:
             f"{name} as --task={task} does not fit {dataset}, whose labels are {found}: classes are for "
             "classification and binary, vectors of numbers for multi_label and regression."
         )
+    if data.labels.shape != head.shape:
+        raise RecipeError(
+            f"{name} has outputs of shape {head.shape}, but the labels of {dataset} have the shape "
+            f"{data.labels.shape}: they must be the same."
+        )
     return task
+
+
+def _reconstruction(recipe: Recipe, head: Head, data) -> str:
+    """The task of a network whose labels are its inputs."""
+    if recipe.task not in ("", "regression"):
+        raise RecipeError(
+            f"--task={recipe.task}, but the dataset {data.name} has no labels other than its examples: it is "
+            "for autoencoders, whose task is regression."
+        )
+    if data.shaped(head.shape).image_shape != head.shape:
+        raise RecipeError(
+            f"{head.name} has outputs of shape {head.shape}, but the dataset {data.name} has no labels other "
+            f"than its examples, of shape {data.image_shape}: an autoencoder gives that shape; for any other "
+            "network add y."
+        )
+    return "regression"

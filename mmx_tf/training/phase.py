@@ -13,7 +13,7 @@ import tensorflow as tf
 import tf_keras as keras
 from absl import logging
 
-from mmx_tf.data.dataset import ImageData
+from mmx_tf.data.examples import Examples
 from mmx_tf.errors import DivergenceError, RecipeError
 from mmx_tf.fitting.divergence import Watch
 from mmx_tf.fitting.trained import Trained
@@ -50,7 +50,7 @@ class Phase:
       name: one of `PHASES`.
     """
 
-    def __init__(self, workdir: Workdir, recipe: Recipe, data: ImageData, name: str):
+    def __init__(self, workdir: Workdir, recipe: Recipe, data: Examples, name: str):
         self.workdir, self.recipe, self.name, self._data = workdir, recipe, name, data
         self.steps = max(1, data.train_images // recipe.batch_size)
         if recipe.steps_per_epoch:
@@ -150,7 +150,7 @@ class Phase:
             # What a recovery goes back to before there is another one.
             progress.save(fitted)
         board = [Board(self.workdir.path("logs", self.name))] if self.job.is_chief else []
-        damage = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: self._data.damaged.report())
+        damage = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: self._data.report_damage())
         with convolutions_in(self.recipe.compute_dtype, fitted):
             for recoveries in range(self._recoveries, MAX_RECOVERIES + 1):
                 logging.info(

@@ -3,7 +3,7 @@
 import tf_keras as keras
 from absl import logging
 
-from mmx_tf.data.dataset import ImageData
+from mmx_tf.data.examples import Examples
 from mmx_tf.distribution.copies import copy_in, replicated
 from mmx_tf.fitting.divergence import collapsed_quantizers
 from mmx_tf.fitting.slow_statistics import warn_of_slow_statistics
@@ -28,7 +28,7 @@ LARGEST_START_SHARE = 0.01
 """Share of where training started that may be left in averaged weights without a warning."""
 
 
-def train_float(workdir: Workdir, recipe: Recipe, data: ImageData, model: keras.Model) -> None:
+def train_float(workdir: Workdir, recipe: Recipe, data: Examples, model: keras.Model) -> None:
     """Trains the built-in network from scratch for --float_epochs."""
     phase = Phase(workdir, recipe, data, "float")
     total = phase.steps * recipe.float_epochs
@@ -41,7 +41,7 @@ def train_float(workdir: Workdir, recipe: Recipe, data: ImageData, model: keras.
         phase.fit(Trained(model), epochs=recipe.float_epochs)
 
 
-def train_search(workdir: Workdir, recipe: Recipe, data: ImageData, search: SearchModel) -> None:
+def train_search(workdir: Workdir, recipe: Recipe, data: Examples, search: SearchModel) -> None:
     """Runs the bit selection phase: --select_epochs epochs, the first ones of bit-meta steps alone."""
     phase = Phase(workdir, recipe, data, "select")
     with replicated(phase.job, search) as search:
@@ -83,7 +83,7 @@ def _train_search(phase: Phase, search: SearchModel) -> None:
 def train_fixed(
     workdir: Workdir,
     recipe: Recipe,
-    data: ImageData,
+    data: Examples,
     fixed: keras.Model,
     *,
     teacher: keras.Model | None = None,
@@ -111,7 +111,7 @@ def train_fixed(
         )
 
 
-def _train_fixed(phase: Phase, fixed: keras.Model, teacher: keras.Model | None, data: ImageData) -> None:
+def _train_fixed(phase: Phase, fixed: keras.Model, teacher: keras.Model | None, data: Examples) -> None:
     recipe, job = phase.recipe, phase.job
     schedule = cosine_schedule(
         recipe.learning_rate,

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 import tensorflow as tf
 import tf_keras as keras
 
-from mmx_tf.data.dataset import ImageData
+from mmx_tf.data.examples import Examples
 from mmx_tf.data.source import Split
 from mmx_tf.errors import DataError
 from mmx_tf.recipe.recipe import Recipe
@@ -37,7 +37,7 @@ def sha256_of(path: str | os.PathLike) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def of_inputs(recipe: Recipe, data: ImageData, network: "keras.Model | None" = None) -> Inputs:
+def of_inputs(recipe: Recipe, data: Examples, network: "keras.Model | None" = None) -> Inputs:
     """Flag -> what tells its input from another one: the files that flags name, and the dataset.
 
     Args:
@@ -77,7 +77,7 @@ def of_weights(model: keras.Model) -> dict:
     return {"sha256": found.hexdigest(), "bytes": sum(weight.nbytes for weight in weights)}
 
 
-def of_data(data: ImageData) -> dict:
+def of_data(data: Examples) -> dict:
     """A dataset's `version` (where it has one), `classes`, and for each of both splits what `of_split` gives.
 
     Raises:

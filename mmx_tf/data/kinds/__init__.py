@@ -2,8 +2,9 @@
 
 `digits` is opened by `kinds/digits.py`, `folder:PATH` by `kinds/folder.py`, and so on; any other name is one
 of TFDS. A module has WORDS (how such a name is written), `check(name, data_dir=)`, which refuses names that
-no dataset can have here, and `opened(name, data_dir=)`, which gives its `mmx_tf.data.source.Source`. It loads
-TensorFlow in `opened` alone, so that a wrong name is refused at once.
+no dataset can have here, and `opened(name, asked)`, which gives its `mmx_tf.data.source.ImageSource` or
+`mmx_tf.data.source.ArraySource`. It loads TensorFlow in `opened` alone, so that a wrong name is refused at
+once.
 
     >>> check("digits", data_dir="")
     >>> check("cifar10", data_dir="/none")    # DataError: The dataset cifar10 is not prepared ...

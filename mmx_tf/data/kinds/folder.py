@@ -3,6 +3,7 @@
 import os
 import pathlib
 
+from mmx_tf.data.asked import Asked
 from mmx_tf.errors import DataError
 
 WORDS = "'folder:PATH' (one subfolder of images per class)"
@@ -18,11 +19,11 @@ def check(name: str, *, data_dir: str) -> None:
         )
 
 
-def opened(name: str, *, data_dir: str):
+def opened(name: str, asked: Asked):
     """The `Source` of the folder; see `mmx_tf.data.class_folders`."""
     from mmx_tf.data.class_folders import from_folder
 
-    check(name, data_dir=data_dir)
+    check(name, data_dir=asked.data_dir)
     return from_folder(path_of(name))
 
 

@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 
+from mmx_tf.data.asked import Asked
 from mmx_tf.data.tfds_names import is_tfds_name, not_prepared
 from mmx_tf.errors import DataError
 
@@ -30,8 +31,8 @@ def check(name: str, *, data_dir: str) -> None:
     raise DataError(f"{not_prepared(name, data_dir)}{advice} {kinds.allowed()}.")
 
 
-def opened(name: str, *, data_dir: str):
+def opened(name: str, asked: Asked):
     """The `Source` of the dataset; see `mmx_tf.data.prepared_tfds`."""
     from mmx_tf.data.prepared_tfds import from_tfds
 
-    return from_tfds(name, data_dir=data_dir)
+    return from_tfds(name, data_dir=asked.data_dir)
