@@ -117,8 +117,8 @@ def _returned(where: str, found) -> tuple[tf.data.Dataset, tf.data.Dataset, tupl
         for part, tensor in zip("xy", spec, strict=True):
             if not isinstance(tensor, tf.TensorSpec):
                 raise DataError(
-                    f"{where}: {part} of its {what} dataset is {_form(tensor)}; one tensor is needed. A "
-                    "network of several inputs or outputs is searched and trained in a notebook."
+                    f"{where}: {part} of its {what} dataset is {_form(tensor)}; one tensor is needed. "
+                    "Networks of several inputs or outputs are not trained here."
                 )
         shape = spec[0].shape
         if shape.rank is not None and shape.rank > 1 and shape[0] is None:
