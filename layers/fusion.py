@@ -123,19 +123,21 @@ def initialize_before_tracing(model: keras.Model, network: keras.Model, x, **kwa
     Args:
       model: what is called, with training=True and the other arguments.
       network: the functional network that holds the quantizers.
-      x: a tf.data.Dataset of (images, labels) batches, or images; of anything else nothing is taken.
+      x: a tf.data.Dataset of (images, labels) batches, or images (of several inputs in a list or
+        dict); of anything else nothing is taken.
       **kwargs: passed on to the call.
     """
     if all_initialized(network):
         return
     if isinstance(x, tf.data.Dataset) and isinstance(x.element_spec, tuple):
         x = next(iter(x.take(1)))[0]
-    if not tf.is_tensor(x) and not isinstance(x, np.ndarray):
+    parts = tf.nest.flatten(x)
+    if not all(tf.is_tensor(part) or isinstance(part, np.ndarray) for part in parts):
         return
     steps = [v for q in _set_by_first_batch(network) for v in q.weights]
     kept = [v for v in network.non_trainable_variables if not any(v is step for step in steps)]
     values = [tf.identity(variable) for variable in kept]
-    model(x[:INITIAL_IMAGES], training=True, **kwargs)
+    model(tf.nest.map_structure(lambda part: part[:INITIAL_IMAGES], x), training=True, **kwargs)
     for variable, value in zip(kept, values, strict=True):
         variable.assign(value)
 

@@ -269,10 +269,14 @@ def tflite(path):
 FLOAT_MODELS = {
     "not a number": ("a.keras", with_weight(np.nan), ["2 of the 48 numbers", "'expand'", "must be finite"]),
     "infinite": ("a.keras", with_weight(np.inf), ["2 of the 48 numbers", "'expand'", "must be finite"]),
-    "two inputs": ("a.keras", two_inputs, ["2 inputs", "exactly one image"]),
+    "two inputs": ("a.keras", two_inputs, ["takes the inputs", "the datasets of this command give one"]),
     "unbuilt": ("a.keras", unbuilt, ["built", "Input of fixed size"]),
     "subclassed": ("a.keras", subclassed, ["Own", "none of Keras's"]),
-    "two inputs, Keras 3": ("a.keras", keras_3_with_two_inputs, ["2 inputs", "exactly one image"]),
+    "two inputs, Keras 3": (
+        "a.keras",
+        keras_3_with_two_inputs,
+        ["takes the inputs", "the datasets of this command give one"],
+    ),
     "not a number, Keras 3": ("a.keras", keras_3_with_nan, ["10 of the 10 numbers", "'head'"]),
     "weights": (
         "a.weights.h5",

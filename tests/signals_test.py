@@ -148,7 +148,7 @@ def test_an_image_without_channels_is_rescaled_in_front_of_its_reshaping():
 
     network = checked(functional(body, (8, 8)))
     assert classes_of(network) == ["Rescaling", "Reshape", "Conv2D"]
-    assert pixels.pixel_layer(network, (1.0, 0.0)) == ("conv", (1 / 255, 0.0))
+    assert pixels.pixel_layer(network, network.inputs[0], (1.0, 0.0)) == ("conv", (1 / 255, 0.0))
 
 
 @pytest.mark.parametrize("axis", [0, (0, 1), -1])

@@ -85,7 +85,7 @@ def test_a_missing_data_dir_is_refused_with_the_command_that_prepares_it(capsys,
 
 
 BAD_NETWORKS = {
-    "one_d": ["(None, 64)", "in a notebook"],
+    "one_d": ["of shape (64,)", "--dataset=npz:FILE.npz"],
     "any_size": ["(None, None, None, 1)", "fixed size"],
     "two_outputs": ["not an image classifier", "[(None, 10), (None, 3)]", "in a notebook"],
     "image_output": ["not an image classifier", "(None, 14, 14, 10)"],

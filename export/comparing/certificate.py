@@ -25,6 +25,7 @@ from mmx_tf.export.comparing.answers import FileOutput
 from mmx_tf.export.comparing.cut import cut, expose
 from mmx_tf.export.comparing.ends import check_tasks, tasks_of
 from mmx_tf.export.comparing.evaluation import checked
+from mmx_tf.export.comparing.inputs import size_of
 from mmx_tf.export.comparing.operator_count import Counter, RuntimeParity
 from mmx_tf.export.comparing.quality import SAME
 from mmx_tf.export.comparing.trace import Trace
@@ -143,7 +144,7 @@ def certify(
         tasks = tasks or tasks_of(trace.ends, trace.outputs, labels, task)
         for counter in counters.values():
             counter.add(images, codes, labels, tasks=tasks)
-        done += len(images)
+        done += size_of(images)
         if progress:
             progress(done)
         if all(counter.full for counter in counters.values()):

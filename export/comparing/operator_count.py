@@ -15,6 +15,7 @@ from mmx_tf.export import reference
 from mmx_tf.export.comparing.answers import FileOutput
 from mmx_tf.export.comparing.count import CodeCount, WholeCount
 from mmx_tf.export.comparing.cut import Pieces
+from mmx_tf.export.comparing.inputs import head, size_of
 from mmx_tf.export.comparing.trace import ImageInput, Trace
 from mmx_tf.export.running import litert
 
@@ -105,12 +106,12 @@ class Counter:
         self, images: np.ndarray, codes: dict[str, np.ndarray], labels: Sequence, *, tasks: Sequence
     ) -> None:
         """Counts one batch, or what of it the limit leaves; labels and tasks of each output may be None."""
-        size = len(images) if self.limit is None else min(len(images), self.limit - self.images)
+        size = size_of(images) if self.limit is None else min(size_of(images), self.limit - self.images)
         if not size:
             return
         codes = {name: values[:size] for name, values in codes.items()}
         labels = [None if part is None else part[:size] for part in labels]
-        pixels = self.image(images[:size], codes)
+        pixels = self.image(head(images, size), codes)
         values = {**codes, **pixels}
         inputs = {name: values[source] for name, source in self.pieces.inputs.items()}
         if not self.images:

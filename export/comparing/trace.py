@@ -9,6 +9,8 @@ runner(image(images, trace(images)))        # the file's outputs on the same ima
 What comes out of a file is in `export.comparing.answers`.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
@@ -27,10 +29,11 @@ class Trace:
 
     Attributes:
       names: of the tensors.
-      entry, entry_grid: name and grid of the image's codes.
+      entries: input's name -> the layer that gives its codes.
       ends: where the codes of each output are (`export.comparing.ends`), in the order of `outputs`.
       outputs: their names.
-      image_shape: of one image, (height, width, channels), or one signal or vector.
+      image_shape: of one image, (height, width, channels), or one signal or vector; of several inputs in a
+        dict by their names.
     """
 
     def __init__(self, folded: keras.Model):
@@ -42,16 +45,21 @@ class Trace:
         tensors = [layer for layer in folded.layers if hasattr(layer, "output_grid")]
         entries = [layer for layer in tensors if isinstance(layer, QuantizeInput)]
         self.ends = ends_of(folded)
-        if len(entries) != 1:
-            raise ValueError(
-                f"model {folded.name!r} was not made by mmx_tf.fold with one image: give mmx_tf.fold(fixed)."
-            )
+        if len(entries) != len(folded.inputs):
+            raise ValueError(f"model {folded.name!r} was not made by mmx_tf.fold: give mmx_tf.fold(fixed).")
         self.outputs = Outputs.of(folded, [end.name for end in self.ends])
-        self.entry, self.entry_grid = entries[0].name, entries[0].output_grid
+        self.entries = {_input_of(entry, folded): entry for entry in entries}
+        shapes = {
+            name: tuple(tensor.shape[1:])
+            for name, tensor in zip(folded.input_names, folded.inputs, strict=True)
+        }
+        self.image_shape = shapes if len(shapes) > 1 else next(iter(shapes.values()))
         # Behind a rescaling its scale is not that of the images.
-        takes_images = isinstance(entries[0], QuantizePixels) and entries[0].input is folded.inputs[0]
-        self._pixels = entries[0] if takes_images else None
-        self.image_shape = tuple(folded.input_shape[1:])
+        self._pixels = {
+            name: entry
+            for name, entry in self.entries.items()
+            if isinstance(entry, QuantizePixels) and any(entry.input is tensor for tensor in folded.inputs)
+        }
         self._ordered = [layer.name for layer in tensors]
         self.names = set(self._ordered)
         exposed = keras.Model(folded.inputs, [layer.output for layer in tensors])
@@ -60,45 +68,62 @@ class Trace:
         )
 
     def __call__(self, images) -> dict[str, np.ndarray]:
-        """Tensor name -> int8 codes [N, ...] for float images [N, height, width, channels]."""
-        codes = self._run(tf.convert_to_tensor(images))
+        """Tensor name -> int8 codes [N, ...] for float images [N, height, width, channels], or a dict."""
+        names = self.image_shape if isinstance(images, Mapping) else ()
+        parts = list(map(tf.convert_to_tensor, [images[name] for name in names] or [images]))
+        codes = self._run(parts[0] if len(parts) == 1 else parts)
         return dict(zip(self._ordered, (tensor.numpy() for tensor in codes), strict=True))
 
     def told_outside(self, images: np.ndarray) -> str | None:
         """A sentence about float images of which much is outside of the pixels that the model takes."""
-        if self._pixels is None:
-            return None
-        return told_outside(images, scale=self._pixels.scale, offset=self._pixels.offset)
+        for name, pixels in self._pixels.items():
+            part = images[name] if isinstance(images, Mapping) else images
+            if outside := told_outside(part, scale=pixels.scale, offset=pixels.offset):
+                return outside
+        return None
+
+
+def _input_of(entry: QuantizeInput, folded: keras.Model) -> str:
+    """The name of the input whose codes a layer gives; a rescaling may be in between."""
+    tensor = entry.input
+    while not any(tensor is taken for taken in folded.inputs):
+        tensor = tensor.node.keras_inputs[0]
+    return tensor.node.layer.name
 
 
 class ImageInput:
-    """What a file's one input takes: the image's codes, or the float image, in the input's own type.
+    """What a file's inputs take: the images' codes, or the float images, each in the input's own type.
 
     Args:
       trace: of the folded model.
       file: its file's contents.
 
     Raises:
-      ValueError: if the file has several inputs, or its input is not that of the folded model.
+      ValueError: if the file's inputs are not those of the folded model.
     """
 
     def __init__(self, trace: Trace, file: TfliteFile):
         inputs = file.at(file.inputs)
-        if len(inputs) != 1:
-            names = sorted(tensor.name for tensor in inputs)
-            raise ValueError(f"the file has inputs {names}; one image is expected.")
-        (image,) = inputs
-        self.name, self.dtype, self._trace = image.name, numpy_type(image), trace
-        self._shift = {np.uint8: 128, np.int8: 0}.get(self.dtype)
-        if self._shift is not None:
-            check_grid("input", image, trace.entry_grid, shift=self._shift)
+        names, own = sorted(tensor.name for tensor in inputs), sorted(trace.entries)
+        if len(inputs) != len(own) or (len(own) > 1 and names != own):
+            raise ValueError(f"the file has inputs {names}, and the folded model {own}.")
+        self._inputs = []
+        for image in inputs:
+            entry = trace.entries[image.name if len(own) > 1 else own[0]]
+            dtype = numpy_type(image)
+            shift = {np.uint8: 128, np.int8: 0}.get(dtype)
+            if shift is not None:
+                check_grid("input", image, entry.output_grid, shift=shift)
+            self._inputs.append((image.name, dtype, shift, entry.name))
 
     def __call__(self, images, codes: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Input name -> values, for float images and the codes that the trace gave for them."""
-        if self._shift is None:
-            return {self.name: np.asarray(images, self.dtype)}
-        shifted = codes[self._trace.entry].astype(np.int16) + self._shift
-        return {self.name: shifted.astype(self.dtype)}
+        found = {}
+        for name, dtype, shift, entry in self._inputs:
+            part = images[name] if isinstance(images, Mapping) else images
+            part = part if shift is None else codes[entry].astype(np.int16) + shift
+            found[name] = np.asarray(part).astype(dtype)
+        return found
 
 
 def check_grid(what: str, tensor: Tensor, grid: Grid, *, shift: int = 0) -> None:

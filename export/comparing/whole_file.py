@@ -23,6 +23,7 @@ from mmx_tf.export.comparing.count import AnswerCount, CodeCount, WholeCount
 from mmx_tf.export.comparing.cut import expose
 from mmx_tf.export.comparing.ends import check_tasks, tasks_of
 from mmx_tf.export.comparing.evaluation import checked
+from mmx_tf.export.comparing.inputs import size_of
 from mmx_tf.export.comparing.trace import ImageInput, Trace
 from mmx_tf.export.running import litert
 from mmx_tf.export.running.partitions import require_xnnpack
@@ -163,7 +164,7 @@ def verify(
         labels = labels if trace.outputs.several else [labels]
         whole = whole or WholeCount(trace.ends, tasks_of(trace.ends, trace.outputs, labels, task))
         whole.add(output.folded(expected), output(runner(pixels)), labels)
-        if size := min(traced_images - traced, len(batch)):
+        if size := min(traced_images - traced, size_of(batch)):
             everything = exposed({name: values[:size] for name, values in pixels.items()})
             for name, counter in tensors.items():
                 counter.add(expected[name][:size], everything[name])

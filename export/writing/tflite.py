@@ -9,6 +9,8 @@ alone). No float tensor is inside unless float input or output is asked for, or 
 operator (`layers.integer.smooth`). How images go in and logits come out is in `export.writing.borders`.
 """
 
+from collections.abc import Mapping
+
 from ai_edge_litert import schema_py_generated as schema
 
 from mmx_tf.choices import INPUT_TYPES
@@ -38,8 +40,9 @@ def convert(
     Args:
       folded: a functional tf_keras model of integer layers, with `QuantizeInput` after each input (or after
         the image's rescaling, which then stays in front of the file); a `Dequantize` may end it.
-      input_type: "int8": the input tensor holds the codes of `QuantizeInput`. "uint8": the same codes plus
-        128, with one exact QUANTIZE in front. "float32": a QUANTIZE of the float image in front.
+      input_type: of all inputs, or a dict by their names. "int8": the input tensor holds the codes of
+        `QuantizeInput`. "uint8": the same codes plus 128, with one exact QUANTIZE in front. "float32": a
+        QUANTIZE of the float image in front.
       output_type: "int8": the outputs' codes. "float32": a DEQUANTIZE of them at the end. "class": two
         outputs, the index of the largest code (int32, the first of equal ones), or for yes-or-no tasks 1
         where the logit is above 0, and the probabilities (int8, code / 256 + 0.5). Of several outputs, one
@@ -51,14 +54,16 @@ def convert(
       packed_as_matrix_product: whether a pointwise convolution with packed weights is written as a
         FULLY_CONNECTED, for XNNPACK, or as the CONV_2D that it is, for TensorFlow Lite Micro.
 
-    The signature "serving_default" names the input like the model's input layer, codes and float logits like
+    The signature "serving_default" names each input like the model's input layer, codes and float logits like
     the layer that computes the codes, and the outputs of "class" `class` and `probabilities`; of several
     outputs like the output, those of "class" with its name in front (`box_class`).
 
     Raises TypeError for a layer that has no TFLite operator, ValueError for an option outside its set, a
     layer that is used twice, or outputs that are not what `output_type` needs.
     """
-    _check_option("input_type", input_type, INPUT_TYPES)
+    given = input_type if isinstance(input_type, Mapping) else dict.fromkeys(folded.input_names, input_type)
+    for one in given.values():
+        _check_option("input_type", one, INPUT_TYPES)
     ends = file_ends(folded, output_type, task, output_names)
     writer = GraphWriter()
     nodes = _nodes(folded)
@@ -67,28 +72,15 @@ def convert(
     context = Context(writer, shapes, grids, packed_as_matrix_product)
     inputs, produced = {}, {}
     in_front = _in_front_of_the_file(folded, nodes)
-    rescalings = [
-        layer.name for layer in folded.layers if layer.name in in_front and layer.get_config().get("scale")
-    ]
-    pixels = [layer.name for layer in folded.layers if isinstance(layer, QuantizePixels)]
-    if pixels and input_type == "float32":
-        raise ValueError(
-            "the network's input are pixels, whose grid no float32 image has. Use input_type 'uint8' (the "
-            "pixels) or 'int8' (the pixels less 128)."
-        )
-    if rescalings and input_type == "float32":
-        raise ValueError(
-            f"the network rescales its image ({rescalings[0]!r}), which stays in front of the file: a "
-            "float32 input would be taken for the rescaled image. Use input_type 'uint8' or 'int8', "
-            "whose codes are those of the rescaled image."
-        )
     for layer in folded.layers:
         if layer.name in in_front:
             continue
         sources = [tensor._keras_history.layer for tensor in nodes[layer.name].keras_inputs]
         if isinstance(layer, QuantizeInput):
             name = _image_name(nodes, layer.name)
-            inputs[name], produced[layer.name] = write_input(context, name, layer, input_type)
+            if given[name] == "float32":
+                _check_float_input(layer, _in_front_of(layer.name, nodes))
+            inputs[name], produced[layer.name] = write_input(context, name, layer, given[name])
         elif isinstance(layer, Dequantize):
             continue  # `output_type` decides what comes after the codes.
         elif type(layer) in WRITERS:
@@ -102,9 +94,27 @@ def convert(
             )
     outputs = write_outputs(context, ends, produced)
     floats = {end.layer for end in ends if end.output_type == "float32"}
-    floats |= {*(inputs if input_type == "float32" else ())}
+    floats |= {name for name, one in given.items() if one == "float32"}
     _check_no_float(writer, floats | context.float_tensors)
+    # In the order of the network's inputs.
+    inputs = {name: inputs[name] for name in folded.input_names}
     return writer.finish(inputs, outputs, metadata=metadata)
+
+
+def _check_float_input(layer: QuantizeInput, in_front: list) -> None:
+    """Refuses (ValueError) a float32 input for what is no float image in the file."""
+    if isinstance(layer, QuantizePixels):
+        raise ValueError(
+            "the network's input are pixels, whose grid no float32 image has. Use input_type 'uint8' (the "
+            "pixels) or 'int8' (the pixels less 128)."
+        )
+    rescalings = [one.name for one in in_front if one.get_config().get("scale")]
+    if rescalings:
+        raise ValueError(
+            f"the network rescales its image ({rescalings[0]!r}), which stays in front of the file: a "
+            "float32 input would be taken for the rescaled image. Use input_type 'uint8' or 'int8', "
+            "whose codes are those of the rescaled image."
+        )
 
 
 def _check_option(name, value, allowed):
@@ -114,12 +124,20 @@ def _check_option(name, value, allowed):
 
 def _in_front_of_the_file(folded, nodes):
     """Names of the input layers and of what lies between them and `QuantizeInput` (the image's rescaling)."""
-    names, pending = set(), [layer.name for layer in folded.layers if isinstance(layer, QuantizeInput)]
+    entries = [layer.name for layer in folded.layers if isinstance(layer, QuantizeInput)]
+    return {layer.name for entry in entries for layer in _in_front_of(entry, nodes)}
+
+
+def _in_front_of(entry, nodes) -> list:
+    """The layers that a `QuantizeInput` depends on."""
+    found, pending = {}, [entry]
     while pending:
-        sources = {tensor._keras_history.layer.name for tensor in nodes[pending.pop()].keras_inputs}
-        pending += sources - names
-        names |= sources
-    return names
+        sources = {
+            one.name: one for one in (t._keras_history.layer for t in nodes[pending.pop()].keras_inputs)
+        }
+        pending += sources.keys() - found.keys()
+        found |= sources
+    return list(found.values())
 
 
 def _image_name(nodes, name):

@@ -147,10 +147,16 @@ def _exported(model) -> bytes:
         search = augment(
             model, bit_widths=CANDIDATES, weight_bits=WEIGHT_BITS, target_average_bits=max(CANDIDATES)
         )
-        inputs = np.random.default_rng(0).uniform(size=(EXAMPLES, *search.input_shape[1:]))
-        search(inputs.astype(np.float32), branch=0)
+        random = np.random.default_rng(0)
+        inputs = graph.single(
+            [
+                random.uniform(size=(EXAMPLES, *tensor.shape[1:])).astype(np.float32)
+                for tensor in search.network.inputs
+            ]
+        )
+        search(inputs, branch=0)
         fixed = rebuild(search, search.selection_of([0] * len(search.quantizers)))
-        fixed(inputs.astype(np.float32))
+        fixed(inputs)
         return convert(fold(fixed))
     finally:
         logging.set_verbosity(level)

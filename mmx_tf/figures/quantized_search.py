@@ -73,7 +73,7 @@ def _on_weight_grids(search: SearchModel, weight_bits: int) -> keras.Model:
             clone.set_weights(layer.get_weights())
         return value
 
-    inputs = graph.input_like(search.network)
+    inputs = graph.single(graph.inputs_like(search.network))
     return keras.Model(inputs, graph.replay(search.network, inputs, call), name=search.network.name)
 
 

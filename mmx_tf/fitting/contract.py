@@ -19,14 +19,14 @@ from mmx_tf.errors import DivergenceError
 from mmx_tf.fitting import guards
 from mmx_tf.fitting import options as fit_options
 from mmx_tf.fitting.divergence import first_broken
-from mmx_tf.fitting.given import Given, single_image
+from mmx_tf.fitting.given import Given, images_of
 from mmx_tf.fitting.images import check_first_images, check_judged, check_pixels
 from mmx_tf.fitting.outputs import TrainedOutputs, check_compiled, of_ranks
 from mmx_tf.fitting.position import Position, lost_weights
 from mmx_tf.fitting.trained import Trained
 from mmx_tf.layers import keras_defaults
 from mmx_tf.layers.fusion import all_initialized, initialize_before_tracing
-from mmx_tf.network import keras3_twins
+from mmx_tf.network import graph, keras3_twins
 from mmx_tf.network.ours import check_saved_as
 from mmx_tf.network.tracing import build_before_tracing
 
@@ -167,7 +167,7 @@ class FitContract:
         images, labels, weights = self._ranked(data)
         network = self.trained_network
         if self._guarding or self._judging:
-            images = guards.checked_images(single_image(images, network), network)
+            images = guards.checked_images(images, network)
             labels = TrainedOutputs(self).checked_labels(labels)
             weights = tf.nest.map_structure(guards.checked_weights, weights)
         return images, labels, weights
@@ -222,12 +222,12 @@ class FitContract:
         known = given.is_arrays or (isinstance(given.x, tf.data.Dataset) and self._label_ranks is None)
         build_before_tracing(self, *((given.x, given.y) if known else parts[:2]))
         if untouched:
-            images = np.asarray(single_image(parts[0], network))
-            if np.isfinite(images).all():
+            images = list(map(np.asarray, images_of(parts[0], network)))
+            if all(np.isfinite(one).all() for one in images):
                 check_first_images(network, images)
-                initialize_before_tracing(self, network, images, **self.first_call)
+                initialize_before_tracing(self, network, graph.single(images), **self.first_call)
         elif given.is_arrays:
-            check_pixels(network, np.asarray(single_image(parts[0], network)))
+            check_pixels(network, list(map(np.asarray, images_of(parts[0], network))))
 
     def _checked_validation(self, data):
         """Validation data as Keras takes it."""
@@ -253,10 +253,10 @@ class FitContract:
 
     def _expected(self) -> dict[str, str]:
         """What a check of a step expects, and what to do."""
-        network = self.trained_network
+        shapes = ", ".join(str(tuple(one.shape)) for one in self.trained_network.inputs)
         return {
             "images": "they must be finite numbers: clean them, or look at how they are scaled.",
-            "shape": f"the network takes {tuple(network.input_shape)}: resize them.",
+            "shape": f"the network takes {shapes}: resize them.",
             **TrainedOutputs(self).expected(),
             "weights": "sample_weight and class_weight must be finite numbers.",
             "loss": "",
@@ -286,6 +286,8 @@ class FitContract:
         if lost:
             return lost
         batch = given.first()
-        where = batch and first_broken(self.as_trained(), single_image(batch[0], network), batch[1])
+        where = batch and first_broken(
+            self.as_trained(), graph.single(images_of(batch[0], network)), batch[1]
+        )
         where = where or "no layer is at fault on the first batch, so look at the labels"
         return f"{where}. The step changed no weight: compile with a lower learning rate and go on."

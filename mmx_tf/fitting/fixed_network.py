@@ -40,7 +40,7 @@ class FixedNetwork(FitContract, keras.Model):
 
     def call(self, inputs, training=None, mask=None):
         """Runs the network, also on batches whose static shape is not known."""
-        if tf.is_tensor(inputs):
+        if all(map(tf.is_tensor, tf.nest.flatten(inputs))):
             inputs = guards.shaped(inputs, self)
         return super().call(inputs, training=training, mask=mask)
 

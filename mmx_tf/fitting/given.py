@@ -14,6 +14,7 @@ import tensorflow as tf
 import tf_keras as keras
 from absl import logging
 
+from mmx_tf.export.comparing.inputs import of_inputs
 from mmx_tf.network import keras3_twins
 
 FIRST_IMAGES = 512
@@ -111,20 +112,27 @@ class Given:
         parts = self.described(consume=consume)
         if parts is None:
             return
-        image = single_image(parts[0], network)
-        for name, part in zip(("images", "labels"), (image, *parts[1:2]), strict=False):
+        if (
+            self.is_arrays
+            and len(network.inputs) == 1
+            and isinstance(self.x, list | tuple)
+            and len(self.x) > 1
+        ):
+            raise ValueError(
+                f"x is a list of {len(self.x)} arrays, which Keras reads as one for each input, and the "
+                "network has one: give np.stack(x)."
+            )
+        images = images_of(parts[0], network)
+        named = [("images", image) for image in images] + [("labels", labels) for labels in parts[1:2]]
+        for name, part in named:
             if kind := no_numbers(part):
                 raise ValueError(f"{name} are {kind}: give numbers; classes are numbered from 0.")
-        check_shape(getattr(image, "shape", None), network)
+        for index, image in enumerate(images):
+            check_shape(getattr(image, "shape", None), network, index)
         if labelled and (len(parts) < 2 or parts[1] is None):
             how = "y is missing" if self.is_arrays else f"the data gives {type(parts[0]).__name__} alone"
             raise ValueError(
                 f"{how}: give images with their labels, as (images, labels) batches or as x and y."
-            )
-        if self.is_arrays and isinstance(self.x, list | tuple) and len(self.x) > 1:
-            raise ValueError(
-                f"x is a list of {len(self.x)} arrays, which Keras reads as one for each input, and the "
-                "network has one: give np.stack(x)."
             )
         if self.is_arrays and labelled:
             images, labels = (np.shape(tf.nest.flatten(part)[0])[0] for part in (self.x, self.y))
@@ -182,7 +190,18 @@ class Given:
             )  # fmt: skip
 
 
-def single_image(images, network: keras.Model):
+def images_of(images, network: keras.Model) -> list:
+    """What each input is given, in the network's order: in a dict by their names, a list or a tuple.
+
+    Raises:
+      ValueError: for other names, or another number of inputs.
+    """
+    if len(network.inputs) > 1:
+        return of_inputs(images, network.input_names, "images")
+    return [_single_image(images, network)]
+
+
+def _single_image(images, network: keras.Model):
     """The image tensor where the network's one input is given in a list, a tuple or by its name."""
     if isinstance(images, dict):
         if set(images) != {network.input_names[0]}:
@@ -214,14 +233,17 @@ def given_weights(weights, output_names: list[str]):
     return weights
 
 
-def check_shape(shape, network: keras.Model) -> None:
-    """Refuses (ValueError) a batch whose known shape is not the network's; None or unknown ones pass."""
-    expected = tuple(network.input_shape[1:])
+def check_shape(shape, network: keras.Model, index: int = 0) -> None:
+    """Refuses (ValueError) a batch whose known shape is not that of an input; None or unknown ones pass."""
+    expected = tuple(network.inputs[index].shape[1:])
     shape = None if shape is None else tf.TensorShape(shape)
     if shape is None or shape.rank is None:
         return
     wanted = f"the network takes batches of shape {(None, *expected)}"
     one, several = ("an image", "images") if len(expected) == 3 else ("an input", "inputs")
+    if len(network.inputs) > 1:
+        one = several = f"input {network.input_names[index]!r}"
+        several += ": arrays"
     if shape.rank == len(expected) and shape.is_compatible_with(expected):
         raise ValueError(f"{one} of shape {tuple(shape)} is no batch; {wanted}: use dataset.batch(64).")
     if expected[-1:] == (1,) and shape.is_compatible_with((None, *expected[:-1])):

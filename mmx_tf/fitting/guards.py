@@ -13,7 +13,8 @@ import re
 import tensorflow as tf
 import tf_keras as keras
 
-from mmx_tf.fitting.given import check_shape
+from mmx_tf.fitting.given import check_shape, images_of
+from mmx_tf.network.graph import single
 
 _MARK = "mmx_tf guard:"
 
@@ -30,15 +31,21 @@ class GuardedError(ValueError):
 
 
 @tf.autograph.experimental.do_not_convert
-def checked_images(images, network: keras.Model) -> tf.Tensor:
+def checked_images(images, network: keras.Model) -> tf.Tensor | list[tf.Tensor]:
     """Images of the network's shape, also where TensorFlow did not know it; finite, or the step fails.
+
+    Those of several inputs are a list in the network's order, however they were given.
 
     Raises:
       ValueError: for a known shape that is another.
     """
+    return single([_checked(one, network, index) for index, one in enumerate(images_of(images, network))])
+
+
+def _checked(images, network: keras.Model, index: int) -> tf.Tensor:
     images = tf.convert_to_tensor(images)
-    check_shape(images.shape, network)
-    expected = network.input_shape[1:]
+    check_shape(images.shape, network, index)
+    expected = network.inputs[index].shape[1:]
     checks = []
     if not images.shape[1:].is_fully_defined():
         found = tf.shape(images)
@@ -49,13 +56,19 @@ def checked_images(images, network: keras.Model) -> tf.Tensor:
     if images.dtype.is_floating:
         checks.append(_check(tf.reduce_all(tf.math.is_finite(images)), "images"))
     with tf.control_dependencies(checks):
-        return shaped(images, network)
+        return tf.cast(tf.ensure_shape(images, (None, *expected)), tf.float32)
 
 
 @tf.autograph.experimental.do_not_convert
-def shaped(images, network: keras.Model) -> tf.Tensor:
-    """Images as float32 whose static shape is the network's; their values are left alone."""
-    return tf.cast(tf.ensure_shape(images, (None, *network.input_shape[1:])), tf.float32)
+def shaped(images, network: keras.Model) -> tf.Tensor | list[tf.Tensor]:
+    """Images as float32 whose static shape is the network's; their values are left alone.
+
+    Those of several inputs are as for `checked_images`.
+    """
+    parts = zip(images_of(images, network), network.inputs, strict=True)
+    return single(
+        [tf.cast(tf.ensure_shape(one, (None, *taken.shape[1:])), tf.float32) for one, taken in parts]
+    )
 
 
 @tf.autograph.experimental.do_not_convert

@@ -21,6 +21,7 @@ from mmx_tf.layers.integer.storage import check_storage, container_of, packed_as
 from mmx_tf.layers.integer.weighted import IntegerAffine, IntegerConv2D, IntegerDense, WeightedLayer
 from mmx_tf.layers.quantizers.pixels import QuantizePixels
 from mmx_tf.layers.quantizers.weights import QuantizeWrapper
+from mmx_tf.network import graph
 from mmx_tf.network.ours import next_step
 from mmx_tf.version import VERSION
 
@@ -31,7 +32,7 @@ def convert(
     model: keras.Model,
     *,
     weight_storage: str = "int8",
-    input_type: str | None = None,
+    input_type: str | Mapping[str, str] | None = None,
     output_type: str | Mapping[str, str] = "int8",
     labels: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
     task: str | Mapping[str, str] | None = None,
@@ -49,7 +50,8 @@ def convert(
         been folded for the same storage.
       input_type: "uint8", "int8" or "float32". The integer inputs hold the image's codes; scale and zero
         point are in the file's input tensor. By default "uint8" for images (height, width, channels) and for
-        pixels (`pixel_scaling` of `augment`), "int8" for signals and vectors.
+        pixels (`pixel_scaling` of `augment`), "int8" for signals and vectors. Of several inputs one type for
+        all of them, or a dict by their names, where one that is missing has its default.
       output_type: "int8" codes or "float32" of the folded network's outputs: logits, or the probabilities of
         a network that ends with a sigmoid. Or "class", two outputs. For one of several classes: the index
         `class` (int32 [N]; the first of equal logits) and the softmax `probabilities` (int8 [N, classes]; a
@@ -82,7 +84,7 @@ def convert(
             f"mmx_tf.fold or mmx_tf.rebuild. {next_step(model)}"
         )
     _check_folded_for(model, weight_storage)
-    input_type = _input_type_of(model) if input_type is None else input_type
+    input_type = _input_types(model, input_type)
     outputs, target_bops = Outputs.of(model, model.output_names), _whole(target_bops)
     labels = _labels(model, outputs, labels, task)
     described = describe(model) | {"target_bops": target_bops, "labels": labels}
@@ -99,10 +101,23 @@ def convert(
     )
 
 
-def _input_type_of(folded) -> str:
+def _input_types(folded, given) -> dict[str, str]:
     """What the file takes: a signal has no type of its own, and its codes are int8 as they are."""
-    pixels = any(isinstance(layer, QuantizePixels) for layer in folded.layers)
-    return "uint8" if pixels or len(folded.inputs[0].shape) == 4 else "int8"
+    names = folded.input_names
+    if isinstance(given, Mapping) and not set(given) <= set(names):
+        raise ValueError(f"input_type has the names {sorted(given)}; the inputs are {names}.")
+    pixels = {
+        source.name
+        for layer in folded.layers
+        if isinstance(layer, QuantizePixels)
+        for source in graph.upstream_inputs(folded, layer.input)
+    }
+    types = {
+        name: "uint8" if name in pixels or len(tensor.shape) == 4 else "int8"
+        for name, tensor in zip(names, folded.inputs, strict=True)
+    }
+    own = given if isinstance(given, Mapping) else dict.fromkeys(names, given)
+    return {name: one if own.get(name) is None else own[name] for name, one in types.items()}
 
 
 def _names(labels) -> list[str] | None:

@@ -83,8 +83,8 @@ def _folded(fixed, weight_storage, *, calibrated):
         )
     check_storage(weight_storage)
     folder = IntegerGraph(weight_storage, last_layers=graph.ends(fixed), calibrated=calibrated)
-    inputs = graph.input_like(fixed)
-    results = graph.replay(fixed, image(inputs), folder.call)
+    inputs = graph.inputs_like(fixed)
+    results = graph.replay(fixed, list(map(image, inputs)), folder.call)
     named = Outputs.of(fixed, fixed.output_names)
     losses = named.each(getattr(fixed, "loss", None) or None, "loss has")
     outputs = []
@@ -99,5 +99,8 @@ def _folded(fixed, weight_storage, *, calibrated):
         )
         outputs.append(dequantize(result.tensor))
     return FoldedNetwork.of(
-        inputs, named.packed(outputs), name=f"{fixed.name}_folded", output_names=fixed.output_names
+        graph.single(inputs),
+        named.packed(outputs),
+        name=f"{fixed.name}_folded",
+        output_names=fixed.output_names,
     )

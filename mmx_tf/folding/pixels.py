@@ -9,12 +9,15 @@ from mmx_tf.network import graph
 from mmx_tf.network.kinds import WEIGHTED
 
 
-def pixel_layer(network: keras.Model, scaling: tuple[float, float]) -> tuple[str, tuple[float, float]] | None:
+def pixel_layer(
+    network: keras.Model, image, scaling: tuple[float, float]
+) -> tuple[str, tuple[float, float]] | None:
     """The one weighted layer whose input codes can be the pixels.
 
     Args:
       network: canonical network.
-      scaling: (scale, offset); the network's image is pixel * scale + offset.
+      image: one of its inputs.
+      scaling: (scale, offset); the image is pixel * scale + offset.
 
     Returns:
       The layer's name and the (scale, offset) of what it takes, with the network's own Rescaling in it. None
@@ -23,7 +26,7 @@ def pixel_layer(network: keras.Model, scaling: tuple[float, float]) -> tuple[str
     """
     uses = graph.consumers(network)
     outputs = {node.layer.name: node.outputs for node in graph.nodes(network)}
-    (scale, offset), tensor, padded = scaling, network.inputs[0], False
+    (scale, offset), tensor, padded = scaling, image, False
     while True:
         consumers = uses[id(tensor)]
         if len(consumers) != 1 or consumers[0] is None:

@@ -84,9 +84,9 @@ def fold_for_training(fixed: keras.Model, *, weight_storage: str = "int8", scope
         return BiasRounding(folded_bias, name=_name(wrapper.layer))(value)
 
     with scope or contextlib.nullcontext():
-        inputs = graph.input_like(fixed)
+        inputs = graph.inputs_like(fixed)
         return FixedNetwork.of(
-            inputs,
+            graph.single(inputs),
             graph.replay(fixed, inputs, call),
             name=f"{fixed.name}_on_folded_graph",
             output_names=fixed.output_names,

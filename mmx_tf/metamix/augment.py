@@ -34,7 +34,7 @@ def augment(
     convert_options: Mapping | None = None,
     first_last_bits: int = 8,
     signed: Mapping[str, bool] | None = None,
-    pixel_scaling: tuple[float, float] | None = None,
+    pixel_scaling: tuple[float, float] | Mapping[str, tuple[float, float]] | None = None,
     meta_epochs: int = 1,
     allow_unexportable: bool = False,
     **options,
@@ -65,7 +65,8 @@ def augment(
         pixels 0..255, such as (1 / 127.5, -1): the file then takes the pixels themselves. Where one layer
         takes the image, perhaps after a Rescaling by two numbers, the pixels are its input codes; elsewhere
         what the network does to the image is among the file's operators. Without it the first layer's input
-        grid is learnt, and the network's Rescaling stays in front of the file.
+        grid is learnt, and the network's Rescaling stays in front of the file. Of several inputs in a dict by
+        the names of those that are pixels.
       meta_epochs: epochs of bit-meta steps alone.
       allow_unexportable: take layers that can be searched and fine-tuned but that `fold` will refuse.
 
@@ -111,7 +112,7 @@ def augment(
     search = functools.partial(
         SearchModel,
         network=_with_quantizers(
-            network, budgets[0], dict(signed or {}), _pixel_quantizer(network, budgets[0], pixel_scaling)
+            network, budgets[0], dict(signed or {}), _pixel_quantizers(network, budgets[0], pixel_scaling)
         ),
         settings=settings,
         meta_epochs=int(meta_epochs),
@@ -161,19 +162,37 @@ def plan(
     return network, (dataclasses.replace(free, target_bops=free.fixed_bops),)
 
 
-def _pixel_quantizer(network, budget: Budget, scaling) -> PixelQuantizer | None:
-    """The image's quantizer, named after the layer that it belongs to: the first one, or the image."""
+def _pixel_quantizers(network, budget: Budget, scaling) -> list[PixelQuantizer]:
+    """The quantizers of the inputs that are pixels."""
+    names = network.input_names
     if scaling is None:
-        return None
+        return []
+    if isinstance(scaling, Mapping) and not set(scaling) <= set(names):
+        raise ValueError(f"pixel_scaling has the names {sorted(scaling)}; the inputs are {names}.")
+    if len(names) > 1 and not isinstance(scaling, Mapping):
+        raise ValueError(
+            f"pixel_scaling={scaling!r}: the network has the inputs {names}, so give a dict by the names of "
+            f"those that are pixels, {{{names[0]!r}: (1 / 127.5, -1)}}."
+        )
+    given = scaling if isinstance(scaling, Mapping) else {names[0]: scaling}
+    return [
+        _pixel_quantizer(network, tensor, budget, given[name])
+        for name, tensor in zip(names, network.inputs, strict=True)
+        if given.get(name) is not None
+    ]
+
+
+def _pixel_quantizer(network, image, budget: Budget, scaling) -> PixelQuantizer:
+    """An image's quantizer, named after the layer that it belongs to: the first one, or the image."""
     try:
         scale, offset = (float(number) for number in scaling)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"pixel_scaling={scaling!r}: give two numbers, scale and offset, such as (1 / 127.5, -1)."
         ) from error
-    name = network.inputs[0].node.layer.name
+    name = image.node.layer.name
     if budget.first_last_bits == 8:
-        first = pixels.pixel_layer(network, (scale, offset))
+        first = pixels.pixel_layer(network, image, (scale, offset))
         if first is not None:
             name, (scale, offset) = first
     try:
@@ -182,13 +201,13 @@ def _pixel_quantizer(network, budget: Budget, scaling) -> PixelQuantizer | None:
         raise ValueError(f"pixel_scaling={scaling!r}: {error}") from error
 
 
-def _with_quantizers(network, budget: Budget, signed, pixel_quantizer) -> keras.Model:
+def _with_quantizers(network, budget: Budget, signed, pixel_quantizers) -> keras.Model:
     costs = {cost.name: cost for cost in budget.costs}
     unknown = signed.keys() - costs.keys()
     if unknown:
         raise ValueError(f"signed names {sorted(unknown)}, which are no layers; allowed are {sorted(costs)}.")
     lowest: dict[int, float] = {}
-    special = {pixel_quantizer.name: pixel_quantizer} if pixel_quantizer else {}
+    special = {quantizer.name: quantizer for quantizer in pixel_quantizers}
 
     def call(layer, args, kwargs):
         if layer.name in costs:
@@ -202,11 +221,14 @@ def _with_quantizers(network, budget: Budget, signed, pixel_quantizer) -> keras.
         lowest[id(value)] = floors.floor_of(layer, args, lowest)
         return value
 
-    inputs = graph.input_like(network)
-    image_quantizer = special.get(quantizer_name(inputs.node.layer.name))
-    image = image_quantizer(inputs) if image_quantizer else inputs
+    inputs = graph.inputs_like(network)
+    image_quantizers = [special.get(quantizer_name(image.node.layer.name)) for image in inputs]
+    images = [
+        quantizer(image) if quantizer else image
+        for quantizer, image in zip(image_quantizers, inputs, strict=True)
+    ]
     # The canonical layers are ours alone, so they are called again here instead of being cloned.
-    return keras.Model(inputs, graph.replay(network, image, call), name=network.name)
+    return keras.Model(graph.single(inputs), graph.replay(network, images, call), name=network.name)
 
 
 def _quantizer(cost, budget: Budget, codes: dict):

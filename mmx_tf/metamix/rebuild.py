@@ -88,11 +88,14 @@ def rebuild(
         carrier = tensor_carriers.get(id(outputs_of[layer.name]))
         return value if carrier is None else carrier(value)
 
-    inputs = graph.input_like(search.network)
-    carrier = tensor_carriers.get(id(search.network.inputs[0]))
-    outputs = graph.replay(search.network, inputs if carrier is None else carrier(inputs), call)
+    inputs = graph.inputs_like(search.network)
+    own = [tensor_carriers.get(id(tensor)) for tensor in search.network.inputs]
+    images = [
+        image if carrier is None else carrier(image) for carrier, image in zip(own, inputs, strict=True)
+    ]
+    outputs = graph.replay(search.network, images, call)
     return FixedNetwork.of(
-        inputs, outputs, name=f"{search.network.name}_fixed", output_names=search.output_names
+        graph.single(inputs), outputs, name=f"{search.network.name}_fixed", output_names=search.output_names
     )
 
 

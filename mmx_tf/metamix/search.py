@@ -24,7 +24,6 @@ import tf_keras as keras
 from mmx_tf.budget.budget import Budget
 from mmx_tf.export.comparing.outputs import in_config, names_of
 from mmx_tf.fitting import guards
-from mmx_tf.fitting.given import single_image
 from mmx_tf.layers import (
     classes,  # noqa: F401 (a file of this network names them)
     keras_defaults,
@@ -132,7 +131,8 @@ class SearchModel(Selecting, SearchContract, keras.Model):
         """Runs the network.
 
         Args:
-          inputs: images (batch, height, width, channels), or signals or vectors, as the float network takes.
+          inputs: images (batch, height, width, channels), or signals or vectors, as the float network takes;
+            several in a dict by their names, or in a list or tuple in its order.
           training: whether batch norm uses batch statistics and dropout is active.
           branch: branch index for all searched layers (B-META-FWD), `MIXED` or `JOINT` (B-SEARCH-FWD), or
             None for the branch with the largest alpha in each.
@@ -140,7 +140,7 @@ class SearchModel(Selecting, SearchContract, keras.Model):
           weight_branch: branch index of all weight quantizers, or None for the one with the largest alpha in
             each. `MIXED` and `JOINT` (`layers.branches`) of `branch` are theirs too.
         """
-        images = guards.shaped(single_image(inputs, self.network), self.network)
+        images = guards.shaped(inputs, self.network)
         return graph.replay(self.network, images, self.layer_call(branch, alpha, weight_branch))
 
     def layer_call(self, branch=None, alpha=None, weight_branch=None):

@@ -39,11 +39,12 @@ def canonicalize(network: keras.Model) -> keras.Model:
     """Returns the canonical form of a functional or Sequential network, with its weights.
 
     Args:
-      network: built model with one input: images (batch, height, width, channels) or (batch, height, width),
-        signals (batch, length, channels) or vectors (batch, features). Input and outputs keep their shapes.
+      network: built model whose inputs are images (batch, height, width, channels) or (batch, height, width),
+        signals (batch, length, channels) or vectors (batch, features). Inputs and outputs keep their shapes.
+        Inputs that are a dict are named by its keys, in a list of their order.
 
     Raises:
-      ValueError: if the network is not functional, is not built, or has no single input of such a shape.
+      ValueError: if the network is not functional, is not built, or has inputs of other shapes.
       UnsupportedLayerError: for a layer that cannot be handled.
     """
     _check_network(network)
@@ -87,10 +88,25 @@ def canonicalize(network: keras.Model) -> keras.Model:
             )
         return value
 
-    inputs = keras.Input(network.inputs[0].shape[1:], name=names.own(network.inputs[0].node.layer.name))
-    canonical = keras.Model(inputs, graph.replay(network, inputs, call), name=network.name)
+    inputs = [
+        keras.Input(tensor.shape[1:], name=names.own(name))
+        for name, tensor in zip(graph.input_names(network), network.inputs, strict=True)
+    ]
+    canonical = keras.Model(graph.single(inputs), graph.replay(network, inputs, call), name=network.name)
+    _check_used(canonical)
     _tell_of_shared(network, list(shared.values()))
     return ends.with_softmaxes_last(canonical)
+
+
+def _check_used(network) -> None:
+    """Refuses an input that no layer takes: the file could not have it."""
+    uses = graph.consumers(network)
+    for tensor in network.inputs:
+        if not uses[id(tensor)]:
+            raise ValueError(
+                f"model {network.name!r} does not use its input {tensor.node.layer.name!r}: leave it out of "
+                "keras.Model(inputs=...)."
+            )
 
 
 def problems(network: keras.Model) -> Iterator[tuple[str, str]]:
@@ -144,12 +160,9 @@ def _check_network(network):
             f"model {network.name!r} ({type(network).__name__}) has no known graph: give a functional model "
             "or a Sequential one that is built (start it with an Input of fixed size)."
         )
-    if len(network.inputs) != 1:
-        raise ValueError(
-            f"model {network.name!r} has {len(network.inputs)} inputs; exactly one image is allowed."
-        )
-    shape = tuple(network.inputs[0].shape)
-    if len(shape) not in (2, 3, 4) or None in shape[1:]:
+    for shape in (tuple(tensor.shape) for tensor in network.inputs):
+        if len(shape) in (2, 3, 4) and None not in shape[1:]:
+            continue
         raise ValueError(
             f"model {network.name!r} takes inputs of shape {shape}; taken are images (None, height, width, "
             "channels) or (None, height, width), signals (None, length, channels) and vectors (None, "
@@ -278,7 +291,7 @@ class _Names:
 
 
 def _layer_names(network) -> set[str]:
-    names = {network.inputs[0].node.layer.name}
+    names = {*network.input_names, *graph.input_names(network)}
     for node in graph.nodes(network):
         names |= _layer_names(node.layer) if graph.is_network(node.layer) else {node.layer.name}
     return names

@@ -73,9 +73,20 @@ def _last_taken_by(network, calls) -> dict[int, list[int]]:
     return by_call
 
 
-def input_like(network: keras.Model):
-    """A new symbolic input, of the shape and with the name of a network's one input."""
-    return keras.Input(network.input_shape[1:], name=network.inputs[0].node.layer.name)
+def inputs_like(network: keras.Model) -> list:
+    """New symbolic inputs, of the shapes and with the names of a network's."""
+    return [keras.Input(tensor.shape[1:], name=tensor.node.layer.name) for tensor in network.inputs]
+
+
+def single(inputs: list):
+    """The one of a list of one, or the list: what keras.Model takes for a network's inputs."""
+    return inputs[0] if len(inputs) == 1 else inputs
+
+
+def input_names(network: keras.Model) -> list[str]:
+    """The user's names of a network's inputs, in their order: the keys of a dict, or those of the layers."""
+    given = network._nested_inputs
+    return sorted(given) if isinstance(given, dict) else list(network.input_names)
 
 
 def nodes(network: keras.Model) -> list:
@@ -123,6 +134,15 @@ def upstream(network: keras.Model, tensors) -> list:
             wanted |= {id(argument) for argument in tf.nest.flatten((node.call_args, node.call_kwargs))}
             found.append(node.layer)
     return found[::-1]
+
+
+def upstream_inputs(network: keras.Model, tensor) -> list:
+    """The input layers of a network that a symbolic tensor of it depends on."""
+    wanted = {id(tensor)}
+    for node in reversed(nodes(network)):
+        if any(id(output) in wanted for output in tf.nest.flatten(node.outputs)):
+            wanted |= {id(argument) for argument in tf.nest.flatten((node.call_args, node.call_kwargs))}
+    return [image.node.layer for image in network.inputs if id(image) in wanted]
 
 
 def consumers(network: keras.Model) -> dict[int, list]:

@@ -62,7 +62,9 @@ class _Import:
     def network(self, network) -> keras.Model:
         graph = _graph(network)
         names = Names(operation.name for operation in graph.operations)
-        values = {id(tensor): _input(tensor, names) for tensor in graph.inputs}
+        keys = graph._inputs_struct if isinstance(graph._inputs_struct, dict) else {}
+        keys = {id(tensor): key for key, tensor in keys.items()}
+        values = {id(tensor): _input(tensor, names, keys.get(id(tensor))) for tensor in graph.inputs}
         inputs = list(values.values())
 
         def replaced(value):
@@ -122,13 +124,13 @@ def _graph(network):
     )
 
 
-def _input(tensor, names: Names):
+def _input(tensor, names: Names, key: str | None):
     layer = tensor._keras_history.operation
     if layer.sparse or getattr(layer, "ragged", False):
         raise Keras3Error(layer, "is sparse or ragged.", "Give the network a dense Input.")
     batch_size, *shape = tensor.shape
     dtype = "float32" if "float" in tensor.dtype else tensor.dtype
-    return keras.Input(shape, batch_size=batch_size, dtype=dtype, name=names.own(layer.name))
+    return keras.Input(shape, batch_size=batch_size, dtype=dtype, name=names.own(key or layer.name))
 
 
 def _arguments(layer, args, kwargs):

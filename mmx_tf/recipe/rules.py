@@ -27,6 +27,10 @@ SEVERAL_OUTPUTS = (
     "for an image. Search, train and verify it in a notebook, with batches of your own (README, In a "
     "notebook), or give a network of one output."
 )
+SEVERAL_INPUTS = (
+    "A network of several inputs needs an array for each of them, and the datasets of this command give one. "
+    "Search, train and verify it in a notebook, with batches of your own (README, In a notebook)."
+)
 _WHY = {
     "model": " Your own network goes into --float_model.",
     "select_epochs": " Bit selection needs one epoch of meta training and at least one of search.",

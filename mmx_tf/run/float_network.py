@@ -13,7 +13,7 @@ from mmx_tf.files.other_formats import FormatError
 from mmx_tf.network import canonical, graph
 from mmx_tf.network.heads import gives_logits
 from mmx_tf.recipe.recipe import Recipe
-from mmx_tf.recipe.rules import FLOAT_TEACHER, IMAGENET_WEIGHTS, SEVERAL_OUTPUTS
+from mmx_tf.recipe.rules import FLOAT_TEACHER, IMAGENET_WEIGHTS, SEVERAL_INPUTS, SEVERAL_OUTPUTS
 from mmx_tf.run.task import task_of
 
 MAX_REASON = 400
@@ -110,6 +110,10 @@ def _load(path: str, name: str) -> keras.Model:
 
 
 def _check(recipe: Recipe, model, name: str, data: Examples) -> None:
+    if len(model.inputs) != 1:
+        raise RecipeError(
+            f"{name} takes the inputs {', '.join(map(repr, graph.input_names(model)))}. {SEVERAL_INPUTS}"
+        )
     if len(model.outputs) != 1:
         raise RecipeError(
             f"{name} is not an image classifier: its output shape is {model.output_shape}. {SEVERAL_OUTPUTS}"

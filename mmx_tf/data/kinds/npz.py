@@ -9,7 +9,6 @@ import os
 
 from absl import logging
 
-from mmx_tf.data import npz_file
 from mmx_tf.data.asked import Asked
 from mmx_tf.errors import DataError
 
@@ -19,6 +18,9 @@ EVALUATION_SHARE = 0.1
 
 def check(name: str, *, data_dir: str) -> None:
     """Refuses (DataError) a file whose arrays do not do; its numbers are not read."""
+    # Here, since every wrong name is told with what this module calls its own, and needs no NumPy.
+    from mmx_tf.data import npz_file
+
     npz_file.check(path_of(name))
 
 
@@ -26,7 +28,7 @@ def opened(name: str, asked: Asked):
     """The `ArraySource` of the file."""
     import numpy as np
 
-    from mmx_tf.data import array_source
+    from mmx_tf.data import array_source, npz_file
     from mmx_tf.data.label_forms import form_of
 
     path = path_of(name)
