@@ -7,6 +7,7 @@ import sys
 import pytest
 from hypothesis import settings
 from listening import logged
+from seeding import forget, same_random_state
 
 # The same examples in every run: a property that fails does so for everybody.
 settings.register_profile("repeatable", derandomize=True)
@@ -26,39 +27,34 @@ def pytest_collection_finish():
     gc.enable()
 
 
-# A module that trains, exports a trained network or starts programs says so somewhere.
-TRAINING = re.compile(
+# A module that trains, exports a trained network or starts programs says so somewhere. Others that take long,
+# such as those that build the large networks, bear the mark themselves.
+HEAVY = re.compile(
     r"\.fit\(|train_main|mmx_tf\.train\b|calibrated|pretrained|untrained|subprocess|jit_compile|\bgood\b|exported\("
 )
 
 
 def pytest_collection_modifyitems(items):
     """Marks the tests of modules that train: `make test-fast` leaves them out."""
-    trains = {}
+    heavy = {}
     for item in items:
         path = item.path
-        if path not in trains:
-            trains[path] = bool(TRAINING.search(path.read_text()))
-        if trains[path]:
-            item.add_marker("training")
-
-
-def seed():
-    """Gives Keras, TensorFlow, numpy and Python the same random state."""
-    if keras := sys.modules.get("tf_keras"):
-        keras.utils.set_random_seed(0)
+        if path not in heavy:
+            heavy[path] = bool(HEAVY.search(path.read_text()))
+        if heavy[path]:
+            item.add_marker("heavy")
 
 
 def pytest_runtest_setup():
     """A test draws the same numbers alone, after others, and in any process."""
-    seed()
+    same_random_state()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_fixture_setup(fixturedef):
     """So does a fixture that several tests share, whichever of them comes first."""
     if fixturedef.scope != "function":
-        seed()
+        same_random_state()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -67,6 +63,7 @@ def forgotten():
     yield
     if keras := sys.modules.get("tf_keras"):
         keras.backend.clear_session()
+        forget()
         gc.collect()
 
 
