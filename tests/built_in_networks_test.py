@@ -20,7 +20,7 @@ def trained(digits, name, *, width, epochs, imagenet_stem=False):
     keras.utils.set_random_seed(0)
     with pytest.MonkeyPatch.context() as patch:
         if imagenet_stem:
-            patch.setattr("mmx_tf.models.requests.SMALL_IMAGE_BELOW", 0)
+            patch.setattr("mmx_tf.models.rules.SMALL_IMAGE_BELOW", 0)
         network = models.build(name, input_shape=SHAPE, num_classes=10, width=width)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     network.compile(keras.optimizers.Adam(0.005), loss, metrics=["accuracy"])

@@ -24,7 +24,7 @@ def keras_own():
 def ours():
     # 64x96 pixels in the published stem: every border case of the strided filters, in little time.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mmx_tf.models.requests.SMALL_IMAGE_BELOW", 64)
+        patch.setattr("mmx_tf.models.rules.SMALL_IMAGE_BELOW", 64)
         return models.build("mobilenet_v3_large", input_shape=SHAPE, num_classes=1000, width=WIDTH)
 
 

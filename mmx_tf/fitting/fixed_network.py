@@ -3,16 +3,21 @@
 >>> fixed = FixedNetwork.of(inputs, outputs, name="fixed", output_names=["logits"])
 """
 
+import math
+
 import tensorflow as tf
 import tf_keras as keras
+from absl import logging
 
 from mmx_tf.export.comparing.outputs import in_config, names_of
 from mmx_tf.fitting import guards
 from mmx_tf.fitting.contract import FitContract
-from mmx_tf.fitting.slow_statistics import warn_of_slow_statistics
 from mmx_tf.layers import classes  # noqa: F401 (a file of this network names them)
 from mmx_tf.layers.quantizers.weights import QuantizeWrapper
 from mmx_tf.network.tracing import build_optimizer
+
+LARGEST_STATISTICS_SHARE = 0.05
+"""Share of where training started that may be left in running statistics without a warning."""
 
 
 @keras.saving.register_keras_serializable(package="mmx_tf")
@@ -91,3 +96,24 @@ def _with_activity_regularizers(network: FixedNetwork) -> FixedNetwork:
         if isinstance(layer, QuantizeWrapper):
             layer._activity_regularizer = layer.layer._activity_regularizer
     return network
+
+
+def warn_of_slow_statistics(fixed: keras.Model, steps: int) -> None:
+    """Tells whoever tries a recipe for a few steps why a network that learns gives poor accuracies.
+
+    Evaluation and the file normalize by running statistics. With Keras's momentum of 0.99 or 0.999 a training
+    of few steps leaves them mostly what they were before.
+    """
+    norms = [layer for layer in fixed.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    momentum = max((norm.momentum for norm in norms), default=0.0)
+    if momentum**steps > LARGEST_STATISTICS_SHARE:
+        advice = "Give"
+        if momentum < 1:
+            enough = math.ceil(math.log(LARGEST_STATISTICS_SHARE) / math.log(momentum))
+            advice = f"Train for {enough:,} steps or more, or give"
+        logging.warning(
+            "batch norm's momentum of %g is slow for the %d steps of weight training that move running "
+            "statistics: %.0f%% of them will be those from before, and evaluation and the file normalize by "
+            "them. %s a network whose batch norm has a smaller one.",
+            momentum, steps, 100 * momentum**steps, advice,
+        )  # fmt: skip

@@ -13,8 +13,8 @@ reductions (`conv1` and `conv_dw_2`) keep the resolution: an overall reduction b
 
 import tf_keras as keras
 
-from mmx_tf.models import published_weights, requests
-from mmx_tf.models.mobilenet_rules import make_divisible
+from mmx_tf.models import published_weights, rules
+from mmx_tf.models.rules import make_divisible
 
 # (filters at width 1, stride) of the 13 pairs of convolutions: Table 1 of the MobileNet paper.
 BLOCKS = (
@@ -29,10 +29,10 @@ def build(
     *, input_shape: tuple[int, int, int], num_classes: int, width: float = 1.0, classifier: bool = True
 ) -> keras.Model:
     """Build MobileNet-v1 with random weights; see `mmx_tf.models.build` for arguments and errors."""
-    requests.check(
+    rules.check(
         "mobilenet_v1", input_shape=input_shape, num_classes=num_classes, width=width, classifier=classifier
     )
-    small = requests.is_small(input_shape)
+    small = rules.is_small(input_shape)
     momentum = 0.9 if small else 0.99
 
     inputs = keras.Input(input_shape, name="image")

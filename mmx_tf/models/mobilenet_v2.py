@@ -14,8 +14,8 @@ images: an overall reduction by 8 in place of 32.
 
 import tf_keras as keras
 
-from mmx_tf.models import published_weights, requests
-from mmx_tf.models.mobilenet_rules import batch_norm_momentum, make_divisible, stride_two_padding
+from mmx_tf.models import published_weights, rules
+from mmx_tf.models.rules import batch_norm_momentum, make_divisible, stride_two_padding
 
 # (filters at width 1, stride, expansion) of the 17 blocks: Table 2 of the MobileNet-v2 paper.
 BLOCKS = (
@@ -69,10 +69,10 @@ def build(
     *, input_shape: tuple[int, int, int], num_classes: int, width: float = 1.0, classifier: bool = True
 ) -> keras.Model:
     """Build MobileNet-v2 with random weights; see `mmx_tf.models.build` for arguments and errors."""
-    requests.check(
+    rules.check(
         "mobilenet_v2", input_shape=input_shape, num_classes=num_classes, width=width, classifier=classifier
     )
-    small = requests.is_small(input_shape)
+    small = rules.is_small(input_shape)
     momentum = batch_norm_momentum(small=small)
     stem, *blocks, head = _channels(width)
 

@@ -20,8 +20,8 @@ images below 96 pixels get the *small-image variant*, whose first two reductions
 
 import tf_keras as keras
 
-from mmx_tf.models import published_weights, requests
-from mmx_tf.models.mobilenet_rules import batch_norm_momentum, make_divisible, stride_two_padding
+from mmx_tf.models import published_weights, rules
+from mmx_tf.models.rules import batch_norm_momentum, make_divisible, stride_two_padding
 
 # (filters at width 1, filter size, stride, expansion, squeeze-excite, hard-swish) of the 15 blocks: Table 1
 # of the MobileNet-v3 paper, expansions relative to the block's input.
@@ -47,14 +47,14 @@ def build(
 
     As in Keras, the stem has 16 channels at every width, and the last hidden layer at least 1280.
     """
-    requests.check(
+    rules.check(
         "mobilenet_v3_large",
         input_shape=input_shape,
         num_classes=num_classes,
         width=width,
         classifier=classifier,
     )
-    small = requests.is_small(input_shape)
+    small = rules.is_small(input_shape)
     momentum = batch_norm_momentum(small=small)
     *blocks, head, hidden = _channels(width)
 

@@ -14,7 +14,7 @@ follow `tf_keras.applications.ResNet50` (`conv1_conv`, `conv2_block1_1_conv`, ..
 
 import tf_keras as keras
 
-from mmx_tf.models import published_weights, requests
+from mmx_tf.models import published_weights, rules
 
 # Channels of the four stages at width 1, each of two blocks: Table 1 of the ResNet paper.
 STAGES = (64, 128, 256, 512)
@@ -25,10 +25,10 @@ def build(
     *, input_shape: tuple[int, int, int], num_classes: int, width: float = 1.0, classifier: bool = True
 ) -> keras.Model:
     """Build ResNet-18 with random weights; see `mmx_tf.models.build` for arguments and errors."""
-    requests.check(
+    rules.check(
         "resnet18", input_shape=input_shape, num_classes=num_classes, width=width, classifier=classifier
     )
-    small = requests.is_small(input_shape)
+    small = rules.is_small(input_shape)
     stages = [max(1, round(filters * width)) for filters in STAGES]
 
     inputs = keras.Input(input_shape, name="image")

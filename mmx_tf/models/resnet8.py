@@ -14,7 +14,7 @@ any size. There is no other variant for small images: the reduction is by 4 for 
 
 import tf_keras as keras
 
-from mmx_tf.models import published_weights, requests
+from mmx_tf.models import published_weights, rules
 
 # Channels of the three blocks at width 1; the stem has those of the first.
 STAGES = (16, 32, 64)
@@ -24,7 +24,7 @@ def build(
     *, input_shape: tuple[int, int, int], num_classes: int, width: float = 1.0, classifier: bool = True
 ) -> keras.Model:
     """Build ResNet-8 with random weights; see `mmx_tf.models.build` for arguments and errors."""
-    requests.check(
+    rules.check(
         "resnet8", input_shape=input_shape, num_classes=num_classes, width=width, classifier=classifier
     )
     stages = [max(1, round(filters * width)) for filters in STAGES]

@@ -6,7 +6,7 @@ from absl import logging
 from mmx_tf.data.examples import Examples
 from mmx_tf.distribution.copies import copy_in, replicated
 from mmx_tf.fitting.divergence import collapsed_quantizers
-from mmx_tf.fitting.slow_statistics import warn_of_slow_statistics
+from mmx_tf.fitting.fixed_network import warn_of_slow_statistics
 from mmx_tf.fitting.trained import Trained
 from mmx_tf.folding.training_graph import fold_for_training
 from mmx_tf.layers.fusion import initialize_before_tracing
