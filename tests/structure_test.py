@@ -208,7 +208,9 @@ def test_what_docstrings_and_documents_name_is_there():
     """Names in backquotes that begin with a package of ours; CHANGELOG.md tells of those that were."""
     paths = modules()
     paths |= {name.removeprefix("mmx_tf."): path for name, path in paths.items()}
-    paths |= {f"benchmarks.{path.stem}": path for path in (ROOT / "benchmarks").glob("*.py")}
+    for path in (ROOT / "benchmarks").rglob("*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        paths[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     documents = [ROOT / name for name in ("README.md", "BUILD_NOTES.md", "CONTRIBUTING.md")]
     texts = [*modules().values(), *(ROOT / "benchmarks").glob("*.*"), *documents]
     for text in texts:
