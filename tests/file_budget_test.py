@@ -115,7 +115,7 @@ def test_a_selection_meets_the_budget():
         ({"target_bytes": 0}, "target_bytes=0: a number above 0, for example 2.9e6"),
         ({"target_bytes": 4000, "convert_options": "int4"}, "convert_options='int4': a dict of convert's"),
         ({"target_bytes": 4000, "target_bops": 4e5}, "target_bops=400000.0 and target_bytes=4000: give one"),
-        ({"convert_options": {"weight_storage": "int4"}}, "they are for target_bytes alone"),
+        ({"convert_options": {"weight_storage": "int4"}}, "they are for target_bytes and target_ram alone"),
         (
             {"target_bytes": 1000, "convert_options": {"weight_storage": "int4"}},
             r"target of 1000 bytes is out of reach: with candidates \(8, 4, 3\) and \(8, 4, 2\) for weights",

@@ -94,6 +94,11 @@ class ActivationQuantizer(SetByFirstBatch, AsWritten, keras.layers.Layer):
         self.covering = bool(covering)
         self.uses = int(uses)
 
+    def set_bits(self, bits: int) -> None:
+        """Gives it another bit-width where it is folded from now on; what is traced keeps the old one."""
+        self.codes = ActivationCodes(bits=bits, signed=self.signed, floor=self.floor)
+        self.bits = int(bits)
+
     @property
     def low(self) -> int:
         """Smallest code."""

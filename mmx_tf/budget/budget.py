@@ -10,6 +10,7 @@ weight and B activation candidates the pair (w, a) has the index w * B + a (`Bud
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Sequence
 
 from mmx_tf.budget.bops import LayerCost
@@ -56,9 +57,11 @@ class Budget:
         """
         if self.own is not None:
             low, high = self.own.reachable
+            # What a limit leaves free is no mistake; `augment` says so.
+            high = math.inf if self.own.is_limit else high
             if self.target_cost is not None and not low <= self.target_cost <= high:
                 weights = f" and {self.weight_bits} for weights" if self.searches_weights else ""
-                target, low, high = (_exactly(cost) for cost in (self.target_cost, low, high))
+                target, low, high = (_exactly(cost) for cost in (self.target_cost, *self.own.reachable))
                 raise UnreachableBudgetError(
                     f"the target of {target} {self.own.unit} is out of reach: with candidates "
                     f"{self.bit_widths}{weights} this network takes {low} to {high} {self.own.unit}."

@@ -69,15 +69,12 @@ class RamCosts:
 
     @property
     def reachable(self) -> tuple[int, int]:
-        """Smallest and largest arena: with the fewest bits everywhere, and with the most."""
-        ends = []
-        for pick in (min, max):
-            choice = [0] * self.layers
-            for block in self.blocks:
-                if block.layer >= 0:
-                    choice[block.layer] = block.sizes.index(pick(block.sizes))
-            ends.append(self.of(choice))
-        return tuple(ends)
+        """Arenas with the candidate of every layer that takes the fewest bytes in all, and the most."""
+        totals = [[0] * self.candidates for _ in range(self.layers)]
+        for block in self.blocks:
+            if block.layer >= 0:
+                totals[block.layer] = [a + b for a, b in zip(totals[block.layer], block.sizes, strict=True)]
+        return tuple(self.of([row.index(pick(row)) for row in totals]) for pick in (min, max))
 
     @functools.cached_property
     def moments(self) -> tuple[CandidateCosts, ...]:

@@ -123,6 +123,7 @@ def augment(
         costs = measured_costs.MEASURED[name](search(budget=budgets), convert_options or {})
         target = float(budget[name])
         budgets = tuple(dataclasses.replace(one, own=costs, target_cost=target) for one in budgets)
+        augment_checks.warn_of_a_loose_limit(budgets[0])
     return search(budget=budgets)
 
 

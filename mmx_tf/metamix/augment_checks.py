@@ -161,6 +161,16 @@ def warn_of_no_budget(budget) -> None:
     )  # fmt: skip
 
 
+def warn_of_a_loose_limit(budget) -> None:
+    """Tells that a limit, such as one of RAM, is met at the most bits everywhere."""
+    highest = budget.own.reachable[1]
+    if budget.own.is_limit and budget.target_cost >= highest:
+        logging.warning(
+            "the budget of %g %s changes nothing: %d bits everywhere take %g.",
+            budget.target_cost, budget.own.unit, max(budget.bit_widths), highest,
+        )  # fmt: skip
+
+
 def tell_nothing_to_search(name: str, budget, asked) -> None:
     """Warns that all weighted layers keep the bits of the ends, and refuses several targets (ValueError)."""
     if not budget.costs:

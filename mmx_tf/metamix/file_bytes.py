@@ -20,7 +20,7 @@ from mmx_tf.layers.integer.storage import CODES_PER_BYTE, check_storage
 from mmx_tf.layers.quantizers.activation import ActivationQuantizer
 from mmx_tf.layers.quantizers.multi_branch_weights import kernel_of
 from mmx_tf.metamix.rebuild import rebuild
-from mmx_tf.metamix.search import SearchModel
+from mmx_tf.metamix.search import SearchModel, quantizer_name
 from mmx_tf.recipe.candidate_costs import CandidateCosts
 
 UNIT = "bytes"
@@ -58,7 +58,7 @@ def costs_in_bytes(search: SearchModel, convert_options: Mapping) -> CandidateCo
         for cost in budget.searched
     )
     largest = budget.pairs.index((max(budget.weight_bit_widths), min(budget.bit_widths)))
-    measured = len(file_of(search, [largest] * len(table), convert_options))
+    measured = len(TrialFiles(search, [largest] * len(table), convert_options).file())
     # Weights of other sizes, and the metadata with other figures, may be padded otherwise.
     padding = ALIGNMENT * (len(table) + 1)
     return CandidateCosts(UNIT, table, measured - sum(row[largest] for row in table) + padding)
@@ -79,17 +79,33 @@ def _weight_bytes(layer, bits: int, storage: str) -> int:
     return -(-kernel.shape.num_elements() // CODES_PER_BYTE[container])
 
 
-def file_of(search: SearchModel, choice: Sequence[int], convert_options: Mapping) -> bytes:
-    """The file of a choice of bits of the network as it stands, with step sizes of no meaning.
+class TrialFiles:
+    """Files of a search network as it stands, with step sizes of no meaning.
 
-    Args:
+    Attributes:
       search: it is left untouched.
-      choice: the candidate's index for every searched layer.
       convert_options: arguments of `mmx_tf.convert`.
     """
-    fixed = rebuild(search, search.selection_of(choice))
-    quantizers = [layer for layer in fixed.layers if isinstance(layer, ActivationQuantizer)]
-    for index, quantizer in enumerate(quantizers):
+
+    def __init__(self, search: SearchModel, choice: Sequence[int], convert_options: Mapping):
+        """Rebuilds the network at a choice: the candidate's index for every searched layer."""
+        self.search, self.convert_options = search, convert_options
+        self._fixed = rebuild(search, search.selection_of(choice))
+        quantizers = [layer for layer in self._fixed.layers if isinstance(layer, ActivationQuantizer)]
         # Equal grids, as those of quantizers that have seen no image, would spare operators between them.
-        quantizer.set_step_size(0.05 * 1.01**index)
-    return convert(fixed, **convert_options)
+        self._steps = {quantizer.name: 0.05 * 1.01**index for index, quantizer in enumerate(quantizers)}
+        for quantizer in quantizers:
+            quantizer.set_step_size(self._steps[quantizer.name])
+
+    def file(self) -> bytes:
+        """The file of the network as it is now."""
+        return convert(self._fixed, **self.convert_options)
+
+    def with_activation_bits(self, bits: Sequence[int]) -> bytes:
+        """The file with other bits of the L searched layers' inputs; rebuilding takes five times as long."""
+        for cost, of_layer in zip(self.search.budget.searched, bits, strict=True):
+            quantizer = self._fixed.get_layer(quantizer_name(cost.name))
+            quantizer.set_bits(of_layer)
+            # All widths cover about the range of 8 bits. In a small part of it two grids would give equal codes.
+            quantizer.set_step_size(self._steps[quantizer.name] * 2.0 ** (8 - of_layer))
+        return self.file()

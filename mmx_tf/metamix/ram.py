@@ -4,9 +4,9 @@ How a network becomes steps and stored tensors is `export.c_source`'s to know. S
 network as it stands, at different choices of bits, and the blocks of their plans are compared. With one
 candidate everywhere a file says what a block takes at that one. Further files tell which layer a block
 belongs to. Their choices are the binary digits of the layers' numbers: in the k-th file a layer has the
-fewest bits if its k-th digit is 1, in the k-th file of a second row if it is 0. A block of one layer shrinks
-in the files that spell the layer's number. A block of several layers spells none, and counts as large as it
-can be.
+fewest bits if its k-th digit is 1, in the k-th file of a second row if it is 0. A block of one layer has
+another size in the files that spell the layer's number. A block of several layers spells none, and counts
+as large as it can be.
 
 >>> costs = costs_in_ram(search, {})
 >>> costs.of(choice)                # at least the arena of the choice's program, and hardly more
@@ -40,10 +40,10 @@ def costs_in_ram(search: SearchModel, convert_options: Mapping) -> RamCosts:
     most, fewest = (budget.bit_widths.index(pick(budget.bit_widths)) for pick in (max, min))
     # Weights lie in flash: which of their bits are taken changes no block.
     weights = budget.weight_bit_widths.index(max(budget.weight_bit_widths)) * branches
+    files = file_bytes.TrialFiles(search, [weights] * layers, convert_options)
 
     def memory(branch_of: Sequence[int]) -> "_Memory":
-        choice = [weights + branch for branch in branch_of]
-        data = file_bytes.file_of(search, choice, convert_options)
+        data = files.with_activation_bits([budget.bit_widths[branch] for branch in branch_of])
         try:
             return _Memory(c_source(data).program)
         except UnsupportedError as error:
@@ -55,35 +55,34 @@ def costs_in_ram(search: SearchModel, convert_options: Mapping) -> RamCosts:
         [memory([fewest if (i + 1 >> k & 1) == digit else most for i in range(layers)]) for k in digits]
         for digit in (1, 0)
     )
-    steps = {len(one.lives) for one in [*everywhere, *ones, *zeros]}
-    if len(steps) > 1:
+    programs = [*everywhere, *ones, *zeros]
+    if len({one.outputs for one in programs}) > 1:
         raise ValueError(
             "the steps of the C source depend on the bits, so that its RAM is not told beforehand."
         )
-    blocks = [
-        _block(key, everywhere, most, ones, zeros, len(budget.weight_bit_widths))
-        for key in everywhere[most].lives
-    ]
+    lives = {key: life for one in programs for key, life in one.lives.items()}
+    blocks = []
+    for key in sorted(lives):
+        sizes = tuple(one.size(key) for one in everywhere)
+        layer = _layer(key, everywhere[most], ones, zeros) if len(set(sizes)) > 1 else -1
+        if not 0 <= layer < layers:
+            layer, sizes = -1, (max(one.size(key) for one in programs),)
+        else:
+            sizes *= len(budget.weight_bit_widths)
+        over = everywhere[most].in_place.get(key)
+        narrower = any(
+            one.in_place.get(key) == over and one.size(key) < one.size(over)
+            for one in programs
+            if over is not None
+        )
+        below = "" if over is None else _name(over)
+        blocks.append(LiveBlock(_name(key), *lives[key], layer, sizes, below, narrower))
     return RamCosts(tuple(blocks), layers, len(budget.pairs))
 
 
-def _block(key, everywhere, most, ones, zeros, weights) -> LiveBlock:
-    """A block of the plan, with its bytes at each candidate."""
-    sizes = tuple(one.size(key) for one in everywhere)
-    layer = _layer(key, everywhere[most], ones, zeros) if len(set(sizes)) > 1 else -1
-    if layer < 0:
-        sizes = (max(one.size(key) for one in [*everywhere, *ones, *zeros]),)
-    over = everywhere[most].in_place.get(key)
-    narrower = any(
-        one.in_place.get(key) == over and one.size(key) < one.size(over)
-        for one in [*everywhere, *ones, *zeros]
-        if over is not None
-    )
-    name = everywhere[most].names.get(over, "")
-    return LiveBlock(
-        everywhere[most].names[key], *everywhere[most].lives[key], layer,
-        sizes if layer < 0 else sizes * weights, name, narrower,
-    )  # fmt: skip
+def _name(key: tuple[int, bool]) -> str:
+    step, is_scratch = key
+    return f"{'scratch' if is_scratch else 'output'} of step {step}"
 
 
 class _Memory:
@@ -91,7 +90,7 @@ class _Memory:
 
     Attributes:
       lives: (first, last step) of each block; the key is the first one, and whether it is scratch memory.
-      names: of the blocks.
+      outputs: the lives of those that are not, which are the same at all bits.
       in_place: key of a block -> key of the one that it may be written over.
     """
 
@@ -99,7 +98,7 @@ class _Memory:
         blocks, in_place = blocks_of(program)
         keys = {block.name: (block.first, block.name.startswith("scratch ")) for block in blocks}
         self.lives = {keys[block.name]: (block.first, block.last) for block in blocks}
-        self.names = {key: name for name, key in keys.items()}
+        self.outputs = tuple(life for (_, is_scratch), life in self.lives.items() if not is_scratch)
         self.in_place = {keys[name]: keys[other] for name, other in in_place.items()}
         self._sizes = {keys[block.name]: block.size for block in blocks}
 
@@ -109,7 +108,7 @@ class _Memory:
 
 def _layer(key: tuple[int, bool], most: _Memory, ones: Sequence[_Memory], zeros: Sequence[_Memory]) -> int:
     """Index of the layer on whose bits alone a block depends; -1 where that is none."""
-    shrinks = [[one.size(key) < most.size(key) for one in programs] for programs in (ones, zeros)]
+    shrinks = [[one.size(key) != most.size(key) for one in programs] for programs in (ones, zeros)]
     if any(one == zero for one, zero in zip(*shrinks, strict=True)):
         return -1
     return sum(one << k for k, one in enumerate(shrinks[0])) - 1

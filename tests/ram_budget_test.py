@@ -1,0 +1,124 @@
+"""--target_ram and augment(target_ram=...): what is counted is what the C source of the file takes."""
+
+import random
+
+import numpy as np
+import pytest
+import tf_keras as keras
+from networks import small_network
+
+import mmx_tf
+from mmx_tf.export.c_source import c_source
+from mmx_tf.metamix.file_bytes import TrialFiles
+from mmx_tf.metamix.ram import costs_in_ram
+
+BITS = (8, 4, 2)
+
+
+def searched(**options):
+    return mmx_tf.augment(small_network(), bit_widths=BITS, **options)
+
+
+@pytest.fixture(scope="module")
+def free():
+    return searched(target_average_bits=8)
+
+
+@pytest.fixture(scope="module")
+def costs(free):
+    return costs_in_ram(free, {})
+
+
+def residual_network():
+    """Two sums, of which one feeds two layers, and a pooling of codes."""
+    layers = keras.layers
+    image = keras.Input((12, 12, 1))
+    stem = layers.Conv2D(8, 3, padding="same", activation="relu")(image)
+    x = layers.Conv2D(8, 3, padding="same", activation="relu")(stem)
+    x = layers.Conv2D(8, 3, padding="same")(x)
+    x = layers.ReLU()(layers.Add()([stem, x]))
+    narrow = layers.Conv2D(8, 1, strides=2, activation="relu")(x)
+    y = layers.MaxPooling2D(2)(layers.Conv2D(8, 3, padding="same", activation="relu")(x))
+    x = layers.Add()([narrow, layers.Conv2D(8, 1)(y)])
+    return keras.Model(image, layers.Dense(4)(layers.GlobalAveragePooling2D()(x)))
+
+
+def arena(search, choice):
+    files = TrialFiles(search, choice, {})
+    return c_source(files.with_activation_bits([BITS[branch] for branch in choice])).ram_bytes
+
+
+def test_every_choice_takes_the_arena_of_its_own_file(free, costs):
+    generator = random.Random(3)
+    choices = [[generator.randrange(3) for _ in range(costs.layers)] for _ in range(6)]
+    for choice in [[0] * costs.layers, [2] * costs.layers, *choices]:
+        assert costs.of(choice) == arena(free, choice)
+
+
+def test_no_arena_is_smaller_than_what_is_live_at_a_moment(costs):
+    for choice in np.ndindex(*[3] * costs.layers):
+        assert costs.of(choice) >= max(moment.of(choice) for moment in costs.moments)
+
+
+def test_blocks_of_residual_networks_are_never_counted_too_small():
+    search = mmx_tf.augment(residual_network(), bit_widths=BITS, target_average_bits=8)
+    costs, generator = costs_in_ram(search, {}), random.Random(0)
+    assert costs.reachable[0] < costs.reachable[1]
+    for _ in range(4):
+        choice = [generator.randrange(3) for _ in range(costs.layers)]
+        assert costs.of(choice) >= arena(search, choice)
+
+
+def test_the_selection_is_within_the_budget_and_lowers_only_what_is_live_at_the_peak(costs):
+    high = costs.reachable[1]
+    search = searched(target_ram=high - 1)
+    search.alpha.assign(np.random.default_rng(0).normal(size=search.alpha.shape))
+    selection = search.bit_selection()
+    assert selection.cost.value <= selection.cost.target == high - 1
+    assert selection.cost.unit == "bytes of RAM"
+    choice = [BITS.index(layer.activation_bits) for layer in selection.layers if layer.searched]
+    assert arena(search, choice) == selection.cost.value
+    # One layer less at its bits of before would not fit.
+    for layer, branch in enumerate(choice):
+        for wider in range(branch):
+            assert costs.of([*choice[:layer], wider, *choice[layer + 1 :]]) > high - 1
+
+
+def test_beside_bops_both_are_met(costs, free):
+    low, high = costs.reachable
+    bops = free.budget.bops_at(5)
+    search = searched(target_ram=(low + high) // 2, target_bops=bops)
+    search.alpha.assign(np.random.default_rng(1).normal(size=search.alpha.shape))
+    selection = search.bit_selection()
+    assert selection.bops <= bops == selection.target_bops
+    assert selection.cost.value <= (low + high) // 2
+
+
+def test_the_search_survives_its_file(costs, tmp_path):
+    search = searched(target_ram=costs.reachable[0] + 100)
+    search.save(tmp_path / "search.keras")
+    assert mmx_tf.load_model(tmp_path / "search.keras").budget == search.budget
+
+
+def test_a_limit_that_changes_nothing_is_told(warnings):
+    search = searched(target_ram=10**6)
+    assert any("8 bits everywhere take" in line for line in warnings)
+    assert {layer.activation_bits for layer in search.bit_selection().layers} == {8}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target_ram": 10}, "out of reach.*bytes of RAM"),
+        ({"target_ram": 0}, "target_ram=0: a number above 0, for example 48e3"),
+        ({"target_ram": 1e3, "target_bytes": 4e3}, "may stand beside one in BOPs"),
+        (
+            {"target_ram": 1e3, "average_bits_weighting": "plain", "target_average_bits": 4},
+            "counts operations",
+        ),
+        ({"target_ram": 1e3, "weight_bits": (8, 4)}, "activation bits alone"),
+    ],
+)
+def test_what_cannot_be_met_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        searched(**options)
