@@ -53,7 +53,7 @@ def test_a_layer_without_an_integer_form_is_told(capsys, tmp_path):
     found = mmx_tf.check_network(keras.Model(inputs, x, name="without"))
     assert not found.exportable and found.file is None
     assert [layer.name for layer in found.layers if layer.problem] == ["grows"]
-    assert "no integer form" in found.problems[0]
+    assert "no integer form: it takes the softmax of axis 1" in found.problems[0]
 
 
 def test_files_are_told_one_by_one(folder, capsys):

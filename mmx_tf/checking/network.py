@@ -19,6 +19,7 @@ from mmx_tf.export.reading.tflite_file import parse
 from mmx_tf.files.loading import loaded
 from mmx_tf.folding.convert import convert
 from mmx_tf.folding.fold import fold
+from mmx_tf.folding.registry import refusal
 from mmx_tf.metamix import augment_checks
 from mmx_tf.metamix.augment import augment, plan
 from mmx_tf.metamix.rebuild import rebuild
@@ -96,7 +97,8 @@ def check_network(model: keras.Model | str | os.PathLike) -> NetworkCheck:
         return _described(model, _as_built(model, problems), problems)
     costs = {cost.name: cost for cost in budget.costs}
     problems |= {
-        layer.name: f"Layer {layer.name!r} ({type(layer).__name__}) has no integer form yet."
+        layer.name: f"Layer {layer.name!r} ({type(layer).__name__}) has no integer form"
+        + (f": {reason}" if (reason := refusal(layer)) else " yet.")
         for layer in augment_checks.without_integer_form(network)
     }
     rows = [
