@@ -1,5 +1,5 @@
 # make quick: the main job on scikit-learn's digits (workdir runs/quick).
-# make test-fast: what touches no training.  make test: lint, and all tests but the slow ones.
+# make test-fast: what trains nothing and builds no large network.  make test: lint, and all tests but the slow ones.
 # make test-slow: whole runs, kills, several processes.
 PYTHON ?= python3.11
 VENV := .venv
@@ -14,7 +14,7 @@ test: lint
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow" tests
 
 test-fast: lint
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow and not training" tests
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow and not heavy" tests
 
 test-slow: lint
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow tests

@@ -8,6 +8,8 @@ import tf_keras as keras
 from mmx_tf.budget.bops import LayerCost, count_bops, layer_costs, selected_costs, uniform_bops
 from mmx_tf.network.canonical import canonicalize
 
+pytestmark = pytest.mark.heavy
+
 layers = keras.layers
 
 # MobileNet-v2, 224x224 images, 1000 classes, in graph order.

@@ -65,6 +65,8 @@ def forgotten():
         keras.backend.clear_session()
         forget()
         gc.collect()
+        # What is still there will stay, and is not looked through behind each module that follows.
+        gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,8 @@ import tensorflow as tf
 
 from mmx_tf import data
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):

@@ -157,6 +157,7 @@ def test_a_run_recovers_at_half_the_learning_rate(float_network, tmp_path):
     assert len(facts["history"]["loss"]) == 2 and len(facts["steps"]["bops"]) == 6
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_be_recovered_stops(float_network, tmp_path):
     hopeless = recipe(float_network, tmp_path / "run", "--learning_rate=1e30", "--on_divergence=recover")
     with pytest.raises(DivergenceError, match="So it did after 3 recoveries"):

@@ -11,6 +11,8 @@ from mmx_tf.layers.quantizers.activation import ActivationQuantizer
 from mmx_tf.metamix.file_bytes import costs_in_bytes
 from tests import alphas
 
+pytestmark = pytest.mark.heavy
+
 WEIGHTS = (8, 4, 2)
 # Elements of the searched kernels: 3*3*6 depthwise, 6*6 and 6*8 pointwise. A byte holds two codes of 4 bits;
 # of 2 bits four where rows fill bytes, for which six inputs are no multiple of 4. XNNPACK takes no packed

@@ -4,6 +4,7 @@ import itertools
 
 import micro_files
 import numpy as np
+import pytest
 from micro_files import NUMPY, OF_ONE_TYPE, converting, operator, weighted
 from small_files import VALID, Net, options, random_codes, run_litert, schema
 
@@ -11,7 +12,7 @@ from benchmarks import micro_interpreter
 from mmx_tf.export.reading.micro_operators import FORMS, SOFTMAX_LIMIT, refusals, resolver_method
 from mmx_tf.export.reading.tflite_file import parse
 
-pytestmark = micro_files.interpreter_needed
+pytestmark = [pytest.mark.heavy, micro_files.interpreter_needed]
 
 WEIGHT_TYPES = ("INT8", "INT4", "INT2", "UINT8", "INT16", "FLOAT16", "FLOAT32")
 CONVERTING = ("QUANTIZE", "DEQUANTIZE")

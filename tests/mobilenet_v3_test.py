@@ -7,6 +7,8 @@ from networks import randomize_statistics
 
 from mmx_tf import models
 
+pytestmark = pytest.mark.heavy
+
 SHAPE, WIDTH = (64, 96, 3), 0.75
 
 

@@ -6,6 +6,8 @@ from networks import randomize_statistics
 
 from mmx_tf import models
 
+pytestmark = pytest.mark.heavy
+
 
 def randomize(model: keras.Model, seed: int) -> None:
     """Random weights of every kind, batch-norm statistics included (variances stay positive)."""

@@ -9,6 +9,8 @@ from mmx_tf.budget.bops import layer_costs, uniform_bops
 from mmx_tf.metamix.selection import BitSelection, LayerSelection
 from mmx_tf.network.canonical import canonicalize
 
+pytestmark = pytest.mark.heavy
+
 RESNET_18 = {
     # 112x112 places, 7x7x3 taps, 64 filters
     "conv1_conv": 112 * 112 * 7 * 7 * 3 * 64,

@@ -18,7 +18,10 @@ from mmx_tf.files import old_names
 L = keras.layers
 SHAPE = (8, 8, 3)
 
-pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file"),
+]
 
 
 def network():

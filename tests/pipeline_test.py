@@ -339,6 +339,7 @@ def values_at(workdir, epoch) -> dict:
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
+@pytest.mark.slow
 def test_the_last_epochs_can_be_on_the_folded_graph_and_resume_there(killed_after_selection, said):
     recipe, workdir = killed_after_selection
     # Frozen statistics bear no large learning rate, and 8 steps of a schedule do not make it small.

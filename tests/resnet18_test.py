@@ -6,6 +6,8 @@ import tf_keras as keras
 
 from mmx_tf import models
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture(scope="module")
 def imagenet():

@@ -13,10 +13,10 @@ def same_random_state() -> None:
     are cleared only where such an operation has been made.
     """
     if keras := sys.modules.get("tf_keras"):
-        _watch()
         from tensorflow.python import pywrap_tfe
 
-        if _STATEFUL:
+        if _STATEFUL or not _WATCHED:
+            _watch()
             keras.utils.set_random_seed(0)
         else:
             with mock.patch.object(pywrap_tfe, "TFE_ContextClearCaches"):
@@ -33,7 +33,7 @@ def forget() -> None:
 
 # Holds something from the first random operation with a state on: as part of a traced step it may draw at
 # any time.
-_STATEFUL = [True]
+_STATEFUL = []
 _WATCHED = []
 
 

@@ -33,18 +33,18 @@ DRAWN = {}
 @pytest.mark.parametrize("again", ["first", "second"])
 @pytest.mark.parametrize("name", DRAWS)
 def test_a_test_draws_what_another_one_has_drawn(shared, name, again):
-    numbers = np.array(DRAWS[name](*shared))
+    numbers = np.asarray(DRAWS[name](*shared))
     np.testing.assert_array_equal(numbers, DRAWN.setdefault(name, numbers))
     # Each iterator of a dataset begins anew.
-    assert (np.array(DRAWS[name](*shared)) != numbers).any() or name == "a dataset that draws"
+    assert (np.asarray(DRAWS[name](*shared)) != numbers).any() or name == "a dataset that draws"
 
 
 @pytest.mark.parametrize("name", DRAWS)
 def test_it_is_what_keras_gives_with_all_caches_cleared(shared, name):
     keras.utils.set_random_seed(0)
-    expected = np.array(DRAWS[name](*shared))
+    expected = np.asarray(DRAWS[name](*shared))
     same_random_state()
-    np.testing.assert_array_equal(np.array(DRAWS[name](*shared)), expected)
+    np.testing.assert_array_equal(np.asarray(DRAWS[name](*shared)), expected)
 
 
 @pytest.mark.parametrize("name", DRAWS)
@@ -54,7 +54,7 @@ def test_a_random_operation_is_noticed_behind_a_module_that_made_none(name):
     made, drawn = (tf.function(draw), data), []
     for _ in range(2):
         same_random_state()
-        drawn.append(np.array(DRAWS[name](*made)))
+        drawn.append(np.asarray(DRAWS[name](*made)))
     np.testing.assert_array_equal(*drawn)
 
 

@@ -13,6 +13,8 @@ from mmx_tf.metamix import target as target_search
 from mmx_tf.metamix.trained_search import TrainedSearch
 from tests import alphas
 
+pytestmark = pytest.mark.heavy
+
 BITS = (8, 4, 3)
 # MACs of the network: ends 3456 + 80 at 8x8 bits; searched 3456 + 2304 + 3072 at 4 bits times 3 to 8.
 ENDS, SEARCHED = 3536 * 64, 8832

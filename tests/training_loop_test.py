@@ -17,6 +17,8 @@ from mmx_tf.training.progress import Progress
 from mmx_tf.training.signals import held_back
 from mmx_tf.workdir import checkpoints
 
+pytestmark = pytest.mark.heavy
+
 STEPS = 5
 EVALUATION = tf.data.Dataset.from_tensors((tf.ones((2, 4)), tf.range(2))).repeat(3)
 

@@ -15,6 +15,8 @@ from mmx_tf.training import phases as training
 from mmx_tf.training.optimizers import sgd, weight_optimizer
 from mmx_tf.workdir.workdir import Workdir
 
+pytestmark = pytest.mark.heavy
+
 PLAIN = {"momentum": 0.0, "nesterov": False}
 
 
