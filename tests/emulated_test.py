@@ -1,11 +1,16 @@
 """The emulated boards: output, exit codes, exact numbers of instructions, stack, and whatever goes wrong."""
 
+import pathlib
+import subprocess
+import sys
+
 import cortex_m
 import pytest
 
 from benchmarks import emulated
 
 pytestmark = cortex_m.needed
+ROOT = pathlib.Path(__file__).parents[1]
 BOARDS = pytest.mark.parametrize("board", emulated.BOARDS)
 
 MEASURED = r"""
@@ -37,7 +42,8 @@ int main(void) {
   emulated_measure("loop again", loop);
   emulated_write_number(-2147483647 - 1);
   emulated_write("\n");
-  printf("%d %d %d\n", values[2] + values[3] + constants[values[9] + 9], (int)sizeof zeros + zeros[299], (int)(product(7.5f) * 100));
+  printf("%d ", values[2] + values[3] + constants[values[9] + 9]);
+  printf("%d %d\n", (int)sizeof zeros + zeros[299], (int)(product(7.5f) * 100));
   return 7;
 }
 """
@@ -96,6 +102,15 @@ def test_a_program_that_goes_wrong_is_told_of(board, line, said, tmp_path):
     )
     with pytest.raises(emulated.EmulationError, match=said):
         program.run(timeout_s=2)
+
+
+def test_what_is_missing_is_named():
+    words = "from benchmarks import emulated; print(emulated.MISSING); emulated.build([], 'cortex-m4', '.')"
+    done = subprocess.run(
+        [sys.executable, "-c", words], cwd=ROOT, env={"PATH": "/"}, capture_output=True, text=True
+    )
+    assert "arm-none-eabi-gcc" in done.stdout and "qemu-system-arm" in done.stdout
+    assert "EmulationError: this machine lacks arm-none-eabi-gcc" in done.stderr
 
 
 def test_what_does_not_compile_or_fit_is_told_of(tmp_path):

@@ -21,9 +21,8 @@ from dataclasses import dataclass, field
 COMPILER, SIZE, NAMES, QEMU = (
     "arm-none-eabi-gcc", "arm-none-eabi-size", "arm-none-eabi-addr2line", "qemu-system-arm",
 )  # fmt: skip
-MISSING = [name for name in (COMPILER, SIZE, NAMES, QEMU) if shutil.which(name) is None]
-"""Programs that this machine lacks; nothing here works without them."""
 FOLDER = pathlib.Path(__file__).parent
+NEWLIB = "nano.specs"
 STACK_BYTES = 64 * 1024
 OPTIMIZATION = ("-O3",)
 
@@ -41,6 +40,20 @@ BOARDS = {
     "cortex-m4": Board("mps2-an386", ("-mcpu=cortex-m4", "-mfpu=fpv4-sp-d16", "-mfloat-abi=hard")),
     "cortex-m7": Board("mps2-an500", ("-mcpu=cortex-m7", "-mfpu=fpv5-sp-d16", "-mfloat-abi=hard")),
 }
+
+
+def _missing() -> list[str]:
+    absent = [name for name in (COMPILER, SIZE, NAMES, QEMU) if shutil.which(name) is None]
+    if COMPILER not in absent:
+        words = [COMPILER, f"-print-file-name={NEWLIB}"]
+        found = subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+        # A file that it does not find is told as it was asked for.
+        absent += [f"newlib ({NEWLIB})"] if found == NEWLIB else []
+    return absent
+
+
+MISSING = _missing()
+"""What this machine lacks; nothing here works without it."""
 
 
 class EmulationError(RuntimeError):
@@ -134,8 +147,10 @@ def build(
       name: of the program.
 
     Raises:
-      EmulationError: no such board, or the compiler's or linker's complaint.
+      EmulationError: no such board, something is `MISSING`, or the compiler's or linker's complaint.
     """
+    if MISSING:
+        raise EmulationError(f"this machine lacks {', '.join(MISSING)}.")
     if board not in BOARDS:
         raise EmulationError(f"There is no emulated board {board!r}; there are {', '.join(BOARDS)}.")
     sources = [pathlib.Path(source) for source in sources]
@@ -145,7 +160,7 @@ def build(
     words = [COMPILER, *common, *(f"-I{folder}" for folder in folders)]
     words += [*sources, FOLDER / "startup.c", FOLDER / "syscalls.c", "-o", path, "-nostartfiles"]
     words += [
-        "--specs=nano.specs",
+        f"--specs={NEWLIB}",
         "-T",
         FOLDER / "board.ld",
         f"-Wl,--defsym=emulated_stack_size={STACK_BYTES}",
