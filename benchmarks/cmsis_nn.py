@@ -1,7 +1,7 @@
 """CMSIS-NN's int8 kernels on the layers of a .tflite, on an emulated board: what they take beside ours.
 
     layers = weighted_layers(load(data))                # of an `export.reference` graph
-    instructions(layers, pathlib.Path("CMSIS-NN"), "cortex-m4", folder)      # name -> instructions
+    instructions(layers, pathlib.Path("CMSIS-NN"), "cortex-m4")     # name -> instructions
 
 CMSIS-NN (github.com/ARM-software/CMSIS-NN, Apache-2.0) is Arm's library, which TensorFlow Lite Micro calls on
 Cortex-M; its sources are not part of this project, so a path to them is given. Its functions choose the
@@ -9,7 +9,10 @@ kernel that suits the layer (`arm_convolve_wrapper_s8` and so on), as Micro call
 shapes alone, so weights and codes are zero.
 """
 
+import functools
+import math
 import pathlib
+import tempfile
 from dataclasses import dataclass
 
 from benchmarks import emulated
@@ -91,37 +94,51 @@ def sources(root: pathlib.Path) -> list[pathlib.Path]:
     return [path for path in found if not any(kind in path.name for kind in ("f16", "f32", "s16_s16", "flt"))]
 
 
-def instructions(layers: list[Layer], root: pathlib.Path, board: str, folder: pathlib.Path) -> dict[str, int]:
+def instructions(layers: list[Layer], root: pathlib.Path, board: str) -> dict[str, int]:
     """Instructions that CMSIS-NN takes for each layer, by name.
 
     Raises:
       ValueError: `root` is no checkout of CMSIS-NN.
       EmulationError: it does not compile or run, or refuses a layer.
     """
+    found = _instructions(tuple(layers), root, board)
+    return {layer.name: number for layer, number in zip(layers, found, strict=True)}
+
+
+# Files of one network differ in their bits alone.
+@functools.cache
+def _instructions(layers, root, board):
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        (folder / "layers.h").write_text(_table(layers))
+        program = emulated.build(
+            [_DRIVER, *sources(root)], board, folder, include=[root / "Include", folder], name="cmsis_nn"
+        )
+        run = program.run()
+    if run.exit_code:
+        raise emulated.EmulationError(f"CMSIS-NN refuses layer {layers[run.exit_code - 1].name} on {board}.")
+    return [run.sections[str(place)].instructions for place in range(len(layers))]
+
+
+def _table(layers) -> str:
+    """The header with the layers' shapes that cmsis_nn.c reads."""
     rows = []
     for layer in layers:
         window = (*layer.kernel, *layer.strides, *layer.padding, *layer.dilation)
-        numbers = (KINDS[layer.kind], *layer.input, *layer.output, *window)
-        rows.append("{" + ", ".join(map(str, numbers)) + "},")
-    weights = [_weights(layer) for layer in layers]
-    (folder / "layers.h").write_text(
-        f"enum {{ LAYERS = {len(layers)}, WEIGHTS = {max(weights)}, "
-        f"CHANNELS = {max(layer.output[2] for layer in layers)},\n"
-        f"       INPUT = {max(_count(layer.input) for layer in layers)}, "
-        f"OUTPUT = {max(_count(layer.output) for layer in layers)} }};\n"
-        "static const int layers[LAYERS][15] = {\n    " + "\n    ".join(rows) + "\n};\n"
+        rows.append(", ".join(map(str, (KINDS[layer.kind], *layer.input, *layer.output, *window))))
+    sizes = {
+        "LAYERS": len(layers),
+        "WEIGHTS": max(map(_weights, layers)),
+        "CHANNELS": max(layer.output[2] for layer in layers),
+        "INPUT": max(math.prod(layer.input) for layer in layers),
+        "OUTPUT": max(math.prod(layer.output) for layer in layers),
+    }
+    return (
+        f"enum {{ {', '.join(f'{name} = {size}' for name, size in sizes.items())} }};\n"
+        + "static const int layers[LAYERS][15] = {\n"
+        + "".join(f"  {{{row}}},\n" for row in rows)
+        + "};\n"
     )
-    program = emulated.build(
-        [_DRIVER, *sources(root)], board, folder, include=[root / "Include", folder], name="cmsis_nn"
-    )
-    run = program.run()
-    if run.exit_code:
-        raise emulated.EmulationError(f"CMSIS-NN refuses layer {layers[run.exit_code - 1].name} of {board}.")
-    return {layer.name: run.sections[str(place)].instructions for place, layer in enumerate(layers)}
-
-
-def _count(shape) -> int:
-    return shape[0] * shape[1] * shape[2]
 
 
 def _weights(layer: Layer) -> int:

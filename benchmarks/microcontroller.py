@@ -19,7 +19,7 @@ import tempfile
 
 import numpy as np
 
-from benchmarks import cmsis_nn, command_line, emulated
+from benchmarks import cmsis_nn, command_line, emulated, micro_interpreter
 from mmx_tf.export import reference
 from mmx_tf.export.c_source import c_source
 from mmx_tf.export.running import litert
@@ -108,22 +108,27 @@ def beside_cmsis_nn(layers, ours: dict[str, dict[str, int]], theirs: dict[str, i
     return rows
 
 
-def measure_file(path: pathlib.Path, board: str, options) -> dict:
-    """One file on one board: what it takes in each build, and its layers beside CMSIS-NN's."""
-    data, found, steps = path.read_bytes(), {}, {}
-    # NAME.npy of NAME_CHOICE.tflite.
-    images = np.load(path.with_name(path.stem.rpartition("_")[0] + ".npy"))[: options.images]
+def measure_file(data: bytes, images: np.ndarray, board: str, cmsis_nn_root: pathlib.Path | None) -> dict:
+    """One file on one board: what it takes in each build, and its layers beside CMSIS-NN's if given."""
+    found, steps = {}, {}
     for build in BUILDS:
         with tempfile.TemporaryDirectory() as folder:
             firmware = Firmware(data, build, board, images, pathlib.Path(folder))
             found[build] = firmware.measured()
-            steps[build] = firmware.instructions_by_step() if options.cmsis_nn else {}
-    if options.cmsis_nn:
+            steps[build] = firmware.instructions_by_step() if cmsis_nn_root else {}
+    if cmsis_nn_root:
         layers = cmsis_nn.weighted_layers(reference.load(data))
-        with tempfile.TemporaryDirectory() as folder:
-            theirs = cmsis_nn.instructions(layers, options.cmsis_nn, board, pathlib.Path(folder))
-        found["layers"] = beside_cmsis_nn(layers, steps, theirs)
+        found["layers"] = beside_cmsis_nn(layers, steps, cmsis_nn.instructions(layers, cmsis_nn_root, board))
     return found
+
+
+def micro_arena(data: bytes, images: np.ndarray) -> int | None:
+    """Bytes of TensorFlow Lite Micro's arena; None where it refuses the file or is not installed."""
+    try:
+        (answer,) = micro_interpreter.run([(data, [images[:1]])])
+    except RuntimeError:
+        return None
+    return answer.arena_bytes
 
 
 def table(results: dict[str, dict[str, dict]]) -> str:
@@ -132,8 +137,8 @@ def table(results: dict[str, dict[str, dict]]) -> str:
         "| network | board | RAM, stack, kB | constants, kB | code, kB | M instructions | unlike XNNPACK |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name, boards in results.items():
-        for board, found in boards.items():
+    for name, result in results.items():
+        for board, found in result["boards"].items():
 
             def change(key, unit, found=found):
                 return " -> ".join(f"{found[build][key] / unit:.1f}" for build in reversed(BUILDS))
@@ -178,15 +183,18 @@ def main(argv: list[str] | None = None) -> int:
 
         networks.make(options.make, networks.NETWORKS, data_dir=options.data_dir, steps=options.steps)
         return 0
-    paths = _checked_files(parser, options)
     results = {}
-    for path in paths:
+    for path, images_path in _checked_files(parser, options).items():
+        data, images = path.read_bytes(), np.load(images_path)[: options.images]
+        boards = {}
+        results[path.stem] = {
+            "file_bytes": len(data), "micro_arena_bytes": micro_arena(data, images), "boards": boards,
+        }  # fmt: skip
         for board in options.boards:
-            found = measure_file(path, board, options)
-            results.setdefault(path.stem, {})[board] = found
-            print(table({path.stem: {board: found}}), flush=True)
+            boards[board] = measure_file(data, images, board, options.cmsis_nn)
+            print(table({path.stem: {"boards": {board: boards[board]}}}), flush=True)
             if options.cmsis_nn:
-                print(layer_table(found["layers"]), flush=True)
+                print(layer_table(boards[board]["layers"]), flush=True)
     print(table(results))
     command_line.write_results(
         MODULE, options, unit="bytes, instructions", results=results, files="files", cmsis_nn="CMSIS-NN"
@@ -194,21 +202,27 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _checked_files(parser, options) -> list[pathlib.Path]:
-    """The files to measure; ends the command where something is missing."""
-    if emulated.MISSING:
-        parser.error(f"{', '.join(emulated.MISSING)} are not on this machine's path.")
+def _checked_files(parser, options) -> dict[pathlib.Path, pathlib.Path]:
+    """The files to measure and those of their images; ends the command where something is missing."""
     if options.files is None:
         parser.error("give --make=DIR, or --files=DIR of what it has written.")
+    if emulated.MISSING:
+        parser.error(f"this machine lacks {', '.join(emulated.MISSING)}.")
     paths = [path for path in sorted(options.files.glob("*.tflite")) if options.only in path.name]
     if not paths:
         parser.error(f"--files={options.files} holds no .tflite with {options.only!r} in its name.")
+    images = {path: path.with_name(path.stem.rpartition("_")[0] + ".npy") for path in paths}
+    for path, beside in images.items():
+        if not beside.is_file():
+            parser.error(
+                f"{path} has no images beside it: {beside.name}, uint8 [N, height, width, channels]."
+            )
     if options.cmsis_nn:
         try:
             cmsis_nn.sources(options.cmsis_nn)
         except ValueError as error:
             parser.error(f"--cmsis_nn={error}")
-    return paths
+    return images
 
 
 if __name__ == "__main__":
