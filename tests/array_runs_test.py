@@ -144,6 +144,87 @@ def test_from_a_float_network_and_arrays_to_a_verified_file(name, tmp_path, caps
     assert "SHA-256" in (said := capsys.readouterr().err) and "when this run began" in said
 
 
+def dense(inputs, outputs, name="net"):
+    return keras.Sequential(
+        [keras.Input(inputs), layers.Flatten(), layers.Dense(4), layers.Dense(outputs)], name
+    )
+
+
+MISFITS = {
+    "no file": ({}, None, ("--dataset=npz:nowhere.npz",), ["nowhere.npz cannot be read: No such file"]),
+    "another shape": ({"x": (20, 8), "y": 2}, dense((9,), 2), (), ["inputs of shape (9,)", "gives (8,)"]),
+    "classes": ({"x": (20, 8), "y": 3}, dense((8,), 2), (), ["has 2 classes", "has 3"]),
+    "a binary task": (
+        {"x": (20, 8), "y": 3},
+        dense((8,), 1),
+        (),
+        ["(None, 1)", "one output for two classes"],
+    ),
+    "no labels": ({"x": (20, 8)}, dense((8,), 3), (), ["(3,)", "no labels other than its examples", "add y"]),
+    "a task without labels": (
+        {"x": (20, 8)},
+        dense((8,), 8),
+        ("--task=binary",),
+        ["has no labels, which --task=binary needs"],
+    ),
+    "numbers of another shape": (
+        {"x": (20, 8), "y": (20, 3)},
+        dense((8,), 4),
+        ("--task=regression",),
+        ["labels of shape", "(N, 4)"],
+    ),
+    "smoothed numbers": (
+        {"x": (20, 8)},
+        dense((8,), 8),
+        ("--label_smoothing=0.1",),
+        ["with --task=regression"],
+    ),
+    "a size": ({"x": (20, 8, 8), "y": 2}, dense((8, 8), 2), ("--image_size=16",), ["are not resized"]),
+    "a built-in network": (
+        {"x": (20, 64), "y": 2},
+        None,
+        ("--float_epochs=1",),
+        ["examples of shape (64,)", "--float_model=FILE"],
+    ),
+    "a scaling": (
+        {"x": (20, 8), "y": 2},
+        dense((8,), 2),
+        ("--pixel_scaling=1/0,0",),
+        ["--pixel_scaling=1/0,0 is not", "1/255,0"],
+    ),
+    "a scaling without 0": (
+        {"x": (20, 8), "y": 2},
+        dense((8,), 2),
+        ("--pixel_scaling=1,5",),
+        ["one of the pixels 0..255 stands for 0"],
+    ),
+    "an augmentation": ({"x": (20, 8), "y": 2}, dense((8,), 2), ("--augmentation=crop",), ["are not moved"]),
+    "more classes": ({"x": (20, 8), "y": 3}, dense((8,), 3), ("--num_classes=2",), ["label 2", "0 to 1"]),
+}
+
+
+@pytest.mark.parametrize("case", MISFITS)
+def test_what_does_not_fit_each_other_is_refused_before_anything_is_written(case, tmp_path, capsys):
+    stored, network, flags, parts = MISFITS[case]
+    random, count = np.random.default_rng(0), 20
+    arrays = {
+        name: np.arange(count) % shape if isinstance(shape, int) else random.normal(size=shape)
+        for name, shape in stored.items()
+    }
+    np.savez(tmp_path / "data.npz", **arrays)
+    words = [f"--dataset=npz:{tmp_path / 'data.npz'}", f"--workdir={tmp_path / 'run'}", *flags]
+    if network is not None or "float_epochs" not in "".join(flags):
+        (network or dense((8,), 2)).save(tmp_path / "float.keras")
+        words.append(f"--float_model={tmp_path / 'float.keras'}")
+    before = files_of(tmp_path)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        train_main(words)
+    said = capsys.readouterr().err
+    assert (end.value.code, said.count("\n")) == (2, 1) and files_of(tmp_path) == before
+    assert all(part in said for part in parts), said
+
+
 @pytest.mark.slow
 def test_a_function_of_ones_own_and_pixels_that_a_network_takes_as_they_are(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
