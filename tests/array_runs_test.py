@@ -199,6 +199,12 @@ MISFITS = {
         ["one of the pixels 0..255 stands for 0"],
     ),
     "an augmentation": ({"x": (20, 8), "y": 2}, dense((8,), 2), ("--augmentation=crop",), ["are not moved"]),
+    "classes as floats": (
+        {"x": (20, 8), "y": 3.0},
+        dense((8,), 3),
+        (),
+        ["as --task=classification does not fit", "If they are classes, say --task=classification."],
+    ),
     "more classes": ({"x": (20, 8), "y": 3}, dense((8,), 3), ("--num_classes=2",), ["label 2", "0 to 1"]),
 }
 
@@ -208,7 +214,7 @@ def test_what_does_not_fit_each_other_is_refused_before_anything_is_written(case
     stored, network, flags, parts = MISFITS[case]
     random, count = np.random.default_rng(0), 20
     arrays = {
-        name: np.arange(count) % shape if isinstance(shape, int) else random.normal(size=shape)
+        name: np.arange(count) % shape if isinstance(shape, int | float) else random.normal(size=shape)
         for name, shape in stored.items()
     }
     np.savez(tmp_path / "data.npz", **arrays)

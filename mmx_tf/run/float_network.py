@@ -84,6 +84,11 @@ def load_teacher(recipe: Recipe, data: Examples) -> keras.Model | None:
     if len(teacher.inputs or ()) != 1 or not teacher.outputs:
         raise RecipeError(f"{name} is not a network of one input and one output.")
     _check(recipe, teacher, name, data)
+    if not Examples.fits(data, teacher.input_shape[1:]):
+        raise RecipeError(
+            f"{name} takes inputs of shape {teacher.input_shape[1:]}, and the network {data.image_shape}: "
+            "both have to take the same."
+        )
     return teacher
 
 

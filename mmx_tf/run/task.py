@@ -90,6 +90,7 @@ def task_of(recipe: Recipe, model: keras.Model, name: str, data) -> str:
         raise RecipeError(
             f"{name} as --task={task} does not fit {dataset}, whose labels are {found}: classes are for "
             "classification and binary, vectors of numbers for multi_label and regression."
+            + (f" If they are classes, say --task={task}." if size == 1 and not recipe.task else "")
         )
     if data.labels.shape != head.shape:
         raise RecipeError(
