@@ -5,8 +5,8 @@
 
     python -m export.c_source model.tflite --out=firmware/net
 
-The program computes exactly what the file computes under XNNPACK. It allocates nothing and needs no library. No
-TensorFlow is imported here.
+The program computes exactly what the file computes under XNNPACK. It allocates nothing and needs no library.
+No TensorFlow is imported here.
 """
 
 from mmx_tf.export.c_source.errors import BudgetError, UnsupportedError

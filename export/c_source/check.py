@@ -1,4 +1,4 @@
-"""A test program for a generated network: images, what the .tflite gives for them, and checksums of tensors."""
+"""A test program for a generated network: images, what the .tflite gives, and checksums of tensors."""
 
 import numpy as np
 

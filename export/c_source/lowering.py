@@ -2,10 +2,10 @@
 
     program = lower(load(data))                         # a Program
 
-Fused with the operator that computes a tensor: pointwise functions behind it (lower clips, rescales, gates), if
-nobody else reads it; a PAD in front of a convolution; an ADD or SUB behind a convolution whose other operand is
-stored already. A rescaled copy of a carrier that stays anyway, for an addition later, is not stored: the
-convolution looks up its codes when it reads them.
+Fused with the operator that computes a tensor: pointwise functions behind it (lower clips, rescales,
+gates), if nobody else reads it; a PAD in front of a convolution; an ADD or SUB behind a convolution whose
+other operand is stored already. A rescaled copy of a carrier that stays anyway, for an addition later, is not
+stored: the convolution looks up its codes when it reads them.
 """
 
 import numpy as np
@@ -41,6 +41,7 @@ class _Lowering:
         self.views = Views(graph, self.tables, fused=fused)
         self.steps, self.stored, self.done = [], {}, set()
         self.inputs = []
+        self.operators = {operator.index: operator for operator in graph.operators}
 
     def program(self):
         for tensor in self.graph.inputs:
@@ -52,7 +53,7 @@ class _Lowering:
             if name not in self.tables:
                 self._operator(operator)
             elif not self.fused and operator.outputs[0].type in CODES and operator.kind != "RESHAPE":
-                self.read(name, operator.index)
+                self.read(name)
         outputs = tuple((self._output(tensor), tensor) for tensor in self.graph.outputs)
         return Program(tuple(self.steps), tuple(self.inputs), outputs, self.graph)
 
@@ -84,8 +85,8 @@ class _Lowering:
         low, high = int(low), int(high)
         return Stored(name, shape, low, high, ranges.slot_bits(low, high) if self.packed else 8)
 
-    def read(self, name, reader) -> Read:
-        """How operator `reader` reads a tensor; stores it before, where it is not stored and has to be."""
+    def read(self, name) -> Read:
+        """How a tensor is read; it is stored before, where it is not stored and has to be."""
         shape = self.views.shape(name)
         tensor = self.views.tensor(name)
         if tensor.constant is not None:
@@ -104,7 +105,7 @@ class _Lowering:
             read = Read(root, root.shape, root.low, root.high)
             self.steps.append(Step("map", None, [read], target, (root.low, root.high), table=values))
             self.stored[other] = target
-        return self.read(name, reader)
+        return self.read(name)
 
     def _codes_of(self, name, stored):
         return self.codes[name] if stored.place == "arena" else (stored.low, stored.high)
@@ -123,64 +124,46 @@ class _Lowering:
             step.output = Stored(name, self.views.shape(name), 0, 0, 32, "output")
             return
         step.codes = self.codes[name]
-        key, table = self.views.key(name), None
-        low, high = step.codes
-        if step.kind in lowering_kinds.WITH_TABLES and self.fused:
-            only = self.views.only_table(name)
-            if only is not None and len(only[1]):
-                key, table = only[0], ranges.mapped(only[1], step.codes)
-                low, high = table.min(), table.max()
-        added = self._addition(step, operator, key)
+        key, step.table = self._kept(step.kind, operator)
+        added = self._addition(step, key)
         if added is not None:
-            step.table = table
-            step.addition, final = Addition(added, *self._other_of(added, name)), added.outputs[0].name
+            own = next(i for i, tensor in enumerate(added.inputs) if self.views.key(tensor.name) == key)
+            read = self.read(added.inputs[1 - own].name)
             self.done.add(added.index)
-            inner = Step("binary", added, [], None, ())
-            self._store(inner, added)
-            step.addition_table, step.addition_codes, step.output = inner.table, inner.codes, inner.output
-            assert final in self.codes
-            return
-        step.table = table
+            key, table = self._kept("binary", added)
+            codes, name = self.codes[added.outputs[0].name], added.outputs[0].name
+            step.addition = Addition(added, own, read, codes, table)
+        else:
+            codes, table = step.codes, step.table
+        low, high = codes if table is None else (table.min(), table.max())
         step.output = self._slots(self.views.name_of(key), self.views.shape(name), low, high, key)
         self.stored[key] = step.output
 
-    def _addition(self, step, operator, key):
-        """The ADD or SUB that may be computed with this step, or None."""
-        if not self.fused or step.kind not in ("conv", "depthwise"):
-            return None
-        readers = self.views.readers(key)
-        if len(readers) != 1:
-            return None
-        reader = next((other for other in self.graph.operators if other.index == readers[0]), None)
-        if (
-            reader is None
-            or reader.kind not in ("ADD", "SUB")
-            or len(self.views.needed(operator.outputs[0].name)) != 1
-        ):
-            return None
-        names = [tensor.name for tensor in reader.inputs]
-        own = [name for name in names if self.views.key(name) == key]
-        other = [name for name in names if self.views.key(name) != key]
-        if len(own) != 1 or self.views.tensor(other[0]).constant is not None:
-            return None
-        same = (
-            self.views.shape(own[0])
-            == self.views.shape(other[0])
-            == self.views.shape(operator.outputs[0].name)
-        )
-        known = (
-            self.views.key(self.views.root(other[0])) in self.stored
-            or self.views.key(other[0]) in self.stored
-        )
-        if not same or not known:
-            return None
-        return reader
+    def _kept(self, kind, operator):
+        """(view, table) of an operator's output that is stored."""
+        name = operator.outputs[0].name
+        only = self.views.only_table(name) if kind in lowering_kinds.WITH_TABLES and self.fused else None
+        if only is None:
+            return self.views.key(name), None
+        return only[0], ranges.mapped(only[1], self.codes[name])
 
-    def _other_of(self, added, name):
-        own = next(i for i, tensor in enumerate(added.inputs) if self.views.root(tensor.name) == name)
-        return own, self.read(added.inputs[1 - own].name, added.index)
+    def _addition(self, step, key):
+        """The ADD or SUB that may be computed with this step, or None."""
+        readers = self.views.readers(key)
+        alone = len(readers) == 1 and len(self.views.needed(key[0])) == 1
+        if not self.fused or step.kind not in ("conv", "depthwise") or not alone:
+            return None
+        reader = self.operators.get(readers[0])
+        if reader is None or reader.kind not in ("ADD", "SUB"):
+            return None
+        others = [tensor for tensor in reader.inputs if self.views.key(tensor.name) != key]
+        if len(others) != 1 or others[0].constant is not None:
+            return None
+        shapes = {self.views.shape(tensor.name) for tensor in (*reader.inputs, step.operator.outputs[0])}
+        known = self.views.key(self.views.root(others[0].name)), self.views.key(others[0].name)
+        return reader if len(shapes) == 1 and any(one in self.stored for one in known) else None
 
     def _output(self, tensor):
         if tensor.type == "INT32":
             return next(step.output for step in self.steps if step.output.name == tensor.name)
-        return self.read(tensor.name, None)
+        return self.read(tensor.name)

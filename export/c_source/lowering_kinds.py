@@ -1,4 +1,4 @@
-"""One function per kind of operator that makes its step; what the kernels in C do not have is refused here."""
+"""One function per kind of operator that makes its step; what the kernels in C lack is refused here."""
 
 import numpy as np
 
@@ -44,7 +44,7 @@ def refused(operator, reason: str) -> UnsupportedError:
 def _window(lowering, operator, kind):
     source = operator.inputs[0]
     front = lowering.views.before_pad(source.name)
-    read = lowering.read(front, operator.index)
+    read = lowering.read(front)
     step = Step(kind, operator, [read], None, ())
     if front != source.name:
         pad = lowering.graph.operators[lowering.views.pad_of(source.name)]
@@ -77,13 +77,13 @@ def _depthwise(lowering, operator):
 
 
 def _binary(lowering, operator):
-    reads = [lowering.read(tensor.name, operator.index) for tensor in operator.inputs]
+    reads = [lowering.read(tensor.name) for tensor in operator.inputs]
     return Step("binary", operator, reads, None, ())
 
 
 def _pool(kind):
     def make(lowering, operator):
-        step = Step(kind, operator, [lowering.read(operator.inputs[0].name, operator.index)], None, ())
+        step = Step(kind, operator, [lowering.read(operator.inputs[0].name)], None, ())
         options = operator.options
         step.details["window"] = Window.from_options(
             operator.inputs[0].shape[1:3], (options.filterHeight, options.filterWidth), options
@@ -94,7 +94,7 @@ def _pool(kind):
 
 
 def _mean(lowering, operator):
-    return Step("mean", operator, [lowering.read(operator.inputs[0].name, operator.index)], None, ())
+    return Step("mean", operator, [lowering.read(operator.inputs[0].name)], None, ())
 
 
 def _rows(kind):
@@ -103,7 +103,7 @@ def _rows(kind):
         rank = len(operator.inputs[0].shape)
         if axis is not None and int(axis.reshape(-1)[0]) % rank != rank - 1:
             raise refused(operator, "is not along the last axis")
-        return Step(kind, operator, [lowering.read(operator.inputs[0].name, operator.index)], None, ())
+        return Step(kind, operator, [lowering.read(operator.inputs[0].name)], None, ())
 
     return make
 
@@ -112,7 +112,7 @@ def _move(indices):
     """A step that copies: `indices` gives, of an array of places of the input, the one of the output."""
 
     def make(lowering, operator):
-        read = lowering.read(operator.inputs[0].name, operator.index)
+        read = lowering.read(operator.inputs[0].name)
         places = np.arange(read.stored.count).reshape(1, *read.shape)
         step = Step("move", operator, [read], None, ())
         step.details["places"] = [indices(operator, places)[0]]
@@ -139,7 +139,7 @@ def _nearest_places(operator, places):
 
 
 def _concatenate(lowering, operator):
-    reads = [lowering.read(tensor.name, operator.index) for tensor in operator.inputs]
+    reads = [lowering.read(tensor.name) for tensor in operator.inputs]
     step = Step("move", operator, reads, None, ())
     # Places of all inputs in a row; each part takes its own.
     moving.concatenate(operator, [np.zeros((1, *read.shape), np.int8) for read in reads], "xnnpack")

@@ -6,9 +6,9 @@
     print(table(plan))
 
 Greedy by size (Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020,
-https://arxiv.org/abs/2001.03288), which TensorFlow Lite Micro has too: the largest block first, each at the lowest
-offset that is free during its life. No plan can be smaller than what is live at one step together; where the
-greedy one is larger, other orders are tried, always the same ones.
+https://arxiv.org/abs/2001.03288), which TensorFlow Lite Micro has too: the largest block first, each at the
+lowest offset that is free during its life. No plan can be smaller than what is live at one step together;
+where the greedy one is larger, other orders are tried, always the same ones.
 
 An operator that works element by element may write over its input: the two may then overlap at that one step,
 if they begin at the same byte and the output's slots are not wider.

@@ -12,7 +12,7 @@ def plan_of(program) -> Plan:
 def blocks_of(program) -> tuple[list[Block], dict[str, str]]:
     """What a plan arranges: the blocks, and which one may be written over which.
 
-    A block is named as the tensor, the scratch memory of step 3 "scratch 3".
+    A block is named as the tensor, or as `scratch_name` says.
     """
     last = {}
     for number, step in enumerate(program.steps):
@@ -30,8 +30,13 @@ def blocks_of(program) -> tuple[list[Block], dict[str, str]]:
             if over:
                 in_place[output.name] = over[0].name
         if step.scratch:
-            blocks.append(Block(f"scratch {number}", step.scratch, number, number))
-    return blocks, in_place
+            blocks.append(Block(scratch_name(step), step.scratch, number, number))
+    return arrange(blocks, in_place=in_place)
+
+
+def scratch_name(step) -> str:
+    """The block of a step's scratch memory."""
+    return f"scratch {step.number}"
 
 
 def _replaceable(step):

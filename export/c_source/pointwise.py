@@ -1,11 +1,11 @@
 """Which tensors are functions of single codes of another tensor, as tables of 256 entries.
 
     tables = pointwise(graph)
-    tables["swish"].root, tables["swish"].values       # "conv", int8 [256]: by the code of "conv", lowest first
+    tables["swish"].root, tables["swish"].values       # "conv", int8 [256]: by the code of "conv"
 
 A lower clip (QUANTIZE), a rescale (MUL by 1), a gate, or a curve in float32 between DEQUANTIZE and QUANTIZE is
-such a function, and so are several of them in a row. The reference interpreter computes the tables, so that
-they are exact whatever the operators are.
+such a function, and so are several of them in a row. The reference interpreter computes the tables, so that they
+are exact whatever the operators are.
 """
 
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class Pointwise:
 
 
 def pointwise(graph) -> dict[str, Pointwise]:
-    """The pointwise tensors of a `reference.Graph` by name; a tensor that is its own root is not among them."""
+    """The pointwise tensors of a `reference.Graph` by name, without those that are roots."""
     found = {}
     for operator in graph.operators:
         table = _table(operator, found)

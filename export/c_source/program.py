@@ -49,7 +49,7 @@ class Read:
       stored: what it reads.
       shape: as the step's operator sees it, without the batch.
       low, high: the codes that arrive.
-      table: [high - low + 1 of the stored tensor], the code for each stored code; None where they are the same.
+      table: [high - low + 1 of the stored tensor], the code for each; None where it is the same.
     """
 
     stored: Stored
@@ -67,11 +67,15 @@ class Addition:
       operator: of the file.
       own: 0 or 1, which of its inputs that is.
       read: the other one, already stored.
+      codes: (lowest, highest) that the sum takes.
+      table: [codes], what is stored for each; None where it is the same.
     """
 
     operator: object
     own: int
     read: Read
+    codes: tuple
+    table: np.ndarray | None
 
 
 @dataclass(eq=False)
@@ -83,13 +87,11 @@ class Step:
       operator: the file's operator whose codes it computes first.
       reads: its inputs.
       output: what it stores.
-      table: [codes of the operator's output], or after an addition of that one's: the code that is stored;
-        None where it is the same.
       codes: (lowest, highest) that the operator's output takes.
-      addition: what is added before the table is looked up, or None.
+      table: [codes], what is stored, or added, for each; None where it is the same.
+      addition: what is added behind, or None.
       padding: rows and columns of a PAD in front, (top, left).
-      size: height and width that the window sees, with the PAD; None without a window.
-      scratch: bytes of RAM that it needs besides.
+      scratch: bytes of RAM that it needs besides; known when it is emitted, as its number is.
       details: what its kernel wants to know besides.
     """
 
@@ -101,8 +103,8 @@ class Step:
     table: np.ndarray | None = None
     addition: Addition | None = None
     padding: tuple = (0, 0)
-    size: tuple | None = None
     scratch: int = 0
+    number: int = -1
     details: dict = field(default_factory=dict)
 
     def sources(self) -> list[Stored]:

@@ -3,8 +3,8 @@
     found = ranges(graph, tables)
     found["conv"]                                       # (112, 127): 16 codes, 4 bits
 
-The bits of a file's metadata are not asked: a code that is out of range would corrupt its neighbour. A low-bit
-tensor of our files gets its range from the fused activation and int8's saturation (`layers.grid`).
+The bits of a file's metadata are not asked: a code that is out of range would corrupt its neighbour. A
+low-bit tensor of our files gets its range from the fused activation and int8's saturation (`layers.grid`).
 """
 
 import numpy as np

@@ -6,7 +6,7 @@ output.fields()                                     # {"offset": 0, "low": 0, "h
 
 import numpy as np
 
-from mmx_tf.export.c_source.fixed_point import Multipliers, multipliers
+from mmx_tf.export.c_source.fixed_point import multipliers
 from mmx_tf.export.c_source.lowering_kinds import refused
 from mmx_tf.export.reference.binary import XNNPACK_ADD_BITS
 from mmx_tf.export.reference.kernels import taken_by_xnnpack
@@ -111,9 +111,6 @@ def addition_fields(operator, own, own_base, other_base):
 
 
 def require_xnnpack(operator):
-    """UnsupportedError for an operator that XNNPACK does not compute, so that others' rounding would count."""
+    """UnsupportedError for an operator that XNNPACK leaves to kernels that round otherwise."""
     if not taken_by_xnnpack(operator):
         raise refused(operator, "is not taken by XNNPACK, whose rounding the C source has")
-
-
-__all__ = ["INT32", "Multipliers", "Stage"]

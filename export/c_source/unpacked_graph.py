@@ -2,8 +2,8 @@
 
     graph = unpacked_graph(data)
 
-XNNPACK takes packed weights in some operators alone and leaves the others to kernels that round otherwise. What
-was trained is what it computes of int8 weights, and that is what the C source computes.
+XNNPACK takes packed weights in some operators alone and leaves the others to kernels that round otherwise.
+What was trained is what it computes of int8 weights, and that is what the C source computes.
 """
 
 from dataclasses import replace

@@ -119,7 +119,7 @@ class Views:
         return self._fused and kinds <= {"CONV_2D", "FULLY_CONNECTED"} and last > max(self.readers(key))
 
     def to_store(self, name) -> dict:
-        """Views -> tables, of what is to be stored when a view is asked for: all of its root, if that goes."""
+        """Views -> tables, of what is stored when a view is asked for: all of its root, if that goes."""
         root = self.root(name)
         if self._fused and not self.readers(self.key(root)):
             return self.tables_of(root)

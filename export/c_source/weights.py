@@ -1,15 +1,16 @@
 """Weights as the kernels in C take them: divided by what they have in common, none below 0, in words.
 
-A file of int8 storage holds 4-bit weights 18 times larger (`layers.integer.storage`). Divided by their greatest
-common divisor they fit into 4 bits again, and the accumulator is multiplied by it, which changes nothing.
+A file of int8 storage holds 4-bit weights 18 times larger (`layers.integer.storage`). Divided by their
+greatest common divisor they fit into 4 bits again, and the accumulator is multiplied by it, which changes
+nothing.
 
     packed = pack(weights, bits=(2, 4, 8))              # weights: [filters, taps and channels]
     packed.bits, packed.factor                          # 4, 18
     words(packed, column_bits=4)                        # uint32 [filters, words]
 
-A word holds pairs of weights for one SMLAD: the first of pair j in the lower half, the second at the same place
-of the upper half, so that a shift and a mask unpack them. Which elements are a pair follows from how the column
-is unpacked, whose elements lie in their order.
+A word holds pairs of weights for one SMLAD: the first of pair j in the lower half, the second at the same
+place of the upper half, so that a shift and a mask unpack them. Which elements are a pair follows from how
+the column is unpacked, whose elements lie in their order.
 """
 
 from dataclasses import dataclass

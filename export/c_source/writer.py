@@ -13,7 +13,7 @@ from mmx_tf.export.c_source import lowering
 from mmx_tf.export.c_source.emitting import emit
 from mmx_tf.export.c_source.errors import BudgetError, UnsupportedError
 from mmx_tf.export.c_source.memory_plan import Plan, table
-from mmx_tf.export.c_source.planning import plan_of
+from mmx_tf.export.c_source.planning import plan_of, scratch_name
 from mmx_tf.export.c_source.program import Program, Step, Stored
 from mmx_tf.export.c_source.source import Source, ascii_text, quoted
 from mmx_tf.export.c_source.unpacked_graph import unpacked_graph
@@ -31,7 +31,7 @@ class CSource:
 
     Attributes:
       files: text by name: the network's .c and .h, and the kernels.
-      ram_bytes: of the arena for activations and scratch memory; the caller's image and outputs are not in it.
+      ram_bytes: of the arena for activations and scratch memory, without the caller's image and outputs.
       flash_bytes: of the constants.
       plan: where activations lie.
       program: the steps.
@@ -189,7 +189,7 @@ class _Places:
         if isinstance(argument, Step):
             if not argument.scratch:
                 return "NULL"
-            return f"(uint32_t *)(void *)(arena + {self._plan.offsets[argument.scratch_name]})"
+            return f"(uint32_t *)(void *)(arena + {self._plan.offsets[scratch_name(argument)]})"
         return str(argument)
 
 
