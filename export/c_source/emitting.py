@@ -31,6 +31,7 @@ def emit(source: Source, step, number: int, *, weight_bits: tuple[int, ...]) -> 
 _EMITTERS = {
     "argmax": emitting_moves.argmax,
     "average_pool": emitting_elements.pool,
+    "bilinear": emitting_moves.bilinear,
     "binary": emitting_elements.binary,
     "from_codes": emitting_moves.from_codes,
     "map": emitting_moves.map_codes,

@@ -8,7 +8,8 @@ from mmx_tf.export.c_source.lowering_kinds import refused
 from mmx_tf.export.c_source.rounding import Stage
 
 
-def binary(source, step, number):
+def binary(source, step, number) -> None:
+    """Adds an ADD, SUB or MUL of two stored tensors."""
     operator, (left, right) = step.operator, step.reads
     shape = three(step.output.shape)
     fields = dict(zip(("height", "width", "channels"), shape, strict=True))
@@ -54,7 +55,8 @@ def _strides(read, shape, operator):
     return [step if size > 1 else 0 for step, size in zip(steps, own, strict=True)]
 
 
-def mean(source, step, number):
+def mean(source, step, number) -> None:
+    """Adds a MEAN over height and width."""
     operator, read = step.operator, step.reads[0]
     height, width, channels = read.shape
     count, zero = height * width, operator.inputs[0].zero_point
@@ -70,7 +72,8 @@ def mean(source, step, number):
     source.call(step, "mmx_mean", [f"&{name}", source.at(read.stored), source.at(step.output)])
 
 
-def pool(source, step, number):
+def pool(source, step, number) -> None:
+    """Adds a MAX_POOL_2D or AVERAGE_POOL_2D."""
     read, window = step.reads[0], step.details["window"]
     low, high = step.codes
     height, width, channels = read.shape

@@ -5,9 +5,11 @@ import numpy as np
 from mmx_tf.export.c_source.emitting_elements import three
 from mmx_tf.export.c_source.lowering_kinds import refused
 from mmx_tf.export.reference.activations import exponentials
+from mmx_tf.export.reference.resizing import xnnpack_places
 
 
-def move(source, step, number):
+def move(source, step, number) -> None:
+    """Adds copies from every input to its places of the output."""
     shape = three(step.output.shape)
     strides = (shape[1] * shape[2], shape[2], 1)
     for part, (read, places) in enumerate(zip(step.reads, step.details["places"], strict=True)):
@@ -44,7 +46,8 @@ def _axes(operator, places):
     return axes
 
 
-def map_codes(source, step, number):
+def map_codes(source, step, number) -> None:
+    """Adds a table that is looked up for every code."""
     read, output = step.reads[0].stored, step.output
     table = step.table.astype(np.int64) - output.low
     plain = np.array_equal(table, np.arange(len(table)))
@@ -52,12 +55,14 @@ def map_codes(source, step, number):
     source.call(step, "mmx_map", [*arguments, "NULL" if plain else source.table(table), f"{output.count}u"])
 
 
-def from_codes(source, step, number):
+def from_codes(source, step, number) -> None:
+    """Adds the way from an int8 input to slots."""
     arguments = [source.at(step.reads[0].stored), source.at(step.output), f"{step.output.count}u"]
     source.call(step, "mmx_from_codes", arguments)
 
 
-def softmax(source, step, number):
+def softmax(source, step, number) -> None:
+    """Adds a SOFTMAX over the last axis; UnsupportedError for another grid than TFLite's."""
     operator, read = step.operator, step.reads[0]
     target = operator.outputs[0]
     if target.scale != np.float32(1 / 256) or target.zero_point != -128 or step.output.bits != 8:
@@ -68,8 +73,24 @@ def softmax(source, step, number):
     source.call(step, "mmx_softmax", [*arguments, table])
 
 
-def argmax(source, step, number):
+def argmax(source, step, number) -> None:
+    """Adds an ARG_MAX over the last axis."""
     read = step.reads[0]
     rows, classes = read.stored.count // read.shape[-1], read.shape[-1]
     arguments = [source.at(read.stored), read.stored.bits, source.at(step.output), f"{rows}u", f"{classes}u"]
     source.call(step, "mmx_argmax", arguments)
+
+
+def bilinear(source, step, number) -> None:
+    """Adds a RESIZE_BILINEAR, by the pixels and weights that XNNPACK has for every place."""
+    read, shape = step.reads[0], step.output.shape
+    fields = {"in_width": read.shape[1], "channels": read.shape[2]}
+    fields |= {"out_height": shape[0], "out_width": shape[1]}
+    for axis, name in enumerate(("rows", "columns")):
+        places = xnnpack_places(read.shape[axis], shape[axis], step.operator.options)
+        for part, values in zip(("first", "second", "weights"), places, strict=True):
+            fields[f"{name}_{part}"] = source.array("int32_t", f"{name}_{part}_{number}", values)
+    fields |= {"in_bits": read.stored.bits, "out_bits": step.output.bits}
+    fields["shift"] = read.stored.low - step.output.low
+    name = source.structure("mmx_resize", number, fields)
+    source.call(step, "mmx_bilinear", [f"&{name}", source.at(read.stored), source.at(step.output)])

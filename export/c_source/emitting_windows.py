@@ -24,6 +24,7 @@ def _window_fields(step, column_low):
         kernel, strides, dilation = window.kernel, window.strides, window.dilation
         before = tuple(a + b for a, b in zip(window.before, step.padding, strict=True))
         groups = channels // matrix.shape[3] if operator.kind == "CONV_2D" else 1
+        shape["transposed"] = int(operator.kind == "TRANSPOSE_CONV")
     zero = operator.inputs[0].zero_point - column_low
     return {
         **shape,

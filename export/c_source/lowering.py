@@ -36,6 +36,7 @@ class _Lowering:
     def __init__(self, graph, packed, fused):
         self.graph, self.packed, self.fused = graph, packed, fused
         lowering_kinds.check(graph)
+        lowering_kinds.check_shapes(graph)
         self.tables = pointwise(graph)
         self.codes = ranges.ranges(graph, self.tables)
         self.views = Views(graph, self.tables, fused=fused)

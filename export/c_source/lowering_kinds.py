@@ -1,11 +1,14 @@
 """One function per kind of operator that makes its step; what the kernels in C lack is refused here."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from mmx_tf.export.c_source.errors import UnsupportedError
 from mmx_tf.export.c_source.pointwise import POINTWISE_KINDS
 from mmx_tf.export.c_source.program import Step
-from mmx_tf.export.reference import kernels, moving, resizing
+from mmx_tf.export import reference
+from mmx_tf.export.reference import kernels, resizing
 from mmx_tf.export.reference.windows import Window
 
 WITH_TABLES = ("conv", "depthwise", "binary", "mean", "max_pool", "average_pool")
@@ -36,6 +39,17 @@ def check(graph) -> None:
                 )
 
 
+def check_shapes(graph) -> None:
+    """UnsupportedError where a tensor's shape is not what its operator computes: memory is planned by it."""
+    zeros = {tensor.name: np.zeros(tensor.shape, tensor.numpy_type) for tensor in graph.inputs}
+    computed = reference.run(graph, zeros)
+    for operator in graph.operators:
+        target = operator.outputs[0]
+        shape = computed[target.name].shape
+        if shape != tuple(target.shape):
+            raise refused(operator, f"gives shape {shape}, but the file says {tuple(target.shape)}")
+
+
 def refused(operator, reason: str) -> UnsupportedError:
     """The error for an operator, which it names."""
     return UnsupportedError(f"operator {operator.index} ({operator.kind}) {reason}.")
@@ -49,8 +63,8 @@ def _window(lowering, operator, kind):
     if front != source.name:
         pad = lowering.graph.operators[lowering.views.pad_of(source.name)]
         step.padding = tuple(int(amount) for amount in pad.inputs[1].constant[1:3, 0])
-    if operator.inputs[1].constant is None:
-        raise refused(operator, "has weights that are computed; they must be constants")
+    if any(tensor is not None and tensor.constant is None for tensor in operator.inputs[1:3]):
+        raise refused(operator, "has weights or a bias that are computed; they must be constants")
     return step
 
 
@@ -74,6 +88,19 @@ def _depthwise(lowering, operator):
     step = _convolution(lowering, operator)
     step.kind = "depthwise"
     return step
+
+
+def _transposed(lowering, operator):
+    # Input, weights and bias in the places of a convolution.
+    _, matrix, source, *bias = operator.inputs
+    step = _window(lowering, replace(operator, inputs=(source, matrix, *bias)), "conv")
+    size = tuple(operator.outputs[0].shape[1:3])
+    step.details["window"] = Window.from_options(size, matrix.shape[1:3], operator.options)
+    return step
+
+
+def _bilinear(lowering, operator):
+    return Step("bilinear", operator, [lowering.read(operator.inputs[0].name)], None, ())
 
 
 def _binary(lowering, operator):
@@ -168,10 +195,12 @@ STEPS = {
     "MEAN": _mean,
     "MUL": _binary,
     "PAD": _move(_pad_places),
+    "RESIZE_BILINEAR": _bilinear,
     "RESIZE_NEAREST_NEIGHBOR": _move(_nearest_places),
     "SOFTMAX": _rows("softmax"),
     "STRIDED_SLICE": _move(_slice_places),
     "SUB": _binary,
     "TRANSPOSE": _move(_transpose_places),
+    "TRANSPOSE_CONV": _transposed,
 }
 """Kind of operator -> function (lowering, operator) that makes its step."""

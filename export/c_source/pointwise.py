@@ -3,9 +3,9 @@
     tables = pointwise(graph)
     tables["swish"].root, tables["swish"].values       # "conv", int8 [256]: by the code of "conv"
 
-A lower clip (QUANTIZE), a rescale (MUL by 1), a gate, or a curve in float32 between DEQUANTIZE and QUANTIZE is
-such a function, and so are several of them in a row. The reference interpreter computes the tables, so that they
-are exact whatever the operators are.
+A lower clip (QUANTIZE), a rescale (MUL by 1), a gate, or a curve in float32 between DEQUANTIZE and
+QUANTIZE is such a function, and so are several of them in a row. The reference interpreter computes the
+tables, so that they are exact whatever the operators are.
 """
 
 from dataclasses import dataclass

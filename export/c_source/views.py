@@ -10,6 +10,7 @@ from mmx_tf.export.c_source.pointwise import CODES
 
 _END = 10**9
 _PADDED = ("CONV_2D", "DEPTHWISE_CONV_2D")
+_SEES_ZEROS = (*_PADDED, "TRANSPOSE_CONV")
 
 
 class Views:
@@ -53,8 +54,8 @@ class Views:
         self._readers.setdefault(key, []).append(_END if operator is None else operator.index)
         self._names.setdefault(key, name)
         self._values[key] = self.values(name)
-        if operator is not None and operator.kind in _PADDED and operator.outputs[0].name not in self._tables:
-            self._zeros.setdefault(key, set()).add(operator.inputs[0].zero_point)
+        if operator is not None and operator.kind in _SEES_ZEROS:
+            self._zeros.setdefault(key, set()).add(self._tensors[name].zero_point)
 
     def before_pad(self, name):
         """The tensor in front of a PAD that a convolution takes over; otherwise the tensor itself."""

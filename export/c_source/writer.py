@@ -93,7 +93,10 @@ def c_source(
 
 def _over_budget(plan, max_ram):
     live = ", ".join(f"{block.name} ({block.size:,} bytes)" for block in plan.live_at(plan.peak))
-    return f"The activations take {plan.bytes:,} bytes, more than the {max_ram:,} allowed; live at the peak are {live}."
+    return (
+        f"The activations take {plan.bytes:,} bytes, more than the {max_ram:,} allowed; live at the peak "
+        f"are {live}."
+    )
 
 
 def _values(data, graph, program, text, plan, name, source):

@@ -21,7 +21,7 @@ def resize_bilinear(operator, inputs, rules):
     XNNPACK rounds it half up, TFLite half away from zero. Input and output are on one grid.
     """
     codes, size = inputs[0].astype(np.int64), [int(length) for length in inputs[1]]
-    places_of = _xnnpack_places if rules == "xnnpack" else _tflite_places
+    places_of = xnnpack_places if rules == "xnnpack" else _tflite_places
     bits = XNNPACK_BITS if rules == "xnnpack" else TFLITE_BITS
     for axis, shape in ((2, (1, 1, -1, 1)), (1, (1, -1, 1, 1))):
         first, second, weights = places_of(codes.shape[axis], size[axis - 1], operator.options)
@@ -33,7 +33,7 @@ def resize_bilinear(operator, inputs, rules):
     return rounding.divide_half_away(codes, 1 << 2 * bits).astype(np.int8)
 
 
-def _xnnpack_places(length, size, options):
+def xnnpack_places(length, size, options):
     """(first pixel, second pixel, weight of the second) of every place along an axis, in float32."""
     aligned = int(options.alignCorners and size > 1)
     scale = np.float32(length - aligned) / np.float32(size - aligned)

@@ -155,6 +155,14 @@ static uint32_t padded_length(const mmx_window *op) {
   return (column_length(op) + unit - 1) / unit * unit;
 }
 
+/* The row or column of the image that a tap sees; below 0 for none. */
+static inline int32_t place_of(const mmx_window *op, int32_t out, int32_t tap, int32_t stride, int32_t dilation,
+                               int32_t before) {
+  if (!op->transposed) return out * stride - before + tap * dilation;
+  const int32_t reached = out + before - tap;
+  return reached >= 0 && reached % stride == 0 ? reached / stride : -1;
+}
+
 /* Rows and runs of whole bytes are copied; what is to be mapped or shifted goes slot by slot. */
 static void fill_column(const mmx_window *op, const uint8_t *in, int32_t y, int32_t x, uint32_t group, uint8_t *column) {
   const uint32_t bits = op->column_bits, channels = op->in_channels / op->groups;
@@ -163,10 +171,10 @@ static void fill_column(const mmx_window *op, const uint8_t *in, int32_t y, int3
   const int pattern = bits == 4 ? op->zero * 17 : op->zero;
   uint32_t index = 0;
   for (int32_t row = 0; row < op->kernel_height; row++) {
-    const int32_t in_y = y * op->stride_y - op->top + row * op->dilation_y;
+    const int32_t in_y = place_of(op, y, row, op->stride_y, op->dilation_y, op->top);
     const int32_t first_x = x * op->stride_x - op->left;
     const int row_inside = in_y >= 0 && in_y < op->in_height;
-    if (whole && op->groups == 1 && op->dilation_x == 1 && row_inside && first_x >= 0 &&
+    if (whole && !op->transposed && op->groups == 1 && op->dilation_x == 1 && row_inside && first_x >= 0 &&
         first_x + op->kernel_width <= op->in_width) {
       const uint32_t start = ((uint32_t)in_y * op->in_width + (uint32_t)first_x) * run;
       memcpy(column + index * bits / 8, in + start, run * op->kernel_width);
@@ -174,7 +182,7 @@ static void fill_column(const mmx_window *op, const uint8_t *in, int32_t y, int3
       continue;
     }
     for (int32_t tap = 0; tap < op->kernel_width; tap++) {
-      const int32_t in_x = first_x + tap * op->dilation_x;
+      const int32_t in_x = place_of(op, x, tap, op->stride_x, op->dilation_x, op->left);
       const int inside = row_inside && in_x >= 0 && in_x < op->in_width;
       const uint32_t start =
           inside ? ((uint32_t)in_y * op->in_width + (uint32_t)in_x) * op->in_channels + group * channels : 0;
@@ -322,7 +330,7 @@ static multiplication *multiplication_of(const mmx_window *op) {
 /* Whether pixels are columns as they lie in memory. */
 static int pixels_are_columns(const mmx_window *op) {
   const int one = op->kernel_height == 1 && op->kernel_width == 1 && op->groups == 1 && !op->top && !op->left;
-  return one && !op->map && op->in_bits == op->column_bits && padded_length(op) == op->in_channels;
+  return one && !op->transposed && !op->map && op->in_bits == op->column_bits && padded_length(op) == op->in_channels;
 }
 
 void mmx_conv(const mmx_window *op, const uint8_t *in, const uint8_t *other, uint8_t *out, uint32_t *scratch) {
@@ -616,6 +624,27 @@ void mmx_move(const mmx_gather *op, const uint8_t *in, uint8_t *out) {
         }
         put(out, op->out_bits,
             op->out_start + y * op->out_strides[0] + x * op->out_strides[1] + c * op->out_strides[2], code);
+      }
+    }
+  }
+}
+
+void mmx_bilinear(const mmx_resize *op, const uint8_t *in, uint8_t *out) {
+  uint32_t index = 0;
+  for (uint32_t y = 0; y < op->out_height; y++) {
+    const uint32_t rows[2] = {(uint32_t)op->rows_first[y], (uint32_t)op->rows_second[y]};
+    for (uint32_t x = 0; x < op->out_width; x++) {
+      const uint32_t columns[2] = {(uint32_t)op->columns_first[x], (uint32_t)op->columns_second[x]};
+      for (uint32_t c = 0; c < op->channels; c++, index++) {
+        int32_t mixed[2];
+        for (int i = 0; i < 2; i++) {
+          const uint32_t row = rows[i] * op->in_width;
+          const int32_t first = (int32_t)slot(in, op->in_bits, (row + columns[0]) * op->channels + c);
+          const int32_t second = (int32_t)slot(in, op->in_bits, (row + columns[1]) * op->channels + c);
+          mixed[i] = first * (2048 - op->columns_weights[x]) + second * op->columns_weights[x];
+        }
+        const int32_t sum = mixed[0] * (2048 - op->rows_weights[y]) + mixed[1] * op->rows_weights[y];
+        put(out, op->out_bits, index, (uint32_t)(((sum + (1 << 21)) >> 22) + op->shift));
       }
     }
   }

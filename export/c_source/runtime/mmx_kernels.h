@@ -50,6 +50,7 @@ typedef struct {
   uint8_t column_bits;   /* of the slots that are multiplied: 4 or 8 */
   uint8_t weight_bits;   /* 2, 4 or 8 */
   uint8_t zero;          /* slot code of real 0, after the map */
+  uint8_t transposed;    /* the input's pixels lie `stride` apart, with zeros between */
   uint16_t groups;
   const uint8_t *map;    /* slot code of the input -> slot code that is multiplied, or NULL */
   const uint32_t *weights;
@@ -84,6 +85,15 @@ typedef struct {
   const uint8_t *map; /* or NULL */
 } mmx_gather;
 
+/* Of every row and column: the two pixels between which it lies, and the weight of the second in 1/2048. */
+typedef struct {
+  uint16_t in_width, channels, out_height, out_width;
+  const int32_t *rows_first, *rows_second, *rows_weights;
+  const int32_t *columns_first, *columns_second, *columns_weights;
+  uint8_t in_bits, out_bits;
+  int16_t shift; /* base of the input less that of the output */
+} mmx_resize;
+
 void mmx_conv(const mmx_window *op, const uint8_t *in, const uint8_t *other, uint8_t *out, uint32_t *scratch);
 void mmx_depthwise(const mmx_window *op, const uint8_t *in, const uint8_t *other, uint8_t *out);
 void mmx_binary_op(const mmx_binary *op, const uint8_t *left, const uint8_t *right, uint8_t *out);
@@ -91,6 +101,7 @@ void mmx_mean(const mmx_pool *op, const uint8_t *in, uint8_t *out);
 void mmx_max_pool(const mmx_pool *op, const uint8_t *in, uint8_t *out);
 void mmx_average_pool(const mmx_pool *op, const uint8_t *in, uint8_t *out);
 void mmx_move(const mmx_gather *op, const uint8_t *in, uint8_t *out);
+void mmx_bilinear(const mmx_resize *op, const uint8_t *in, uint8_t *out);
 
 /* Slots to slots through a table, which may be NULL; element by element, so that `in` may be `out`. */
 void mmx_map(const uint8_t *in, uint8_t in_bits, uint8_t *out, uint8_t out_bits, const uint8_t *table, uint32_t count);
