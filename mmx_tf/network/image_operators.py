@@ -15,6 +15,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from mmx_tf.layers import image_layers
+from mmx_tf.network import window_operators
 from mmx_tf.network.kinds import UnsupportedLayerError
 
 layers = keras.layers
@@ -216,18 +217,21 @@ def _transpose(tensor, perm=None, conjugate=False, name=None):
 
 @_rewrites("math.maximum")
 def _maximum(x, y, name=None):
-    return _of_two(layers.Maximum, x, y, name)
+    return _of_two(layers.Maximum, window_operators.maximum_with, x, y, name)
 
 
 @_rewrites("math.minimum")
 def _minimum(x, y, name=None):
-    return _of_two(layers.Minimum, x, y, name)
+    return _of_two(layers.Minimum, window_operators.minimum_with, x, y, name)
 
 
-def _of_two(layer_class, x, y, name):
+def _of_two(layer_class, with_number, x, y, name):
     tensors = [x, y]
     # keras.backend.is_keras_tensor raises for numbers.
-    if not all(hasattr(tensor, "node") for tensor in tensors) or x.shape != y.shape:
+    found = [tensor for tensor in tensors if hasattr(tensor, "node")]
+    if len(found) == 1:
+        return with_number(found[0], y if found[0] is x else x, name)
+    if x.shape != y.shape:
         return None
     return layer_class(name=name), tensors
 
@@ -235,3 +239,7 @@ def _of_two(layer_class, x, y, name):
 def _numbers(values):
     values = values.numpy() if tf.is_tensor(values) else values
     return tuple(int(value) for value in values)
+
+
+for _function, _rewrite in window_operators.OPERATORS.items():
+    _rewrites(_function)(_rewrite)

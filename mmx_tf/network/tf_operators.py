@@ -154,16 +154,18 @@ def _concatenate(arguments, name):
     return layers.Concatenate(axis=axis, name=name), list(tensors)
 
 
-@_rewrites("math.reduce_mean")
-def _mean(arguments, name):
-    tensor, axes = arguments[0], arguments[1] if len(arguments) > 1 else None
-    axes = np.ravel(axes).tolist() if isinstance(axes, (int, list, tuple)) else None
-    pooling = {3: ([1], layers.GlobalAveragePooling1D), 4: ([1, 2], layers.GlobalAveragePooling2D)}
-    places, layer_class = pooling.get(tensor.shape.rank, (None, None))
-    if places is None or axes is None or sorted(axes) != places:
-        return None
-    keepdims = arguments[2] if len(arguments) > 2 else False
-    return layer_class(keepdims=bool(keepdims), name=name), tensor
+def _of_all_pixels(of_signals, of_images):
+    def rewrite(arguments, name):
+        tensor, axes = arguments[0], arguments[1] if len(arguments) > 1 else None
+        axes = np.ravel(axes).tolist() if isinstance(axes, (int, list, tuple)) else None
+        pooling = {3: ([1], of_signals), 4: ([1, 2], of_images)}
+        places, layer_class = pooling.get(tensor.shape.rank, (None, None))
+        if places is None or axes is None or sorted(axes) != places:
+            return None
+        keepdims = arguments[2] if len(arguments) > 2 else False
+        return layer_class(keepdims=bool(keepdims), name=name), tensor
+
+    return rewrite
 
 
 def expanded(tensor, axis) -> list[int] | None:
@@ -235,6 +237,10 @@ _REWRITES |= {
     "__operators__.add": _add,
     "math.negative": _unary(lambda name: layers.Rescaling(-1.0, name=name)),
     "math.multiply": _multiply,
+    "math.truediv": _divide,
+    "math.divide": _divide,
+    "math.reduce_mean": _of_all_pixels(layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D),
+    "math.reduce_max": _of_all_pixels(layers.GlobalMaxPooling1D, layers.GlobalMaxPooling2D),
     "expand_dims": _reshaped_to(expanded),
     "squeeze": _reshaped_to(squeezed),
     "compat.v1.squeeze": _reshaped_to(squeezed),
