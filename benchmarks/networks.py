@@ -101,6 +101,73 @@ def nested() -> keras.Model:
     return keras.Model(inputs, keras.layers.Dense(CLASSES)(x))
 
 
+def unet(up):
+    """A network of three classes for each pixel; `up` gives the layer that makes an image twice as large."""
+
+    def built() -> keras.Model:
+        layers = keras.layers
+        inputs = x = keras.Input((SIZE, SIZE, 3))
+        skips = []
+        for width in (16, 24):
+            x = layers.Conv2D(width, 3, padding="same", use_bias=False)(x)
+            x = layers.ReLU()(layers.BatchNormalization()(x))
+            skips.append(x)
+            x = layers.MaxPooling2D()(x)
+        x = layers.Conv2D(32, 3, padding="same", activation="relu")(x)
+        for width, skip in zip((24, 16), reversed(skips), strict=True):
+            x = layers.Concatenate()([up(width)(x), skip])
+            x = layers.Conv2D(width, 3, padding="same", activation="relu")(x)
+        return keras.Model(inputs, layers.Conv2D(3, 1, activation="softmax")(x))
+
+    return built
+
+
+def electrocardiograms() -> keras.Model:
+    """A network of 1-D layers on signals of 1024 steps."""
+    layers = keras.layers
+    inputs = keras.Input((1024, 1))
+    x = layers.Conv1D(16, 15, strides=4, padding="same", use_bias=False)(inputs)
+    x = layers.ReLU()(layers.BatchNormalization()(x))
+    for width in (24, 32):
+        y = layers.SeparableConv1D(width, 7, padding="same", activation="relu")(x)
+        x = layers.Add()([layers.Conv1D(width, 1)(x), layers.Conv1D(width, 7, padding="same")(y)])
+        x = layers.MaxPooling1D(4)(layers.ReLU()(x))
+    return keras.Model(inputs, layers.Dense(CLASSES)(layers.GlobalAveragePooling1D()(x)))
+
+
+def keyword_spotter() -> keras.Model:
+    """A depthwise separable network with LeakyReLU on 49 frames of 40 bands."""
+    layers = keras.layers
+    inputs = keras.Input((49, 40, 1))
+    x = layers.Conv2D(32, (10, 4), strides=2, padding="same", use_bias=False)(inputs)
+    x = layers.LeakyReLU(0.1)(layers.BatchNormalization()(x))
+    for _ in range(3):
+        x = layers.DepthwiseConv2D(3, padding="same", use_bias=False)(x)
+        x = layers.LeakyReLU(0.1)(layers.BatchNormalization()(x))
+        x = layers.Conv2D(32, 1, use_bias=False)(x)
+        x = layers.LeakyReLU(0.1)(layers.BatchNormalization()(x))
+    return keras.Model(inputs, layers.Dense(CLASSES)(layers.GlobalAveragePooling2D()(x)))
+
+
+def autoencoder() -> keras.Model:
+    """A network that gives its image back."""
+    layers = keras.layers
+    inputs = x = keras.Input((SIZE, SIZE, 3))
+    for width in (16, 24):
+        x = layers.Conv2D(width, 3, strides=2, padding="same", activation="relu")(x)
+    for width in (24, 16):
+        x = layers.Conv2DTranspose(width, 3, strides=2, padding="same", activation="relu")(x)
+    return keras.Model(inputs, layers.Conv2D(3, 3, padding="same")(x))
+
+
+def one_sigmoid() -> keras.Model:
+    """MobileNetV2 with a head of two classes, as tutorials transfer it."""
+    backbone = apps.MobileNetV2(input_shape=(SIZE, SIZE, 3), alpha=0.35, weights=None, include_top=False)
+    inputs = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.Dropout(0.2)(keras.layers.GlobalAveragePooling2D()(backbone(inputs)))
+    return keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid")(x))
+
+
 def two_heads() -> keras.Model:
     """A backbone with a classifier and a regressor (`task` trains the outputs by these names)."""
     inputs = keras.Input((SIZE, SIZE, 3))
@@ -110,11 +177,18 @@ def two_heads() -> keras.Model:
     return keras.Model(inputs, heads)
 
 
-def task(network: keras.Model):
-    """(loss, labels) of a network of classes; where it has a box too, of both."""
+def task(network: keras.Model, images: np.ndarray):
+    """(loss, labels) of a network of classes, of images or pixels; where it has a box too, of both."""
     loss, labels = keras.losses.SparseCategoricalCrossentropy(from_logits=True), np.arange(IMAGES) % CLASSES
     if len(network.outputs) == 1:
-        return loss, labels
+        shape, pixels = tuple(network.output_shape[1:]), images[..., 0]
+        found = {
+            (1,): ("binary_crossentropy", labels % 2),
+            (SIZE, SIZE, 3): ("sparse_categorical_crossentropy", np.digitize(pixels, [-0.5, 0.2])),
+        }
+        if shape == images.shape[1:] and network.layers[-1].activation is keras.activations.linear:
+            return "mse", images
+        return found.get(shape, (loss, labels))
     boxes = np.random.default_rng(0).uniform(size=(IMAGES, 4)).astype(np.float32)
     return {"classes": loss, "box": "mse"}, {"classes": labels, "box": boxes}
 
@@ -184,6 +258,14 @@ NETWORKS = {
     "shared layer": shared_layer,
     "nested model": nested,
     "two heads": two_heads,
+    "U-Net, Conv2DTranspose": unet(
+        lambda width: keras.layers.Conv2DTranspose(width, 3, strides=2, padding="same", activation="relu")
+    ),
+    "U-Net, UpSampling2D": unet(lambda width: keras.layers.UpSampling2D(interpolation="bilinear")),
+    "1-D convolutions on 1024 steps": electrocardiograms,
+    "keyword spotter, LeakyReLU": keyword_spotter,
+    "autoencoder": autoencoder,
+    "MobileNetV2 0.35, Dense(1, sigmoid)": one_sigmoid,
     "Keras 3 Sequential": of_keras3(keras3_sequential),
     "Keras 3 .keras file": from_keras3_file,
     "Keras 3 MobileNetV3Small": of_keras3(keras3_mobilenet_v3),
@@ -201,6 +283,15 @@ def crops(size: int, count: int, seed: int = 0) -> np.ndarray:
         crop = photograph[top : top + side, left : left + side].astype(np.float32)
         images.append(tf.image.resize(crop, (size, size), antialias=True).numpy())
     return np.stack(images) / np.float32(127.5) - 1
+
+
+def inputs_of(network: keras.Model) -> np.ndarray:
+    """`IMAGES` crops for a network; of fewer channels, columns or rows what they hold of them."""
+    shape = network.input_shape[1:]
+    images = crops(max(shape[:2]), IMAGES)
+    if len(shape) == 2:
+        return images[:, 0, :, : shape[1]]
+    return images[:, : shape[0], : shape[1], : shape[2]]
 
 
 def with_statistics_of(network: keras.Model, images: np.ndarray) -> keras.Model:
@@ -228,8 +319,8 @@ def tried(build) -> Outcome:
 
     keras.utils.set_random_seed(0)
     network = build()
-    images = crops(network.input_shape[1], IMAGES)
-    loss, labels = task(network)
+    images = inputs_of(network)
+    loss, labels = task(network, images)
     with_statistics_of(network, images)
     try:
         search = mmx_tf.augment(network, bit_widths=(8, 4, 3), target_average_bits=5, meta_epochs=0)

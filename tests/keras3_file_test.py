@@ -1,5 +1,6 @@
 """Files that Keras 3 wrote: loaded as tf_keras networks, and nothing of theirs is run."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -36,6 +37,32 @@ def test_a_file_gives_the_network(tmp_path, build):
         np.testing.assert_array_equal(other, one)
     images = np.random.default_rng(1).uniform(-2, 2, (4, *SHAPE)).astype("float32")
     np.testing.assert_allclose(loaded(images), network(images), rtol=1e-5, atol=1e-5)
+
+
+OTHER_BACKEND = """
+import numpy as np
+import keras
+from keras3_networks import small_cnn, with_random_weights
+network = with_random_weights(small_cnn())
+network.save("float.keras")
+np.savez("expected.npz", images=IMAGES, outputs=np.asarray(network(IMAGES)))
+assert keras.backend.backend() == BACKEND
+"""
+BACKENDS = ["numpy", *(name for name in ("jax", "torch") if importlib.util.find_spec(name))]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_files_of_other_backends_load_the_same(backend, tmp_path):
+    given = f"BACKEND = {backend!r}\nimport numpy\nIMAGES = numpy.ones((2, *{SHAPE}), 'float32') / 3\n"
+    subprocess.run(
+        [sys.executable, "-c", given + OTHER_BACKEND],
+        cwd=tmp_path,
+        env={**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+        check=True,
+    )
+    found = np.load(tmp_path / "expected.npz")
+    loaded = mmx_tf.load_model(tmp_path / "float.keras")
+    np.testing.assert_allclose(loaded(found["images"]), found["outputs"], rtol=1e-4, atol=1e-5)
 
 
 @keras.saving.register_keras_serializable("mine")

@@ -5,9 +5,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras3_networks import SHAPE, L, assert_equal, functional
+from signals_test import ONE_LAYER as SIGNALS
+from signals_test import OPERATORS_OF_KERAS3 as SIGNAL_OPERATORS
 
+from mmx_tf.network import keras3_operators
 from mmx_tf.network.canonical import UnsupportedLayerError
 from mmx_tf.network.keras3 import as_tf_keras
+from mmx_tf.network.keras3_layers import OF_TENSORFLOW
+from mmx_tf.network.kinds import OF_KERAS3
 
 ops = keras.ops
 
@@ -51,6 +56,10 @@ LAYERS = {
     "rescaling": lambda: L.Rescaling(1 / 127.5, offset=-1),
     "rescaling by channel": lambda: L.Rescaling(np.array([1.0, 2.0, 3.0]), offset=[1, 2, 3]),
     "normalization": lambda: L.Normalization(mean=[0.5, 1.0, 2.0], variance=[1.0, 2.0, 3.0]),
+    **{
+        f"TensorFlow's {function.__name__}": lambda function=function: L.Conv2D(4, 3, activation=function)
+        for function in OF_TENSORFLOW
+    },
     "layer as activation": lambda: L.Conv2D(4, 3, activation=L.ReLU(6, negative_slope=0.1)),
     "invalid name": lambda: L.Conv2D(4, 3, name="my conv"),
     **{
@@ -102,6 +111,8 @@ OPERATORS = {
     "multiply": lambda x: x * ops.mean(x, axis=(1, 2), keepdims=True),
     "maximum": lambda x: ops.maximum(x, 0.5 * x),
     "minimum": lambda x: ops.minimum(x, 0.5 * x),
+    "larger than 0": lambda x: ops.maximum(x, 0),
+    "bounded": lambda x: ops.minimum(ops.maximum(0.0, x), 0.5),
     "numbers": lambda x: 3.0 - (x * np.float32(2) / 127.5 - 1 + 0.25),
     "concatenate": lambda x: ops.concatenate([x, ops.relu(x)], axis=-1),
     "mean": lambda x: ops.mean(x, axis=(-2, 1)),
@@ -194,3 +205,20 @@ def test_what_has_no_equal_is_refused_with_its_name(case):
     assert named in str(error.value) and advice in str(error.value)
     assert error.value.layer_name in str(error.value)
     assert error.value.layer_name == "bad" or body(keras.Input(SHAPE)).name != "bad"
+
+
+def graph_of(bodies, shape):
+    inputs = keras.Input(shape)
+    return keras.Model(inputs, [body(inputs) for body in bodies])
+
+
+def test_the_messages_list_exactly_what_is_tried():
+    """Every layer and operator that a message offers is in a case of `test_layers` and its like, and runs."""
+    images = [lambda x, make=make: make()(x) for make in LAYERS.values()]
+    signals = [lambda x, make=make: make(L)(x) for make in SIGNALS.values()]
+    networks = [
+        graph_of([*images, *MERGED.values(), *OPERATORS.values()], SHAPE),
+        graph_of([*signals, *SIGNAL_OPERATORS.values()], (24, 3)),
+    ]
+    tried = {type(operation).__name__ for network in networks for operation in network.operations}
+    assert {*OF_KERAS3, *keras3_operators.OPERATORS} - tried == set()

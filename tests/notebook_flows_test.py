@@ -1,7 +1,7 @@
-"""Notebook lines from a float network to a verified file: a keyword spotter, an autoencoder, a transferred head.
+"""Notebook lines to a verified file: a keyword spotter, an autoencoder, a head on MobileNetV2.
 
-U-Nets are in `segmentation_networks_test`, electrocardiograms in `signal_runs_test`, a class and a box head in
-`several_outputs_test`.
+U-Nets are in segmentation_networks_test, electrocardiograms in signal_runs_test, a class and a box head in
+several_outputs_test.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ layers = keras.layers
 
 
 def spectrograms(count, seed=0):
-    """Log spectra (32 frames, 20 bands) of tones that rise, fall, stay or beat, and which of these they do."""
+    """Log spectra (32 frames, 20 bands) of tones that rise, fall, stay or beat, and which they do."""
     rng = np.random.default_rng(seed)
     kinds, time = rng.integers(0, 4, count), np.arange(2048) / 2048
     images = np.empty((count, 32, 20, 1), np.float32)
@@ -100,7 +100,7 @@ def test_notebook_lines(name):
 
 @pytest.mark.slow
 def test_a_head_of_one_sigmoid_on_mobilenet_v2():
-    """Transfer learning to two classes, as tutorials have it; a frozen backbone, and pixels inside the network."""
+    """Transfer learning to two classes, as tutorials have it: a frozen backbone that is given pixels."""
     keras.utils.set_random_seed(0)
     backbone = keras.applications.MobileNetV2((32, 32, 3), alpha=0.35, include_top=False, weights=None)
     backbone.trainable = False

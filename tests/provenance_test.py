@@ -115,7 +115,7 @@ def test_a_file_that_is_continued_keeps_its_earlier_stamps(checkout):
 
 
 def test_a_benchmark_that_goes_on_tells_both_times(tmp_path, capsys):
-    """A small network, and one that `augment` refuses, so that nothing takes long."""
+    """Two small networks, so that nothing takes long."""
     out = tmp_path / "networks.json"
     assert networks.main(["--only=two heads", f"--json={out}"]) == 0
     first = json.loads(out.read_text())

@@ -12,7 +12,7 @@ import numbers
 import tf_keras as keras
 
 from mmx_tf.layers.quantizers.smooth_gates import Smooth
-from mmx_tf.network import tf_operators
+from mmx_tf.network import tf_operators, window_operators
 from mmx_tf.network.keras3_layers import OTHER_ACTIVATIONS, Keras3Error, Names, activation
 
 layers = keras.layers
@@ -95,6 +95,21 @@ def _binary(layer_class, rescaling=None):
         tensor, number = (second, first) if number_first else (first, second)
         scaling = rescaling and isinstance(number, numbers.Real) and rescaling(float(number), number_first)
         return layers.Rescaling(*scaling, name=name)(tensor) if scaling else None
+
+    return rewrite
+
+
+def _extreme(layer_class, with_number):
+    """The larger or smaller of two tensors, or of one and a bound that a ReLU has."""
+    of_two = _binary(layer_class)
+
+    def rewrite(operation, arguments, names):
+        tensors = [argument for argument in arguments if _is_tensor(argument)]
+        if len(tensors) == 2:
+            return of_two(operation, arguments, names)
+        (bound,) = (argument for argument in arguments if not _is_tensor(argument))
+        found = with_number(tensors[0], bound, names.own(operation.name))
+        return found and found[0](found[1])
 
     return rewrite
 
@@ -235,8 +250,8 @@ OPERATORS = {
     "Multiply": _binary(layers.Multiply, _product),
     "Divide": _binary(None, _quotient),
     "TrueDivide": _binary(None, _quotient),
-    "Maximum": _binary(layers.Maximum),
-    "Minimum": _binary(layers.Minimum),
+    "Maximum": _extreme(layers.Maximum, window_operators.maximum_with),
+    "Minimum": _extreme(layers.Minimum, window_operators.minimum_with),
     "Cast": _cast,
     "Concatenate": _concatenate,
     "Mean": _global_pooling({3: layers.GlobalAveragePooling1D, 4: layers.GlobalAveragePooling2D}),
