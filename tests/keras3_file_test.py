@@ -48,11 +48,13 @@ network.save("float.keras")
 np.savez("expected.npz", images=IMAGES, outputs=np.asarray(network(IMAGES)))
 assert keras.backend.backend() == BACKEND
 """
-BACKENDS = ["numpy", *(name for name in ("jax", "torch") if importlib.util.find_spec(name))]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_files_of_other_backends_load_the_same(backend, tmp_path):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed: no file of that backend is written")
     given = f"BACKEND = {backend!r}\nimport numpy\nIMAGES = numpy.ones((2, *{SHAPE}), 'float32') / 3\n"
     subprocess.run(
         [sys.executable, "-c", given + OTHER_BACKEND],

@@ -62,7 +62,10 @@ def test_a_layer_of_signals_is_one_of_images(case):
 
 
 # Of causal separable convolutions and a noise_shape for batches of any size Keras 3 has none.
-@pytest.mark.parametrize("case", sorted({*ONE_LAYER} - {"separable and causal", "dropout"}))
+IN_KERAS3 = sorted({*ONE_LAYER} - {"separable and causal", "dropout"})
+
+
+@pytest.mark.parametrize("case", IN_KERAS3)
 def test_so_is_one_of_keras_3(case):
     network = keras3_networks.functional(lambda x: ONE_LAYER[case](keras3.layers)(x), SIGNAL)
     imported = keras3_networks.assert_equal(network)

@@ -38,9 +38,9 @@ ACTIVATION_LAYERS = ("Activation", "ReLU", "LeakyReLU", "ELU", "Softmax")
 OF_TENSORFLOW = {
     function: function.__name__ for function in (
         tf.nn.relu, tf.nn.relu6, tf.nn.leaky_relu, tf.nn.elu, tf.nn.selu, tf.nn.gelu, tf.nn.softplus,
-        tf.nn.softsign, tf.nn.sigmoid, tf.nn.tanh, tf.nn.softmax,
+        tf.nn.softsign, tf.nn.sigmoid, tf.nn.tanh,
     )
-} | {tf.nn.silu: "silu", tf.exp: "exponential"}  # fmt: skip
+} | {tf.nn.silu: "silu", tf.exp: "exponential", tf.nn.softmax: "softmax"}  # fmt: skip
 """Functions of TensorFlow that compute what Keras 3's of this name do."""
 RENAMED = {("LeakyReLU", "negative_slope"): "alpha"}
 # All is float32 here, and an activation is handled beside; the others mean nothing without renorm, or without
