@@ -258,14 +258,14 @@ NETWORKS = {
     "shared layer": shared_layer,
     "nested model": nested,
     "two heads": two_heads,
-    "U-Net, Conv2DTranspose": unet(
+    "U-Net with Conv2DTranspose": unet(
         lambda width: keras.layers.Conv2DTranspose(width, 3, strides=2, padding="same", activation="relu")
     ),
-    "U-Net, UpSampling2D": unet(lambda width: keras.layers.UpSampling2D(interpolation="bilinear")),
+    "U-Net with UpSampling2D": unet(lambda width: keras.layers.UpSampling2D(interpolation="bilinear")),
     "1-D convolutions on 1024 steps": electrocardiograms,
-    "keyword spotter, LeakyReLU": keyword_spotter,
+    "keyword spotter with LeakyReLU": keyword_spotter,
     "autoencoder": autoencoder,
-    "MobileNetV2 0.35, Dense(1, sigmoid)": one_sigmoid,
+    "MobileNetV2 0.35 with one sigmoid": one_sigmoid,
     "Keras 3 Sequential": of_keras3(keras3_sequential),
     "Keras 3 .keras file": from_keras3_file,
     "Keras 3 MobileNetV3Small": of_keras3(keras3_mobilenet_v3),

@@ -1,12 +1,15 @@
 """`python -m mmx_tf.check`: what can be done with a network, told without data."""
 
+import keras as keras3
 import pytest
+import tensorflow as tf
 import tf_keras as keras
 from networks import small_network
 
 import mmx_tf
 from mmx_tf import __main__ as program
 from mmx_tf import check
+from mmx_tf.checking.text import text
 
 L = keras.layers
 
@@ -53,7 +56,42 @@ def test_a_layer_without_an_integer_form_is_told(capsys, tmp_path):
     found = mmx_tf.check_network(keras.Model(inputs, x, name="without"))
     assert not found.exportable and found.file is None
     assert [layer.name for layer in found.layers if layer.problem] == ["grows"]
-    assert "no integer form: it takes the softmax of axis 1" in found.problems[0]
+    assert "softmax of axis 1, and TFLite of the last one: use axis=-1" in found.problems[0]
+
+
+def test_an_operator_without_an_integer_form_is_told_with_what_to_do():
+    inputs = keras.Input((8, 8, 3))
+    x = tf.reverse(L.Conv2D(4, 3)(inputs), [1])
+    found = mmx_tf.check_network(keras.Model(inputs, L.Dense(3)(L.Flatten()(L.Conv2D(4, 3)(x)))))
+    assert [row.name for row in found.layers if row.problem] == ["tf.reverse"]
+    assert "'tf.reverse' (TFOpLambda): it has no integer form yet. Write it with layers" in found.problems[0]
+
+
+def test_a_network_of_keras_3_that_cannot_be_imported_is_told_as_any_other(tmp_path, capsys):
+    K = keras3.layers
+    network = keras3.Sequential([K.Input((8, 8, 3)), K.Conv2D(4, 3), K.LayerNormalization(name="norm")])
+    network.save(tmp_path / "norm.keras")
+    for given in (network, str(tmp_path / "norm.keras")):
+        found = mmx_tf.check_network(given)
+        assert not found.exportable and "'norm' (LayerNormalization, Keras 3)" in found.problems[0]
+    assert check.main([str(tmp_path / "norm.keras")]) == 1
+    assert "It cannot go all the way. To be changed (1):\n* 'norm'" in capsys.readouterr().out
+
+
+def test_a_subclassed_network_that_was_not_called_is_told_of():
+    class Mine(keras.Model):
+        def call(self, x):
+            return x
+
+    found = mmx_tf.check_network(Mine(name="mine"))
+    assert (found.name, found.exportable) == ("mine", False) and "call it on a batch" in found.problems[0]
+
+
+def test_operators_of_one_kind_are_counted_together():
+    inputs = keras.Input((16,))
+    x = L.Dense(4, name="b")(L.ReLU()(L.Dense(8, name="a")(inputs)))
+    found = mmx_tf.check_network(keras.Model(inputs, L.Dense(4, name="c")(L.ReLU()(x))))
+    assert text(found).count("FULLY_CONNECTED") == 1 and "3 FULLY_CONNECTED" in text(found)
 
 
 def test_files_are_told_one_by_one(folder, capsys):

@@ -24,6 +24,7 @@ from mmx_tf.metamix import augment_checks
 from mmx_tf.metamix.augment import augment, plan
 from mmx_tf.metamix.rebuild import rebuild
 from mmx_tf.network import canonical, graph, keras3, subclassed
+from mmx_tf.network.kinds import UnsupportedLayerError
 
 CANDIDATES = (8, 4)
 """Bit-widths of the trial; what can be exported does not depend on them."""
@@ -87,7 +88,16 @@ def check_network(model: keras.Model | str | os.PathLike) -> NetworkCheck:
     Raises:
       TypeError, FileNotFoundError, ValueError: if the file cannot be read, as `mmx_tf.load_model`.
     """
-    model = keras3.as_tf_keras(subclassed.as_functional(loaded(model)))
+    name = getattr(model, "name", None) or str(model)
+    try:
+        model = loaded(model)
+    except UnsupportedLayerError as error:
+        return NetworkCheck(name, (), (), (), (str(error),))
+    try:
+        model = keras3.as_tf_keras(subclassed.as_functional(model))
+    except ValueError as error:
+        # What Keras 3 or the user's own Python has no layers of tf_keras for.
+        return NetworkCheck(name, (), (), (), (str(error),))
     problems = dict(canonical.problems(model))
     try:
         network, (budget, *_) = _plan(model)
@@ -97,8 +107,7 @@ def check_network(model: keras.Model | str | os.PathLike) -> NetworkCheck:
         return _described(model, _as_built(model, problems), problems)
     costs = {cost.name: cost for cost in budget.costs}
     problems |= {
-        layer.name: f"Layer {layer.name!r} ({type(layer).__name__}) has no integer form"
-        + (f": {reason}" if (reason := refusal(layer)) else " yet.")
+        layer.name: f"Layer {layer.name!r} ({type(layer).__name__}): {_reason(layer)}"
         for layer in augment_checks.without_integer_form(network)
     }
     rows = [
@@ -111,6 +120,13 @@ def check_network(model: keras.Model | str | os.PathLike) -> NetworkCheck:
         return found
     file = parse(_exported(model))
     return dataclasses.replace(found, file=summarize(file), micro=refusals(file))
+
+
+def _reason(layer) -> str:
+    return refusal(layer) or (
+        "it has no integer form yet. Write it with layers that have one, such as convolutions, or leave it "
+        "to what prepares the images or takes the outputs."
+    )
 
 
 def _plan(model):

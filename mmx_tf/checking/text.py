@@ -1,5 +1,6 @@
 """A `NetworkCheck` as text for a terminal."""
 
+import collections
 from collections.abc import Iterator
 
 from mmx_tf.checking.network import LayerCheck, NetworkCheck
@@ -11,7 +12,8 @@ WIDEST = 40
 
 def text(found: NetworkCheck, path: str = "") -> str:
     """The table of the layers, then what has to be changed, or where the file runs."""
-    return "\n".join([*_head(found, path), "", *_table(found), "", *_verdict(found)])
+    table = [*_table(found), ""] if found.layers else []
+    return "\n".join([*_head(found, path), "", *table, *_verdict(found)])
 
 
 def _head(found: NetworkCheck, path: str) -> Iterator[str]:
@@ -44,7 +46,10 @@ def _verdict(found: NetworkCheck) -> Iterator[str]:
     file = found.file
     of = f"{len(searched)} of {len(weighted)} weighted layers have bits to choose"
     yield f"It can be searched ({of}), trained and exported."
-    operators = ", ".join(f"{count.count} {count.kind}" for count in file.operators)
+    counts = collections.Counter()
+    for one in file.operators:
+        counts[one.kind] += one.count  # Those of one kind with other types of weights are apart.
+    operators = ", ".join(f"{count} {kind}" for kind, count in counts.items())
     yield f"A file with weights in int8 has {file.file_bytes.total:,} bytes and the operators {operators}."
     yield _on_xnnpack(file)
     refused = dict.fromkeys(f"{refusal.kind} {refusal.reason}; {refusal.instead}" for refusal in found.micro)

@@ -106,6 +106,6 @@ class TrialFiles:
         for cost, of_layer in zip(self.search.budget.searched, bits, strict=True):
             quantizer = self._fixed.get_layer(quantizer_name(cost.name))
             quantizer.set_bits(of_layer)
-            # All widths cover about the range of 8 bits. In a small part of it two grids would give equal codes.
+            # All widths cover about the range of 8 bits: in a small part of it two grids give equal codes.
             quantizer.set_step_size(self._steps[quantizer.name] * 2.0 ** (8 - of_layer))
         return self.file()
