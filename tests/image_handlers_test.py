@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from mmx_tf.folding.handlers import HANDLERS
+from mmx_tf.folding.registry import folded
 from mmx_tf.folding.values import Codes, FoldError, Pending, materialize
 from mmx_tf.layers.grid import Grid
 from mmx_tf.layers.image_layers import BilinearResize, NearestResize, ScaledAdd, Slice
@@ -42,7 +42,7 @@ def handled(layer, grids, *, shape=IMAGE, nonnegative=False, output_grid=TARGET,
     values = [Codes(tensor, grid, nonnegative) for tensor, grid in zip(inputs, grids, strict=True)]
     if waiting:
         values = [Pending(lambda grid, activation: inputs[0], source=None)]
-    value = HANDLERS[type(layer).__name__](layer, values if len(grids) > 1 else values[0])
+    value = folded(layer, values if len(grids) > 1 else values[0])
     if waiting:
         value = dataclasses.replace(values[0], deferred=value.deferred)
         output_grid = grids[0]
@@ -92,7 +92,7 @@ def test_a_scaled_sum_is_rounded_once(factor, nonnegative):
     ids=["difference", "scaled sum"],
 )
 def test_a_relu_behind_is_fused(layer):
-    value = HANDLERS[type(layer).__name__](
+    value = folded(
         layer, [Codes(keras.Input(IMAGE), FIRST, False), Codes(keras.Input(IMAGE), SECOND, False)]
     )
     value.activation = "relu6"
@@ -121,12 +121,12 @@ def test_two_grids_are_refused_by_the_layers_name(kind):
     ]
     layer = kind(name="extreme")
     with pytest.raises(FoldError, match="'extreme'.*inputs 'a', 'b' have different grids"):
-        HANDLERS[kind.__name__](layer, values)
+        folded(layer, values)
     for signs in ((True, True), (True, False), (False, True)):
         same = [
             Codes(value.tensor, FIRST, nonnegative) for value, nonnegative in zip(values, signs, strict=True)
         ]
-        assert HANDLERS[kind.__name__](kind(name="extreme"), same).nonnegative == all(signs)
+        assert folded(kind(name="extreme"), same).nonnegative == all(signs)
 
 
 MOVED = {
@@ -180,7 +180,7 @@ def test_codes_are_moved_as_the_layer_moves_numbers(layer, operators, waiting):
 @pytest.mark.parametrize("case", ["eight times wider", "seven times wider", "twice"])
 def test_no_more_tensors_are_joined_than_xnnpack_takes(case):
     source = keras.Input(IMAGE)
-    value = HANDLERS["NearestResize"](MOVED[case][0], Codes(source, FIRST, False))
+    value = folded(MOVED[case][0], Codes(source, FIRST, False))
     joined = [
         len(node.call_args[0])
         for node in graph.nodes(keras.Model(source, value.tensor))
@@ -208,4 +208,4 @@ def test_inputs_without_a_grid_are_refused(kind):
     layer = made.get(kind, lambda **name: BilinearResize(size=(2, 2), **name))(name="early")
     pending = Pending(lambda grid, activation: tf.zeros(()), source=None)
     with pytest.raises(FoldError, match="'early'.*its input has no grid"):
-        HANDLERS[kind](layer, pending if kind == "BilinearResize" else [pending, pending])
+        folded(layer, pending if kind == "BilinearResize" else [pending, pending])
