@@ -31,7 +31,7 @@ def blocks_of(program) -> tuple[list[Block], dict[str, str]]:
                 in_place[output.name] = over[0].name
         if step.scratch:
             blocks.append(Block(scratch_name(step), step.scratch, number, number))
-    return arrange(blocks, in_place=in_place)
+    return blocks, in_place
 
 
 def scratch_name(step) -> str:
