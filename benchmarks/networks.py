@@ -123,9 +123,9 @@ def unet(up):
 
 
 def electrocardiograms() -> keras.Model:
-    """A network of 1-D layers on signals of 1024 steps."""
+    """A network of 1-D layers on signals of 384 steps."""
     layers = keras.layers
-    inputs = keras.Input((1024, 1))
+    inputs = keras.Input((384, 1))
     x = layers.Conv1D(16, 15, strides=4, padding="same", use_bias=False)(inputs)
     x = layers.ReLU()(layers.BatchNormalization()(x))
     for width in (24, 32):
@@ -262,7 +262,7 @@ NETWORKS = {
         lambda width: keras.layers.Conv2DTranspose(width, 3, strides=2, padding="same", activation="relu")
     ),
     "U-Net with UpSampling2D": unet(lambda width: keras.layers.UpSampling2D(interpolation="bilinear")),
-    "1-D convolutions on 1024 steps": electrocardiograms,
+    "1-D convolutions on 384 steps": electrocardiograms,
     "keyword spotter with LeakyReLU": keyword_spotter,
     "autoencoder": autoencoder,
     "MobileNetV2 0.35 with one sigmoid": one_sigmoid,

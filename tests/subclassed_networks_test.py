@@ -129,7 +129,7 @@ def eager(self, x):
         (
             lambda self, x: self.dense(x[0] + x[1]),
             [IMAGES[:, 0, 0]] * 2,
-            "'mine' .Mine. .*several tensors; exactly one image",
+            "'mine' .Mine. .*several tensors: give a functional",
         ),
     ],
     ids=["random", "branching", "eager", "not called", "two inputs"],

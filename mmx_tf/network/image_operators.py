@@ -231,9 +231,7 @@ def _of_two(layer_class, with_number, x, y, name):
     found = [tensor for tensor in tensors if hasattr(tensor, "node")]
     if len(found) == 1:
         return with_number(found[0], y if found[0] is x else x, name)
-    if x.shape != y.shape:
-        return None
-    return layer_class(name=name), tensors
+    return (layer_class(name=name), tensors) if x.shape == y.shape else None
 
 
 def _numbers(values):

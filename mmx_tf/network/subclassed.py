@@ -197,7 +197,7 @@ def _input_shape(model) -> tuple:
         and all(size is None or isinstance(size, int) for size in shapes[0])
     )
     if len(shapes) != 1 or not of_sizes:
-        raise ValueError(f"{what}, and was called on several tensors; exactly one image is allowed.")
+        raise ValueError(f"{what}, and was called on several tensors: give a functional network of them.")
     return tuple(shapes[0])[1:]
 
 

@@ -237,8 +237,6 @@ _REWRITES |= {
     "__operators__.add": _add,
     "math.negative": _unary(lambda name: layers.Rescaling(-1.0, name=name)),
     "math.multiply": _multiply,
-    "math.truediv": _divide,
-    "math.divide": _divide,
     "math.reduce_mean": _of_all_pixels(layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D),
     "math.reduce_max": _of_all_pixels(layers.GlobalMaxPooling1D, layers.GlobalMaxPooling2D),
     "expand_dims": _reshaped_to(expanded),
