@@ -1,7 +1,7 @@
 """Single operators as C source, compiled with sanitizers, against the reference interpreter.
 
-Each file has the operator on tensors of several ranges, which elementwise operators make of one image: 2-, 3-, 4- and
-8-bit codes, with real 0 at the lowest code and elsewhere.
+Each file has the operator on tensors of several ranges, which elementwise operators make of one image: codes
+of 2, 3, 4 and 8 bits, with real 0 at the lowest code and elsewhere.
 """
 
 import compiled_network
@@ -16,7 +16,7 @@ GRID = {"scale": 0.05, "zero_point": 0}
 
 
 class Branches(Net):
-    """A file with an operator on each of `RANGES`: `branch` gives (tensor, its scale), `add` takes what is made."""
+    """A file with an operator on each of `RANGES`: `branch` gives (tensor, its scale)."""
 
     def __init__(self, seed, shape):
         super().__init__(seed)

@@ -40,7 +40,7 @@ def kernels(flags) -> pathlib.Path:
 
 
 def differing(folder, made, images, *, flags=SANITIZED):
-    """(codes, tensors) that a compiled network computes unlike the reference, and how many there are of each."""
+    """(codes, tensors) that a compiled network computes unlike the reference, and (all codes, tensors)."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in {**made.files, "check.c": check_program(made, images)}.items():
         (folder / name).write_text(text)

@@ -6,8 +6,9 @@
 
 XNNPACK computes rint(float32(sum) * multiplier). As a function of the sum that is a staircase, and so is the
 integer form; both are equal if and only if they climb to each code at the same sum. `thresholds` finds those
-of the first, and every multiplier is tried on them. Only codes between the bounds count, since all others
-saturate, and only sums that the weights and the range of the inputs allow.
+of the first, which bound the multiplier from below and from above, and the one in the middle is tried on all
+of them: a float32 product that rounds to a half needs another multiplier than the nearest. Only codes between
+the bounds count, since all others saturate, and only sums that weights and the range of the inputs allow.
 """
 
 from collections.abc import Callable
@@ -20,8 +21,6 @@ from mmx_tf.export.reference.rounding import scale_half_even
 # What is added for the zero point is shifted as far, and is an int32 too.
 _HIGHEST_SHIFT = 20
 _INT32 = 2**31
-# Next to the nearest integer multiplier; a float32 product that rounds otherwise can need another one.
-_NEIGHBOURS = (0, 1, -1, 2, -2, 3, -3)
 
 
 @dataclass(frozen=True)
@@ -89,18 +88,32 @@ def multipliers(
     scale, shift = 2**doublings, min(doublings - exponent - 1, _HIGHEST_SHIFT)
     if scale * int(max(-lowest.min(), highest.max())) >= _INT32:
         return None
-    nearest = np.rint(np.ldexp(reals.astype(np.float64), 32 + shift) / scale).astype(np.int64)
-    chosen = np.zeros(len(reals), np.int64)
-    open_channels = np.ones(len(reals), bool)
-    for neighbour in _NEIGHBOURS:
-        mantissas = nearest + neighbour
-        fits = _same_stairs(mantissas, shift, scale, climbs, codes, lowest, highest)
-        fits &= (mantissas > 0) & (mantissas < _INT32) & open_channels
-        chosen[fits] = mantissas[fits]
-        open_channels &= ~fits
-        if not open_channels.any():
-            return Multipliers(chosen, shift, scale)
-    return None
+    mantissas = _mantissas(shift, scale, climbs, codes, lowest, highest)
+    fits = _same_stairs(mantissas, shift, scale, climbs, codes, lowest, highest)
+    fits &= (mantissas > 0) & (mantissas < _INT32)
+    return Multipliers(mantissas, shift, scale) if fits.all() else None
+
+
+def _mantissas(shift, scale, climbs, codes, lowest, highest):
+    """The middle of the mantissas with which every climb is where it has to be."""
+    # A product of that size is rounded to the code; a climb reaches it, and the sum in front of it does not.
+    needed = (codes - 0.5) * 2.0 ** (32 + shift) / scale
+    least, most = np.ones(len(climbs)), np.full(len(climbs), _INT32 - 1.0)
+    for sums, seen, reaching in (
+        (climbs, climbs <= highest[:, None], True),
+        (climbs - 1, climbs > lowest[:, None], False),
+    ):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            quotients = needed / sums
+        for sign in (1, -1):
+            concerned = seen & (np.sign(sums) == sign)
+            if reaching == (sign > 0):
+                least = np.maximum(
+                    least, np.where(concerned, quotients, -np.inf).max(axis=1, initial=-np.inf)
+                )
+            else:
+                most = np.minimum(most, np.where(concerned, quotients, np.inf).min(axis=1, initial=np.inf))
+    return np.rint((least + most) / 2).astype(np.int64)
 
 
 def integer_code(sums: np.ndarray, mantissas: np.ndarray, shift: int) -> np.ndarray:

@@ -90,7 +90,7 @@ def aligned(size: int) -> int:
 
 def table(plan: Plan) -> str:
     """The plan as text: a line a block, with its first byte, its bytes and its life."""
-    width = max((len(block.name) for block in plan.blocks), default=0)
+    width = max(len(name) for name in ("tensor", *plan.offsets))
     lines = [f"{'tensor':<{width}}  offset   bytes  steps"]
     for block in plan.blocks:
         over = f"  over {plan.in_place[block.name]}" if block.name in plan.in_place else ""

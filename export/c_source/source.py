@@ -66,13 +66,15 @@ def lines_of(kind: str, values) -> str:
 
 def ascii_text(text: str) -> str:
     """Text that ends no comment and no line of it."""
-    return text.encode("unicode_escape").decode().replace("*/", "* /").replace("/*", "/ *")
+    escaped = text.encode("unicode_escape").decode()
+    # Nor does it begin one, or a trigraph.
+    return escaped.replace("*/", "* /").replace("/*", "/ *").replace("??", "? ?")
 
 
 def quoted(text: str) -> str:
     """A string literal of C."""
-    # Octal, since hexadecimal escapes have no end of their own; a ? could begin a trigraph.
-    safe = {byte for byte in range(32, 127)} - set(b'"\\?')
+    # Octal, since hexadecimal escapes have no end of their own. A ? could begin a trigraph, a * end a comment.
+    safe = set(range(32, 127)) - set(b'"\\?*')
     inner = "".join(chr(byte) if byte in safe else f"\\{byte:03o}" for byte in str(text).encode())
     return f'"{inner}"'
 
