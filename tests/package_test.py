@@ -127,6 +127,9 @@ def test_notebook_lines_run_in_a_foreign_folder(installed):
     assert shown.returncode == 0 and "BOPs" in shown.stdout, shown.stderr
     written = installed("mmx_tf", "c_array", "model.tflite", "--out=c")
     assert written.returncode == 0, written.stderr
+    written = installed("mmx_tf", "c_source", "model.tflite", "--out=net")
+    assert written.returncode == 0, written.stderr
+    assert (installed.folder / "net" / "mmx_kernels.c").exists()
     timed = installed("mmx_tf", "benchmark", "--model=model.tflite", "--runs=3", "--warmup=1")
     assert timed.returncode == 0 and "model.tflite" in timed.stdout, timed.stderr
     light = (

@@ -73,7 +73,7 @@ def ascii_text(text: str) -> str:
 
 def quoted(text: str) -> str:
     """A string literal of C."""
-    # Octal, since hexadecimal escapes have no end of their own. A ? could begin a trigraph, a * end a comment.
+    # Octal: hexadecimal escapes have no end of their own. A ? could begin a trigraph, a * end a comment.
     safe = set(range(32, 127)) - set(b'"\\?*')
     inner = "".join(chr(byte) if byte in safe else f"\\{byte:03o}" for byte in str(text).encode())
     return f'"{inner}"'
