@@ -8,7 +8,7 @@ from mmx_tf.export import reference
 from mmx_tf.export.c_source.errors import UnsupportedError
 from mmx_tf.export.c_source.pointwise import POINTWISE_KINDS
 from mmx_tf.export.c_source.program import Step
-from mmx_tf.export.reference import kernels, resizing
+from mmx_tf.export.reference import kernels, moving, resizing
 from mmx_tf.export.reference.windows import Window
 
 WITH_TABLES = ("conv", "depthwise", "binary", "mean", "max_pool", "average_pool")
