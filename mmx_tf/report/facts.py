@@ -63,6 +63,7 @@ class RunFacts:
       seconds: phase -> time in seconds.
       versions: package -> version.
       cost: where the budget has another unit, `unit`, `value` and `target` of the cost in it.
+      microcontroller: what `export.c_source.memory_facts` gives of the file, or None.
     """
 
     bit_widths: tuple[int, ...]
@@ -79,6 +80,7 @@ class RunFacts:
     seconds: Mapping[str, float]
     versions: Mapping[str, str]
     cost: Mapping | None = None
+    microcontroller: Mapping | None = None
 
     @property
     def macs(self) -> int:
@@ -164,6 +166,7 @@ def run_facts(selection: Mapping, metrics: Mapping) -> RunFacts:
         seconds=dict(metrics.get("seconds") or {}),
         versions=dict(metrics.get("versions") or {}),
         cost=metrics.get("cost"),
+        microcontroller=metrics.get("microcontroller"),
         **measured,
     )
 
@@ -171,7 +174,7 @@ def run_facts(selection: Mapping, metrics: Mapping) -> RunFacts:
 def own_cost(cost: Mapping) -> str:
     """A cost in another unit than BOPs, and its budget: '12.5 us (budget 13)'."""
     # Bytes are written like the size of the file.
-    form = ",.0f" if cost["unit"] == "bytes" else ".4g"
+    form = ",.0f" if cost["unit"].startswith("bytes") else ".4g"
     text = f"{cost['value']:{form}} {cost['unit']}"
     return text if cost["target"] is None else f"{text} (budget {cost['target']:{form}})"
 

@@ -50,6 +50,11 @@ def print_summary(selection: Mapping, metrics: Mapping, file: TextIO | None = No
     totals = [("cost of one image", cost)]
     if facts.cost:
         totals.append(("cost in the budget's unit", own_cost(facts.cost)))
+    if facts.microcontroller and "packed" in facts.microcontroller:
+        packed, wide = (facts.microcontroller[width]["ram_bytes"] for width in ("packed", "int8"))
+        totals.append(
+            ("RAM of the C source", f"{packed:,} bytes  ({packed / wide:.2f} of 8 bits everywhere)")
+        )
     if facts.average_bits:
         averages = (f"{value:.2f} {key}" for key, value in facts.average_bits.items() if value is not None)
         totals.append(("average bits", ", ".join(averages)))

@@ -17,6 +17,7 @@ from mmx_tf.export.atomic import write_atomically
 from mmx_tf.report import front, sections, summary
 from mmx_tf.report.curves import curves
 from mmx_tf.report.facts import run_facts
+from mmx_tf.report.memory import memory
 from mmx_tf.report.parity import certificate
 from mmx_tf.report.parts import picture
 from mmx_tf.report.rendering import rendered
@@ -60,6 +61,7 @@ def write_report(
         accuracy=sections.accuracy(facts),
         parity=certificate(parity),
         cost=sections.cost(facts),
+        memory=memory(facts.microcontroller),
         curves=curves(facts, history or {}, settings),
         run=sections.run(settings, seconds=facts.seconds, versions=facts.versions),
     )

@@ -11,6 +11,7 @@ import tf_keras as keras
 from absl import logging
 
 from mmx_tf.export.atomic import write_atomically
+from mmx_tf.export.c_source.memory_facts import memory_facts
 from mmx_tf.export.comparing.certificate import Certificate, certify
 from mmx_tf.export.comparing.trace import Trace
 from mmx_tf.export.comparing.whole_file import verify
@@ -67,6 +68,7 @@ def export_and_verify(run: Run, fixed: keras.Model, selection: BitSelection) -> 
         "average_bits": selection.average_bits,
         "file_bytes": len(content),
         "file_sha256": hashlib.sha256(content).hexdigest(),
+        "microcontroller": memory_facts(content),
         "seconds": workdir.state["seconds"],
         "versions": versions(),
     }

@@ -1,0 +1,81 @@
+"""The report's section on microcontrollers: RAM over the steps of the C source, and flash."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from matplotlib.figure import Figure
+
+from mmx_tf.notation import some
+from mmx_tf.report import plots
+from mmx_tf.report.parts import Bar, Meters, Picture, picture
+from mmx_tf.report.themes import Theme
+
+NAMES = {"int8": "8 bits everywhere", "packed": "packed"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """The section: RAM and flash as bars, RAM over steps, and what to look for."""
+
+    ram: Meters
+    flash: Meters
+    figure: Picture
+    words: str
+
+
+def memory(document: Mapping | None) -> Memory | str | None:
+    """The section of what `export.c_source.memory_facts` gives.
+
+    Returns:
+      The section; the reason where the file has no C source; None where nothing was recorded.
+    """
+    if not document:
+        return None
+    if "refused" in document:
+        return document["refused"]
+    ram, flash = (
+        _bars(document, key, what) for key, what in (("ram_bytes", "RAM"), ("flash_bytes", "flash"))
+    )
+    packed, wide = document["packed"], document["int8"]
+    share = packed["ram_bytes"] / wide["ram_bytes"]
+    words = (
+        f"Packed activations take {packed['ram_bytes']:,} bytes at the fullest step, {share:.2f} of what "
+        f"8 bits take. Live at that step: {some(packed['peak'], 4)}. Fewer bits pay where the line is "
+        "highest: --target_ram lowers the tensors there and leaves the others at the most bits."
+    )
+    alt = (
+        f"Bytes of activations that are live at each of {len(packed['steps'])} steps: "
+        f"{packed['ram_bytes']:,} at most when packed, {wide['ram_bytes']:,} with 8 bits everywhere."
+    )
+    return Memory(ram, flash, picture(lambda theme: ram_figure(document, theme=theme), alt), words)
+
+
+def ram_figure(document: Mapping, *, theme: Theme) -> Figure:
+    """Bytes that are live at each step of the C source, packed and with 8 bits everywhere."""
+    figure = Figure(figsize=(16, 4.6), facecolor=theme.paper, layout="constrained")
+    axes = figure.subplots()
+    plots.dress(axes, theme)
+    for (width, name), colour in zip(NAMES.items(), (theme.muted, theme.lines[0]), strict=True):
+        live = [count / 1000 for count in document[width]["live_bytes"]]
+        edges = range(len(live) + 1)
+        axes.stairs(live, edges, fill=width == "packed", color=colour, linewidth=2, label=name)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("step of the network", fontsize=11, color=theme.muted)
+    axes.set_ylabel("kB of activations", fontsize=12, color=theme.ink)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    plots.literally(axes.legend(frameon=False, fontsize=11, labelcolor=theme.ink))
+    return figure
+
+
+def _bars(document: Mapping, key: str, what: str) -> Meters:
+    longest = max(document[width][key] for width in NAMES) or 1
+    bars = tuple(
+        Bar(
+            name,
+            f"{document[width][key]:,} bytes",
+            document[width][key] / longest,
+            "" if width == "packed" else "plain",
+        )
+        for width, name in NAMES.items()
+    )
+    return Meters(f"{what} on a microcontroller (C source)", bars)

@@ -1,0 +1,45 @@
+"""The report's section on microcontrollers, from a real file."""
+
+import re
+
+import pytest
+from networks import small_network
+from report_test import _write, metrics, selection  # noqa: F401 (fixtures)
+
+import mmx_tf
+from mmx_tf.export.c_source import c_source
+from mmx_tf.export.c_source.memory_facts import memory_facts
+from mmx_tf.metamix.file_bytes import TrialFiles
+from mmx_tf.report.memory import memory
+
+
+@pytest.fixture(scope="module")
+def data():
+    search = mmx_tf.augment(small_network(), bit_widths=(8, 4), target_average_bits=4)
+    return TrialFiles(search, [1] * len(search.budget.searched), {}).with_activation_bits([4, 4, 4])
+
+
+def test_the_facts_are_those_of_both_programs(data):
+    facts = memory_facts(data)
+    for width in ("packed", "int8"):
+        made = c_source(data, activations=width, weights=width)
+        assert facts[width]["ram_bytes"] == made.ram_bytes >= max(facts[width]["live_bytes"])
+        assert facts[width]["flash_bytes"] == made.flash_bytes
+        assert len(facts[width]["live_bytes"]) == len(facts[width]["steps"]) == len(made.program.steps)
+    assert facts["packed"]["ram_bytes"] < facts["int8"]["ram_bytes"]
+    assert facts["packed"]["flash_bytes"] < facts["int8"]["flash_bytes"]
+
+
+def test_the_page_shows_them(tmp_path, selection, metrics, data):  # noqa: F811
+    facts = memory_facts(data)
+    page = _write(tmp_path, selection, {**metrics, "microcontroller": facts})
+    for number in (facts[width][key] for width in ("packed", "int8") for key in ("ram_bytes", "flash_bytes")):
+        assert f"{number:,} bytes" in page.text
+    assert facts["packed"]["peak"][0] in page.text
+    assert any(re.search(r"live at each of \d+ steps", alt) for alt in page.alts)
+
+
+def test_a_file_without_c_source_says_why(tmp_path, selection, metrics):  # noqa: F811
+    page = _write(tmp_path, selection, {**metrics, "microcontroller": {"refused": "operator 3 (<LSTM>)"}})
+    assert "no C source: operator 3 (<LSTM>)" in page.text
+    assert memory(None) is None
