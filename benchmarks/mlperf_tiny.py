@@ -50,7 +50,7 @@ def machines(random) -> np.ndarray:
 
 
 def scenes(random) -> np.ndarray:
-    """Blurred colours, uint8 (96, 96, 3)."""
+    """Blurred colours, uint8 (96, 96, 3); the network sees nobody in any of them."""
     coarse = random.integers(0, 256, (MADE, 6, 6, 3))
     return np.uint8(np.kron(coarse, np.ones((1, 16, 16, 1))))
 
