@@ -213,6 +213,30 @@ def test_operators_that_are_not_written_are_named(tmp_path, capsys):
         c_source(net.file_of("EXP", [source], target))
 
 
+def test_damaged_bytes_are_refused_with_a_sentence():
+    net = Net(0)
+    source = net.input("image", (6, 6, 4), scale=0.05, zero_point=0)
+    weights, bias, _ = net.weights("w", (8, 3, 3, 4), axis=0, source_scale=0.05, bits=4)
+    codes, pooled = net.tensor("codes", (6, 6, 8), scale=1.0), net.tensor("pooled", (8,), scale=0.5)
+    fields = {"strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1}
+    net.operator("CONV_2D", [source, weights, bias], codes, options=options("Conv2D", **fields), version=3)
+    axes = net.constant("axes", np.array([1, 2]), TensorType.INT32)
+    net.operator("MEAN", [codes, axes], pooled, options=options("Reducer", keepDims=False), version=2)
+    data = net.finish(pooled)
+    refused = 0
+    with np.errstate(all="ignore"):
+        for _ in range(250):
+            damaged = np.frombuffer(data, np.uint8).copy()
+            places = net.rng.integers(0, len(data), net.rng.integers(1, 5))
+            damaged[places] = net.rng.integers(0, 256, len(places))
+            try:
+                c_source(damaged.tobytes())
+            except ValueError as error:
+                refused += 1
+                assert str(error)
+    assert 50 < refused < 250
+
+
 def test_a_shape_that_the_operator_does_not_give_is_refused():
     net = Net(0)
     source = net.input("image", (4, 4, 2), scale=0.1, zero_point=0)

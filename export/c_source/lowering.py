@@ -11,6 +11,7 @@ stored: the convolution looks up its codes when it reads them.
 import numpy as np
 
 from mmx_tf.export.c_source import lowering_kinds, ranges
+from mmx_tf.export.c_source.checking import check
 from mmx_tf.export.c_source.pointwise import CODES, pointwise
 from mmx_tf.export.c_source.program import Addition, Program, Read, Step, Stored
 from mmx_tf.export.c_source.views import Views
@@ -35,8 +36,7 @@ def lower(graph, *, packed: bool = True, fused: bool = True) -> Program:
 class _Lowering:
     def __init__(self, graph, packed, fused):
         self.graph, self.packed, self.fused = graph, packed, fused
-        lowering_kinds.check(graph)
-        lowering_kinds.check_shapes(graph)
+        check(graph)
         self.tables = pointwise(graph)
         self.codes = ranges.ranges(graph, self.tables)
         self.views = Views(graph, self.tables, fused=fused)

@@ -4,50 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from mmx_tf.export import reference
 from mmx_tf.export.c_source.errors import UnsupportedError
-from mmx_tf.export.c_source.pointwise import POINTWISE_KINDS
 from mmx_tf.export.c_source.program import Step
 from mmx_tf.export.reference import kernels, moving, resizing
 from mmx_tf.export.reference.windows import Window
 
 WITH_TABLES = ("conv", "depthwise", "binary", "mean", "max_pool", "average_pool")
 """Steps that look up their result in a table."""
-_TYPES = ("INT8", "UINT8", "INT32", "FLOAT32")
-
-
-def check(graph) -> None:
-    """UnsupportedError for a file with what has no step."""
-    for operator in graph.operators:
-        if operator.kind not in STEPS and operator.kind not in POINTWISE_KINDS:
-            known = ", ".join(sorted({*STEPS, *POINTWISE_KINDS}))
-            raise refused(operator, f"is not among the operators that are written in C: {known}")
-        try:
-            kernels.check(operator)
-        except ValueError as error:
-            raise UnsupportedError(str(error)) from error
-    for what, tensors in (("input", graph.inputs), ("output", graph.outputs)):
-        for tensor in tensors:
-            allowed = ("INT8", "UINT8") if what == "input" else ("INT8", "INT32")
-            if tensor.type not in allowed:
-                raise UnsupportedError(
-                    f"{what} {tensor.name!r} is {tensor.type}; in C it is one of {', '.join(allowed)}."
-                )
-            if not tensor.shape or tensor.shape[0] != 1:
-                raise UnsupportedError(
-                    f"{what} {tensor.name!r} has shape {tensor.shape}; the C source computes one image."
-                )
-
-
-def check_shapes(graph) -> None:
-    """UnsupportedError where a tensor's shape is not what its operator computes: memory is planned by it."""
-    zeros = {tensor.name: np.zeros(tensor.shape, tensor.numpy_type) for tensor in graph.inputs}
-    computed = reference.run(graph, zeros)
-    for operator in graph.operators:
-        target = operator.outputs[0]
-        shape = computed[target.name].shape
-        if shape != tuple(target.shape):
-            raise refused(operator, f"gives shape {shape}, but the file says {tuple(target.shape)}")
 
 
 def refused(operator, reason: str) -> UnsupportedError:
