@@ -66,16 +66,26 @@ static inline int32_t clip(int32_t value, int32_t low, int32_t high) {
   return value > high ? high : value;
 }
 
-/* The nearest integer, halves to even, of a number below 2^22. */
-static int32_t half_even(float value) {
-  volatile float shifted = value + 12582912.0f; /* 1.5 * 2^23: what is left below the point is rounded away */
-  return (int32_t)(shifted - 12582912.0f);
+/* A number as float32 holds it: not in more digits, and not a product that an addition takes unrounded. */
+static inline float as_float32(float value) {
+#if defined(__GNUC__) && defined(__ARM_FP)
+  __asm__("" : "+t"(value));
+  return value;
+#else
+  volatile float stored = value;
+  return stored;
+#endif
 }
 
-/* XNNPACK's own rule: float32(sum) * multiplier, halves to even. The product must be rounded to float32 before it is
- * used, which a compiler that fuses multiplications and additions would leave out: hence volatile. */
-static int32_t rounded(int32_t sum, float multiplier) {
-  volatile float product = (float)sum * multiplier;
+/* The nearest integer, halves to even, of a number below 2^22. */
+static inline int32_t half_even(float value) {
+  /* 1.5 * 2^23: what is left below the point is rounded away. */
+  return (int32_t)(as_float32(value + 12582912.0f) - 12582912.0f);
+}
+
+/* XNNPACK's own rule: float32(sum) * multiplier, halves to even. */
+static inline int32_t rounded(int32_t sum, float multiplier) {
+  const float product = as_float32((float)sum * multiplier);
   return half_even(product < -1024.0f ? -1024.0f : product > 1024.0f ? 1024.0f : product);
 }
 
@@ -107,24 +117,30 @@ static inline int32_t finished(const mmx_output *out, int32_t sum, uint32_t chan
   return out->add ? added(out->add, code, other, index) : code;
 }
 
-/* An mmx_output whose codes need a multiplier, a clip and perhaps a table, as most layers' do. */
+/* An mmx_output whose codes need a multiplier, a clip and perhaps a table, as most layers' do; no addition. */
 typedef struct {
   const int32_t *bias, *multiplier;
+  const float *real;
   const uint8_t *table;
   int32_t factor, rounding, high;
   uint32_t shift, bits;
 } plain_output;
 
-static int is_plain(const mmx_output *out) { return !out->real && !out->add && out->low == 0; }
+static int is_plain(const mmx_output *out) { return !out->add && out->low == 0; }
 
 static plain_output plain(const mmx_output *out) {
-  const plain_output result = {out->bias,     out->multiplier, out->table, out->factor,
+  const plain_output result = {out->bias,   out->multiplier, out->real, out->table, out->factor,
                                out->rounding, out->high,       out->shift, out->bits};
   return result;
 }
 
 MMX_INLINE uint32_t plain_code(const plain_output *out, int32_t sum, uint32_t channel) {
-  int32_t code = (high_product(sum, out->multiplier[channel]) + out->rounding) >> out->shift;
+  int32_t code;
+  if (out->real) {
+    code = rounded(sum, out->real[channel]) + out->rounding;
+  } else {
+    code = (high_product(sum, out->multiplier[channel]) + out->rounding) >> out->shift;
+  }
   code = clip(code, 0, 255); /* one instruction */
   code = code > out->high ? out->high : code;
   return out->table ? out->table[code] : (uint32_t)code;
