@@ -64,9 +64,9 @@ def weighted(source, step, number, weight_bits) -> None:
     scale = found.scale if found else 1
     _check_accumulators(step, packed, scale, high - low, sums)
     if depthwise:
-        # A row holds what the channels are multiplied with at one tap.
-        packed = weights.Weights(packed.codes.T, packed.bits, packed.factor)
-    words = weights.words(packed, column_bits=column_bits)
+        words = weights.by_channel(weights.Weights(packed.codes.T, packed.bits, packed.factor))
+    else:
+        words = weights.words(packed, column_bits=column_bits)
     fields = _window_fields(step, low)
     fields |= {"column_bits": column_bits, "weight_bits": packed.bits}
     table = step.reads[0].table

@@ -62,6 +62,15 @@ def words(weights: Weights, *, column_bits: int) -> np.ndarray:
     return _words(padded, weights.bits, _PAIRS[column_bits])
 
 
+def by_channel(weights: Weights) -> np.ndarray:
+    """uint32 [words]: [taps, channels] in slots one after the other, for the depthwise kernel."""
+    values = weights.codes.reshape(-1)
+    per_word = 32 // weights.bits
+    padded = np.zeros(-(-len(values) // per_word) * per_word, np.int64)
+    padded[: len(values)] = values
+    return _joined(padded.reshape(-1, per_word) + (1 << weights.bits - 1), weights.bits)
+
+
 def _words(padded, bits, pairs):
     groups = padded.reshape(len(padded), -1, GROUP)
     firsts, seconds = groups[..., [a for a, _ in pairs]], groups[..., [b for _, b in pairs]]

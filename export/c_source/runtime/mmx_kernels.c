@@ -377,161 +377,192 @@ void mmx_conv(const mmx_window *op, const uint8_t *in, const uint8_t *other, uin
   }
 }
 
-/* Depthwise. A row of weights holds what the channels are multiplied with at one tap, in the order of a column. */
+/* Depthwise: channel c * multiplier + m is input channel c under its filter m. Weights are [taps][channels] of 8-bit
+ * or 4-bit slots. */
 
-static uint32_t depthwise_weight(const mmx_window *op, uint32_t tap, uint32_t channel) {
-  const uint32_t row = (op->out_channels + GROUP - 1) / GROUP, group = tap * row + channel / GROUP;
-  const uint32_t place = channel % GROUP;
-  const uint32_t pair = op->column_bits == 4 ? place & 3u : place >> 2 << 1 | (place & 1u);
-  const uint32_t upper = op->column_bits == 4 ? place >> 2 : place >> 1 & 1u;
-  if (op->weight_bits == 4) return op->weights[group] >> (4 * pair + 16 * upper) & 15u;
-  return op->weights[2 * group + pair / 2] >> (8 * (pair & 1u) + 16 * upper) & 255u;
+#define TAPS 25u /* of the largest window whose channels are computed four at a time */
+
+/* The first byte of what lies under a tap, and of its weights. */
+typedef struct {
+  const uint8_t *slots;
+  uint32_t weights;
+} tap;
+
+typedef struct {
+  tap of[TAPS];
+  uint32_t inside, outside; /* those in the image come first; those outside count where real 0 is not slot code 0 */
+  uint32_t zeros;
+  const uint8_t *map;
+  uint32_t in_bits;
+} window_taps;
+
+/* Four slots from a byte on, as two pairs: 0 and 2, 1 and 3. */
+MMX_INLINE uint32_t four(uint32_t bits, const uint8_t *from) {
+  if (bits == 8) return word_at(from);
+  if (bits == 4) {
+    const uint32_t two = from[0] | (uint32_t)from[1] << 8;
+    return two | two << 8;
+  }
+  return from[0] | (uint32_t)from[0] << 12;
 }
 
-/* Channel c * multiplier + m is input channel c under its filter m; any layout, slot by slot. */
-static void depthwise_pixel(const mmx_window *op, const uint8_t *in, const uint8_t *other, uint8_t *out, int32_t y,
-                            int32_t x) {
-  const uint32_t multiplier = (uint32_t)(op->out_channels / op->in_channels);
-  uint32_t index = ((uint32_t)y * op->out_width + (uint32_t)x) * op->out_channels;
-  for (uint32_t channel = 0; channel < op->out_channels; channel++, index++) {
-    int32_t sum = 0;
-    uint32_t tap = 0;
-    for (int32_t row = 0; row < op->kernel_height; row++) {
-      const int32_t in_y = y * op->stride_y - op->top + row * op->dilation_y;
-      for (int32_t column = 0; column < op->kernel_width; column++, tap++) {
-        const int32_t in_x = x * op->stride_x - op->left + column * op->dilation_x;
-        uint32_t code = op->zero;
-        if (in_y >= 0 && in_y < op->in_height && in_x >= 0 && in_x < op->in_width) {
-          const uint32_t pixel = (uint32_t)in_y * op->in_width + (uint32_t)in_x;
-          code = slot(in, op->in_bits, pixel * op->in_channels + channel / multiplier);
-          code = op->map ? op->map[code] : code;
-        }
-        sum += (int32_t)code * ((int32_t)depthwise_weight(op, tap, channel) - weight_zero(op));
+static inline uint32_t four_mapped(const window_taps *taps, const uint8_t *from) {
+  uint32_t word = 0;
+  for (uint32_t i = 0; i < 4; i++) word |= (uint32_t)taps->map[slot(from, taps->in_bits, i)] << 8 * i;
+  return word;
+}
+
+/* Four channels; where slots are mapped, `bits` is 8. */
+MMX_INLINE void multiply_four(uint32_t bits, uint32_t weight_bits, int mapped, const window_taps *taps, uint32_t place,
+                              const uint8_t *weights, int32_t *sums) {
+  const uint32_t mask = mask_of(bits), weight_mask = bits == weight_bits ? mask : mask_of(weight_bits);
+  const tap *at = taps->of, *const inside = at + taps->inside, *const end = inside + taps->outside;
+  int32_t a = 0, b = 0, c = 0, d = 0;
+  uint32_t even = 0, odd = 0; /* sums of codes */
+  for (; at != inside; at++) {
+    const uint32_t x = mapped ? four_mapped(taps, at->slots + place) : four(bits, at->slots + place);
+    const uint32_t w = four(weight_bits, weights + at->weights);
+    const uint32_t x_even = mask & x, x_odd = mask & x >> bits;
+    const uint32_t w_even = weight_mask & w, w_odd = weight_mask & w >> weight_bits;
+    MMX_MAC_LOWER(a, x_even, w_even);
+    MMX_MAC_LOWER(b, x_odd, w_odd);
+    MMX_MAC_UPPER(c, x_even, w_even);
+    MMX_MAC_UPPER(d, x_odd, w_odd);
+    even += x_even, odd += x_odd;
+  }
+  for (; at != end; at++) {
+    const uint32_t x = taps->zeros, w = four(weight_bits, weights + at->weights);
+    const uint32_t w_even = weight_mask & w, w_odd = weight_mask & w >> weight_bits;
+    MMX_MAC_LOWER(a, x, w_even);
+    MMX_MAC_LOWER(b, x, w_odd);
+    MMX_MAC_UPPER(c, x, w_even);
+    MMX_MAC_UPPER(d, x, w_odd);
+    even += x, odd += x;
+  }
+  const uint32_t shift = weight_bits - 1; /* stored weights have 2^shift more */
+  sums[0] = a - (int32_t)((even & 0xFFFFu) << shift);
+  sums[1] = b - (int32_t)((odd & 0xFFFFu) << shift);
+  sums[2] = c - (int32_t)((even >> 16) << shift);
+  sums[3] = d - (int32_t)((odd >> 16) << shift);
+}
+
+#define MULTIPLY_FOUR(name, bits, weight_bits, mapped)                                                          \
+  static void name(const window_taps *taps, uint32_t place, const uint8_t *weights, int32_t *sums) {            \
+    multiply_four(bits, weight_bits, mapped, taps, place, weights, sums);                                       \
+  }
+MULTIPLY_FOUR(four_2_4, 2, 4, 0)
+MULTIPLY_FOUR(four_4_4, 4, 4, 0)
+MULTIPLY_FOUR(four_8_4, 8, 4, 0)
+MULTIPLY_FOUR(four_mapped_4, 8, 4, 1)
+MULTIPLY_FOUR(four_2_8, 2, 8, 0)
+MULTIPLY_FOUR(four_4_8, 4, 8, 0)
+MULTIPLY_FOUR(four_8_8, 8, 8, 0)
+MULTIPLY_FOUR(four_mapped_8, 8, 8, 1)
+
+typedef void four_channels(const window_taps *, uint32_t, const uint8_t *, int32_t *);
+
+static four_channels *four_channels_of(const mmx_window *op) {
+  if (op->map) return op->weight_bits == 4 ? four_mapped_4 : four_mapped_8;
+  if (op->weight_bits == 4) return op->in_bits == 4 ? four_4_4 : op->in_bits == 8 ? four_8_4 : four_2_4;
+  return op->in_bits == 4 ? four_4_8 : op->in_bits == 8 ? four_8_8 : four_2_8;
+}
+
+static void find_taps(const mmx_window *op, const uint8_t *in, int32_t y, int32_t x, window_taps *taps) {
+  const uint32_t pixel = op->in_channels * op->in_bits / 8u, step = op->out_channels * op->weight_bits / 8u;
+  tap *found = taps->of, *last = taps->of + op->kernel_height * op->kernel_width;
+  uint32_t weights = 0;
+  for (int32_t row = 0; row < op->kernel_height; row++) {
+    const int32_t in_y = y + row * op->dilation_y;
+    const int there = in_y >= 0 && in_y < op->in_height;
+    int32_t in_x = x;
+    for (int32_t column = 0; column < op->kernel_width; column++, weights += step, in_x += op->dilation_x) {
+      if (there && in_x >= 0 && in_x < op->in_width) {
+        found->slots = in + (uint32_t)(in_y * op->in_width + in_x) * pixel, found->weights = weights, found++;
+      } else {
+        last--, last->slots = NULL, last->weights = weights;
       }
     }
-    sum = op->out.factor * sum + op->out.bias[channel];
-    put(out, op->out.bits, index, (uint32_t)finished(&op->out, sum, channel, other, index));
   }
+  taps->inside = (uint32_t)(found - taps->of);
+  taps->outside = op->zero ? (uint32_t)(op->kernel_height * op->kernel_width) - taps->inside : 0;
 }
 
-/* Two pairs of a group of 8 slots at a time: first of group..., the four sums and the sums of codes. */
-typedef struct {
-  int32_t low, high, next_low, next_high;
-  uint32_t codes, next_codes; /* sums of both halves */
-} depthwise_sums;
-
-MMX_INLINE void depthwise_tap(depthwise_sums *sums, uint32_t bits, uint32_t mask, uint32_t weight_bits,
-                              uint32_t weight_mask, const uint8_t *in, const uint32_t *weights, uint32_t half) {
-  const uint32_t word = word_at(bits == 8 ? in + 4 * half : in), weight = weights[weight_bits == 8 ? half : 0];
-  const uint32_t shift = bits == 8 ? 0 : 8 * half, weight_shift = weight_bits == 8 ? 0 : 8 * half;
-  const uint32_t x = mask & word >> shift, y = mask & word >> (shift + bits);
-  const uint32_t u = weight_mask & weight >> weight_shift, v = weight_mask & weight >> (weight_shift + weight_bits);
-  MMX_MAC_LOWER(sums->low, x, u);
-  MMX_MAC_UPPER(sums->high, x, u);
-  MMX_MAC_LOWER(sums->next_low, y, v);
-  MMX_MAC_UPPER(sums->next_high, y, v);
-  sums->codes += x;
-  sums->next_codes += y;
+/* Whether all taps are in the image. */
+static inline int is_inside(const mmx_window *op, int32_t y, int32_t x) {
+  return y >= 0 && x >= 0 && y + (op->kernel_height - 1) * op->dilation_y < op->in_height &&
+         x + (op->kernel_width - 1) * op->dilation_x < op->in_width;
 }
 
-/* The first tap that lies in the image, and the first behind it. */
-static inline int32_t first_tap(int32_t start, int32_t dilation) {
-  return start >= 0 ? 0 : (-start + dilation - 1) / dilation;
-}
-
-static inline int32_t end_tap(int32_t start, int32_t dilation, int32_t size, int32_t taps) {
-  const int32_t fitting = size > start ? (size - start + dilation - 1) / dilation : 0;
-  return fitting < taps ? fitting : taps;
-}
-
-/* A place, and its taps in the image. */
-typedef struct {
-  int32_t rows, columns;             /* how many taps there are */
-  uint32_t across, down;             /* bytes from tap to tap */
-  uint32_t words, words_down;        /* of weights, from tap to tap */
-  uint32_t index;                    /* of the output */
-} depthwise_place;
-
-/* Four of a group's channels. */
-MMX_INLINE void depthwise_half(const plain_output *to, const depthwise_place *at, const uint8_t *in, uint8_t *out,
-                               const uint32_t *weights, uint32_t bits, uint32_t weight_bits, int32_t zero,
-                               uint32_t channel, uint32_t half) {
-  const uint32_t mask = mask_of(bits), weight_mask = bits == weight_bits ? mask : mask_of(weight_bits);
-  depthwise_sums sums = {0, 0, 0, 0, 0, 0};
-  for (int32_t row = at->rows; row > 0; row--) {
-    const uint8_t *place = in;
-    const uint32_t *tap = weights;
-    for (int32_t column = at->columns; column > 0; column--) {
-      depthwise_tap(&sums, bits, mask, weight_bits, weight_mask, place, tap, half);
-      place += at->across;
-      tap += at->words;
+/* Any window, one channel at a time. */
+static int32_t window_sum(const mmx_window *op, const uint8_t *in, int32_t y, int32_t x, uint32_t channel) {
+  const uint32_t multiplier = (uint32_t)(op->out_channels / op->in_channels);
+  int32_t sum = 0;
+  uint32_t place = channel;
+  for (int32_t row = 0; row < op->kernel_height; row++) {
+    const int32_t in_y = y + row * op->dilation_y;
+    for (int32_t column = 0; column < op->kernel_width; column++, place += op->out_channels) {
+      const int32_t in_x = x + column * op->dilation_x;
+      uint32_t code = op->zero;
+      if (in_y >= 0 && in_y < op->in_height && in_x >= 0 && in_x < op->in_width) {
+        const uint32_t pixel = (uint32_t)in_y * op->in_width + (uint32_t)in_x;
+        code = slot(in, op->in_bits, pixel * op->in_channels + channel / multiplier);
+        code = op->map ? op->map[code] : code;
+      }
+      sum += (int32_t)code * ((int32_t)slot((const uint8_t *)op->weights, op->weight_bits, place) - weight_zero(op));
     }
-    in += at->down;
-    weights += at->words_down;
   }
-  /* Channels next to each other: the first of both pairs, and the second. */
-  const uint32_t a = channel + (bits == 4 ? 2 * half : 4 * half), b = a + (bits == 4 ? 4 : 2);
-  const int32_t first = sums.low - zero * (int32_t)(sums.codes & 0xFFFFu);
-  const int32_t second = sums.next_low - zero * (int32_t)(sums.next_codes & 0xFFFFu);
-  const int32_t third = sums.high - zero * (int32_t)(sums.codes >> 16);
-  const int32_t fourth = sums.next_high - zero * (int32_t)(sums.next_codes >> 16);
-  put_pair(out, to->bits, at->index + a, plain_code(to, to->factor * first + to->bias[a], a),
-           plain_code(to, to->factor * second + to->bias[a + 1], a + 1));
-  put_pair(out, to->bits, at->index + b, plain_code(to, to->factor * third + to->bias[b], b),
-           plain_code(to, to->factor * fourth + to->bias[b + 1], b + 1));
-}
-
-/* 8 channels a group, one filter each; what lies outside of the image is left out, since it is 0 mostly. */
-MMX_INLINE void depthwise_groups(const mmx_window *op, const uint8_t *in, uint8_t *out, int32_t y, int32_t x,
-                                 uint32_t bits, uint32_t weight_bits) {
-  const plain_output to = plain(&op->out);
-  const int32_t zero = weight_zero(op), top = y * op->stride_y - op->top, left = x * op->stride_x - op->left;
-  const int32_t row = first_tap(top, op->dilation_y), column = first_tap(left, op->dilation_x);
-  const int32_t rows = end_tap(top, op->dilation_y, op->in_height, op->kernel_height) - row;
-  const int32_t columns = end_tap(left, op->dilation_x, op->in_width, op->kernel_width) - column;
-  if (op->zero && (rows < op->kernel_height || columns < op->kernel_width)) {
-    depthwise_pixel(op, in, NULL, out, y, x);
-    return;
-  }
-  const uint32_t pixel = op->in_channels * bits / 8, words = op->in_channels * weight_bits / 32;
-  const depthwise_place at = {rows, columns, pixel * op->dilation_x, pixel * op->in_width * op->dilation_y,
-                              words, words * op->kernel_width,
-                              ((uint32_t)y * op->out_width + (uint32_t)x) * op->out_channels};
-  in += ((top + row * op->dilation_y) * op->in_width + left + column * op->dilation_x) * (int32_t)pixel;
-  const uint32_t *filter = op->weights + (uint32_t)(row * op->kernel_width + column) * words;
-  for (uint32_t channel = 0; channel < op->in_channels; channel += GROUP) {
-    depthwise_half(&to, &at, in, out, filter, bits, weight_bits, zero, channel, 0);
-    depthwise_half(&to, &at, in, out, filter, bits, weight_bits, zero, channel, 1);
-    in += bits;
-    filter += weight_bits / 4;
-  }
-}
-
-#define DEPTHWISE(name, bits, weight_bits)                                                                  \
-  static void name(const mmx_window *op, const uint8_t *in, const uint8_t *other, uint8_t *out, int32_t y, int32_t x) { \
-    (void)other;                                                                                            \
-    depthwise_groups(op, in, out, y, x, bits, weight_bits);                                                 \
-  }
-DEPTHWISE(depthwise_4_4, 4, 4)
-DEPTHWISE(depthwise_4_8, 4, 8)
-DEPTHWISE(depthwise_8_4, 8, 4)
-DEPTHWISE(depthwise_8_8, 8, 8)
-
-typedef void depthwise(const mmx_window *, const uint8_t *, const uint8_t *, uint8_t *, int32_t, int32_t);
-
-static depthwise *depthwise_of(const mmx_window *op) {
-  const int groups = op->in_channels == op->out_channels && op->in_channels % GROUP == 0 && !op->map;
-  /* Halves of words count the codes of all taps. */
-  const int counted = (uint32_t)op->kernel_height * op->kernel_width <= 256;
-  if (!groups || !counted || op->in_bits != op->column_bits || !is_plain(&op->out)) return depthwise_pixel;
-  if (op->in_bits == 4) return op->weight_bits == 4 ? depthwise_4_4 : depthwise_4_8;
-  return op->weight_bits == 4 ? depthwise_8_4 : depthwise_8_8;
+  return sum;
 }
 
 void mmx_depthwise(const mmx_window *op, const uint8_t *in, const uint8_t *other, uint8_t *out) {
-  depthwise *pixel = depthwise_of(op);
-  for (int32_t y = 0; y < op->out_height; y++) {
-    for (int32_t x = 0; x < op->out_width; x++) pixel(op, in, other, out, y, x);
+  const uint32_t channels = op->out_channels, step = op->in_bits / 2, weight_step = op->weight_bits / 2;
+  const int four_at_once = channels == op->in_channels && (channels & 3u) == 0 &&
+                           (uint32_t)op->kernel_height * op->kernel_width <= TAPS;
+  const int simple = is_plain(&op->out);
+  const plain_output to = plain(&op->out);
+  four_channels *times = four_channels_of(op);
+  uint32_t index = 0;
+  window_taps taps;
+  int32_t sums[4];
+  taps.zeros = op->zero * 0x00010001u, taps.map = op->map, taps.in_bits = op->in_bits;
+  for (int32_t row = 0, y = -op->top; row < op->out_height; row++, y += op->stride_y) {
+    int was_inside = 0;
+    for (int32_t column = 0, x = -op->left; column < op->out_width; column++, x += op->stride_x) {
+      const uint8_t *weights = (const uint8_t *)op->weights;
+      const int now_inside = is_inside(op, y, x);
+      const uint32_t count = four_at_once ? 4 : 1;
+      uint32_t place = 0;
+      if (four_at_once && was_inside && now_inside) {
+        const uint32_t bytes = op->stride_x * op->in_channels * op->in_bits / 8u;
+        for (uint32_t i = 0; i < taps.inside; i++) taps.of[i].slots += bytes;
+      } else if (four_at_once) {
+        find_taps(op, in, y, x, &taps);
+      }
+      was_inside = now_inside;
+      for (uint32_t channel = 0; channel < channels; channel += count, index += count) {
+        if (four_at_once) {
+          times(&taps, place, weights, sums);
+          place += step, weights += weight_step;
+        } else {
+          sums[0] = window_sum(op, in, y, x, channel);
+        }
+        for (uint32_t i = 0; i < count; i++) sums[i] = to.factor * sums[i] + to.bias[channel + i];
+        if (simple && four_at_once) {
+          const uint32_t a = plain_code(&to, sums[0], channel), b = plain_code(&to, sums[1], channel + 1);
+          const uint32_t c = plain_code(&to, sums[2], channel + 2), d = plain_code(&to, sums[3], channel + 3);
+          if (to.bits == 2) {
+            out[index >> 2] = (uint8_t)(a | b << 2 | c << 4 | d << 6);
+          } else {
+            put_pair(out, to.bits, index, a, b);
+            put_pair(out, to.bits, index + 2, c, d);
+          }
+          continue;
+        }
+        for (uint32_t i = 0; i < count; i++) {
+          put(out, to.bits, index + i, (uint32_t)finished(&op->out, sums[i], channel + i, other, index + i));
+        }
+      }
+    }
   }
 }
 
