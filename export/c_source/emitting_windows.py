@@ -63,11 +63,11 @@ def weighted(source, step, number, weight_bits) -> None:
     found, reals = rounding.weighted_multipliers(operator, step.codes, *sums)
     scale = found.scale if found else 1
     _check_accumulators(step, packed, scale, high - low, sums)
+    fields = _window_fields(step, low)
     if depthwise:
         words = weights.by_channel(weights.Weights(packed.codes.T, packed.bits, packed.factor))
     else:
-        words = weights.words(packed, column_bits=column_bits)
-    fields = _window_fields(step, low)
+        words = weights.words(packed, column_bits=column_bits, groups=fields["groups"])
     fields |= {"column_bits": column_bits, "weight_bits": packed.bits}
     table = step.reads[0].table
     fields["map"] = source.table(table - low) if table is not None else "NULL"

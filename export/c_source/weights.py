@@ -54,12 +54,17 @@ def padded_length(length: int, bits: int) -> int:
     return -(-length // unit) * unit
 
 
-def words(weights: Weights, *, column_bits: int) -> np.ndarray:
-    """uint32 [filters, words]: the filters for columns of 4-bit or 8-bit slots."""
+def words(weights: Weights, *, column_bits: int, groups: int) -> np.ndarray:
+    """uint32 [words]: the filters for columns of 4-bit or 8-bit slots, two at a time.
+
+    The words of two filters alternate; behind the last filter of a group of an odd number is one of zeros.
+    """
     filters, length = weights.codes.shape
-    padded = np.zeros((filters, padded_length(length, weights.bits)), np.int64)
-    padded[:, :length] = weights.codes
-    return _words(padded, weights.bits, _PAIRS[column_bits])
+    own, padded_filters = filters // groups, -(-filters // groups // 2) * 2
+    padded = np.zeros((groups, padded_filters, padded_length(length, weights.bits)), np.int64)
+    padded[:, :own, :length] = weights.codes.reshape(groups, own, length)
+    found = _words(padded.reshape(-1, padded.shape[2]), weights.bits, _PAIRS[column_bits])
+    return found.reshape(-1, 2, found.shape[1]).transpose(0, 2, 1)
 
 
 def by_channel(weights: Weights) -> np.ndarray:

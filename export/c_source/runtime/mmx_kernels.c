@@ -20,9 +20,11 @@
 #ifdef __GNUC__
 #define MMX_INLINE static inline __attribute__((always_inline))
 #define MMX_IN_REGISTER(value) __asm__("" : "+r"(value))
+#define MMX_BEHIND(pointer, computed) __asm__("" : "+r"(pointer) : "r"(computed)) /* read it then, not before */
 #else
 #define MMX_INLINE static inline
 #define MMX_IN_REGISTER(value) ((void)0)
+#define MMX_BEHIND(pointer, computed) ((void)0)
 #endif
 
 /* Masks of the pairs of slots that a word holds. */
@@ -179,6 +181,15 @@ static inline int32_t place_of(const mmx_window *op, int32_t out, int32_t tap, i
   return reached >= 0 && reached % stride == 0 ? reached / stride : -1;
 }
 
+/* Newlib's small memcpy goes byte by byte. */
+static inline void copy(uint8_t *to, const uint8_t *from, uint32_t bytes) {
+  for (; bytes >= 4; bytes -= 4, to += 4, from += 4) {
+    const uint32_t word = word_at(from);
+    memcpy(to, &word, sizeof word);
+  }
+  while (bytes--) *to++ = *from++;
+}
+
 /* Rows and runs of whole bytes are copied; what is to be mapped or shifted goes slot by slot. */
 static void fill_column(const mmx_window *op, const uint8_t *in, int32_t y, int32_t x, uint32_t group, uint8_t *column) {
   const uint32_t bits = op->column_bits, channels = op->in_channels / op->groups;
@@ -193,7 +204,7 @@ static void fill_column(const mmx_window *op, const uint8_t *in, int32_t y, int3
     if (whole && !op->transposed && op->groups == 1 && op->dilation_x == 1 && row_inside && first_x >= 0 &&
         first_x + op->kernel_width <= op->in_width) {
       const uint32_t start = ((uint32_t)in_y * op->in_width + (uint32_t)first_x) * run;
-      memcpy(column + index * bits / 8, in + start, run * op->kernel_width);
+      copy(column + index * bits / 8, in + start, run * op->kernel_width);
       index += channels * op->kernel_width;
       continue;
     }
@@ -203,7 +214,7 @@ static void fill_column(const mmx_window *op, const uint8_t *in, int32_t y, int3
       const uint32_t start =
           inside ? ((uint32_t)in_y * op->in_width + (uint32_t)in_x) * op->in_channels + group * channels : 0;
       if (whole && inside) {
-        memcpy(column + index * bits / 8, in + start * bits / 8, run);
+        copy(column + index * bits / 8, in + start * bits / 8, run);
       } else if (whole) {
         memset(column + index * bits / 8, pattern, run);
       } else {
@@ -242,21 +253,12 @@ MMX_INLINE group_of_pairs pairs_of(uint32_t bits, uint32_t mask, uint32_t word, 
   return result;
 }
 
-MMX_INLINE group_of_pairs column_pairs(uint32_t bits, uint32_t mask, const uint8_t *column, uint32_t group) {
-  return pairs_of(bits, mask, word_at(column + bits * group), bits == 8 ? word_at(column + 8 * group + 4) : 0);
-}
-
-MMX_INLINE group_of_pairs weight_pairs(uint32_t bits, uint32_t mask, const uint32_t *weights, uint32_t group) {
-  if (bits == 2) return pairs_of(2, mask, weights[group >> 1] >> (group & 1u) * 8, 0);
-  return pairs_of(bits, mask, weights[bits / 4 * group], bits == 8 ? weights[2 * group + 1] : 0);
-}
-
 /* The sum of a column's codes: stored weights are not below 0, and what was added to them is taken off by it. */
-MMX_INLINE int32_t sum_of(uint32_t bits, const uint8_t *column, uint32_t groups) {
+static int32_t sum_of(uint32_t bits, const uint8_t *column, uint32_t groups) {
   const uint32_t mask = mask_of(bits);
   int32_t sum = 0;
-  for (uint32_t group = 0; group < groups; group++) {
-    const group_of_pairs codes = column_pairs(bits, mask, column, group);
+  for (; groups; groups--, column += bits) {
+    const group_of_pairs codes = pairs_of(bits, mask, word_at(column), bits == 8 ? word_at(column + 4) : 0);
     for (int i = 0; i < 4; i++) MMX_MAC(sum, codes.pair[i], 0x00010001u);
   }
   return sum;
@@ -264,36 +266,52 @@ MMX_INLINE int32_t sum_of(uint32_t bits, const uint8_t *column, uint32_t groups)
 
 static int32_t weight_zero(const mmx_window *op) { return (int32_t)1 << (op->weight_bits - 1); }
 
-/* Two columns at the places index[], and the output that is computed of them. */
+/* Two columns, and two filters whose words alternate. */
 typedef struct {
   const uint8_t *columns[2];
-  uint32_t places[2], count; /* count: 1 or 2 */
-  uint32_t group;
-  const uint8_t *other;
-  uint8_t *out;
-} two_columns;
+  const uint32_t *filters;
+  uint32_t groups;
+} factors;
 
-/* All filters of a group on one or two columns, two filters at once. The widths are constants, so that there is one
- * loop for each pair of them. */
-MMX_INLINE void multiply(const mmx_window *op, const two_columns *work, uint32_t bits, uint32_t weight_bits) {
-  const uint32_t in_group = (uint32_t)(op->out_channels / op->groups), length = padded_length(op);
-  const uint32_t groups = length / GROUP, words = length * weight_bits / 32;
+/* sums[0..1]: of the first column with both filters; sums[2..3]: of the second. The widths are constants, so that there
+ * is one loop for each pair of them. */
+MMX_INLINE void multiply(const factors *of, int32_t *sums, uint32_t bits, uint32_t weight_bits) {
   const uint32_t mask = mask_of(bits), weight_mask = bits == weight_bits ? mask : mask_of(weight_bits);
-  const int simple = is_plain(&op->out) && (op->out_channels & 1u) == 0 && op->groups == 1;
-  const plain_output to = plain(&op->out);
-  const int32_t factor = op->out.factor, zero = weight_zero(op) * factor;
-  const int32_t less = zero * sum_of(bits, work->columns[0], groups);
-  const int32_t less_second = work->count > 1 ? zero * sum_of(bits, work->columns[1], groups) : 0;
-  const uint32_t start = work->places[0] * op->out_channels, start_second = work->places[1] * op->out_channels;
-  for (uint32_t filter = 0; filter < in_group; filter += 2) {
-    const uint32_t channel = work->group * in_group + filter, both = filter + 1 < in_group;
-    const uint32_t *one = op->weights + channel * words, *two = one + both * words;
-    const uint8_t *first = work->columns[0], *second = work->columns[1];
-    int32_t a = 0, b = 0, c = 0, d = 0;
-    for (uint32_t group = 0; group < groups; group++) {
-      const group_of_pairs x = column_pairs(bits, mask, first, group), y = column_pairs(bits, mask, second, group);
-      const group_of_pairs u = weight_pairs(weight_bits, weight_mask, one, group);
-      const group_of_pairs v = weight_pairs(weight_bits, weight_mask, two, group);
+  const uint8_t *first = of->columns[0], *second = of->columns[1], *const end = first + of->groups * bits;
+  const uint32_t *filters = of->filters;
+  int32_t a = 0, b = 0, c = 0, d = 0;
+  if (bits == 8 && weight_bits == 8) {
+    /* A word of one column after that of the other: there are registers for one. */
+    for (; first != end; first += 4, second += 4, filters += 2) {
+      const uint32_t u = mask & filters[0], v = mask & filters[1];
+      const uint32_t p = mask & filters[0] >> 8, q = mask & filters[1] >> 8;
+      uint32_t x = word_at(first);
+      MMX_MAC(a, mask & x, u);
+      MMX_MAC(b, mask & x, v);
+      MMX_MAC(a, mask & x >> 8, p);
+      MMX_MAC(b, mask & x >> 8, q);
+      MMX_BEHIND(second, b);
+      x = word_at(second);
+      MMX_MAC(c, mask & x, u);
+      MMX_MAC(d, mask & x, v);
+      MMX_MAC(c, mask & x >> 8, p);
+      MMX_MAC(d, mask & x >> 8, q);
+    }
+  } else {
+    uint32_t one = 0, two = 0, half = 0;
+    for (; first != end; first += bits, second += bits) {
+      const group_of_pairs x = pairs_of(bits, mask, word_at(first), bits == 8 ? word_at(first + 4) : 0);
+      const group_of_pairs y = pairs_of(bits, mask, word_at(second), bits == 8 ? word_at(second + 4) : 0);
+      uint32_t next = 0, next_two = 0;
+      if (weight_bits == 2 && half) {
+        one >>= 8, two >>= 8;
+      } else {
+        one = filters[0], two = filters[1], filters += 2;
+      }
+      if (weight_bits == 8) next = filters[0], next_two = filters[1], filters += 2;
+      half ^= 1u;
+      const group_of_pairs u = pairs_of(weight_bits, weight_mask, one, next);
+      const group_of_pairs v = pairs_of(weight_bits, weight_mask, two, next_two);
       for (int i = 0; i < 4; i++) {
         MMX_MAC(a, x.pair[i], u.pair[i]);
         MMX_MAC(b, x.pair[i], v.pair[i]);
@@ -301,32 +319,12 @@ MMX_INLINE void multiply(const mmx_window *op, const two_columns *work, uint32_t
         MMX_MAC(d, y.pair[i], v.pair[i]);
       }
     }
-    const int32_t bias = op->out.bias[channel], bias_two = op->out.bias[channel + both];
-    a = factor * a - less + bias;
-    b = factor * b - less + bias_two;
-    c = factor * c - less_second + bias;
-    d = factor * d - less_second + bias_two;
-    if (simple) {
-      put_pair(work->out, to.bits, start + channel, plain_code(&to, a, channel), plain_code(&to, b, channel + 1));
-      if (work->count > 1) {
-        put_pair(work->out, to.bits, start_second + channel, plain_code(&to, c, channel),
-                 plain_code(&to, d, channel + 1));
-      }
-      continue;
-    }
-    const int32_t sums[2][2] = {{a, b}, {c, d}};
-    for (uint32_t i = 0; i < work->count; i++) {
-      for (uint32_t j = 0; j <= both; j++) {
-        const uint32_t index = work->places[i] * op->out_channels + channel + j;
-        const int32_t code = finished(&op->out, sums[i][j], channel + j, work->other, index);
-        put(work->out, op->out.bits, index, (uint32_t)code);
-      }
-    }
   }
+  sums[0] = a, sums[1] = b, sums[2] = c, sums[3] = d;
 }
 
 #define MULTIPLY(name, bits, weight_bits) \
-  static void name(const mmx_window *op, const two_columns *work) { multiply(op, work, bits, weight_bits); }
+  static void name(const factors *of, int32_t *sums) { multiply(of, sums, bits, weight_bits); }
 MULTIPLY(multiply_4_2, 4, 2)
 MULTIPLY(multiply_4_4, 4, 4)
 MULTIPLY(multiply_4_8, 4, 8)
@@ -334,13 +332,63 @@ MULTIPLY(multiply_8_2, 8, 2)
 MULTIPLY(multiply_8_4, 8, 4)
 MULTIPLY(multiply_8_8, 8, 8)
 
-typedef void multiplication(const mmx_window *, const two_columns *);
+typedef void multiplication(const factors *, int32_t *);
 
 static multiplication *multiplication_of(const mmx_window *op) {
   if (op->column_bits == 4) {
     return op->weight_bits == 4 ? multiply_4_4 : op->weight_bits == 8 ? multiply_4_8 : multiply_4_2;
   }
   return op->weight_bits == 4 ? multiply_8_4 : op->weight_bits == 8 ? multiply_8_8 : multiply_8_2;
+}
+
+/* All filters of a group on `count` (1 or 2) columns at the places from `place` on, two filters at once. */
+static void filter_columns(const mmx_window *op, multiplication *times, factors *of, uint32_t place, uint32_t count,
+                           uint32_t group, const uint8_t *other, uint8_t *out) {
+  const mmx_output *const output = &op->out;
+  const plain_output to = plain(output);
+  const mmx_add *const add = output->add;
+  const uint32_t in_group = (uint32_t)(op->out_channels / op->groups), channels = op->out_channels;
+  const uint32_t words = 2 * (of->groups * op->weight_bits / 4); /* of two filters */
+  const int simple = output->low == 0 && (channels & 1u) == 0 && op->groups == 1;
+  const int32_t zero = weight_zero(op) * to.factor;
+  const int32_t less = zero * sum_of(op->column_bits, of->columns[0], of->groups);
+  const int32_t less_second = count > 1 ? zero * sum_of(op->column_bits, of->columns[1], of->groups) : 0;
+  int32_t sums[4];
+  of->filters = op->weights + group * ((in_group + 1) / 2) * words;
+  for (uint32_t filter = 0; filter < in_group; filter += 2, of->filters += words) {
+    const uint32_t channel = group * in_group + filter, both = filter + 1 < in_group;
+    const uint32_t index = place * channels + channel, next = index + channels;
+    times(of, sums);
+    {
+      const int32_t bias = to.bias[channel], bias_two = to.bias[channel + both];
+      sums[0] = to.factor * sums[0] - less + bias;
+      sums[1] = to.factor * sums[1] - less + bias_two;
+      sums[2] = to.factor * sums[2] - less_second + bias;
+      sums[3] = to.factor * sums[3] - less_second + bias_two;
+    }
+    if (simple) {
+      uint32_t a = plain_code(&to, sums[0], channel), b = plain_code(&to, sums[1], channel + 1);
+      if (add) {
+        a = (uint32_t)added(add, (int32_t)a, other, index);
+        b = (uint32_t)added(add, (int32_t)b, other, index + 1);
+      }
+      put_pair(out, to.bits, index, a, b);
+      if (count == 1) continue;
+      a = plain_code(&to, sums[2], channel), b = plain_code(&to, sums[3], channel + 1);
+      if (add) {
+        a = (uint32_t)added(add, (int32_t)a, other, next);
+        b = (uint32_t)added(add, (int32_t)b, other, next + 1);
+      }
+      put_pair(out, to.bits, next, a, b);
+      continue;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+      for (uint32_t j = 0; j <= both; j++) {
+        const uint32_t at = (i ? next : index) + j;
+        put(out, to.bits, at, (uint32_t)finished(output, sums[2 * i + j], channel + j, other, at));
+      }
+    }
+  }
 }
 
 /* Whether pixels are columns as they lie in memory. */
@@ -350,29 +398,28 @@ static int pixels_are_columns(const mmx_window *op) {
 }
 
 void mmx_conv(const mmx_window *op, const uint8_t *in, const uint8_t *other, uint8_t *out, uint32_t *scratch) {
-  const uint32_t bytes = padded_length(op) * op->column_bits / 8;
+  const uint32_t length = padded_length(op), bytes = length * op->column_bits / 8;
   const uint32_t places = (uint32_t)op->out_height * op->out_width;
   const int direct = pixels_are_columns(op);
   multiplication *times = multiplication_of(op);
-  two_columns work = {{NULL, NULL}, {0, 0}, 0, 0, other, out};
-  for (; work.group < op->groups; work.group++) {
+  for (uint32_t group = 0; group < op->groups; group++) {
     int32_t y = 0, x = 0;
     for (uint32_t place = 0; place < places; place += 2) {
-      work.count = place + 1 < places ? 2 : 1;
-      for (uint32_t i = 0; i < work.count; i++) {
-        uint8_t *column = (uint8_t *)scratch + i * bytes;
+      const uint32_t count = place + 1 < places ? 2 : 1;
+      factors of = {{NULL, NULL}, NULL, length / GROUP};
+      for (uint32_t i = 0; i < count; i++) {
         if (direct) {
           const uint32_t pixel = (uint32_t)(y * op->stride_y) * op->in_width + (uint32_t)(x * op->stride_x);
-          work.columns[i] = in + pixel * bytes;
+          of.columns[i] = in + pixel * bytes;
         } else {
-          fill_column(op, in, y, x, work.group, column);
-          work.columns[i] = column;
+          uint8_t *column = (uint8_t *)scratch + i * bytes;
+          fill_column(op, in, y, x, group, column);
+          of.columns[i] = column;
         }
-        work.places[i] = place + i;
         if (++x == op->out_width) x = 0, y++;
       }
-      if (work.count == 1) work.columns[1] = work.columns[0];
-      times(op, &work);
+      if (count == 1) of.columns[1] = of.columns[0];
+      filter_columns(op, times, &of, place, count, group, other, out);
     }
   }
 }
