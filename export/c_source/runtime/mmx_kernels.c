@@ -156,8 +156,7 @@ MMX_INLINE void put_pair(uint8_t *out, uint32_t bits, uint32_t index, uint32_t f
     out[index] = (uint8_t)first;
     out[index + 1] = (uint8_t)second;
   } else {
-    put(out, bits, index, first);
-    put(out, bits, index + 1, second);
+    put(out, 4, index >> 1, first | second << 2);
   }
 }
 
@@ -190,6 +189,23 @@ static inline void copy(uint8_t *to, const uint8_t *from, uint32_t bytes) {
   while (bytes--) *to++ = *from++;
 }
 
+/* Slots through a table (or as they are), four at a time; the count is a multiple of four, and so are the places. */
+static void copy_mapped(const mmx_window *op, const uint8_t *from, uint32_t count, uint8_t *to) {
+  const uint32_t bits = op->in_bits, mask = (1u << bits) - 1u;
+  for (; count; count -= 4, from += bits / 2) {
+    const uint32_t word = bits == 8 ? word_at(from) : bits == 4 ? from[0] | (uint32_t)from[1] << 8 : from[0];
+    uint32_t a = word & mask, b = word >> bits & mask, c = word >> 2 * bits & mask, d = word >> 3 * bits & mask;
+    if (op->map) a = op->map[a], b = op->map[b], c = op->map[c], d = op->map[d];
+    if (op->column_bits == 8) {
+      to[0] = (uint8_t)a, to[1] = (uint8_t)b, to[2] = (uint8_t)c, to[3] = (uint8_t)d;
+      to += 4;
+    } else {
+      to[0] = (uint8_t)(a | b << 4), to[1] = (uint8_t)(c | d << 4);
+      to += 2;
+    }
+  }
+}
+
 /* Rows and runs of whole bytes are copied; what is to be mapped or shifted goes slot by slot. */
 static void fill_column(const mmx_window *op, const uint8_t *in, int32_t y, int32_t x, uint32_t group, uint8_t *column) {
   const uint32_t bits = op->column_bits, channels = op->in_channels / op->groups;
@@ -215,7 +231,9 @@ static void fill_column(const mmx_window *op, const uint8_t *in, int32_t y, int3
           inside ? ((uint32_t)in_y * op->in_width + (uint32_t)in_x) * op->in_channels + group * channels : 0;
       if (whole && inside) {
         copy(column + index * bits / 8, in + start * bits / 8, run);
-      } else if (whole) {
+      } else if (inside && (channels & 3u) == 0) {
+        copy_mapped(op, in + start * op->in_bits / 8, channels, column + index * bits / 8);
+      } else if (whole || (channels & 3u) == 0) {
         memset(column + index * bits / 8, pattern, run);
       } else {
         for (uint32_t channel = 0; channel < channels; channel++) {
