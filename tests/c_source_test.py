@@ -141,7 +141,9 @@ def test_weights_are_divided_by_what_they_have_in_common():
     packed = weights.pack((18 * codes).astype(np.int8), bits=(2, 4, 8))
     assert (packed.bits, packed.factor) == (4, 18) and np.array_equal(packed.codes, codes)
     assert weights.pack(np.full((2, 3), -128, np.int8), bits=(8,)).bits == 8
-    assert weights.words(packed, column_bits=4).shape == (5, 3)
+    # Two filters at a time, and one of zeros behind the fifth: words of the first and of the second in turn.
+    words = weights.words(packed, column_bits=4, groups=1)
+    assert words.shape == (3, 3, 2) and np.all(words[2, :, 1] == 0x88888888)
 
 
 def command(folder, data, *arguments):
