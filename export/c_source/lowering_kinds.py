@@ -6,7 +6,7 @@ import numpy as np
 
 from mmx_tf.export.c_source.errors import UnsupportedError
 from mmx_tf.export.c_source.program import Step
-from mmx_tf.export.reference import kernels, moving, resizing
+from mmx_tf.export.reference import moving, resizing
 from mmx_tf.export.reference.windows import Window
 
 WITH_TABLES = ("conv", "depthwise", "binary", "mean", "max_pool", "average_pool")
