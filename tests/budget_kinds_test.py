@@ -57,6 +57,7 @@ def test_a_run_searches_within_the_budget_of_its_flag(digits, tmp_path):
         "target_average_bits": (["--target_average_bits=5"], 3536 * 64 + 8832 * 4 * 5),
         "target_cost": ([f"--cost_table={tmp_path / 'table.json'}", "--target_cost=4"], 4.0),
         "target_bytes": ([f"--target_bytes={int(high) - 1}", *weights], high - 1),
+        "target_ram": (["--target_ram=1K"], 1000.0),
     }
     for name in TARGETS:
         lines, target = flags[name]

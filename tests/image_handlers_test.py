@@ -92,9 +92,7 @@ def test_a_scaled_sum_is_rounded_once(factor, nonnegative):
     ids=["difference", "scaled sum"],
 )
 def test_a_relu_behind_is_fused(layer):
-    value = folded(
-        layer, [Codes(keras.Input(IMAGE), FIRST, False), Codes(keras.Input(IMAGE), SECOND, False)]
-    )
+    value = folded(layer, [Codes(keras.Input(IMAGE), FIRST, False), Codes(keras.Input(IMAGE), SECOND, False)])
     value.activation = "relu6"
     assert materialize(value, TARGET).node.layer.activation == "relu6"
 

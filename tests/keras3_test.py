@@ -76,9 +76,13 @@ class Subclass(keras.Model):
         return x
 
 
-@pytest.mark.parametrize("network", [Subclass(), keras.Sequential([L.Conv2D(2, 3)])])
-def test_networks_without_a_graph_are_refused(network):
-    with pytest.raises(ValueError, match="has no known graph"):
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [(Subclass(), "input shape is not known"), (keras.Sequential([L.Conv2D(2, 3)]), "has no known graph")],
+    ids=["subclassed", "not built"],
+)
+def test_networks_without_a_graph_are_refused(network, message):
+    with pytest.raises(ValueError, match=message):
         mmx_tf.augment(network)
 
 

@@ -142,3 +142,21 @@ def selection_of(costs, bits):
             for cost in costs
         ),
     )  # fmt: skip
+
+
+def test_the_networks_of_mlperf_tiny_have_the_operations_that_it_publishes():
+    """12.5 and 7.49 million; the layers' own: output places * filters * (window * channels of the input)."""
+    resnet = models.build("resnet8", input_shape=(32, 32, 3), num_classes=10)
+    first = 32**2 * 16 * 27 + 2 * 32**2 * 16 * 144
+    second = 16**2 * 32 * (144 + 288 + 16)
+    third = 8**2 * 64 * (288 + 576 + 32)
+    assert sum(cost.macs for cost in layer_costs(canonicalize(resnet))) == first + second + third + 64 * 10
+    assert first + second + third + 640 == 12_501_632
+    mobilenet = models.build("mobilenet_v1", input_shape=(96, 96, 3), num_classes=2, width=0.25)
+    macs, channels, size = 48**2 * 8 * 27, 8, 48
+    pairs = [(16, 1), (32, 2), (32, 1), (64, 2), (64, 1), (128, 2), *[(128, 1)] * 5, (256, 2), (256, 1)]
+    for filters, stride in pairs:
+        size //= stride
+        macs += size**2 * channels * (9 + filters)
+        channels = filters
+    assert sum(cost.macs for cost in layer_costs(canonicalize(mobilenet))) == macs + 256 * 2 == 7_489_664

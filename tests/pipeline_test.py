@@ -36,7 +36,7 @@ METRICS = {
     "eval_images", "bops", "target_bops", "average_bits", "file_bytes", "seconds", "versions",
     # Beyond the contract:
     "tensor_codes_compared", "tensor_codes_differing", "xnnpack_partitions", "xnnpack_left_outside",
-    "file_sha256",
+    "file_sha256", "microcontroller",
 }  # fmt: skip
 # MACs of tests/networks.py's network on 16x16 pixels, worked out by hand.
 MACS = {"stem": 3456, "depthwise": 3456, "project": 2304, "expand": 3072, "logits": 80}
@@ -224,7 +224,7 @@ def test_a_run_that_gives_classes(finished, metrics, tmp_path, capsys):
     found = json.loads((workdir / "metrics.json").read_text())
     assert set(found) == METRICS and found["xnnpack_partitions"] == 1
     assert found["xnnpack_left_outside"] == ["QUANTIZE", "ARG_MAX", "SOFTMAX"]
-    same = METRICS - {"seconds", "file_bytes", "file_sha256", "xnnpack_left_outside"}
+    same = METRICS - {"seconds", "file_bytes", "file_sha256", "xnnpack_left_outside", "microcontroller"}
     assert {key: found[key] for key in same} == {key: metrics[key] for key in same}
     assert Recipe.from_flagfile((workdir / "run.flags").read_text()).output_type == "class"
     verified = called(capsys, export_verify.main, f"--workdir={workdir}")

@@ -27,10 +27,10 @@ def test_every_setting_has_another_value_here():
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_a_flag_reaches_the_search_and_its_file(name):
+def test_a_flag_reaches_the_search_and_its_file(name, digits):
     recipe = Recipe.from_flagfile(f"--target_average_bits=6\n--{name}={OTHER[name]}")
     assert [other for other in FIELDS if getattr(recipe, other) != FIELDS[other].default] == [name]
-    search = pipeline.search_network(recipe, small_network(), data=None)
+    search = pipeline.search_network(recipe, small_network(), digits)
     assert getattr(search, name) == OTHER[name] == search.get_config()[name]
     again = mmx_tf.SearchModel.from_config(search.get_config())
     assert again.settings == search.settings != SearchSettings()

@@ -217,7 +217,10 @@ def test_a_run_with_a_teacher_from_a_file(float_network, tmp_path):
 BAD_TEACHERS = {
     "classes": (lambda: small(7), "has 7 classes"),
     "size": (lambda: small(10, size=8), "takes images of shape (8, 8, 1)"),
-    "no image": (lambda: keras.Sequential([keras.Input((64,)), keras.layers.Dense(10)]), "one image"),
+    "no image": (
+        lambda: keras.Sequential([keras.Input((64,)), keras.layers.Dense(10)]),
+        "Give the inputs as arrays",
+    ),
     "not finite": (lambda: small(10, value=np.nan), "are NaN or infinite"),
 }
 

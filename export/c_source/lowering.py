@@ -114,6 +114,7 @@ class _Lowering:
     def _operator(self, operator):
         if operator.kind not in lowering_kinds.STEPS:
             raise lowering_kinds.refused(operator, "of two tensors is not written in C, only pointwise ones")
+        lowering_kinds.check_rounding(operator)
         step = lowering_kinds.STEPS[operator.kind](self, operator)
         self._store(step, operator)
         self.steps.append(step)
@@ -128,6 +129,7 @@ class _Lowering:
         key, step.table = self._kept(step.kind, operator)
         added = self._addition(step, key)
         if added is not None:
+            lowering_kinds.check_rounding(added)
             own = next(i for i, tensor in enumerate(added.inputs) if self.views.key(tensor.name) == key)
             read = self.read(added.inputs[1 - own].name)
             self.done.add(added.index)

@@ -7,8 +7,11 @@ import numpy as np
 from mmx_tf.export.c_source.errors import UnsupportedError
 from mmx_tf.export.c_source.program import Step
 from mmx_tf.export.reference import moving, resizing
+from mmx_tf.export.reference.kernels import taken_by_xnnpack
 from mmx_tf.export.reference.windows import Window
 
+ROUNDED = ("ADD", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "MUL", "SUB", "TRANSPOSE_CONV")
+"""Operators that compute more than a look-up and round."""
 WITH_TABLES = ("conv", "depthwise", "binary", "mean", "max_pool", "average_pool")
 """Steps that look up their result in a table."""
 
@@ -16,6 +19,12 @@ WITH_TABLES = ("conv", "depthwise", "binary", "mean", "max_pool", "average_pool"
 def refused(operator, reason: str) -> UnsupportedError:
     """The error for an operator, which it names."""
     return UnsupportedError(f"operator {operator.index} ({operator.kind}) {reason}.")
+
+
+def check_rounding(operator) -> None:
+    """Refuses (UnsupportedError) an operator that XNNPACK leaves to kernels that round otherwise."""
+    if operator.kind in ROUNDED and not taken_by_xnnpack(operator):
+        raise refused(operator, "is not taken by XNNPACK, whose rounding the C source has")
 
 
 def _window(lowering, operator, kind):

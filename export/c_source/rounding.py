@@ -7,9 +7,7 @@ output.fields()                                     # {"offset": 0, "low": 0, "h
 import numpy as np
 
 from mmx_tf.export.c_source.fixed_point import multipliers
-from mmx_tf.export.c_source.lowering_kinds import refused
 from mmx_tf.export.reference.binary import XNNPACK_ADD_BITS
-from mmx_tf.export.reference.kernels import taken_by_xnnpack
 
 INT32 = 2**31
 
@@ -57,7 +55,6 @@ class Stage:
 
 def weighted_multipliers(operator, codes, lowest, highest):
     """(Multipliers or None, float32 [channels]) of a convolution or dense layer, by the range of its sums."""
-    require_xnnpack(operator)
     source, weights, target = operator.inputs[0], operator.inputs[1], operator.outputs[0]
     reals = np.broadcast_to(source.scale * weights.scales / target.scale, lowest.shape).astype(np.float32)
     bounds = (codes[0] - target.zero_point, codes[1] - target.zero_point)
@@ -66,7 +63,6 @@ def weighted_multipliers(operator, codes, lowest, highest):
 
 def product_multipliers(operator, codes, lowest, highest):
     """The same of a MUL, for its one multiplier; lowest, highest: of the products."""
-    require_xnnpack(operator)
     (first, second), target = operator.inputs, operator.outputs[0]
     reals = np.array([first.scale * second.scale / target.scale], np.float32)
     bounds = (codes[0] - target.zero_point, codes[1] - target.zero_point)
@@ -96,7 +92,6 @@ def addition_fields(operator, own, own_base, other_base):
       own: which input is computed, 0 or 1.
       own_base, other_base: the codes of slot code 0.
     """
-    require_xnnpack(operator)
     target = operator.outputs[0]
     ratios = np.array([tensor.scale / target.scale for tensor in operator.inputs], np.float32)
     shift = XNNPACK_ADD_BITS - (int(np.frexp(ratios.max())[1]) - 1)
@@ -108,9 +103,3 @@ def addition_fields(operator, own, own_base, other_base):
     for factor, base, tensor in zip(factors, bases, operator.inputs, strict=True):
         constant += factor * (base - tensor.zero_point)
     return {"own": factors[own], "other": factors[1 - own], "constant": constant, "shift": shift}
-
-
-def require_xnnpack(operator):
-    """UnsupportedError for an operator that XNNPACK leaves to kernels that round otherwise."""
-    if not taken_by_xnnpack(operator):
-        raise refused(operator, "is not taken by XNNPACK, whose rounding the C source has")

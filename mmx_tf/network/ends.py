@@ -40,8 +40,8 @@ def with_softmaxes_last(network: keras.Model) -> keras.Model:
         axis = {"axis": -1} if isinstance(softmax, keras.layers.Softmax) else {}
         return type(softmax).from_config(softmax.get_config() | axis)(value)
 
-    inputs = graph.input_like(network)
-    return keras.Model(inputs, graph.replay(network, inputs, call), name=network.name)
+    inputs = graph.inputs_like(network)
+    return keras.Model(graph.single(inputs), graph.replay(network, inputs, call), name=network.name)
 
 
 def _behind_a_softmax(output, uses) -> list:
