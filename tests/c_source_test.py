@@ -14,7 +14,7 @@ from small_files import Net, TensorType, options
 import mmx_tf
 from mmx_tf.export import reference
 from mmx_tf.export.c_source import BudgetError, UnsupportedError, c_source, fixed_point, weights
-from mmx_tf.export.c_source.command import main
+from mmx_tf.export.c_source.command import _bytes, main
 from mmx_tf.export.reference.rounding import scale_half_even
 
 
@@ -172,7 +172,15 @@ def test_a_budget_tells_what_is_live_at_the_peak(tmp_path, capsys, files):
     assert not (tmp_path / "out").exists()
     with pytest.raises(BudgetError):
         c_source(files["residual"], max_ram=100)
-    assert command(tmp_path, files["residual"], "--max_ram=64K") == 0
+    taken = c_source(files["residual"]).ram_bytes
+    assert [command(tmp_path, files["residual"], f"--max_ram={size}") for size in (taken - 1, taken)] == [
+        3,
+        0,
+    ]
+
+
+def test_k_are_thousands_as_in_all_flags():
+    assert [_bytes(text) for text in ("65536", "64K", "1M")] == [65_536, 64_000, 10**6]
 
 
 def test_bad_words_are_refused(tmp_path, capsys, files):

@@ -22,7 +22,7 @@ from mmx_tf.export.c_source.writer import RUNTIME, WIDTHS, c_source
 from mmx_tf.export.identifiers import check_name
 from mmx_tf.export.reading import tflite_file
 
-_UNITS = {"": 1, "K": 1024, "M": 1024**2}
+_UNITS = {"": 1, "K": 10**3, "M": 10**6}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,7 +81,9 @@ def _parser():
         parser.add_argument(
             f"--{what}", choices=WIDTHS, default="packed", help="2, 4 or 8 bits, or 8 always, default: packed"
         )
-    parser.add_argument("--max_ram", metavar="BYTES", help="what activations may take, such as 65536 or 64K")
+    parser.add_argument(
+        "--max_ram", metavar="BYTES", help="what activations may take, such as 65536, or 64K for 64,000"
+    )
     parser.add_argument(
         "--check", metavar="IMAGES.npy", help="write a test program too, with these images [N, H, W, C]"
     )
@@ -91,7 +93,9 @@ def _parser():
 def _bytes(text):
     match = re.fullmatch(r"([0-9]+)([KM]?)", text)
     if not match or not int(match[1]):
-        raise ValueError(f"--max_ram={text} is no number of bytes above 0; write it like 65536, 64K or 1M.")
+        raise ValueError(
+            f"--max_ram={text} is no number of bytes above 0; write it like 65536, or 64K for 64,000."
+        )
     return int(match[1]) * _UNITS[match[2]]
 
 
