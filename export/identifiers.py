@@ -15,12 +15,12 @@ _KEYWORDS = frozenset(
 )
 
 
-def check_name(name: str) -> None:
-    """ValueError for a --name that is no identifier, or one that a program may not define."""
+def check_name(name: str, *, said: str = "--name=") -> None:
+    """ValueError for what is no identifier, or one that a program may not define; `said` is its flag."""
     # A program may define no name with two underscores in a row, nor one that begins with an underscore.
-    valid = re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) and "__" not in name and name not in _KEYWORDS
+    valid = re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", str(name)) and "__" not in name and name not in _KEYWORDS
     if not valid:
         raise ValueError(
-            f"--name={name!r} is no C identifier: letters, digits and single underscores, a letter first, "
+            f"{said}{name!r} is no C identifier: letters, digits and single underscores, a letter first, "
             "and no keyword of C++."
         )

@@ -190,7 +190,10 @@ def test_bad_words_are_refused(tmp_path, capsys, files):
         "--max_ram=0": "--max_ram=0 is no number of bytes above 0",
         "--max_ram=64Q": "--max_ram=64Q is no number of bytes",
         "--name=int": "--name='int' is no C identifier",
-        "--name=mmx_kernels": "is the name of the kernels' files",
+        "--name=MMX_Kernels": "is the name of the kernels' files",
+        "--name=stdint": "is the name of a header of C, stdint.h",
+        f"--name={'n' * 41}": "has 41 characters; give one of at most 40",
+        "--check=": "--check= names no file",
         f"--check={tmp_path / 'none.npy'}": "no such file",
         f"--check={__file__}": "is no file of numpy",
         f"--check={tmp_path / 'wrong.npy'}": "has shape (2, 5, 5, 1); the file takes [N, *(16, 16, 1)]",
@@ -203,9 +206,27 @@ def test_bad_words_are_refused(tmp_path, capsys, files):
     assert not (tmp_path / "out").exists()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.c").write_text("mine")
-    assert command(tmp_path, data) == 2
-    assert "is a folder that is not empty" in capsys.readouterr().err
+    for folder, said in {
+        tmp_path / "out": "is a folder that is not empty",
+        tmp_path / "out" / "mine.c": "is a file; give a folder",
+        "": "--out= names no folder",
+    }.items():
+        assert command(tmp_path, data, f"--out={folder}") == 2
+        assert said in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.c"]
+
+
+def test_arguments_of_a_notebook_are_checked_as_the_command_checks_its_own(files):
+    data = files["residual"]
+    for wrong, said in {
+        "name": ("1 2", r"^name='1 2' is no C identifier"),
+        "max_ram": ("64K", "max_ram is '64K'; give a number of bytes"),
+        "weights": (None, "weights is None; use one of 'packed', 'int8'"),
+    }.items():
+        with pytest.raises(ValueError, match=said[1]):
+            c_source(data, **{wrong: said[0]})
+    with pytest.raises(TypeError, match="data is of type str; give the bytes"):
+        c_source("model.tflite")
 
 
 def test_operators_that_are_not_written_are_named(tmp_path, capsys):

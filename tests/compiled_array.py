@@ -1,4 +1,4 @@
-"""The array of export.c_array in a program that a C++ compiler has made."""
+"""What export.c_array and export.c_source write in programs that a C++ compiler has made."""
 
 import shutil
 import subprocess
@@ -21,6 +21,11 @@ def compiled_bytes(folder, name, standard="c++17") -> bytes:
         f"  return std::fwrite({name}, 1, {name}_length, stdout) != {name}_length;\n"
         "}\n"
     )
+    return output(folder, folder / "main.cc", folder / f"{name}.cc", standard=standard)
+
+
+def output(folder, *parts, standard) -> bytes:
+    """What a program prints that is made of sources and object files."""
     flags = [f"-std={standard}", "-Wall", "-Wextra", "-Werror", "-o", folder / "program"]
-    subprocess.run([COMPILER, *flags, folder / "main.cc", folder / f"{name}.cc"], check=True)
+    subprocess.run([COMPILER, *flags, *parts], check=True)
     return subprocess.run([folder / "program"], check=True, capture_output=True).stdout

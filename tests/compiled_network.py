@@ -19,7 +19,7 @@ needed = pytest.mark.skipif(
     COMPILER is None, reason="NO C COMPILER (cc, gcc, clang): C source is not compiled"
 )
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror")
-FAST = ("-O2",)
+FAST = ("-O2", "-Wconversion")
 SANITIZED = ("-O0", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 

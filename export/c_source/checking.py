@@ -46,8 +46,10 @@ def _check_ends(graph):
         for tensor in tensors:
             allowed = ("INT8", "UINT8") if what == "input" else ("INT8", "INT32")
             if tensor.type not in allowed:
+                words = "--input_type=uint8 or int8" if what == "input" else "--output_type=int8 or class"
                 raise UnsupportedError(
-                    f"{what} {tensor.name!r} is {tensor.type}; in C it is one of {', '.join(allowed)}."
+                    f"{what} {tensor.name!r} is {tensor.type}; in C it is one of {', '.join(allowed)}. "
+                    f"Make the file with {words}."
                 )
             if len(tensor.shape) < 2 - (tensor.type == "INT32") or tensor.shape[0] != 1:
                 raise UnsupportedError(

@@ -1,8 +1,8 @@
 """The command `python -m export.c_source`; see the package for what it writes.
 
 Exit code 2: the file is no .tflite or a damaged one, or has what is not written in C, the name is no C
-identifier, the folder is not empty or cannot be written, or the images of --check are not the file's. 3: the
-activations take more than --max_ram. Nothing is written then.
+identifier or that of a header, the folder is not empty or cannot be written, or the images of --check are
+not the file's. 3: the activations take more than --max_ram. Nothing is written then.
 """
 
 import argparse
@@ -18,8 +18,8 @@ from mmx_tf.export.atomic import write_atomically
 from mmx_tf.export.c_source.check import check_program
 from mmx_tf.export.c_source.errors import BudgetError
 from mmx_tf.export.c_source.memory_plan import table
-from mmx_tf.export.c_source.writer import RUNTIME, WIDTHS, c_source
-from mmx_tf.export.identifiers import check_name
+from mmx_tf.export.c_source.prefix import check_prefix
+from mmx_tf.export.c_source.writer import WIDTHS, c_source
 from mmx_tf.export.reading import tflite_file
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6}
@@ -29,11 +29,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        check_name(options.name)
-        if f"{options.name}.c" in RUNTIME:
-            raise ValueError(f"--name={options.name!r} is the name of the kernels' files; take another one.")
+        check_prefix(options.name, said="--name=")
         max_ram = None if options.max_ram is None else _bytes(options.max_ram)
+        if not options.out:
+            raise ValueError("--out= names no folder; give one that is empty or not there.")
         folder = pathlib.Path(options.out)
+        if folder.is_file():
+            raise ValueError(f"--out={options.out} is a file; give a folder that is empty or not there.")
         if folder.is_dir() and any(folder.iterdir()):
             raise ValueError(f"--out={options.out} is a folder that is not empty; give a new one.")
         data = tflite_file.read(options.file).data
@@ -100,6 +102,8 @@ def _bytes(text):
 
 
 def _images(path, made):
+    if not path:
+        raise ValueError("--check= names no file of images.")
     try:
         images = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:

@@ -7,20 +7,23 @@ made.files["net.c"], made.ram_bytes, made.plan
 import functools
 import hashlib
 import importlib.resources
+import numbers
 from dataclasses import dataclass
+
+import numpy as np
 
 from mmx_tf.export.c_source import lowering
 from mmx_tf.export.c_source.emitting import emit
 from mmx_tf.export.c_source.errors import BudgetError, UnsupportedError
 from mmx_tf.export.c_source.memory_plan import Plan, table
 from mmx_tf.export.c_source.planning import plan_of, scratch_name
+from mmx_tf.export.c_source.prefix import RUNTIME, check_prefix
 from mmx_tf.export.c_source.program import Program, Step, Stored
 from mmx_tf.export.c_source.source import Source, ascii_text, quoted
 from mmx_tf.export.c_source.unpacked_graph import unpacked_graph
 from mmx_tf.export.reading import metadata, tflite_file
 from mmx_tf.version import VERSION
 
-RUNTIME = ("mmx_kernels.c", "mmx_kernels.h")
 WIDTHS = ("packed", "int8")
 _C_TYPES = {"INT8": "int8_t", "UINT8": "uint8_t", "INT32": "int32_t"}
 
@@ -70,13 +73,18 @@ def c_source(
     Raises:
       UnsupportedError: the file has operators, types or numbers that the kernels do not have.
       BudgetError: the activations take more than `max_ram`.
-      ValueError: `data` is no .tflite or a damaged one, or a word is none of those above.
+      ValueError: `data` is no .tflite or a damaged one, a word is none of those above, or `name` is no C
+        identifier, or that of a header.
+      TypeError: `data` is not bytes.
     """
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise TypeError(f"data is of type {type(data).__name__}; give the bytes of a .tflite.")
+    check_prefix(name)
     for what, value in (("activations", activations), ("weights", weights)):
         if value not in WIDTHS:
             raise ValueError(f"{what} is {value!r}; use one of {', '.join(map(repr, WIDTHS))}.")
-    if max_ram is not None and max_ram < 1:
-        raise ValueError(f"max_ram is {max_ram}; give a positive number of bytes.")
+    if max_ram is not None and (not isinstance(max_ram, numbers.Real) or not max_ram >= 1):
+        raise ValueError(f"max_ram is {max_ram!r}; give a number of bytes above 0.")
     graph = unpacked_graph(data)
     program = lowering.lower(graph, packed=activations == "packed", fused=fused)
     text = Source(graph)
@@ -168,7 +176,8 @@ def _ends(what, ends, graph, name):
             "shape": list(tensor.shape[1:]),
             "count": stored.count if stored else seen.stored.count,
             "macro": f"{name}_{parameter}".upper(),
-            "scale": float(tensor.scale).hex() + "f" if grid else None,
+            # Decimal, as C++ has hexadecimal floats since C++17 only; float32 is read from it unchanged.
+            "scale": f"{np.float32(tensor.scale)!s}f" if grid else None,
             "zero_point": tensor.zero_point,
             "parameter": parameter,
             "ctype": kind,

@@ -598,7 +598,7 @@ void mmx_depthwise(const mmx_window *op, const uint8_t *in, const uint8_t *other
       const uint32_t count = four_at_once ? 4 : 1;
       uint32_t place = 0;
       if (four_at_once && was_inside && now_inside) {
-        const uint32_t bytes = op->stride_x * op->in_channels * op->in_bits / 8u;
+        const uint32_t bytes = (uint32_t)op->stride_x * op->in_channels * op->in_bits / 8u;
         for (uint32_t i = 0; i < taps.inside; i++) taps.of[i].slots += bytes;
       } else if (four_at_once) {
         find_taps(op, in, y, x, &taps);
