@@ -1,8 +1,7 @@
 """What every dataset can do, whatever its examples are: counts, labels, tasks, and errors in words.
 
 `mmx_tf.data.dataset.ImageData` has images of a size that is chosen, `mmx_tf.data.arrays.ArrayData` arrays of
-a
-shape that is given.
+a shape that is given.
 """
 
 import abc

@@ -3,8 +3,7 @@
 Everything is TensorFlow operations, for use inside `tf.data`. All geometry is done on uint8 pixels, so that
 a float pixel is always one of the 256 values `pixel * scale + offset` and an integer network can be fed the
 very same pixels. Random operations take a seed tensor of two integers and are stateless: the same seed gives
-the
-same image in whatever order a parallel map runs.
+the same image in whatever order a parallel map runs.
 
 A photograph is decoded, cropped and resized on its own, with as few operations as it takes, because each
 costs a share of what decoding costs; what has one shape for all images is done to whole batches.

@@ -1,8 +1,7 @@
 """What a dataset is before it is made into batches: its classes, its splits, and its stored examples.
 
 A `Source` says what there is and hands out *stored* examples (encoded images, pixels, or other numbers),
-which
-`mmx_tf.data` turns into training batches. `mmx_tf.data.kinds` has a module for each kind of dataset.
+which `mmx_tf.data` turns into training batches. `mmx_tf.data.kinds` has a module for each kind of dataset.
 """
 
 from collections.abc import Callable

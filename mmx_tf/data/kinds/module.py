@@ -56,7 +56,6 @@ def named(name: str) -> tuple[str, str]:
 
 
 def add_current_folder() -> None:
-    """Lets modules of the current folder be imported, as `python -m` does and an installed command does "
-    "not."""
+    """Lets modules of the current folder be imported, as under `python -m`; an installed command does not."""
     if not {"", os.getcwd()} & set(sys.path):
         sys.path.insert(0, os.getcwd())

@@ -1,8 +1,7 @@
 """`npz:FILE.npz`: arrays of one's own in a file of `np.savez`, as Keras's mnist.npz is one.
 
 x and y, of which one in ten is held out for evaluation, the same ones in every run; or x_train, y_train,
-x_test
-and y_test; class_names if there are some. What y may be is in `mmx_tf.data.label_forms`.
+x_test and y_test; class_names if there are some. What y may be is in `mmx_tf.data.label_forms`.
 """
 
 import os
