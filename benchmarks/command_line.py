@@ -104,10 +104,30 @@ def command(module: str, options: argparse.Namespace, **shown: str) -> str:
 
 
 def write_results(
-    module: str, options: argparse.Namespace, *, unit: str, results: dict, **shown: str
+    module: str,
+    options: argparse.Namespace,
+    *,
+    unit: str,
+    results: dict,
+    earlier: dict | None = None,
+    **shown: str,
 ) -> None:
-    """Writes results with their command (see `command`) where --json says so; without --json nothing."""
+    """Writes results with their command (see `command`) where --json says so; without --json nothing.
+
+    `earlier` is the stamp of the file that they continue, if they do.
+    """
     if options.json:
-        measuring.write_json(
-            options.json, measuring.document(command(module, options, **shown), unit=unit, results=results)
-        )
+        document = measuring.document(command(module, options, **shown), unit=unit, results=results)
+        measuring.write_json(options.json, document, earlier=earlier)
+
+
+def without_paths(flags: list[str]) -> list[str]:
+    """Flags of a run as its command shows them: of files their names alone, of --data_dir nothing."""
+    words, before = [], ""
+    for flag in flags:
+        # Without a dash it is the value of the flag in front of it.
+        name, _, value = flag.partition("=") if flag.startswith("-") else ("", "", flag)
+        kept = "DIR" if value and (name or before) == "--data_dir" else pathlib.PurePath(value).name
+        words.append("=".join(filter(None, (name, kept))))
+        before = name
+    return words

@@ -4,11 +4,13 @@
 
 DIR of --models holds the files of mlcommons/tiny, benchmark/training, as published: kws_ref_model,
 vww_96.h5, pretrainedResnet.h5, ad01.h5. For each of them `python -m mmx_tf.train` is started. The ResNet
-alone gets its own data, CIFAR-10 of TFDS in --data_dir. Speech Commands, Visual Wake Words and ToyADMOS are
-not fetched: those networks get made-up arrays of the right shape, scale and seed, labelled by the float
-network itself (a "top-1" there is how often a network still agrees with it). Their figures say that the way
-through the commands works and that every code of the file is the folded network's; they say nothing about
-accuracy on the benchmark.
+alone gets its own data, CIFAR-10 of TFDS in --data_dir, and whole epochs of it: its accuracy is one. Speech
+Commands, Visual Wake Words and ToyADMOS are not fetched: those networks get made-up arrays of the right
+shape, scale and seed, labelled by the float network itself (a "top-1" there is how often a network still
+agrees with it), and few steps. Their figures say that the way through the commands works and that every code
+of the file is the folded network's; they say nothing about accuracy on the benchmark.
+
+Results are written after every network. Those of networks that are not run stay as OUT has them.
 """
 
 import json
@@ -26,10 +28,17 @@ from benchmarks import command_line
 MODULE = "benchmarks.mlperf_tiny"
 MADE, EXAMPLES = 1024, 512
 """How many are made up, and how many of them are taken."""
+CHECKED = ("--parity_images=32", "--max_disagreement=0")
 SHORT = (
     "--batch_size=32", "--steps_per_epoch=8", "--select_epochs=2", "--train_epochs=1", "--eval_images=256",
-    "--target_average_bits=6", "--parity_images=32", "--max_disagreement=0",
+    "--target_average_bits=6", *CHECKED,
 )  # fmt: skip
+"""Enough to see that a network goes through."""
+WHOLE = (
+    "--batch_size=128", "--select_epochs=2", "--train_epochs=4", "--candidate_bits=8,4,2", "--weight_bits=4",
+    "--target_average_bits=4", *CHECKED,
+)  # fmt: skip
+"""All images of every epoch, and all test images: figures that are an accuracy."""
 KEPT = (
     "task", "quality", "float_top1", "fixed_top1", "folded_top1", "tflite_top1", "agreement",
     "code_disagreement", "eval_images", "tensor_codes_compared", "tensor_codes_differing",
@@ -56,24 +65,24 @@ def scenes(random) -> np.ndarray:
 
 
 NETWORKS = {
-    # file, what makes the data (None: a TFDS dataset), further flags, classes (0: it is an autoencoder)
-    "kws": ("kws_ref_model", keywords, ("--learning_rate=0.0005",), 12),
+    # file, what makes the data (None: a TFDS dataset), flags, classes (0: it is an autoencoder)
+    "kws": ("kws_ref_model", keywords, ("--learning_rate=0.0005", *SHORT), 12),
     "ad": (
         "ad01.h5",
         machines,
-        ("--learning_rate=1e-6", "--select_learning_rate=1e-6", "--step_learning_rate=1e-6"),
+        ("--learning_rate=1e-6", "--select_learning_rate=1e-6", "--step_learning_rate=1e-6", *SHORT),
         0,
     ),
     "vww": (
         "vww_96.h5",
         scenes,
-        ("--pixel_scaling=1/255,0", "--augmentation=none", "--learning_rate=0.0005"),
+        ("--pixel_scaling=1/255,0", "--augmentation=none", "--learning_rate=0.0005", *SHORT),
         2,
     ),
     "resnet": (
         "pretrainedResnet.h5",
         None,
-        ("--dataset=cifar10", "--pixel_scaling=1,0", "--learning_rate=0.0005"),
+        ("--dataset=cifar10", "--pixel_scaling=1,0", "--learning_rate=0.01", *WHOLE),
         10,
     ),
 }
@@ -98,7 +107,7 @@ def write_data(path: pathlib.Path, network: pathlib.Path, make, *, classes: int,
 def run(name: str, models: pathlib.Path, data_dir: str, folder: pathlib.Path) -> dict:
     """One network through the command: the command, its figures, and how long it took."""
     file, make, flags, classes = NETWORKS[name]
-    words = [f"--float_model={models / file}", *flags, *SHORT]
+    words = [f"--float_model={models / file}", *flags]
     if make is None:
         words.append(f"--data_dir={data_dir}")
     else:
@@ -134,14 +143,24 @@ def main() -> None:
     parser.add_argument("--data_dir", default="", metavar="DIR", help="folder of prepared TFDS datasets")
     command_line.add_choice(parser, "--networks", NETWORKS)
     options = parser.parse_args()
+    earlier = None
     networks = {}
+    if options.json and options.json.exists():
+        document = json.loads(options.json.read_text())
+        earlier, networks = document["provenance"], document["results"]
     with tempfile.TemporaryDirectory() as folder:
         for name in options.networks:
             networks[name] = run(name, options.models, options.data_dir, pathlib.Path(folder))
             print(json.dumps({name: networks[name]}, indent=1), flush=True)
-    command_line.write_results(
-        MODULE, options, unit="as in metrics.json", results=networks, models="MODELS", data_dir="DATA_DIR"
-    )
+            command_line.write_results(
+                MODULE,
+                options,
+                unit="as in metrics.json",
+                results=networks,
+                earlier=earlier,
+                models="MODELS",
+                data_dir="DATA_DIR",
+            )
 
 
 if __name__ == "__main__":

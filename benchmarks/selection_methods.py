@@ -210,13 +210,7 @@ def _command(options: argparse.Namespace, flags: list[str]) -> str:
     """The command line, with paths of this machine left out."""
     names = ("methods", "average_bits", "seeds", "jobs")
     shown = argparse.Namespace(**{name: getattr(options, name) for name in names})
-    words, before = [], ""
-    for flag in flags:
-        # Without a dash it is the value of the flag in front of it.
-        name, _, value = flag.partition("=") if flag.startswith("-") else ("", "", flag)
-        kept = "DIR" if value and (name or before) == "--data_dir" else pathlib.PurePath(value).name
-        words.append("=".join(filter(None, (name, kept))))
-        before = name
+    words = command_line.without_paths(flags)
     return " ".join([command_line.command(MODULE, shown), "--workdir=W", "--", *words])
 
 
