@@ -6,7 +6,8 @@
 ResNet-8 on CIFAR-10, as `cifar10_resnet8.flags` has it, but on a shorter schedule, and with 8-bit weights in
 all runs: weights lie in flash, so activation bits alone decide RAM. For each seed:
 
-  int8: 8 bits everywhere. This run trains the seed's float network; the others start from it.
+  int8: 8 bits everywhere. This run trains the seed's float network, and the others start from it, unless
+    --float_model names one for all.
   ram_0.75, ram_0.5: a search within --target_ram, that share of the RAM that int8's program takes.
   uniform_4: 4 bits everywhere.
 
@@ -58,15 +59,18 @@ class Run:
         """The run that trains the float network, and whose RAM the shares are of."""
         return Run(self.seed, bits=8)
 
-    def flags(self, workdir: pathlib.Path) -> list[str]:
+    def flags(self, workdir: pathlib.Path, float_model: pathlib.Path | None = None) -> list[str]:
         """Its flags, which follow those of all runs; those of a search need a finished first run.
 
         Args:
           workdir: the folder of all workdirs.
+          float_model: the float network; None takes the first run's, which trains it.
         """
         words = [f"--seed={self.seed}", f"--workdir={workdir / self.folder}"]
-        if self != self.first:
-            words.append(f"--float_model={workdir / self.first.folder / 'checkpoints' / 'float.keras'}")
+        if float_model is None and self != self.first:
+            float_model = workdir / self.first.folder / "checkpoints" / "float.keras"
+        if float_model is not None:
+            words.append(f"--float_model={float_model}")
         if self.bits:
             bits = self.bits
             return [
@@ -121,7 +125,7 @@ def row_of(run: Run, workdir: pathlib.Path) -> dict | None:
 
 def trained(run: Run, options: argparse.Namespace, flags: list[str]) -> int:
     """Gives the command of a run, whose output goes to a file beside its workdir; returns its exit code."""
-    words = [sys.executable, "-m", "mmx_tf.train", *flags, *run.flags(options.workdir)]
+    words = [sys.executable, "-m", "mmx_tf.train", *flags, *run.flags(options.workdir, options.float_model)]
     with (options.workdir / f"{run.folder}.log").open("a") as file:
         process = subprocess.Popen(words, cwd=_ROOT, stdout=file, stderr=subprocess.STDOUT)
         try:
@@ -153,6 +157,8 @@ def _command(options: argparse.Namespace, flags: list[str]) -> str:
     """The command line, with paths of this machine left out."""
     names = ("shares", "seeds", "float_epochs", "train_epochs")
     shown = argparse.Namespace(**{name: getattr(options, name) for name in names})
+    if options.float_model:
+        shown.float_model = options.float_model.name
     words = ["--", *command_line.without_paths(flags)] if flags else []
     return " ".join([command_line.command(MODULE, shown), "--workdir=W", "--data_dir=DIR", *words])
 
@@ -165,6 +171,7 @@ def parsed(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser = command_line.argument_parser(MODULE, __doc__)
     parser.add_argument("--workdir", required=True, type=pathlib.Path, help="folder of the runs' workdirs")
     parser.add_argument("--data_dir", type=pathlib.Path, metavar="DIR", help="folder of TFDS datasets")
+    parser.add_argument("--float_model", type=pathlib.Path, metavar="FILE", help="that all runs start from")
     parser.add_argument(
         "--shares", type=command_line.numbers, default=[0.75, 0.5], metavar="A,B", help="default: 0.75,0.5"
     )
@@ -176,7 +183,9 @@ def parsed(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     options = parser.parse_args(words[:cut])
     if max(options.shares) > 1:
         parser.error(f"--shares={','.join(f'{share:g}' for share in options.shares)}: none may be above 1.")
-    options.workdir = options.workdir.resolve()  # the runs begin in another folder
+    # The runs begin in another folder.
+    options.workdir = options.workdir.resolve()
+    options.float_model = options.float_model and options.float_model.resolve()
     return options, words[cut + 1 :]
 
 
