@@ -10,16 +10,17 @@ shape, scale and seed, labelled by the float network itself (a "top-1" there is 
 agrees with it), and few steps. Their figures say that the way through the commands works and that every code
 of the file is the folded network's; they say nothing about accuracy on the benchmark.
 
-Results are written after every network. Those of networks that are not run stay as OUT has them.
+Results are written after every network. Those of networks that are not run stay as OUT has them. With
+--workdir=W the runs' folders are kept in W, and the same command goes on with a run that was stopped.
 """
 
+import contextlib
 import json
 import pathlib
 import shlex
 import subprocess
 import sys
 import tempfile
-import time
 
 import numpy as np
 
@@ -105,7 +106,7 @@ def write_data(path: pathlib.Path, network: pathlib.Path, make, *, classes: int,
 
 
 def run(name: str, models: pathlib.Path, data_dir: str, folder: pathlib.Path) -> dict:
-    """One network through the command: the command, its figures, and how long it took."""
+    """One network through the command: the command, its figures, and how long its phases took."""
     file, make, flags, classes = NETWORKS[name]
     words = [f"--float_model={models / file}", *flags]
     if make is None:
@@ -116,7 +117,6 @@ def run(name: str, models: pathlib.Path, data_dir: str, folder: pathlib.Path) ->
         if classes:
             words.append(f"--num_classes={classes}")
     words.append(f"--workdir={folder / name}")
-    begin = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "mmx_tf.train", *words], capture_output=True, text=True, check=False
     )
@@ -126,12 +126,12 @@ def run(name: str, models: pathlib.Path, data_dir: str, folder: pathlib.Path) ->
         "command": f"python -m mmx_tf.train {shown}",
         "data": "CIFAR-10" if make is None else "made up, seed 0",
         "exit_code": done.returncode,
-        "seconds": round(time.monotonic() - begin, 1),
     }
     if done.returncode:
         return found | {"error": done.stderr.strip().splitlines()[-1:]}
     metrics = json.loads((folder / name / "metrics.json").read_text())
-    return found | {key: metrics[key] for key in KEPT if key in metrics}
+    seconds = round(sum(metrics["seconds"].values()), 1)
+    return found | {"seconds": seconds} | {key: metrics[key] for key in KEPT if key in metrics}
 
 
 def main() -> None:
@@ -141,6 +141,7 @@ def main() -> None:
         "--models", type=pathlib.Path, required=True, metavar="DIR", help="the published files"
     )
     parser.add_argument("--data_dir", default="", metavar="DIR", help="folder of prepared TFDS datasets")
+    parser.add_argument("--workdir", type=pathlib.Path, metavar="W", help="default: one that is removed")
     command_line.add_choice(parser, "--networks", NETWORKS)
     options = parser.parse_args()
     earlier = None
@@ -148,7 +149,9 @@ def main() -> None:
     if options.json and options.json.exists():
         document = json.loads(options.json.read_text())
         earlier, networks = document["provenance"], document["results"]
-    with tempfile.TemporaryDirectory() as folder:
+    with contextlib.ExitStack() as stack:
+        folder = options.workdir or stack.enter_context(tempfile.TemporaryDirectory())
+        pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
         for name in options.networks:
             networks[name] = run(name, options.models, options.data_dir, pathlib.Path(folder))
             print(json.dumps({name: networks[name]}, indent=1), flush=True)
@@ -160,6 +163,7 @@ def main() -> None:
                 earlier=earlier,
                 models="MODELS",
                 data_dir="DATA_DIR",
+                workdir="W",
             )
 
 
