@@ -1,12 +1,15 @@
-"""ResNet-8 and MobileNet-v1 beside MLPerf Tiny's reference networks, and as variants."""
+"""ResNet-8 and MobileNet-v1 beside MLPerf Tiny's networks, and as variants; its benchmark's file."""
 
+import json
 import pathlib
+import sys
 
 import numpy as np
 import pytest
 import tf_keras as keras
 
 import mmx_tf
+from benchmarks import mlperf_tiny
 from mmx_tf import models
 
 FOLDER = pathlib.Path(__file__).parents[2] / "shared" / "models" / "mlperf_tiny"
@@ -103,3 +106,18 @@ def test_there_are_no_imagenet_weights(name):
     network = models.build(name, input_shape=(224, 224, 3), num_classes=1000, width=0.25)
     with pytest.raises(models.ModelError, match="no ImageNet weights of .*--float_model=FILE.keras"):
         models.load_imagenet_weights(name, network)
+
+
+@pytest.mark.slow
+def test_the_benchmark_leaves_the_rows_of_networks_that_it_does_not_run(tmp_path, monkeypatch):
+    """The one that it runs has no file here, which is told in its row."""
+    out, old = tmp_path / "runs.json", {"commit": "0" * 40}
+    out.write_text(json.dumps({"provenance": old, "results": {"kws": {"float_top1": 0.5}}}))
+    words = ["mlperf_tiny", f"--models={tmp_path}", "--networks=ad", f"--json={out}"]
+    monkeypatch.setattr(sys, "argv", words)
+    mlperf_tiny.main()
+    written = json.loads(out.read_text())
+    assert written["results"]["kws"] == {"float_top1": 0.5}
+    failed = written["results"]["ad"]
+    assert failed["exit_code"] == 2 and "ad01.h5" in failed["error"][0]
+    assert written["provenance"]["earlier"] == [old]
