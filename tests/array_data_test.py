@@ -243,7 +243,7 @@ def test_arrays_that_cannot_be_used_are_refused(saved, case):
     [
         ({"num_classes": 2}, "label 2, and classes are 0 to 1 .--num_classes."),
         ({"task": "binary"}, "has 3 classes, and a binary task has two"),
-        ({"image_size": 32}, "--image_size=32: .* are not resized"),
+        ({"image_size": 32}, "--image_size=32: .* are not resized. Leave it out"),
         (
             {"augmentation": "crop"},
             r"--augmentation=crop: .* arrays of the shape \(12, 2\), which are not moved",

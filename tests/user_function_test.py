@@ -115,6 +115,7 @@ def test_training_examples_that_change_are_a_warning(function, warnings):
 
 REFUSED = {
     "an error": ("return halves(unknown)", "has failed with NameError: .*own_data.py, line 16"),
+    "an end": ("import sys; sys.exit(3)", "has failed with SystemExit: 3"),
     "an argument": ("return (lambda a: a)()", "TypeError: .* missing 1 required .*called without arguments"),
     "one dataset": ("return halves()[0]", "must return .train, evaluation. or"),
     "arrays": ("return X, Y", "returns ndarray, ndarray; it must return"),
@@ -154,7 +155,7 @@ REFUSED = {
         make = lambda: tf.data.Dataset.from_generator(broken, output_signature=spec)
         return make(), make()
         """,
-        "its training dataset cannot be read: .*the disk is gone",
+        r"its training dataset cannot be read: OSError: the disk is gone$",
     ),
 }  # fmt: skip
 

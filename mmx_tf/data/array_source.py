@@ -67,6 +67,7 @@ def of_splits(
     if asked.image_size:
         raise DataError(
             f"--image_size={asked.image_size}: {name} has arrays of the shape {shape}, which are not resized."
+            " Leave it out, or give --image_size=0 behind a recipe that has one."
         )
     if form is not None and asked.task == "binary" and form.class_names and len(form.class_names) != 2:
         raise DataError(f"{name} has {len(form.class_names)} classes, and a binary task has two.")

@@ -18,6 +18,7 @@ import hashlib
 import importlib
 import itertools
 import os
+import re
 import traceback
 
 import numpy as np
@@ -91,7 +92,7 @@ def _called(where: str, module: str, function: str):
         return found()
     except DataError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit(3) would end the run as a result of its own
         at = traceback.extract_tb(error.__traceback__)[-1]
         said = " ".join(str(error).split())[:300]
         raise DataError(
@@ -169,7 +170,9 @@ def _read(where: str, what: str, dataset: tf.data.Dataset):
     try:
         yield from dataset.as_numpy_iterator()
     except tf.errors.OpError as error:
-        said = " ".join(str(error.message).split())[:300]
+        # Of a Python generator's error: what it says, without TensorFlow's place and the traceback behind it.
+        said = re.sub(r"^\{\{.*?\}\}\s*", "", str(error.message)).partition("Traceback (most recent call")[0]
+        said = " ".join(said.split())[:300]
         raise DataError(f"{where}: its {what} dataset cannot be read: {said}") from error
 
 
