@@ -198,3 +198,18 @@ def test_a_network_of_several_inputs_is_checked_without_data():
     found = mmx_tf.check_network(network())
     assert found.exportable and found.inputs == ((None, 8), (None, 4, 8, 1))
     assert found.file.partitions == 1
+
+
+def test_inputs_may_have_names_that_layers_may_not():
+    image, rows = keras.Input((4, 8, 1), name="left image"), keras.Input((8,), name="_rows")
+    x = layers.Flatten()(layers.Conv2D(4, 3, activation="relu")(image))
+    x = layers.Concatenate()([x, layers.Dense(6, activation="relu")(rows)])
+    model = keras.Model([image, rows], layers.Dense(3)(layers.Dense(8, activation="relu")(x)))
+    search = mmx_tf.augment(model, target_average_bits=5, pixel_scaling={"left image": (1 / 255, 0)})
+    fixed = mmx_tf.rebuild(search, search.bit_selection())
+    data = {"left image": TOP[:32] / 255, "_rows": ROWS[:32]}
+    fixed.predict(data, verbose=0)
+    folded = mmx_tf.fold(fixed)
+    file = mmx_tf.convert(folded)
+    assert set(Interpreter(model_content=file).get_signature_runner().get_input_details()) == set(data)
+    assert mmx_tf.verify(folded, file, [(data, np.zeros(32, int))]).code_disagreement == 0

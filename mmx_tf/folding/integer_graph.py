@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 
 from mmx_tf.folding import registry
-from mmx_tf.folding.values import Codes, FoldError, Pending, codes_of, materialize, name_of
+from mmx_tf.folding.values import Codes, FoldError, Pending, codes_name, codes_of, materialize
 from mmx_tf.folding.weighted_layers import weighted_layer
 from mmx_tf.folding.weights import folded_weights
 from mmx_tf.layers.grid import Grid
@@ -90,7 +90,7 @@ class IntegerGraph:
         # augment puts it behind the image, where only paddings and the image's rescaling can be between.
         def emit(output_grid, activation):
             entry = QuantizePixels(
-                scale=quantizer.scale, offset=quantizer.offset, name=f"{name_of(value.emit.image)}_codes"
+                scale=quantizer.scale, offset=quantizer.offset, name=codes_name(value.emit.image)
             )
             return entry(value.emit.image)
 

@@ -5,6 +5,7 @@ quantizer that consumes it, and activation, batch norm, padding and the like are
 """
 
 import dataclasses
+import re
 
 import tf_keras as keras
 
@@ -61,7 +62,7 @@ class _ImageInput:
         self.image = image
 
     def __call__(self, output_grid, activation):
-        return QuantizeInput(output_grid=output_grid, name=f"{name_of(self.image)}_codes")(self.image)
+        return QuantizeInput(output_grid=output_grid, name=codes_name(self.image))(self.image)
 
 
 def image(tensor) -> Pending:
@@ -105,3 +106,12 @@ def codes_of(layer, value) -> Codes:
 def name_of(tensor) -> str:
     """Name of the layer that makes a symbolic tensor."""
     return tensor.node.layer.name
+
+
+def codes_name(image) -> str:
+    """Name of the layer that quantizes an input.
+
+    Inputs may have any name, layers that are called only one that TensorFlow takes as a scope.
+    """
+    name = re.sub(r"[^A-Za-z0-9_.\\/>-]", "_", name_of(image))
+    return f"{name if re.match('[A-Za-z0-9.]', name) else 'input' + name}_codes"
