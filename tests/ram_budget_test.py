@@ -100,8 +100,11 @@ def test_the_search_survives_its_file(costs, tmp_path):
     assert mmx_tf.load_model(tmp_path / "search.keras").budget == search.budget
 
 
-def test_a_limit_that_changes_nothing_is_told(warnings):
+def test_a_limit_that_changes_nothing_is_told(warnings, caplog):
+    caplog.set_level("INFO", logger="absl")
     search = searched(target_ram=10**6)
+    # 8, 4 and 2 bits everywhere, and the two digits of three layers' numbers, both ways.
+    assert "it is measured on 7 trial files of 3 layers" in caplog.text
     assert any("8 bits everywhere take" in line for line in warnings)
     assert {layer.activation_bits for layer in search.bit_selection().layers} == {8}
 

@@ -14,6 +14,8 @@ as large as it can be.
 
 from collections.abc import Mapping, Sequence
 
+from absl import logging
+
 from mmx_tf.budget.ram_costs import LiveBlock, RamCosts
 from mmx_tf.export.c_source import UnsupportedError, c_source
 from mmx_tf.export.c_source.planning import blocks_of
@@ -49,8 +51,12 @@ def costs_in_ram(search: SearchModel, convert_options: Mapping) -> RamCosts:
         except UnsupportedError as error:
             raise ValueError(f"target_ram counts the RAM of the C source. {error}") from None
 
-    everywhere = [memory([branch] * layers) for branch in range(branches)]
     digits = range(layers.bit_length())
+    # With tens of layers these take minutes on a slow machine.
+    logging.info(
+        "budget of RAM: it is measured on %d trial files of %d layers", branches + 2 * len(digits), layers
+    )
+    everywhere = [memory([branch] * layers) for branch in range(branches)]
     ones, zeros = (
         [memory([fewest if (i + 1 >> k & 1) == digit else most for i in range(layers)]) for k in digits]
         for digit in (1, 0)
