@@ -166,6 +166,8 @@ def test_the_task_must_be_given_where_nothing_tells_it(digits):
     ):
         mmx_tf.convert(plain, output_type="class")
     data = mmx_tf.convert(plain, input_type="int8", output_type="class", task="binary", labels=["no", "yes"])
+    # Two labels of one output are no fault.
+    assert inspect.summary(data, delegation=False).faults == ()
     found = litert.run(data, {"image": np.int8([[5], [0], [-3], [3]])})
     # The zero point is 0: above it is yes.
     assert found["logits/class"].tolist() == [1, 0, 0, 1]

@@ -214,6 +214,9 @@ def test_labels_of_classes_are_in_the_metadata_by_the_outputs_name(path):
         data = mmx_tf.convert(path.folded, labels={"class": digits}, output_type=output_type)
         found = inspect.summary(data)
         assert found.metadata["labels"] == {"class": digits} and found.faults == ()
+        number = path.folded.output_names.index("class")
+        declared = f"extern const char *const net_labels_{number}[NET_CLASSES_{number}];"
+        assert declared in mmx_tf.c_source(data).files["net.h"]
     model = model_of(data)
     entry = model.buffers[model.metadata[0].buffer]
     entry.data = np.frombuffer(bytes(entry.data).replace(b'"digit 9"', b'"digit 9", "x"'), np.uint8)

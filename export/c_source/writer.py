@@ -137,7 +137,7 @@ def _values(data, graph, program, text, plan, name, source):
         "upper": upper,
         "name": name,
         "ends": ends,
-        "labels": [quoted(label) for label in _labels(data)],
+        "labels": list(_labels(data, ends)),
         "parameters": ", ".join(f"{end['declaration']}{end['parameter']}" for end in ends),
         "traced": [{"name": quoted(step.output.name)} for step in traced],
         "arrays": text.arrays,
@@ -155,10 +155,21 @@ def ends_of(made: CSource) -> tuple[list[dict], list[dict]]:
     )
 
 
-def _labels(data):
-    document = metadata.read(tflite_file.parse(data)).document or {}
-    labels = document.get("labels")
-    return labels if isinstance(labels, list) else []
+def _labels(data, ends):
+    """Names of classes, and the end of their array's name: the number of one of several outputs."""
+    file = tflite_file.parse(data)
+    labels = (metadata.read(file).document or {}).get("labels")
+    if isinstance(labels, list):
+        yield {"suffix": "", "texts": list(map(quoted, labels))}
+    elif isinstance(labels, dict):
+        parameters = {end["tensor_name"]: end["parameter"] for end in ends if end["what"] == "output"}
+        named = {name: index for _, _, outputs in file.signatures for name, index in outputs.items()}
+        for output, names in labels.items():
+            # Of the file's type "class" an output is two tensors, of which the first has the number.
+            index = named.get(f"{output}_class", named.get(output))
+            if index is not None and isinstance(names, list):
+                suffix = parameters[file.tensors[index].name].removeprefix("output")
+                yield {"suffix": suffix, "texts": list(map(quoted, names))}
 
 
 def _ends(what, ends, graph, name):

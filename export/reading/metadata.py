@@ -80,7 +80,7 @@ def contradictions(file: TfliteFile, recorded: BitsMetadata, table: Sequence[Lay
     scores = [tensor.shape for tensor in file.at(file.outputs) if len(tensor.shape) > 1]
     if isinstance(labels, list) and scores:
         classes = scores[0][-1]
-        if len(labels) != classes:
+        if not _fit(labels, classes):
             result.append(f"the metadata has {len(labels)} labels, the output has {classes} classes")
     elif isinstance(labels, dict):
         result += _of_outputs(file, labels)
@@ -96,8 +96,13 @@ def _of_outputs(file: TfliteFile, labels: dict) -> Iterator[str]:
             yield f"the metadata has labels of output {name!r}, the file has none"
             continue
         shape = file.tensors[index].shape
-        if isinstance(own, list) and shape and len(own) != shape[-1]:
+        if isinstance(own, list) and shape and not _fit(own, shape[-1]):
             yield f"the metadata has {len(own)} labels of output {name!r}, which has {shape[-1]} classes"
+
+
+def _fit(labels: list, outputs: int) -> bool:
+    """Whether labels are as many as outputs, of which a single one may tell two classes apart."""
+    return len(labels) == outputs or (outputs == 1 and len(labels) == 2)
 
 
 def _of_layer(file: TfliteFile, layer: LayerInfo) -> Iterator[str]:
