@@ -78,7 +78,7 @@ def figure(rows: list[dict], title: str) -> Figure:
     axes.axhline(level, color=theme.muted, linestyle="--", label="float network")
     axes.set_xlim(left=0)
     axes.set_title(title, color=theme.ink)
-    axes.set_xlabel("RAM of the C source, KB", color=theme.ink)
+    axes.set_xlabel("RAM of the C source, KiB", color=theme.ink)
     axes.set_ylabel("top-1 of the .tflite, %", color=theme.ink)
     plots.literally(axes.legend(frameon=False, labelcolor=theme.ink))
     return figure
