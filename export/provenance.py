@@ -38,7 +38,6 @@ def provenance(*, earlier: dict | None = None, root: pathlib.Path = ROOT) -> dic
     return stamp
 
 
-@functools.cache
 def commit(root: pathlib.Path = ROOT) -> str | None:
     """The commit of a checkout when this process first asked: 40 hex digits.
 
@@ -46,6 +45,12 @@ def commit(root: pathlib.Path = ROOT) -> str | None:
     results and Markdown apart. None where `root` is the top of no git checkout with a commit, or git cannot
     be run.
     """
+    return _commit(root)
+
+
+@functools.cache
+def _commit(root: pathlib.Path) -> str | None:
+    # A cache knows `commit()` and `commit(ROOT)` as two calls; here both are one.
     found = git(root, "rev-parse", "--show-toplevel", "HEAD")
     if found is None:
         return None

@@ -62,6 +62,12 @@ def test_what_is_committed_while_a_process_runs_is_not_its_code(checkout):
     assert provenance.provenance(root=checkout)["commit"] == begun_with
 
 
+def test_a_stamp_names_the_commit_that_was_asked_for_when_the_command_began(monkeypatch):
+    began = provenance.commit()
+    monkeypatch.setattr(provenance, "git", lambda root, *arguments: f"{root}\n{'0' * 40}")
+    assert provenance.provenance()["commit"] == began
+
+
 def test_no_commit_is_named_where_there_is_none(checkout, tmp_path):
     inside, empty = checkout / "results", tmp_path / "empty"
     empty.mkdir()
