@@ -106,12 +106,12 @@ def test_wrong_options_are_refused(words, said, capsys):
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
-    """What the command wrote for a narrow ResNet-8 on digits, and its words."""
+    """What the command wrote for ResNet-8 on digits, and its words."""
     folder = tmp_path_factory.mktemp("compared")
     words = [
         f"--workdir={folder / 'runs'}", "--shares=0.5", "--seeds=3", "--float_epochs=1", "--train_epochs=1",
         f"--json={folder / 'out.json'}", f"--png={folder / 'out.png'}", "--", "--dataset=digits",
-        "--image_size=16", "--width=0.25", "--batch_size=16", "--steps_per_epoch=2", "--eval_images=32",
+        "--image_size=16", "--batch_size=16", "--steps_per_epoch=2", "--eval_images=32",
         "--parity_images=4",
     ]  # fmt: skip
     assert ram_budgets.main(words) == 0
