@@ -109,7 +109,7 @@ def compared(tmp_path_factory):
     """What the command wrote for ResNet-8 on digits, and its words."""
     folder = tmp_path_factory.mktemp("compared")
     words = [
-        f"--workdir={folder / 'runs'}", "--shares=0.5", "--seeds=3", "--float_epochs=1", "--train_epochs=1",
+        f"--workdir={folder / 'runs'}", "--shares=0.75", "--seeds=3", "--float_epochs=1", "--train_epochs=1",
         f"--json={folder / 'out.json'}", f"--png={folder / 'out.png'}", "--", "--dataset=digits",
         "--image_size=16", "--batch_size=16", "--steps_per_epoch=2", "--eval_images=32",
         "--parity_images=4",
@@ -122,11 +122,11 @@ def compared(tmp_path_factory):
 def test_runs_are_made_once_and_are_within_their_budgets(compared, capsys):
     folder, words = compared
     written = json.loads((folder / "out.json").read_text())
-    assert [row["arm"] for row in written["runs"]] == ["int8", "ram_0.5", "uniform_4"]
+    assert [row["arm"] for row in written["runs"]] == ["int8", "ram_0.75", "uniform_4"]
     assert written["unfinished"] == []
-    int8, half, _ = written["runs"]
-    assert half["ram_bytes"] <= half["target_ram"] == int8["ram_bytes"] // 2
-    assert set(int8["bits"].values()) == {8} and len(set(half["bits"].values())) > 1
+    int8, less, _ = written["runs"]
+    assert less["ram_bytes"] <= less["target_ram"] == int8["ram_bytes"] * 3 // 4
+    assert set(int8["bits"].values()) == {8} and len(set(less["bits"].values())) > 1
     assert len({row["float_top1"] for row in written["runs"]}) == 1
     for row in written["runs"]:
         file = folder / "runs" / f"{row['arm']}_seed3" / "model.tflite"
@@ -137,7 +137,7 @@ def test_runs_are_made_once_and_are_within_their_budgets(compared, capsys):
     before = {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("metrics.json")}
     assert len(before) == 3 and ram_budgets.main(words) == 0
     assert before == {path: path.stat().st_mtime_ns for path in before}
-    assert "ram_0.5" in capsys.readouterr().out
+    assert "ram_0.75" in capsys.readouterr().out
 
 
 @pytest.mark.slow
