@@ -72,9 +72,22 @@ def export_and_verify(run: Run, fixed: keras.Model, selection: BitSelection) -> 
         "seconds": workdir.state["seconds"],
         "versions": versions(),
     }
+    _tell_of_ram(recipe, metrics["microcontroller"])
     write_atomically(workdir.path(results.PARITY), parity_text(certificate, metrics))
     certificate.check(max_disagreement=recipe.max_disagreement)
     return metrics
+
+
+def _tell_of_ram(recipe: Recipe, memory: Mapping) -> None:
+    """Warns of a file whose C source takes more RAM than the budget, which was measured before training."""
+    taken = memory["packed"]["ram_bytes"] if "packed" in memory else 0
+    if recipe.target_ram and taken > recipe.target_ram:
+        logging.warning(
+            "the C source of the file takes %d bytes of RAM, more than the %d of --target_ram. Layers that "
+            "read one tensor have got equal grids, so that it is stored in another way than when RAM was "
+            "measured. Give a smaller --target_ram.",
+            taken, recipe.target_ram,
+        )  # fmt: skip
 
 
 def folded_and_file(run: Run, fixed: keras.Model, selection: BitSelection):
