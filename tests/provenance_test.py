@@ -138,8 +138,8 @@ LAYER = LayerSelection("stem", "conv", 1000, 4, 4, False, 64, True)
 
 
 @pytest.fixture
-def run(tmp_path):
-    """A finished workdir, as far as it is brought in, that was begun and ended now."""
+def run(checkout, tmp_path):
+    """A finished workdir, as far as it is brought in, that was begun and ended now, after the commit."""
     root = tmp_path / "run"
     root.mkdir()
     (root / "run.flags").write_text("--dataset=digits\n")
