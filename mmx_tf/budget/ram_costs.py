@@ -1,7 +1,8 @@
 """RAM of the C source as a cost: the arena that its plan of memory takes, by the bits of the searched layers.
 
-    costs = RamCosts((LiveBlock("conv1", 0, 1, 0, (9216, 4608)), LiveBlock("add", 1, 2, -1, (4608,))))
-    costs.of([1])                                       # bytes of the arena with the second candidate
+    blocks = (LiveBlock("conv1", 0, 1, 0, (9216, 4608)), LiveBlock("add", 1, 2, -1, (4608,)))
+    costs = RamCosts(blocks, layers=1, candidates=2)
+    costs.of([1])                                       # 9216 bytes of the arena with the second candidate
 
 The blocks are the tensors and the scratch memory of `export.c_source`, which arranges them;
 `mmx_tf.metamix.ram` measures them on a network.

@@ -39,10 +39,9 @@ def load(
             (see `mmx_tf.data.kinds`).
         data_dir: the folder of prepared TFDS datasets; empty takes TFDS's own default.
         image_size: height and width in pixels; 0 takes the dataset's natural size. Arrays have their own
-        shape.
+            shape.
         pixel_scaling: (scale, offset): the network is given pixel * scale + offset. None takes 1 / 127.5 and
-        -1
-            for images and uint8 arrays; other numbers are given as they are.
+            -1 for images and uint8 arrays; other numbers are given as they are.
         augmentation: one of `choices.AUGMENTATIONS`; "" takes the dataset's own.
         task, num_classes: of arrays, whose numbers may be classes or not; "" and 0 where the labels say it.
         seed: set before a function of the user's is called.
