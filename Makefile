@@ -1,11 +1,11 @@
 # make quick: the main job on scikit-learn's digits (workdir runs/quick).
 # make test-fast: what trains nothing and builds no large network.  make test: lint, and all tests but the slow ones.
-# make test-slow: whole runs, kills, several processes.
+# make test-slow: whole runs, kills, several processes.  make docs: the documentation, into build/site.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quick test test-fast test-slow lint clean
+.PHONY: quick test test-fast test-slow docs lint clean
 
 quick: $(VENV)/run.stamp
 	$(BIN)/python -m mmx_tf.train --flagfile=quick.flags
@@ -18,6 +18,10 @@ test-fast: lint
 
 test-slow: lint
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow tests
+
+docs: $(VENV)/dev.stamp
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/site
+	@echo "build/site/index.html"
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

@@ -212,6 +212,7 @@ def test_what_docstrings_and_documents_name_is_there():
         parts = path.relative_to(ROOT).with_suffix("").parts
         paths[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     documents = [ROOT / name for name in ("README.md", "BUILD_NOTES.md", "CONTRIBUTING.md")]
+    documents += (ROOT / "docs").rglob("*.md")
     texts = [*modules().values(), *(ROOT / "benchmarks").glob("*.*"), *documents]
     for text in texts:
         for reference in re.findall(

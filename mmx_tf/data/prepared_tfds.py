@@ -40,7 +40,7 @@ def from_tfds(name: str, *, data_dir: str) -> ImageSource:
         raise DataError(
             f"The labels of the TFDS dataset {name} ({keys[1]!r}) are images, such as masks: they would have "
             "to be cropped and mirrored with their images, which this command does not do. Search, train and "
-            "verify such a network in a notebook, with batches of your own (README, In a notebook)."
+            "verify such a network in a notebook, with batches of your own (docs/guides/notebook.md)."
         )
     classes = isinstance(label, tfds.features.ClassLabel)
     if not isinstance(image, tfds.features.Image) or not (classes or _is_vector(label)):

@@ -20,16 +20,16 @@ NETWORK_FILES = "a .keras or .h5 file of Keras 2 (tf_keras) or Keras 3, or of a 
 NO_MASKS = (
     "A network with outputs for each pixel needs masks that are cropped and mirrored with their images, "
     "which this command does not do. Search, train and verify it in a notebook, with batches of your own "
-    "(README, In a notebook)."
+    "(docs/guides/notebook.md)."
 )
 SEVERAL_OUTPUTS = (
     "A network of several outputs needs labels for each of them, and the datasets of this command give one "
-    "for an image. Search, train and verify it in a notebook, with batches of your own (README, In a "
-    "notebook), or give a network of one output."
+    "for an image. Search, train and verify it in a notebook, with batches of your own "
+    "(docs/guides/notebook.md), or give a network of one output."
 )
 SEVERAL_INPUTS = (
     "A network of several inputs needs an array for each of them, and the datasets of this command give one. "
-    "Search, train and verify it in a notebook, with batches of your own (README, In a notebook)."
+    "Search, train and verify it in a notebook, with batches of your own (docs/guides/notebook.md)."
 )
 _WHY = {
     "model": " Your own network goes into --float_model.",

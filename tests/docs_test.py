@@ -1,0 +1,133 @@
+"""The documentation: it builds without a warning, and its commands and flags exist."""
+
+import contextlib
+import importlib.util
+import io
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+from absl import flags
+
+from mmx_tf.__main__ import COMMANDS
+from mmx_tf.recipe import flagfiles
+from mmx_tf.recipe.recipe import Recipe, define_flags
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+MADE = ("flags.md", "commands.md")
+PAGES = [
+    path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if path.name not in MADE
+]
+
+
+def _blocks(path):
+    """The fenced blocks of a page without a language: command lines."""
+    for language, body in re.findall(r"^```(\S*)\n(.*?)^```", path.read_text(), re.M | re.S):
+        if not language:
+            yield body.replace("\\\n", " ")
+
+
+def _commands():
+    """(page, words) of each command of ours in README and documentation."""
+    for path in PAGES:
+        for body in _blocks(path):
+            for line in body.splitlines():
+                words = shlex.split(line.partition("$ ")[2] or line, comments=True)
+                start = next((i for i, word in enumerate(words) if "=" not in word), 0)
+                if words[start : start + 2] and words[start] in ("python", "mmx_tf", "make"):
+                    yield pytest.param(words[start:], id=f"{path.name}: {line.strip()[:60]}")
+
+
+@pytest.mark.parametrize("words", list(_commands()))
+def test_a_command_exists_and_has_the_flags_that_it_is_given(words):
+    if words[0] == "make":
+        assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.M)
+        return
+    if words[0] == "python":
+        assert words[1] == "-m"
+        name, given = words[2], words[3:]
+        assert importlib.util.find_spec(
+            name.replace("export", "mmx_tf.export", 1) if name[0] == "e" else name
+        )
+        name = name.removeprefix("mmx_tf.").removeprefix("export.")
+    else:
+        name, given = words[1], words[2:]
+        assert name in COMMANDS
+    if name == "train":
+        _parsed_as_flags(given)
+    elif name in COMMANDS and COMMANDS[name][1] == "main":
+        known = _help(name)
+        for word in given:
+            if word.startswith("--"):
+                assert word.partition("=")[0] in known
+
+
+def _parsed_as_flags(given):
+    values = flags.FlagValues()
+    define_flags(values)
+    words = [word for word in flagfiles.named(["train", *given]) if not word.startswith("--flagfile")]
+    assert values(words)[1:] == []
+    Recipe.from_flags(values)
+
+
+def _help(name):
+    module, function, _ = COMMANDS[name]
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+        getattr(importlib.import_module(module), function)(["--help"])
+    return set(re.findall(r"--\w+", said.getvalue()))
+
+
+def test_a_flag_that_is_not_there_is_found():
+    with pytest.raises(flags.UnrecognizedFlagError):
+        _parsed_as_flags(["--no_such_flag=1"])
+
+
+def test_the_front_page_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_flags_that_are_named_in_a_text_exist(path):
+    """In backquotes, such as `--target_bops=5.3G`, outside of command lines."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.M | re.S)
+    known = {f"--{name}" for name in Recipe.__dataclass_fields__} | {
+        f"--no{name}" for name in Recipe.__dataclass_fields__
+    }
+    known |= {"--recipe", "--flagfile", "--help"}.union(
+        *(_help(n) for n, c in COMMANDS.items() if c[1] == "main")
+    )
+    named = set(re.findall(r"`(--\w+)", text))
+    assert named <= known | OF_OTHERS, named - known
+
+
+OF_OTHERS = {
+    "--which",
+    "--compare",
+    "--layers",
+    "--steps",
+    "--switched_layer",
+    "--switch_every",
+    "--hessian_samples",
+}
+"""Flags of `mmx_tf figures`."""
+
+
+def test_the_site_builds_without_a_warning(tmp_path):
+    pytest.importorskip(
+        "sphinx", reason="the documentation is not built: pip install -r requirements-dev.txt"
+    )
+    found = subprocess.run(
+        [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "docs", tmp_path / "site"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 0, found.stderr
+    assert "augment" in (tmp_path / "site" / "reference" / "api.html").read_text()
+    # No page asks another host for a font or a script.
+    for page in (tmp_path / "site").rglob("*.html"):
+        assert not re.search(r'<(?:script|link)[^>]+(?:src|href)="https?://', page.read_text()), page.name
