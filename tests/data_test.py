@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -455,3 +456,21 @@ def test_imagenet_images(shared_tfds):
     assert images.shape == (8, 224, 224, 3) and -1 <= images.min() < images.max() <= 1
     images, labels = all_of(data.evaluation(batch_size=8, limit=10))
     assert images.shape == (10, 224, 224, 3) and labels.shape == (10,)
+
+
+def test_digits_stay_whole_where_larger_images_are_cropped():
+    data = load("digits", image_size=96)
+    cropped = replace(data, source=replace(data.source, uncropped=False))
+    images, others = (next(one.evaluation(batch_size=360).as_numpy_iterator())[0] for one in (data, cropped))
+    # A twelfth of the size, by the mean of its squares, is the scan but for what resizing mixed.
+    small, of_cropped = (
+        np.reshape(one[..., 0], (360, 8, 12, 8, 12)).mean(axis=(2, 4)) for one in (images, others)
+    )
+    scans = all_of(load("digits", image_size=8).evaluation(batch_size=360))[0][..., 0]
+    assert np.abs(small - scans).mean() < np.abs(of_cropped - scans).mean() / 1.5
+    moved = next(data.train(batch_size=8, seed=0).as_numpy_iterator())[0]
+    still = next(data.train(batch_size=8, seed=0, augment=False).as_numpy_iterator())[0]
+    # Shifted by at most 12 pixels: the middle of one is somewhere in the other.
+    middle = moved[0, 24:72, 24:72]
+    places = [still[0, y : y + 48, x : x + 48] for y in range(12, 37) for x in range(12, 37)]
+    assert any((middle == place).all() for place in places)

@@ -119,7 +119,7 @@ class ImageData(Examples):
 
     @property
     def _small(self) -> bool:
-        return self.image_size < SMALL_IMAGE_BELOW or self.name == "digits"
+        return self.image_size < SMALL_IMAGE_BELOW or self.source.uncropped
 
     @property
     def _in_memory(self) -> bool:

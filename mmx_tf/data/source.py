@@ -65,11 +65,14 @@ class Source:
 class ImageSource(Source):
     """Images of any size, before one is chosen.
 
-    `natural_size` is the height and width to use when nobody asks for another, `channels` 1 or 3.
+    `natural_size` is the height and width to use when nobody asks for another, `channels` 1 or 3. `uncropped`
+    says whether images stay whole at every size, where others of 96 pixels and more are cropped: training
+    shifts them then, and evaluation has no margin.
     """
 
     natural_size: int
     channels: int
+    uncropped: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,6 +31,7 @@ def opened(name: str, asked: Asked):
         natural_size=32,
         channels=1,
         mirrored=False,
+        uncropped=True,
         train=in_memory(images[train], labels[train]),
         evaluation=in_memory(images[evaluation], labels[evaluation]),
     )
