@@ -1,4 +1,4 @@
-"""Environment variables that TensorFlow reads when it is first imported, where the user has not set them.
+"""How TensorFlow is loaded: in which environment, where the user has not set it, and without its noise.
 
 On a CPU, training spends much of its time in getting memory from the system: glibc gives back every large
 buffer and takes it anew, page by page, in the next step. TensorFlow's own allocator keeps it.
@@ -9,17 +9,23 @@ both; a deterministic run has oneDNN off.
 
 XLA uses half of the registers of AVX-512 unless it is told otherwise; the loops of `layers.lsq.fused`
 take a tenth to a third less time with all of them, and compute the same. Other CPUs have no such choice.
+
+C++ parts of TensorFlow and LiteRT write straight to file descriptor 2 and know no level that silences a line
+such as "Could not find cuda drivers". Only the known lines are dropped:
+
+    with without_native_noise():
+        import tensorflow
 """
 
 import contextlib
 import ctypes
 import functools
 import os
+import re
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
-
-from mmx_tf.quiet import without_native_noise
 
 MEMORY_BYTES = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
@@ -35,8 +41,15 @@ SETTINGS = {
 XLA_OPTIONS = {"--xla_cpu_prefer_vector_width": "512"}
 """Options inside XLA_FLAGS, which may hold others of the user's."""
 _M_ARENA_MAX = -8  # glibc's malloc.h
-
-
+NATIVE_NOISE = re.compile(
+    rb"log messages before absl::InitializeLog\(\) is called"
+    rb"|cudart_stub\.cc\S* Could not find cuda drivers"
+    # 303: no driver is installed; 100: a driver but no device. Any other failure concerns an owner of a GPU.
+    rb"|failed call to cuInit: .*(\(303\)|CUDA_ERROR_NO_DEVICE)"
+    rb"|INFO: Created TensorFlow Lite XNNPACK delegate"
+    # On where the CPU has AVX-512 or the user asks for it.
+    rb"|oneDNN custom operations are on"
+)
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 
 
@@ -70,6 +83,32 @@ def load_tensorflow() -> None:
     with without_native_noise(), without_keras_engine(), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # tfmot asks distutils for versions.
         import tensorflow_model_optimization as _  # noqa: F401
+
+
+@contextlib.contextmanager
+def without_native_noise() -> Iterator[None]:
+    """Holds back what is written to file descriptor 2 in the block; afterwards all but the noise is written.
+
+    Meant for short blocks, since a crash of the process inside one loses its last words.
+    """
+    try:
+        sys.stderr.flush()
+        original = os.dup(2)
+    except (OSError, AttributeError):  # no standard error at all, so there is nothing to keep clean
+        yield
+        return
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(original, 2)
+            os.close(original)
+            held.seek(0)
+            for line in held:
+                if not NATIVE_NOISE.search(line):
+                    os.write(2, line)
 
 
 @contextlib.contextmanager

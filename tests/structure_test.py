@@ -40,6 +40,8 @@ FLOORS = (
 commands of `export` that read a finished workdir."""
 HEIGHT = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 LARGEST_FILE = 300
+MOST_FLOORS = 8
+"""Of `mmx_tf` on the longest way down by imports; files on the ground and commands are floors too."""
 REGISTERS = ("computes", "writes", "folds", "refuses", "_rewrites")
 """Decorators that put a function in a table, from which it is called."""
 
@@ -131,6 +133,33 @@ def test_rooms_import_what_stands_below_them():
 def test_every_room_has_its_floor():
     assert {room_of(module) for module in modules()} == set(HEIGHT)
     assert sum(bool({"layers", "export"}.isdisjoint(rooms)) for rooms in FLOORS[1:-1]) <= 7
+
+
+def chain(imported: dict[str, dict[str, int]]) -> list[str]:
+    """The longest row of rooms and single files of mmx_tf of which each imports the next."""
+    below, outside = {}, {"mmx_tf", "mmx_tf.layers", "mmx_tf.export"}
+    for module, others in imported.items():
+        own, *rooms = [".".join(name.split(".")[:2]) for name in (module, *others)]
+        if own not in outside:
+            below.setdefault(own, set()).update(set(rooms) - outside - {own})
+
+    @functools.cache
+    def way(room):
+        return [room, *max(map(way, sorted(below.get(room, ()))), key=len, default=[])]
+
+    return max(map(way, sorted(below)), key=len)
+
+
+def test_the_way_down_is_short():
+    found = chain(graph(modules()))
+    assert len(found) <= MOST_FLOORS, " imports ".join(found)
+
+
+def test_a_planted_floor_is_found():
+    imported = {"mmx_tf.a.one": {"mmx_tf.a.two": 1, "mmx_tf.layers.lsq": 2}, "mmx_tf.a.two": {"mmx_tf.b": 1}}
+    assert chain(imported) == ["mmx_tf.a", "mmx_tf.b"]
+    imported |= {"mmx_tf.b": {"mmx_tf.c": 1, "mmx_tf": 2}, "mmx_tf.layers.lsq": {"mmx_tf.a.one": 1}}
+    assert chain(imported) == ["mmx_tf.a", "mmx_tf.b", "mmx_tf.c"]
 
 
 def test_there_is_no_import_circle():

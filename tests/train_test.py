@@ -13,7 +13,7 @@ import tf_keras as keras
 from absl import logging as absl_logging
 from refusals import files_of, refused
 
-from mmx_tf import quiet
+from mmx_tf import quiet, startup
 from mmx_tf.errors import RecipeError
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.workdir.workdir import Workdir
@@ -238,7 +238,7 @@ def test_only_known_native_lines_are_dropped(capfd):
         b"E0000 00:00:1.1 7 cuda_platform.cc:52] failed call to cuInit: ...: CUDA_ERROR_OUT_OF_MEMORY\n"
         b"no line end"
     )
-    with pytest.raises(ZeroDivisionError), quiet.without_native_noise():
+    with pytest.raises(ZeroDivisionError), startup.without_native_noise():
         os.write(2, noise + needed)
         raise ZeroDivisionError
     os.write(2, b"|after")

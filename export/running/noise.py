@@ -1,7 +1,6 @@
 """What TensorFlow and LiteRT say of themselves once per process, provoked where it is held back."""
 
 from mmx_tf import startup
-from mmx_tf.quiet import without_native_noise
 
 
 def provoke_native_noise() -> None:
@@ -18,6 +17,6 @@ def provoke_native_noise() -> None:
     magnitude = writer.tensor("magnitude", (1,), TensorType.FLOAT32)
     writer.operator(BuiltinOperator.ABS, [value], [magnitude])
     data = writer.finish({"value": value}, {"magnitude": magnitude})
-    with without_native_noise():
+    with startup.without_native_noise():
         tf.config.list_physical_devices()
         Interpreter(model_content=data).allocate_tensors()
