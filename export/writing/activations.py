@@ -2,8 +2,7 @@
 
 from ai_edge_litert import schema_py_generated as schema
 
-from mmx_tf.export.writing.context import writes
-from mmx_tf.export.writing.enumerations import Builtin, TensorType
+from mmx_tf.export.writing.context import Builtin, TensorType, writes
 from mmx_tf.export.writing.flatbuffer import quantization
 from mmx_tf.layers.integer import curves, factors, smooth, softmax
 from mmx_tf.layers.quantizers import gates

@@ -5,17 +5,25 @@
         context.writer.operator(Builtin.CONCATENATION, inputs, [output], options=..., version=2)
 
 `inputs` are the indices of the layer's input tensors, `output` that of its codes. Operator versions are the
-lowest that define the int8 form.
+lowest that define the int8 form. `Builtin`, `TensorType`, `ACTIVATIONS` and `PADDINGS` are the schema's
+numbers, which writers share.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 
-from mmx_tf.export.writing.enumerations import TensorType
 from mmx_tf.export.writing.flatbuffer import GraphWriter, packed, quantization
 
+Builtin, TensorType = schema.BuiltinOperator, schema.TensorType
+ACTIVATIONS = {
+    "linear": schema.ActivationFunctionType.NONE,
+    "relu": schema.ActivationFunctionType.RELU,
+    "relu6": schema.ActivationFunctionType.RELU6,
+}
+PADDINGS = {"same": schema.Padding.SAME, "valid": schema.Padding.VALID}
 WRITERS: dict[type, Callable] = {}
 """Class of an integer layer -> its writer."""
 

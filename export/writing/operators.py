@@ -3,8 +3,7 @@
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from mmx_tf.export.writing.context import writes
-from mmx_tf.export.writing.enumerations import ACTIVATIONS, PADDINGS, Builtin, TensorType
+from mmx_tf.export.writing.context import ACTIVATIONS, PADDINGS, Builtin, TensorType, writes
 from mmx_tf.export.writing.flatbuffer import quantization
 from mmx_tf.layers.integer import convolutions, layers, shapes, weighted
 
