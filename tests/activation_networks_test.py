@@ -10,6 +10,8 @@ import mmx_tf
 from mmx_tf.export.comparing.certificate import certify
 from mmx_tf.folding.fold import FoldError
 from mmx_tf.folding.training_graph import fold_for_training
+from mmx_tf.layers.activations import CURVES
+from mmx_tf.layers.grid import Grid
 from mmx_tf.layers.integer.softmax import IntegerSoftmax
 from mmx_tf.layers.quantizers.activation import ActivationQuantizer
 from mmx_tf.layers.quantizers.slopes import EightBitPReLU
@@ -213,14 +215,10 @@ def test_no_value_is_below_the_floor_and_the_floor_is_reached(name):
         (lambda x: tf.nn.leaky_relu(x), ["LeakyReLU"]),
         (lambda x: tf.nn.leaky_relu(x, alpha=0.1), ["LeakyReLU"]),
         (layers.Activation(tf.nn.leaky_relu), ["LeakyReLU"]),
-        (tf.nn.elu, ["Activation"]),
-        (tf.nn.selu, ["Activation"]),
         (tf.nn.gelu, ["Activation"]),
         (lambda x: tf.nn.gelu(x, approximate=True), ["Smooth"]),
         (tf.math.tanh, ["Activation"]),
         (tf.nn.tanh, ["Activation"]),
-        (tf.nn.softplus, ["Activation"]),
-        (tf.exp, ["Activation"]),
         (tf.nn.softsign, ["Smooth", "Multiply"]),
         (layers.Activation("mish"), ["Smooth", "Multiply"]),
         (layers.ThresholdedReLU(0.5), ["ReLU"]),
@@ -237,6 +235,38 @@ def test_every_spelling_has_a_layer_that_computes_it(body, kinds):
     assert [type(layer).__name__ for layer in canonical.layers[1:]] == kinds
     images = rng.normal(0, 2, (2, 4, 4, 3)).astype(np.float32)
     np.testing.assert_allclose(canonical(images), network(images), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name, curve in CURVES.items() if curve.tensorflow])
+def test_a_function_of_tensorflow_is_read_as_a_call_and_as_an_activation(name):
+    function = CURVES[name].spelling
+    images = np.linspace(-5, 5, 96, dtype=np.float32).reshape(2, 4, 4, 3)
+    for layer in (function, layers.Activation(function)):
+        inputs = keras.Input((4, 4, 3))
+        canonical = canonicalize(keras.Model(inputs, layer(inputs)))
+        np.testing.assert_allclose(canonical(images), function(images), rtol=1e-5, atol=1e-6)
+        assert "TFOpLambda" not in [type(layer).__name__ for layer in canonical.layers]
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_an_entry_agrees_with_itself(name):
+    """What training computes is the function, which has its floor; so has x times a gate."""
+    curve = CURVES[name]
+    x = np.linspace(-20, 20, 40001)
+    values = curve.function(x, 1.0, Grid(0.5, -128))
+    assert curve.floor <= 0 and values.min() >= curve.floor
+    if curve.gate_of:
+        assert 0 <= values.min() and values.max() <= 1 and (x * values).min() >= curve.lowest_product
+        assert not np.isfinite(curve.lowest_product) or (x * values).min() <= curve.lowest_product + 1e-3
+    elif np.isfinite(curve.floor):
+        assert values.min() <= curve.floor + 1e-3
+    trained = curve.trained or getattr(keras.activations, name, None)
+    if trained:
+        close = {"rtol": 1e-5, "atol": 1e-6}
+        below = x < 4  # exp is cut off where the codes end
+        np.testing.assert_allclose(trained(tf.constant(x[below], tf.float32)), values[below], **close)
+    else:
+        assert name == "above"
 
 
 def test_the_smooth_layer_of_an_import_is_taken_as_it_is():

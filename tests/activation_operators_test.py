@@ -1,5 +1,6 @@
 """Every activation on all 256 codes: float function, folded layers, LiteRT and the reference interpreter."""
 
+import functools
 import math
 
 import micro_files
@@ -22,11 +23,12 @@ from mmx_tf.folding import registry
 from mmx_tf.folding.activation_handlers import LINEAR
 from mmx_tf.folding.carriers import given_grid
 from mmx_tf.folding.values import Codes, FoldError
+from mmx_tf.layers.activations import CURVES
 from mmx_tf.layers.grid import Grid
 from mmx_tf.layers.integer.curves import IntegerTanh
 from mmx_tf.layers.integer.factors import IntegerFactor, on_8_bits
 from mmx_tf.layers.integer.layers import QuantizeInput
-from mmx_tf.layers.integer.smooth import CURVES, ERROR, SHIFTS, IntegerCurve, shift_off_halves
+from mmx_tf.layers.integer.smooth import ERROR, SHIFTS, IntegerCurve, shift_off_halves
 from mmx_tf.layers.integer.softmax import IntegerSoftmax
 from mmx_tf.layers.quantizers.slopes import EightBitPReLU
 from mmx_tf.layers.quantizers.smooth_gates import FUNCTIONS, Smooth
@@ -43,11 +45,9 @@ EXACT_EVERYWHERE = {
     "elu of alpha 1/2": lambda: layers.ELU(0.5),
     "selu": lambda: layers.Activation("selu"),
     "gelu": lambda: layers.Activation("gelu"),
-    "approximate gelu": lambda: Smooth(function="gelu_approximate"),
     "softplus": lambda: layers.Activation("softplus"),
     "exponential": lambda: layers.Activation("exponential"),
-    "mish's gate": lambda: Smooth(function="mish_gate"),
-    "softsign's gate": lambda: Smooth(function="softsign_gate"),
+    **{name: functools.partial(Smooth, function=name) for name in FUNCTIONS},
 }
 """Tables, and curves between float operators: the same codes in every runtime."""
 OF_MANY = {

@@ -48,26 +48,17 @@ def _softmax(context, layer, inputs, output):
 
 def _options(step):
     """The operator's options, or None for one that has none."""
-    if step.kind not in _OPTIONS:
+    name = _OPTIONS.get(step.kind, step.kind.title().replace("_", ""))
+    if not hasattr(schema, f"{name}OptionsT"):
         return None
-    options = _OPTIONS[step.kind]()
+    options = getattr(schema, f"{name}OptionsT")()
     for field, value in step.options.items():
         setattr(options, field, value)
     return options
 
 
-_OPTIONS = {
-    "ADD": schema.AddOptionsT,
-    "ABS": schema.AbsOptionsT,
-    "DIV": schema.DivOptionsT,
-    "EXP": schema.ExpOptionsT,
-    "GELU": schema.GeluOptionsT,
-    "LEAKY_RELU": schema.LeakyReluOptionsT,
-    "MAXIMUM": schema.MaximumMinimumOptionsT,
-    "MINIMUM": schema.MaximumMinimumOptionsT,
-    "MUL": schema.MulOptionsT,
-    "SUB": schema.SubOptionsT,
-}
+_OPTIONS = {"MAXIMUM": "MaximumMinimum", "MINIMUM": "MaximumMinimum"}
+"""What the schema calls the options of an operator, where that is not the operator's name."""
 
 
 @writes(factors.IntegerFactor)

@@ -1,4 +1,4 @@
-"""Smooth functions that Keras has no layer of: the gates of mish and softsign, and the approximate GELU.
+"""Functions that Keras has no layer of: the gates of mish and softsign, the approximate GELU and their like.
 
 mish, x * tanh(softplus(x)), and softsign, x / (1 + |x|), are products of x and a gate in 0..1, as swish is.
 
@@ -6,18 +6,12 @@ mish, x * tanh(softplus(x)), and softsign, x / (1 + |x|), are products of x and 
     >>> mish = keras.layers.Multiply()([x, gate(x)])
 """
 
-import tensorflow as tf
 import tf_keras as keras
 
+from mmx_tf.layers.activations import CURVES, NAMES
 from mmx_tf.layers.as_written import AsWritten
 
-FUNCTIONS = {
-    "gelu_approximate": lambda x: tf.nn.gelu(x, approximate=True),
-    "mish_gate": lambda x: tf.tanh(tf.nn.softplus(x)),
-    "softsign_gate": lambda x: 1.0 / (1.0 + tf.abs(x)),
-}
-GATE_OF = {"mish": "mish_gate", "softsign": "softsign_gate"}
-"""Keras's activation -> the function that x is multiplied by."""
+FUNCTIONS = {name: curve.trained for name, curve in CURVES.items() if curve.trained}
 
 
 @keras.saving.register_keras_serializable(package="mmx_tf")
@@ -40,7 +34,7 @@ class Smooth(AsWritten, keras.layers.Layer):
     @property
     def is_gate(self) -> bool:
         """Whether the output is in 0..1."""
-        return self.function in GATE_OF.values()
+        return bool(CURVES[self.function].gate_of)
 
     def call(self, x):
         """Returns the function of x; shape unchanged."""
@@ -49,3 +43,9 @@ class Smooth(AsWritten, keras.layers.Layer):
     def get_config(self):
         """Returns the constructor's arguments."""
         return {**super().get_config(), "function": self.function}
+
+
+def layer_of(curve: str, name: str) -> keras.layers.Layer:
+    """The layer that one of `CURVES` is in a network that is read; of a gate, what it is the gate of."""
+    known = NAMES[curve]
+    return keras.layers.Activation(known, name=name) if known else Smooth(function=curve, name=name)

@@ -8,14 +8,14 @@ import tf_keras as keras
 
 from mmx_tf.folding.registry import folds, refuses
 from mmx_tf.folding.values import Pending, codes_of
+from mmx_tf.layers.activations import CURVES, GATE_OF
 from mmx_tf.layers.grid import Grid
 from mmx_tf.layers.integer.curves import IntegerElu, IntegerTanh
 from mmx_tf.layers.integer.factors import IntegerFactor, on_8_bits, sided
 from mmx_tf.layers.integer.layers import IntegerAdd, IntegerMul, IntegerRequantize, IntegerRescale
-from mmx_tf.layers.integer.smooth import CURVES, IntegerCurve
+from mmx_tf.layers.integer.smooth import IntegerCurve
 from mmx_tf.layers.integer.softmax import IntegerSoftmax
 from mmx_tf.layers.quantizers.gates import IntegerLogistic
-from mmx_tf.layers.quantizers.smooth_gates import GATE_OF
 from mmx_tf.network.heads import is_softmax
 
 SMALLEST_RATIO = 2.0**-10

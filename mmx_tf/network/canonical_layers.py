@@ -10,20 +10,23 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from mmx_tf.layers.activations import CURVES, GATE_OF
 from mmx_tf.layers.batch_norm import BatchNormalization
 from mmx_tf.layers.quantizers.gates import HardSigmoid
-from mmx_tf.layers.quantizers.smooth_gates import GATE_OF, Smooth
+from mmx_tf.layers.quantizers.smooth_gates import Smooth, layer_of
 from mmx_tf.network import image_operators, signals
 from mmx_tf.network.kinds import DROPPED, SUPPORTED, WEIGHTED, UnsupportedLayerError
 
 KERAS_HARD_SIGMOID_SLOPE = 0.2
 TENSORFLOW_LEAKY_SLOPE = 0.2
 """Of tf.nn.leaky_relu, which "leaky_relu" is to Keras; the layer's own default is 0.3."""
+_CURVE_OF = {curve.spelling: name for name, curve in CURVES.items() if curve.spelling}
+"""Function of TensorFlow -> its entry."""
 _OF_TENSORFLOW = (
-    tf.nn.relu, tf.nn.relu6, tf.nn.elu, tf.nn.selu, tf.nn.silu, tf.nn.swish, tf.nn.gelu, tf.nn.sigmoid,
-    tf.nn.tanh, tf.nn.softmax, tf.nn.softplus, tf.nn.softsign, tf.exp,
+    tf.nn.relu, tf.nn.relu6, tf.nn.silu, tf.nn.swish, tf.nn.gelu, tf.nn.sigmoid, tf.nn.tanh, tf.nn.softmax,
+    *_CURVE_OF,
 )  # fmt: skip
-"""Functions that compute what Keras's of the same name do."""
+"""Functions that are known; all but those of a curve compute what Keras's of the same name do."""
 
 
 def clones(layer: keras.layers.Layer, names, *, shape) -> list[keras.layers.Layer]:
@@ -170,6 +173,8 @@ def _own_activation(layer) -> UnsupportedLayerError:
 
 
 def _activation(layer, activation, name):
+    if layer.activation in _CURVE_OF:
+        return layer_of(_CURVE_OF[layer.activation], name)
     if isinstance(activation, dict) and activation.get("class_name") in SUPPORTED:
         # A layer object given as activation=.
         config = {**activation["config"], "name": name, "trainable": True, "dtype": "float32"}

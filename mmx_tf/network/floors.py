@@ -9,7 +9,7 @@ import math
 import tensorflow as tf
 import tf_keras as keras
 
-from mmx_tf.layers.integer.smooth import CURVES
+from mmx_tf.layers.activations import CURVES
 from mmx_tf.layers.quantizers.gates import HardSigmoid
 from mmx_tf.layers.quantizers.smooth_gates import Smooth
 from mmx_tf.network.kinds import FLOOR_KEEPING, KINDS
@@ -18,8 +18,6 @@ NONNEGATIVE_ACTIVATIONS = ("relu", "relu6", "sigmoid", "hard_sigmoid", "softmax"
 """Those of Keras that are no `CURVES`."""
 NONNEGATIVE_FUNCTIONS = ("nn.relu", "nn.relu6", "math.sigmoid", "nn.softmax", "math.abs")
 UNKNOWN = -math.inf
-LOWEST_PRODUCTS = {"mish_gate": -0.3089}
-"""Of x and a gate that is a function of x."""
 
 
 def floor_of(layer: keras.layers.Layer, args: tuple, floors: dict[int, float]) -> float:
@@ -84,7 +82,7 @@ def _floor_of_product(tensors, known) -> float:
             # x * (a * x + 1/2) has its minimum at x = -1 / (4 a).
             return -1 / (16 * source.slope)
         if isinstance(source, Smooth) and gate.node.keras_inputs[0] is other:
-            return LOWEST_PRODUCTS.get(source.function, UNKNOWN)
+            return CURVES[source.function].lowest_product
         if _is_gate(source):
             return known[1 - index]
     return UNKNOWN

@@ -8,6 +8,7 @@ dtypes, initializers and functions; an activation that tf_keras lacks, or that h
 (hard_sigmoid: relu6(x + 3) / 6 in Keras 3, clip(0.2 x + 0.5) in tf_keras), becomes layers of its own.
 """
 
+import functools
 import inspect
 import re
 from collections.abc import Callable, Iterable
@@ -15,6 +16,8 @@ from collections.abc import Callable, Iterable
 import tensorflow as tf
 import tf_keras as keras
 
+from mmx_tf.layers.activations import CURVES, NAMES
+from mmx_tf.layers.quantizers.smooth_gates import Smooth
 from mmx_tf.network import refused
 from mmx_tf.network.kinds import DROPPED, OF_KERAS3, UnsupportedLayerError
 
@@ -25,10 +28,8 @@ ADVICE = (
 )
 # Name of the function in Keras 3 -> name in tf_keras, of those with the same formula in both.
 ACTIVATIONS = {
-    **{name: name for name in (
-        "linear", "relu", "relu6", "sigmoid", "softmax", "tanh", "elu", "selu", "gelu", "softplus",
-        "softsign", "exponential", "mish",
-    )},
+    **{name: name for name in ("linear", "relu", "relu6", "sigmoid", "softmax", "tanh")},
+    **{curve.keras3: NAMES[name] for name, curve in CURVES.items() if curve.keras3 and NAMES[name]},
     "silu": "swish",
     "celu": "elu",
 }  # fmt: skip
@@ -37,10 +38,11 @@ _KERAS3 = "keras.src.layers."
 ACTIVATION_LAYERS = ("Activation", "ReLU", "LeakyReLU", "ELU", "Softmax")
 OF_TENSORFLOW = {
     function: function.__name__ for function in (
-        tf.nn.relu, tf.nn.relu6, tf.nn.leaky_relu, tf.nn.elu, tf.nn.selu, tf.nn.gelu, tf.nn.softplus,
-        tf.nn.softsign, tf.nn.sigmoid, tf.nn.tanh,
+        tf.nn.relu, tf.nn.relu6, tf.nn.leaky_relu, tf.nn.gelu, tf.nn.sigmoid, tf.nn.tanh,
     )
-} | {tf.nn.silu: "silu", tf.exp: "exponential", tf.nn.softmax: "softmax"}  # fmt: skip
+} | {tf.nn.silu: "silu", tf.nn.softmax: "softmax"} | {
+    curve.spelling: curve.keras3 for curve in CURVES.values() if curve.spelling and curve.keras3
+}  # fmt: skip
 """Functions of TensorFlow that compute what Keras 3's of this name do."""
 RENAMED = {("LeakyReLU", "negative_slope"): "alpha"}
 # All is float32 here, and an activation is handled beside; the others mean nothing without renorm, or without
@@ -127,6 +129,10 @@ def activation(function: str, name: str, names: Names) -> Callable | None:
     return OTHER_ACTIVATIONS[function](name, names) if function in OTHER_ACTIVATIONS else None
 
 
+def _own(curve: str, name: str, names: Names) -> Callable:
+    return Smooth(function=curve, name=name)
+
+
 def _hard_sigmoid(name: str, names: Names) -> Callable:
     relu6 = keras.layers.ReLU(6.0, name=names.new(f"{name}_relu6"))
     # As tf_keras's own MobileNetV3 spells it.
@@ -142,6 +148,11 @@ OTHER_ACTIVATIONS = {
     "leaky_relu": lambda name, names: keras.layers.LeakyReLU(alpha=0.2, name=name),
     "hard_sigmoid": _hard_sigmoid,
     "hard_silu": _hard_silu,
+    **{
+        curve.keras3: functools.partial(_own, name)
+        for name, curve in CURVES.items()
+        if curve.keras3 and not NAMES[name]
+    },
 }
 """Name of the function in Keras 3 -> (name, names) -> the layer, or function of a tensor, of that name."""
 

@@ -4,6 +4,7 @@ Keras wraps such calls in TFOpLambda layers. Those that have a layer of their ow
 follows knows one form of a ReLU; the others are passed through.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from mmx_tf.layers.activations import CURVES
 from mmx_tf.layers.quantizers import smooth_gates
 from mmx_tf.network import canonical_layers, image_operators
 
@@ -222,14 +224,14 @@ def _is_tensor(value):
 _add = _binary(layers.Add, _same_shape, lambda number: (1.0, number))
 _multiply = _binary(layers.Multiply, _same_or_per_channel, lambda number: (number, 0.0))
 _REWRITES |= {
+    curve.tensorflow: _unary(functools.partial(smooth_gates.layer_of, name))
+    for name, curve in CURVES.items()
+    if curve.tensorflow
+}
+_REWRITES |= {
     "nn.relu": _unary(lambda name: layers.ReLU(name=name)),
     "nn.relu6": _unary(lambda name: layers.ReLU(6.0, name=name)),
-    "nn.elu": _activation("elu"),
-    "nn.selu": _activation("selu"),
-    "nn.softsign": _activation("softsign"),
-    "math.softplus": _activation("softplus"),
     "math.tanh": _activation("tanh"),
-    "math.exp": _activation("exponential"),
     "nn.silu": _activation("swish"),
     "math.sigmoid": _activation("sigmoid"),
     "nn.softmax": _activation("softmax"),
