@@ -40,8 +40,8 @@ def costs_in_ram(search: SearchModel, convert_options: Mapping) -> RamCosts:
     budget = search.budget
     layers, branches = len(budget.searched), len(budget.bit_widths)
     most, fewest = (budget.bit_widths.index(pick(budget.bit_widths)) for pick in (max, min))
-    # Weights lie in flash: which of their bits are taken changes no block.
-    weights = budget.weight_bit_widths.index(max(budget.weight_bit_widths)) * branches
+    # Weights lie in flash, but the columns that are multiplied with 2-bit ones are padded the most.
+    weights = budget.weight_bit_widths.index(min(budget.weight_bit_widths)) * branches
     files = file_bytes.TrialFiles(search, [weights] * layers, convert_options)
 
     def memory(branch_of: Sequence[int]) -> "_Memory":
