@@ -58,6 +58,7 @@ def test_a_run_searches_within_the_budget_of_its_flag(digits, tmp_path):
         "target_cost": ([f"--cost_table={tmp_path / 'table.json'}", "--target_cost=4"], 4.0),
         "target_bytes": ([f"--target_bytes={int(high) - 1}", *weights], high - 1),
         "target_ram": (["--target_ram=1K"], 1000.0),
+        "target_flash": (["--target_flash=1M", *weights], 1e6),
     }
     for name in TARGETS:
         lines, target = flags[name]
@@ -65,7 +66,7 @@ def test_a_run_searches_within_the_budget_of_its_flag(digits, tmp_path):
         asked.validate()
         budget = pipeline.search_network(asked, small_network(), digits).budget
         assert (name, budget.constraints[0][1]) == (name, target)
-        assert (budget.own is None) == KINDS[name].in_bops
+        assert (budget.others == ()) == KINDS[name].in_bops
     assert low < high
 
 

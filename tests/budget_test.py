@@ -212,12 +212,11 @@ def repairs(draw):
         )
         table = tuple(tuple(draw(a_list(cost, len(free.pairs)))) for _ in range(layers))
         own = CandidateCosts("us", table, draw(cost))
-        free = dataclasses.replace(free, own=own)
         # What some choice costs, to the last digit, or a number in between.
         target = own.of(draw(a_list(st.integers(0, len(free.pairs) - 1), layers)))
         if draw(st.booleans()):
             target = draw(st.floats(*own.reachable))
-        limit = dataclasses.replace(free, target_cost=target)
+        limit = free.beside(own, target)
     else:
         limit = dataclasses.replace(free, target_bops=draw(st.integers(*free.reachable)))
     values = draw(st.sampled_from([st.floats(-3, 3, width=32), st.integers(-2, 2).map(float)]))

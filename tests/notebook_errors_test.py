@@ -540,7 +540,7 @@ def test_a_loss_that_takes_probabilities_for_logits_is_a_warning(stages, warning
 def test_costs_of_a_dict_may_have_numbers_as_bit_widths(stages):
     table = {"unit": "us", "layers": {"middle": {8: 4.0, 4: 2.0}}}
     search = mmx_tf.augment(stages.float_model, bit_widths=(8, 4), cost_table=table, target_cost=3)
-    assert search.budget.own.table == ((4.0, 2.0),)
+    assert search.budget.others[0][0].table == ((4.0, 2.0),)
 
 
 def test_a_loaded_fixed_network_goes_on_training_as_it_was_compiled(stages):

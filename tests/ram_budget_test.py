@@ -114,12 +114,14 @@ def test_a_limit_that_changes_nothing_is_told(warnings, caplog):
     [
         ({"target_ram": 10}, "out of reach.*bytes of RAM"),
         ({"target_ram": 0}, "target_ram=0: a number above 0, for example 48e3"),
-        ({"target_ram": 1e3, "target_bytes": 4e3}, "may stand beside one in BOPs"),
         (
-            {"target_ram": 1e3, "average_bits_weighting": "plain", "target_average_bits": 4},
-            "counts operations",
+            {"target_ram": 1e3, "weight_bits": (8, 4)},
+            "it counts activation bits alone.* target_flash, or one",
         ),
-        ({"target_ram": 1e3, "weight_bits": (8, 4)}, "activation bits alone"),
+        (
+            {"target_ram": 1e3, "target_average_bits": 4, "weight_bits": (8, 4)},
+            r"target_average_bits=4 and target_ram=1000.0 with weight_bits=\(8, 4\): they count activation",
+        ),
     ],
 )
 def test_what_cannot_be_met_is_refused(options, message):

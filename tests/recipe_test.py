@@ -191,7 +191,10 @@ def test_bytes_are_read_as_decimal_numbers():
     [
         (
             ["--weight_bits=8,4"],
-            ["no budget", "Where weights are searched, it is one of --target_bops and --target_bytes"],
+            [
+                "no budget",
+                "it is one of --target_bops, --target_cost, --target_bytes and --target_flash.",
+            ],
         ),
         (
             ["--weight_bits=8,4", "--target_average_bits=4"],
@@ -203,8 +206,8 @@ def test_bytes_are_read_as_decimal_numbers():
         ),
         (["--weight_bits=8,4", "--target_bytes=1M"], ["--weight_storage=int8", "int4, int4_xnnpack"]),
         (
-            ["--weight_bits=8,4", "--target_bytes=1M", "--target_bops=1G", "--weight_storage=int4"],
-            ["--target_bops=1000000000 and --target_bytes=1000000"],
+            ["--target_ram=48K", "--target_flash=300K"],
+            ["--target_flash=300000 with --weight_bits=4", "do not change the flash", "--weight_bits=8,4,2"],
         ),
         (
             ["--weight_bits=8,4", "--target_bytes=1M", "--weight_storage=int4", "--selection=random"],
@@ -446,8 +449,8 @@ def test_the_cifar10_flagfile_asks_for_a_float_model():
 
 ASKED = {
     "two kinds": (
-        {"target_bops": 5.0, "target_cost": 20.0, "cost_table": "t"},
-        "target_bops=5.0 and target_cost",
+        {"target_bops": 5.0, "target_average_bits": 4.0},
+        "target_bops=5.0 and target_average_bits=4.0: give one of them, as both count operations.",
     ),
     "a target without its table": ({"target_cost": 20.0}, "target_cost=20.0 without cost_table"),
     "a table without its target": (

@@ -359,6 +359,17 @@ def test_a_budget_in_bytes_is_told_to_the_byte(selection, metrics, tmp_path):
     assert "BOPs</strong>, 15.42% below what 8-bit activations everywhere would cost" in page
 
 
+def test_all_of_several_budgets_are_told(selection, metrics, tmp_path, capsys):
+    ram = {"unit": "bytes of RAM", "value": 47_112, "target": 48_000.0}
+    metrics |= {"cost": ram, "costs": [ram, {"unit": "us", "value": 8.5, "target": 9.0}]}
+    write_report(tmp_path / "report.html", selection=selection, metrics=metrics)
+    told = "below the budget; 47,112 bytes of RAM (budget 48,000); 8.5 us (budget 9)"
+    assert told in (tmp_path / "report.html").read_text()
+    print_summary(selection, metrics)
+    rows = [line for line in capsys.readouterr().out.splitlines() if "budget's unit" in line]
+    assert len(rows) == 2 and rows[1].endswith("8.5 us (budget 9)")
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

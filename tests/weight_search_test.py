@@ -373,8 +373,8 @@ def test_the_watch_sees_what_belongs_to_weights(trained, batch):
             r"target_average_bits=4 with weight_bits=\(4, 2\)",
         ),
         (
-            {"weight_bits": (4, 2), "target_cost": 4, "cost_table": {"unit": "us", "layers": {}}},
-            r"target_cost=4 with weight_bits=\(4, 2\): it counts activation bits alone",
+            {"weight_bits": (4, 2), "target_ram": 4000},
+            r"target_ram=4000 with weight_bits=\(4, 2\): it counts activation bits alone",
         ),
     ],
 )

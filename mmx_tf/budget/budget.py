@@ -1,8 +1,9 @@
-"""The budget of a search: what each choice costs, what is reachable, and the repair that fills the target.
+"""The budgets of a search: what each choice costs, what is reachable, and whether all targets are met.
 
 A budget counts one cost per searched layer and candidate (`CandidateCosts`): BOPs, average bits under some
-weighting, bytes of the file, or a table of the user's own. Bytes of RAM are the largest of such sums
-(`PeakCosts`), and may be limited beside BOPs. Regularizer and repair know nothing else of it.
+weighting, bytes of the file or of flash, or a table of the user's own. Bytes of RAM are the arena of a plan
+of memory (`RamCosts`). Any of them may be given together, and all are met. Regularizer and repair know
+nothing else of them.
 
 A layer's candidate is an activation bit-width, or, where weight bits are searched too, a pair of both: with W
 weight and B activation candidates the pair (w, a) has the index w * B + a (`Budget.pairs`).
@@ -13,12 +14,14 @@ import itertools
 import math
 from collections.abc import Sequence
 
-from mmx_tf.budget.bops import LayerCost
-from mmx_tf.budget.peak_costs import PeakCosts
-from mmx_tf.budget.ram_costs import RamCosts, ram_costs_from
-from mmx_tf.recipe.candidate_costs import CandidateCosts, exact
+import numpy as np
 
-Costs = CandidateCosts | PeakCosts | RamCosts
+from mmx_tf.budget import constrained
+from mmx_tf.budget.bops import LayerCost
+from mmx_tf.budget.ram_costs import RamCosts, ram_costs_from
+from mmx_tf.recipe.candidate_costs import CandidateCosts
+
+Costs = CandidateCosts | RamCosts
 
 
 class UnreachableBudgetError(ValueError):
@@ -27,9 +30,7 @@ class UnreachableBudgetError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """Costs of the layers and the target that the selection must not exceed.
-
-    The target is in BOPs, or, with `own` costs, in their unit. There may be one of each (`constraints`).
+    """Costs of the layers and the targets that the selection must not exceed.
 
     Attributes:
       costs: all weighted layers in graph order.
@@ -37,8 +38,7 @@ class Budget:
       weight_bits: weight bits of the searched layers; a tuple of W candidates where they are searched.
       first_last_bits: weight and activation bits of first and last layers.
       target_bops: budget in bit operations on one image, or None.
-      own: costs in place of BOPs or beside them, or None.
-      target_cost: budget in the unit of `own`; None without it.
+      others: costs in place of BOPs or beside them, each with its target in its own unit.
     """
 
     costs: tuple[LayerCost, ...]
@@ -46,25 +46,23 @@ class Budget:
     weight_bits: int | tuple[int, ...]
     first_last_bits: int
     target_bops: int | None = None
-    own: Costs | None = None
-    target_cost: float | None = None
+    others: tuple[tuple[Costs, float], ...] = ()
 
     def __post_init__(self):
-        """Refuses an unreachable target before any training.
+        """Refuses targets out of reach before any training.
 
         Raises:
-          UnreachableBudgetError: with the reachable range.
+          UnreachableBudgetError: with the reachable range of each.
         """
-        if self.own is not None:
-            low, high = self.own.reachable
+        for costs, target in self.others:
+            low, high = costs.reachable
             # What a limit leaves free is no mistake; `augment` says so.
-            high = math.inf if self.own.is_limit else high
-            if self.target_cost is not None and not low <= self.target_cost <= high:
+            if not low <= target <= (math.inf if costs.is_limit else high):
                 weights = f" and {self.weight_bits} for weights" if self.searches_weights else ""
-                target, low, high = (_exactly(cost) for cost in (self.target_cost, *self.own.reachable))
+                target, low, high = map(_exactly, (target, low, high))
                 raise UnreachableBudgetError(
-                    f"the target of {target} {self.own.unit} is out of reach: with candidates "
-                    f"{self.bit_widths}{weights} this network takes {low} to {high} {self.own.unit}."
+                    f"the target of {target} {costs.unit} is out of reach: with candidates "
+                    f"{self.bit_widths}{weights} this network takes {low} to {high} {costs.unit}."
                 )
         low, high = self.reachable
         weights = ", ".join(map(str, self.weight_bit_widths))
@@ -75,17 +73,37 @@ class Budget:
                 f"takes {low} to {high} BOPs ({low / 1e9:.4g} to {high / 1e9:.4g} GBOPs), on average "
                 f"{min(self.bit_widths)} to {max(self.bit_widths)} bits."
             )
+        if not self._reachable_together:
+            ranges = [(target, costs.unit, *costs.reachable) for costs, target in self.constraints]
+            each = " and ".join(
+                f"{_exactly(target)} {unit} (of {_exactly(low)} to {_exactly(high)})"
+                for target, unit, low, high in ranges
+            )
+            raise UnreachableBudgetError(
+                f"no choice of bits takes {each} or less together, though each alone is within reach. Raise "
+                "one of these targets, or give more candidates."
+            )
 
     @classmethod
     def from_config(cls, config: dict) -> "Budget":
         """The budget of a dict that `dataclasses.asdict` made, lists in place of tuples included."""
-        own = config.get("own")
-        if own is not None:
-            own = _costs_from(own)
-        read = {"own": own, "costs": tuple(LayerCost(**cost) for cost in config["costs"])}
+        read = {name: value for name, value in config.items() if name not in ("own", "target_cost")}
+        others = list(config.get("others", ()))
+        if config.get("own") is not None:  # There was one such cost.
+            others.append((config["own"], config["target_cost"]))
+        read["others"] = tuple((_costs_from(costs), target) for costs, target in others)
+        read["costs"] = tuple(LayerCost(**cost) for cost in config["costs"])
         for name in ("bit_widths", "weight_bits"):
             read[name] = tuple(config[name]) if isinstance(config[name], list | tuple) else config[name]
-        return cls(**{**config, **read})
+        return cls(**read)
+
+    def beside(self, costs: Costs, target: float) -> "Budget":
+        """This budget and one more.
+
+        Raises:
+          UnreachableBudgetError: if no choice meets it, or none meets all.
+        """
+        return dataclasses.replace(self, others=(*self.others, (costs, target)))
 
     @property
     def searched(self) -> list[LayerCost]:
@@ -120,8 +138,8 @@ class Budget:
     @property
     def constraints(self) -> tuple[tuple[Costs, float], ...]:
         """What regularizer and repair count: costs and their target, BOPs first; none without a target."""
-        both = ((self.bops_costs, self.target_bops), (self.own, self.target_cost))
-        return tuple((costs, target) for costs, target in both if target is not None)
+        bops = () if self.target_bops is None else ((self.bops_costs, self.target_bops),)
+        return (*bops, *self.others)
 
     @property
     def bops_costs(self) -> CandidateCosts:
@@ -151,15 +169,25 @@ class Budget:
 
     def meets(self, choice: Sequence[int]) -> bool:
         """Whether a choice costs no more than the targets."""
-        return all(costs.exactly(choice) <= exact(target) for costs, target in self.constraints)
+        return constrained.meets(self.constraints, choice)
+
+    @property
+    def _reachable_together(self) -> bool:
+        """Whether some choice meets all targets, each of which can be met."""
+        if len(self.constraints) < 2 or any(self.meets(costs.cheapest) for costs, _ in self.constraints):
+            return True
+        scores = np.zeros((len(self.searched), len(self.pairs)))
+        try:
+            constrained.best_choice(self.constraints, scores, [sum(pair) for pair in self.pairs])
+        except constrained.NoChoiceError:
+            return False
+        return True
 
 
 def _costs_from(config: dict) -> Costs:
     if "blocks" in config:
         return ram_costs_from(config)
-    if "moments" in config:
-        return PeakCosts(config["unit"], tuple(map(_costs_from, config["moments"])))
-    return CandidateCosts(config["unit"], tuple(map(tuple, config["table"])), config["fixed"])
+    return CandidateCosts(**{**config, "table": tuple(map(tuple, config["table"]))})
 
 
 def _exactly(cost: float) -> str:

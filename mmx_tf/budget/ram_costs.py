@@ -12,7 +12,6 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 
-from mmx_tf.budget.peak_costs import without_lower
 from mmx_tf.export.c_source.memory_plan import Block, aligned, arrange
 from mmx_tf.recipe.candidate_costs import CandidateCosts
 
@@ -71,11 +70,32 @@ class RamCosts:
     @property
     def reachable(self) -> tuple[int, int]:
         """Arenas with the candidate of every layer that takes the fewest bytes in all, and the most."""
-        totals = [[0] * self.candidates for _ in range(self.layers)]
-        for block in self.blocks:
-            if block.layer >= 0:
-                totals[block.layer] = [a + b for a, b in zip(totals[block.layer], block.sizes, strict=True)]
-        return tuple(self.of([row.index(pick(row)) for row in totals]) for pick in (min, max))
+        return self.of(self.cheapest), self.of([row.index(max(row)) for row in self.totals])
+
+    @property
+    def cheapest(self) -> list[int]:
+        """The choice with the candidate of every layer that takes the fewest bytes in all."""
+        return [row.index(min(row)) for row in self.totals]
+
+    @functools.cached_property
+    def totals(self) -> list[list[int]]:
+        """Bytes of all blocks of a layer at each candidate, L rows of C."""
+        rows = [self._rows(layer) for layer in range(self.layers)]
+        return [[sum(row[c] for row in of_layer) for c in range(self.candidates)] for of_layer in rows]
+
+    def smaller(self, layer: int, candidate: int) -> tuple[int, ...]:
+        """The candidates of a layer with fewer bytes than this one in some block."""
+        rows = self._rows(layer)
+        return tuple(c for c in range(self.candidates) if any(row[c] < row[candidate] for row in rows))
+
+    def smallest(self, layer: int) -> int | None:
+        """The candidate of a layer with the fewest bytes in every block; None where there is none."""
+        rows = self._rows(layer)
+        least = (c for c in range(self.candidates) if all(row[c] == min(row) for row in rows))
+        return next(least, None)
+
+    def _rows(self, layer: int) -> list[tuple[int, ...]]:
+        return [block.sizes for block in self.blocks if block.layer == layer]
 
     @functools.cached_property
     def moments(self) -> tuple[CandidateCosts, ...]:
@@ -102,6 +122,20 @@ class RamCosts:
             for candidate, size in enumerate(sizes):
                 table[block.layer][candidate] += size
         return CandidateCosts(UNIT, tuple(map(tuple, table)), fixed)
+
+
+def without_lower(moments: Sequence[CandidateCosts]) -> tuple[CandidateCosts, ...]:
+    """The moments that can be the fullest: those that no other one covers in every candidate."""
+    each = tuple(dict.fromkeys(moments))
+    return tuple(one for one in each if not any(_covers(other, one) for other in each if other != one))
+
+
+def _covers(high: CandidateCosts, low: CandidateCosts) -> bool:
+    return high.fixed >= low.fixed and all(
+        above >= below
+        for highs, lows in zip(high.table, low.table, strict=True)
+        for above, below in zip(highs, lows, strict=True)
+    )
 
 
 def ram_costs_from(config: dict) -> RamCosts:

@@ -18,6 +18,7 @@ from absl import logging
 
 from mmx_tf.budget import constrained, knapsack
 from mmx_tf.budget.budget import Budget
+from mmx_tf.budget.ram_costs import RamCosts
 from mmx_tf.recipe.candidate_costs import exact
 
 COST_BITS = 60
@@ -67,11 +68,11 @@ def repaired(
     largest = all(row[i] == row.max() for row, i in zip(scores, choice, strict=True))
     if not budget.constraints:
         return list(choice), []
-    limits = [(moment, target) for costs, target in budget.constraints for moment in costs.moments]
+    limits = budget.constraints
     bits = [sum(pair) for pair in budget.pairs]
     if largest and budget.meets(choice):
         best = list(choice)
-    elif len(limits) > 1:
+    elif len(limits) > 1 or isinstance(limits[0][0], RamCosts):
         best = constrained.best_choice(limits, scores, bits)
     else:
         ((costs, target),) = limits

@@ -27,9 +27,9 @@ def asked_for(**arguments) -> AskedBudget:
 
 
 def budgets(asked: AskedBudget, free: Budget) -> tuple[Budget, ...]:
-    """The budgets of a network, one for each target.
+    """The budgets of a network, one for each target in BOPs where these are several; each has all others.
 
-    Without a target, and for what is measured later, such as the bytes of a file, it is `free` itself.
+    What is measured later, such as the bytes of a file, is not in them yet. Without a target it is `free`.
 
     Args:
       asked: a checked budget.
@@ -37,18 +37,22 @@ def budgets(asked: AskedBudget, free: Budget) -> tuple[Budget, ...]:
 
     Raises:
       BudgetRuleError: by `AskedBudget.check_weight_bits`.
-      UnreachableBudgetError: if no choice of bits meets a target.
+      UnreachableBudgetError: if no choice of bits meets the targets.
       CostTableError: if the cost table does not fit the network.
     """
     asked.check_weight_bits(free.weight_bit_widths)
-    kind = asked.kind  # Of RAM beside BOPs it is the one in BOPs.
-    if kind is None or kind.measured:
-        return (free,)
-    own = kind.costs(asked, free)
-    try:
-        targets = kind.targets(asked, free)
-    except BudgetRuleError as error:
-        raise UnreachableBudgetError(str(error)) from None
-    if own is None:
-        return tuple(dataclasses.replace(free, target_bops=target) for target in targets)
-    return tuple(dataclasses.replace(free, own=own, target_cost=target) for target in targets)
+    found = (free,)
+    for kind in asked.given:
+        if kind.measured:
+            continue
+        costs = kind.costs(asked, free)
+        try:
+            targets = kind.targets(asked, free)
+        except BudgetRuleError as error:
+            raise UnreachableBudgetError(str(error)) from None
+        if costs is None:
+            found = tuple(dataclasses.replace(one, target_bops=target) for target in targets for one in found)
+        else:
+            (target,) = targets
+            found = tuple(one.beside(costs, target) for one in found)
+    return found

@@ -41,7 +41,7 @@ def augment(
 ) -> SearchModel:
     """Builds the search network of a trained float network, which is left untouched.
 
-    It has at most one budget, of one of the targets; with none the search weighs accuracy alone.
+    Budgets that are given together are all met; with none the search weighs accuracy alone.
 
     Args:
       float_model: functional or built Sequential network of tf_keras or Keras 3 on images, signals (length,
@@ -54,8 +54,8 @@ def augment(
         of them on its one kernel, and the search chooses weight bits too.
       **options: target_bops, target_average_bits and the like (`mmx_tf.recipe.budgets`), and the settings
         of the search (`mmx_tf.recipe.search_settings`); `help(mmx_tf.augment)` has a line for each.
-      convert_options: with `target_bytes` or `target_ram`, the arguments of `mmx_tf.convert` that the file
-        will be made with, such as {"weight_storage": "int4_xnnpack", "labels": labels}.
+      convert_options: with `target_bytes`, `target_ram` or `target_flash`, the arguments of `mmx_tf.convert`
+        that the file will be made with, such as {"weight_storage": "int4_xnnpack", "labels": labels}.
       first_last_bits: weight and activation bits of first and last layers, which are not searched.
       signed: overrides, layer name -> whether that layer's input is quantized with symmetric codes (True) or
         unsigned ones. By default this is inferred from what produces the input: unsigned after ReLU, ReLU6
@@ -72,7 +72,7 @@ def augment(
 
     Raises:
       ValueError: for bits that are no integers in 2..8, budgets or weights of the search that are no numbers,
-        a list of budgets that is empty or has one of them twice, budgets of two kinds, a weighting that is
+        a list of budgets that is empty or has one of them twice, two budgets in BOPs, a weighting that is
         unknown, network weights that are not finite, outputs of several levels, an output that is the image
         or the same tensor as another, a `signed` key that names no layer, or a
         `pixel_scaling` that is no pair of numbers or has 0 for no pixel; for `target_bytes` where the file's
@@ -80,7 +80,7 @@ def augment(
         cannot be exported, unless they are allowed.
       CostTableError: a ValueError, for a cost table that does not fit the network.
       UnsupportedLayerError: for a layer that cannot be handled.
-      UnreachableBudgetError: if no choice of bits meets the budget.
+      UnreachableBudgetError: if no choice of bits meets the budgets.
     """
     budget, settings = keywords.parted(options, augment)
     augment_checks.check_signed(signed)
@@ -99,7 +99,8 @@ def augment(
     )
     measured = [name for name in measured_costs.MEASURED if budget.get(name) is not None]
     if not measured and convert_options:
-        names = " and ".join(measured_costs.MEASURED)
+        *first, last = measured_costs.MEASURED
+        names = f"{', '.join(first)} and {last}"
         raise ValueError(f"convert_options={convert_options!r}: they are for {names} alone.")
     augment_checks.check_targets(budgets, settings)
     augment_checks.check_names(network, budgets[0], quantizer_name)
@@ -119,10 +120,11 @@ def augment(
         output_name=output_checks.output_names(float_model),
         name=f"{network.name}_search",
     )
-    for name in measured if budgets[0].searched else ():
-        costs = measured_costs.MEASURED[name](search(budget=budgets), convert_options or {})
-        target = float(budget[name])
-        budgets = tuple(dataclasses.replace(one, own=costs, target_cost=target) for one in budgets)
+    if measured and budgets[0].searched:
+        trial = search(budget=budgets)
+        for name in measured:
+            costs = measured_costs.MEASURED[name](trial, convert_options or {})
+            budgets = tuple(one.beside(costs, float(budget[name])) for one in budgets)
         augment_checks.warn_of_a_loose_limit(budgets[0])
     return search(budget=budgets)
 

@@ -163,12 +163,13 @@ def warn_of_no_budget(budget) -> None:
 
 def warn_of_a_loose_limit(budget) -> None:
     """Tells that a limit, such as one of RAM, is met at the most bits everywhere."""
-    highest = budget.own.reachable[1]
-    if budget.own.is_limit and budget.target_cost >= highest:
-        logging.warning(
-            "the budget of %g %s changes nothing: %d bits everywhere take %g.",
-            budget.target_cost, budget.own.unit, max(budget.bit_widths), highest,
-        )  # fmt: skip
+    for costs, target in budget.others:
+        highest = costs.reachable[1]
+        if costs.is_limit and target >= highest:
+            logging.warning(
+                "the budget of %g %s changes nothing: %d bits everywhere take %g.",
+                target, costs.unit, max(budget.bit_widths), highest,
+            )  # fmt: skip
 
 
 def tell_nothing_to_search(name: str, budget, asked) -> None:

@@ -4,7 +4,11 @@ A kind of budget says that it is `measured` (`mmx_tf.recipe.budgets`); here is w
 the search network and the options of `convert`.
 """
 
-from mmx_tf.metamix import file_bytes, ram
+from mmx_tf.metamix import file_bytes, flash, ram
 
-MEASURED = {"target_bytes": file_bytes.costs_in_bytes, "target_ram": ram.costs_in_ram}
+MEASURED = {
+    "target_bytes": file_bytes.costs_in_bytes,
+    "target_ram": ram.costs_in_ram,
+    "target_flash": flash.costs_in_flash,
+}
 """Name of a kind of budget -> function (search, convert_options) -> its costs."""

@@ -51,7 +51,7 @@ class LayerSelection:
 
 @dataclasses.dataclass(frozen=True)
 class SelectedCost:
-    """What a selection costs where the budget was not in BOPs: value and target (or None), in `unit`."""
+    """What a selection costs in another unit than BOPs: value and target (or None), in `unit`."""
 
     unit: str
     value: float
@@ -66,20 +66,31 @@ class BitSelection:
       bit_widths: the candidates that were searched.
       layers: all weighted layers in graph order.
       target_bops: the budget, or None.
-      cost: what the selection costs where the budget was not in BOPs, or None.
+      costs: what the selection costs in the units of budgets that are not in BOPs.
       weight_bit_widths: the weight candidates that were searched; empty where weight bits were given.
     """
 
     bit_widths: tuple[int, ...]
     layers: tuple[LayerSelection, ...]
     target_bops: int | None = None
-    cost: SelectedCost | None = None
+    costs: tuple[SelectedCost, ...] = ()
     weight_bit_widths: tuple[int, ...] = ()
 
     @property
     def bops(self) -> int:
         """Bit operations of the network on one image."""
         return sum(layer.bops for layer in self.layers)
+
+    @property
+    def cost(self) -> SelectedCost | None:
+        """The first of `costs`; None where there is none."""
+        return self.costs[0] if self.costs else None
+
+    @property
+    def cost_entries(self) -> dict:
+        """Entries of JSON documents: `cost`, and `costs`, which has all, where there are several."""
+        entries = [dataclasses.asdict(cost) for cost in self.costs]
+        return {**({"cost": entries[0]} if entries else {}), **({"costs": entries} if entries[1:] else {})}
 
     @property
     def average_bits(self) -> dict[str, float]:
@@ -109,7 +120,7 @@ class BitSelection:
             "layers": [dataclasses.asdict(layer) for layer in self.layers],
             "bops": self.bops,
             "target_bops": self.target_bops,
-            **({} if self.cost is None else {"cost": dataclasses.asdict(self.cost)}),
+            **self.cost_entries,
         }
 
     @classmethod
@@ -129,7 +140,7 @@ class BitSelection:
                 bit_widths=tuple(int(bits) for bits in document["bit_widths"]),
                 layers=layers,
                 target_bops=document["target_bops"],
-                cost=None if document.get("cost") is None else SelectedCost(**document["cost"]),
+                costs=tuple(SelectedCost(**cost) for cost in costs_of(document)),
                 weight_bit_widths=tuple(int(bits) for bits in document.get("weight_bit_widths", ())),
             )
             recorded = document["bops"]
@@ -190,6 +201,12 @@ class BitSelection:
             raise SelectionMismatchError(
                 "the bit selection does not fit the network: " + "; ".join(sorted(problems))
             )
+
+
+def costs_of(document: Mapping) -> list[Mapping]:
+    """The costs in other units than BOPs of a document that has `BitSelection.cost_entries`."""
+    first = document.get("cost")
+    return list(document.get("costs") or ([] if first is None else [first]))
 
 
 def as_selection(given) -> BitSelection:

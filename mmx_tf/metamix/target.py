@@ -54,16 +54,15 @@ class TargetSearch:
     def logs(self) -> dict[str, tf.Tensor]:
         """Scalars by log name: BOPs of the most probable bits, regularizer, mean entropy of alpha's rows.
 
-        With costs in place of BOPs, also the `cost` of those bits; where weight bits are searched,
-        `weight_alpha_entropy`.
+        With other costs, also the `cost` of those bits, of a second one `cost_2`, and so on; where weight
+        bits are searched, `weight_alpha_entropy`.
         """
         own, of_weights = split(self.alpha, self.budget)
         entropies = {"alpha_entropy": own}
         if of_weights is not None:
             entropies["weight_alpha_entropy"] = of_weights
-        counted = {"bops": self.budget.bops_costs}
-        if self.budget.own is not None:
-            counted["cost"] = self.budget.own
+        others = [costs for costs, _ in self.budget.others]
+        counted = {"bops": self.budget.bops_costs, **dict(zip(cost_logs(self.budget), others, strict=True))}
         return {
             **{
                 f"{self.prefix}{name}": tf.cast(selected_cost(self.alpha, costs, self.budget), tf.float32)
@@ -127,11 +126,11 @@ class TargetSearch:
             )
             for cost in budget.costs
         )  # fmt: skip
-        cost = None
-        if budget.own is not None:
-            cost = SelectedCost(budget.own.unit, float(budget.own.of(choice)), budget.target_cost)
+        costs = tuple(
+            SelectedCost(counted.unit, float(counted.of(choice)), target) for counted, target in budget.others
+        )
         searched_weights = budget.weight_bit_widths if budget.searches_weights else ()
-        return BitSelection(budget.bit_widths, layers, budget.target_bops, cost, searched_weights)
+        return BitSelection(budget.bit_widths, layers, budget.target_bops, costs, searched_weights)
 
 
 def over_targets(targets: Sequence[TargetSearch], one_pass: Callable) -> tuple[tf.Tensor, tf.Tensor]:
@@ -156,6 +155,11 @@ def over_targets(targets: Sequence[TargetSearch], one_pass: Callable) -> tuple[t
     empty = (tf.TensorArray(tf.float32, count), tf.TensorArray(tf.float32, count))
     gradients, losses = replicas.in_turn(count, one, empty)
     return gradients.stack(), losses.stack()
+
+
+def cost_logs(budget: Budget) -> tuple[str, ...]:
+    """Names of the logs of `Budget.others`."""
+    return tuple(f"cost_{number}" if number > 1 else "cost" for number in range(1, len(budget.others) + 1))
 
 
 def alpha_shape(budgets: Sequence[Budget]) -> tuple[int, int, int]:
@@ -195,22 +199,30 @@ def selected_cost(alpha, costs: Costs, budget: Budget) -> tf.Tensor:
 
 
 def regularizer(budget: Budget, alpha, target: tf.Tensor | None = None) -> tf.Tensor:
-    """r(alpha) / target: the gap of the cost relative to the target (eq. 4, normalised); 0 without a target.
+    """What the costs miss their targets by, relative to these; 0 without a target.
 
-    Of a limit (`Costs.is_limit`), such as RAM, the gap is what exceeds it. Two gaps are added.
+    With the gaps g_k = (cost_k - target_k) / target_k of all budgets k it is
+
+        r = sum_k max(0, g_k)  +  max(0, -max_j g_j)
+
+    over all k and over those j whose target is what the costs should come to. The first sum is each budget's
+    overshoot. The second term asks for more bits while no budget j is used up. It does not count limits
+    (`Costs.is_limit`), such as RAM: what is below them is free. With one budget that is no limit r is |g|
+    (eq. 4, normalised); of a limit alone it is the overshoot.
 
     Args:
       budget: costs, candidates and targets.
       alpha: of a target, (L, B) or (L, B + W).
       target: scalar float64 that stands in for the budget's first target.
     """
-    total = tf.constant(0.0)
+    total, fullest = tf.constant(0.0), None
     for costs, goal in budget.constraints:
         goal, target = (goal if target is None else target), None
-        gap = selected_cost(alpha, costs, budget) - goal
-        gap = tf.nn.relu(gap) if costs.is_limit else tf.abs(gap)
-        total += tf.cast(gap / goal, tf.float32)
-    return total
+        gap = tf.cast((selected_cost(alpha, costs, budget) - goal) / goal, tf.float32)
+        total += tf.nn.relu(gap)
+        if not costs.is_limit:
+            fullest = gap if fullest is None else tf.maximum(fullest, gap)
+    return total if fullest is None else total + tf.nn.relu(-fullest)
 
 
 def _mean_entropy(alpha) -> tf.Tensor:

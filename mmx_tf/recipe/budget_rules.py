@@ -2,10 +2,10 @@
 
 Those of one kind are in its module (`mmx_tf.recipe.budgets`); here is what holds for all.
 
->>> asked = AskedBudget(target_cost=900, cost_table="times.json", flags=True)
->>> asked.check()                                       # refuses two kinds, numbers that are none, ...
+>>> asked = AskedBudget(target_ram=48000, flags=True)
+>>> asked.check()                                       # refuses two in BOPs, numbers that are none, ...
 >>> asked.check_weight_bits((8, 4, 2))
-BudgetRuleError: --target_cost=900 with --weight_bits=8,4,2: it counts activation bits alone, ...
+BudgetRuleError: --target_ram=48000 with --weight_bits=8,4,2: it counts activation bits alone, ...
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ _Asked = dataclasses.make_dataclass(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AskedBudget(_Asked):
-    """A budget as a user asks for it, in one of the `KINDS`; None for what is not given.
+    """Budgets as a user asks for them, in one or several of the `KINDS`; None for what is not given.
 
     Attributes:
       flags: errors name flags (--target_cost=900) instead of arguments (target_cost=900).
@@ -50,14 +50,14 @@ class AskedBudget(_Asked):
         return {kind: value for name, kind in KINDS.items() if (value := getattr(self, name)) is not None}
 
     @property
-    def kind(self) -> Kind | None:
-        """The kind of a checked budget, of two the one in BOPs; None where none is given."""
-        return min(self.given, key=lambda kind: kind.beside_bops, default=None)
-
-    @property
     def measured(self) -> tuple[Kind, ...]:
         """The kinds that are given and whose costs are measured on a file."""
         return tuple(kind for kind in self.given if kind.measured)
+
+    @property
+    def counting_weights(self) -> tuple[Kind, ...]:
+        """The kinds that are given and whose costs depend on weight bits."""
+        return tuple(kind for kind in self.given if budgets.WEIGHTS in kind.counts)
 
     @property
     def arguments(self) -> dict[str, object]:
@@ -68,22 +68,19 @@ class AskedBudget(_Asked):
         """Checks what needs no network and no candidates.
 
         Raises:
-          BudgetRuleError: for two kinds of budget, targets that are no numbers above 0, a list of targets
+          BudgetRuleError: for two targets in BOPs, targets that are no numbers above 0, a list of targets
             that is empty or has one twice, and what the kinds themselves refuse: an unknown weighting or one
             without its budget, and a cost table or its target without the other.
         """
         given = self.given
-        limits = [kind for kind in given if kind.beside_bops]
-        others = [kind for kind in given if not kind.beside_bops]
-        if len(others) > 1 or limits and others and not others[0].in_bops:
-            named = " and ".join(self.said(kind.name) for kind in given)
-            clear = (
-                f" Clear the others with {_listed(kind.cleared for kind in KINDS.values())} (also when they "
+        in_bops = [kind for kind in given if kind.counts_bops(self)]
+        if len(in_bops) > 1:
+            named = " and ".join(self.said(kind.name) for kind in in_bops)
+            clear = f" Clear the other with {_listed(kind.cleared for kind in in_bops)} (also when it comes "
+            clear += "from a flagfile)."
+            raise BudgetRuleError(
+                f"{named}: give one of them, as both count operations.{clear if self.flags else ''}"
             )
-            clear += "come from a flagfile)."
-            both = _listed(self.named(kind.name) for kind in KINDS.values() if kind.beside_bops)
-            both = f" ({both} may stand beside one in BOPs.)" if limits else ""
-            raise BudgetRuleError(f"{named}: give one budget.{both}{clear if self.flags else ''}")
         for kind in KINDS.values():
             kind.check(self)
         for kind, value in given.items():
@@ -107,12 +104,13 @@ class AskedBudget(_Asked):
                     f"{self.said(kind.name)} with {weights}: activation bits do not change {kind.counted}. "
                     f"Give several candidates, such as {several}."
                 )
-            if len(weight_bits) > 1 and kind is self.kind and budgets.WEIGHTS not in kind.counts:
-                raise BudgetRuleError(
-                    f"{self.said(kind.name)} with {weights}: it counts activation bits alone, so that every "
-                    f"layer would take the most weight bits. Give {_listed(map(self.named, OF_WEIGHTS))}, or "
-                    f"one number as {self.named('weight_bits')}."
-                )
+        if len(weight_bits) > 1 and self.given and not self.counting_weights:
+            named, each = " and ".join(self.said(kind.name) for kind in self.given), len(self.given) > 1
+            raise BudgetRuleError(
+                f"{named} with {weights}: {'they count' if each else 'it counts'} activation bits alone, so "
+                "that every layer would take the most weight bits. Give "
+                f"{_listed(map(self.named, OF_WEIGHTS))}, or one number as {self.named('weight_bits')}."
+            )
 
     def check_candidates(self, bit_widths: Sequence[int]) -> None:
         """Checks the budget against the candidates of activations, as far as that needs no network.

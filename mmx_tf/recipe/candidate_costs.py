@@ -17,6 +17,8 @@ class CandidateCosts:
       table: L rows, one per searched layer in graph order, of a cost per candidate: B, or W * B where weight
         bits are searched.
       fixed: cost of everything else.
+      is_limit: whether what is below a target is free, as of the bytes that a device has. Otherwise a target
+        is what the costs should come to.
 
     Costs that are no integers are the decimal numbers that they are written as (`exact`), and their
     sums are exact: neither the order of the layers nor rounding decides whether a choice fits.
@@ -25,8 +27,7 @@ class CandidateCosts:
     unit: str
     table: tuple[tuple[float, ...], ...]
     fixed: float = 0.0
-
-    is_limit = False  # A target is what the costs should come to: more bits cost more of it.
+    is_limit: bool = False
 
     def of(self, choice: Sequence[int]) -> float:
         """Cost of a choice: the candidate's index for every searched layer."""
@@ -40,13 +41,18 @@ class CandidateCosts:
 
     @property
     def moments(self) -> tuple["CandidateCosts"]:
-        """Itself: a sum costs the same at all moments (see `mmx_tf.budget.peak_costs`)."""
+        """Itself: a sum costs the same at all moments (see `mmx_tf.budget.ram_costs`)."""
         return (self,)
+
+    @property
+    def cheapest(self) -> list[int]:
+        """The choice with the smallest cost."""
+        return [row.index(min(row)) for row in self.table]
 
     @property
     def reachable(self) -> tuple[float, float]:
         """Smallest and largest cost of any choice."""
-        return tuple(self.of([row.index(pick(row)) for row in self.table]) for pick in (min, max))
+        return self.of(self.cheapest), self.of([row.index(max(row)) for row in self.table])
 
 
 def exact(cost: float) -> int | Fraction:

@@ -113,7 +113,7 @@ class RecipeFields(RecipeOptions, SearchSettings):
     cost_table: str = flag(
         "", "JSON file of one's own costs of layers and bits, such as latencies, for --target_cost."
     )
-    target_cost: float = flag(0.0, "Budget in the unit of --cost_table, in place of the others.")
+    target_cost: float = flag(0.0, "Budget in the unit of --cost_table.")
     target_bytes: int = flag(
         0,
         "Budget in bytes of the .tflite, such as 2.9M, for several --weight_bits and packed "
@@ -122,8 +122,14 @@ class RecipeFields(RecipeOptions, SearchSettings):
     )
     target_ram: int = flag(
         0,
-        "Budget in bytes of RAM of the C source with packed activations, such as 48K, alone or beside "
-        "--target_bops. Layers that do not fill it keep the most bits.",
+        "Budget in bytes of RAM of the C source with packed activations, such as 48K. Layers that do not "
+        "fill it keep the most bits.",
+        text=True,
+    )
+    target_flash: int = flag(
+        0,
+        "Budget in bytes of constants of the C source with packed weights, such as 300K, for several "
+        "--weight_bits; activation bits have no cost in it, so --target_ram may stand beside it.",
         text=True,
     )
     repair: bool = flag(

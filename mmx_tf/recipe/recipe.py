@@ -52,7 +52,7 @@ class Recipe(RecipeFields):
         targets, exported = values["target_bops"].strip(), values["export_target"].strip()
         values["target_bops"] = tuple(map(parse_bops, targets.split(","))) if targets else ()
         values["export_target"] = parse_bops(exported, flag="export_target") if exported else 0
-        for name in ("target_bytes", "target_ram"):
+        for name in ("target_bytes", "target_ram", "target_flash"):
             size = values[name].strip()
             values[name] = parse_bytes(size, flag=name) if size else 0
         values["pixel_scaling"] = parse_pixel_scaling(values["pixel_scaling"])

@@ -62,7 +62,7 @@ class RunFacts:
       average_bits: kind of mean -> mean activation bits of the searched layers, or None.
       seconds: phase -> time in seconds.
       versions: package -> version.
-      cost: where the budget has another unit, `unit`, `value` and `target` of the cost in it.
+      costs: for each budget with another unit, `unit`, `value` and `target` of the cost in it.
       microcontroller: what `export.c_source.memory_facts` gives of the file, or None.
     """
 
@@ -79,7 +79,7 @@ class RunFacts:
     average_bits: Mapping[str, float]
     seconds: Mapping[str, float]
     versions: Mapping[str, str]
-    cost: Mapping | None = None
+    costs: tuple[Mapping, ...] = ()
     microcontroller: Mapping | None = None
 
     @property
@@ -165,7 +165,7 @@ def run_facts(selection: Mapping, metrics: Mapping) -> RunFacts:
         average_bits=_average_bits(layers[1:-1]) | dict(metrics.get("average_bits") or {}),
         seconds=dict(metrics.get("seconds") or {}),
         versions=dict(metrics.get("versions") or {}),
-        cost=metrics.get("cost"),
+        costs=tuple(metrics.get("costs") or filter(None, [metrics.get("cost")])),
         microcontroller=metrics.get("microcontroller"),
         **measured,
     )

@@ -66,12 +66,11 @@ def tiles(facts: RunFacts) -> tuple[Tile, ...]:
     change, score = "", facts.score
     if "float" in score.values:
         change = f"{score.change(score.values['tflite'], score.values['float'])} against the float network"
-    budget, mood = "no budget in BOPs was given", ""
-    if facts.cost:
-        budget = own_cost(facts.cost)
+    budgets, mood = [own_cost(cost) for cost in facts.costs], ""
     if facts.target_bops:
-        budget = _against(facts.bops, facts.target_bops, "the budget")
+        budgets.insert(0, _against(facts.bops, facts.target_bops, "the budget"))
         mood = "good" if facts.bops <= facts.target_bops else "bad"
+    budget = "; ".join(budgets) or "no budget in BOPs was given"
     same, equal = percent(facts.agreement), percent(1 - facts.code_disagreement)
     return (
         Tile(score.text(score.values["tflite"]), f"{score.words} of the .tflite file", change),

@@ -48,8 +48,7 @@ def print_summary(selection: Mapping, metrics: Mapping, file: TextIO | None = No
     if facts.target_bops:
         cost += f"  (budget {si(facts.target_bops)}BOPs)"
     totals = [("cost of one image", cost)]
-    if facts.cost:
-        totals.append(("cost in the budget's unit", own_cost(facts.cost)))
+    totals += [("cost in the budget's unit", own_cost(cost)) for cost in facts.costs]
     if facts.microcontroller and "packed" in facts.microcontroller:
         packed, wide = (facts.microcontroller[width]["ram_bytes"] for width in ("packed", "int8"))
         totals.append(

@@ -1,6 +1,5 @@
 """The last stage of a run: folding, the file, and how the file was compared with the folded network."""
 
-import dataclasses
 import hashlib
 import json
 import platform
@@ -64,7 +63,7 @@ def export_and_verify(run: Run, fixed: keras.Model, selection: BitSelection) -> 
         "xnnpack_left_outside": [name for _, name in parity.left_outside],
         "bops": selection.bops,
         "target_bops": selection.target_bops,
-        **({} if selection.cost is None else {"cost": dataclasses.asdict(selection.cost)}),
+        **selection.cost_entries,
         "average_bits": selection.average_bits,
         "file_bytes": len(content),
         "file_sha256": hashlib.sha256(content).hexdigest(),
@@ -72,14 +71,14 @@ def export_and_verify(run: Run, fixed: keras.Model, selection: BitSelection) -> 
         "seconds": workdir.state["seconds"],
         "versions": versions(),
     }
-    _tell_of_ram(recipe, metrics["microcontroller"])
+    _tell_of_memory(recipe, metrics["microcontroller"])
     write_atomically(workdir.path(results.PARITY), parity_text(certificate, metrics))
     certificate.check(max_disagreement=recipe.max_disagreement)
     return metrics
 
 
-def _tell_of_ram(recipe: Recipe, memory: Mapping) -> None:
-    """Warns of a file whose C source takes more RAM than the budget, which was measured before training."""
+def _tell_of_memory(recipe: Recipe, memory: Mapping) -> None:
+    """Warns of a file whose C source takes more than the budgets, which were measured before training."""
     taken = memory["packed"]["ram_bytes"] if "packed" in memory else 0
     if recipe.target_ram and taken > recipe.target_ram:
         logging.warning(
@@ -87,6 +86,13 @@ def _tell_of_ram(recipe: Recipe, memory: Mapping) -> None:
             "read one tensor have got equal grids, so that it is stored in another way than when RAM was "
             "measured. Give a smaller --target_ram.",
             taken, recipe.target_ram,
+        )  # fmt: skip
+    flash = memory["packed"]["flash_bytes"] if "packed" in memory else 0
+    if recipe.target_flash and flash > recipe.target_flash:
+        logging.warning(
+            "the C source of the file has %d bytes of constants, more than the %d of --target_flash: its "
+            "tables are larger than when flash was measured. Give a smaller --target_flash.",
+            flash, recipe.target_flash,
         )  # fmt: skip
 
 

@@ -87,11 +87,9 @@ def kept_selection(workdir: Workdir, search: SearchModel, choose: Callable[[], B
         selection = choose()
         if workdir.job.is_chief:
             selection.save(workdir.path("bit_selection.json"))
-    if selection.cost is None:
-        logging.info("bit selection: %d BOPs, target %d", selection.bops, selection.target_bops)
-    else:
-        cost = own_cost(dataclasses.asdict(selection.cost))
-        logging.info("bit selection: %d BOPs; %s", selection.bops, cost)
+    target = "" if selection.target_bops is None else f", target {selection.target_bops}"
+    costs = "".join(f"; {own_cost(dataclasses.asdict(cost))}" for cost in selection.costs)
+    logging.info("bit selection: %d BOPs%s%s", selection.bops, target, costs)
     return selection
 
 

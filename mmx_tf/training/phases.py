@@ -11,6 +11,7 @@ from mmx_tf.fitting.trained import Trained
 from mmx_tf.folding.training_graph import fold_for_training
 from mmx_tf.layers.fusion import initialize_before_tracing
 from mmx_tf.metamix.search import SearchModel
+from mmx_tf.metamix.target import cost_logs
 from mmx_tf.metamix.trained_search import TrainedSearch
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.training import task
@@ -189,7 +190,7 @@ def _step_logs(search: SearchModel) -> tuple[str, ...]:
             for name in (
                 *SEARCH_STEP_LOGS,
                 *(["weight_alpha_entropy"] if target.budget.searches_weights else []),
-                *(["cost"] if target.budget.own else []),
+                *cost_logs(target.budget),
             )
         )
     )

@@ -9,7 +9,7 @@ Flags and notebook are checked by the same functions (`mmx_tf.recipe.budget_rule
 arithmetic on the layers' costs, so nothing here loads TensorFlow.
 
     >>> [kind.name for kind in kinds()]
-    ['target_bops', 'target_average_bits', 'target_cost', 'target_bytes', 'target_ram']
+    ['target_bops', 'target_average_bits', 'target_cost', 'target_bytes', 'target_ram', 'target_flash']
 """
 
 import importlib
@@ -52,7 +52,6 @@ class Kind:
       listed: whether it may be a list of targets, which are searched on one meta-state.
       in_bops: whether its target is one of BOPs. Only with such a budget bits may be drawn, given or the same
         everywhere, and a search may train weights.
-      beside_bops: whether it may be given beside a budget in BOPs; both are met then.
       measured: whether its costs are measured on a file, by `augment`.
       annotation: type of the argument.
       beside: further arguments that belong to it; each is a flag of the same name.
@@ -65,7 +64,6 @@ class Kind:
     label = ""
     listed = False
     in_bops = False
-    beside_bops = False
     measured = False
     annotation: object = float | None
     beside: Mapping[str, Argument] = {}
@@ -78,6 +76,10 @@ class Kind:
         """The flag of a run without it."""
         text = RecipeFields.__dataclass_fields__[self.name].metadata["text"]
         return f"--{self.name}={'' if text else 0}"
+
+    def counts_bops(self, asked) -> bool:
+        """Whether its target is one of BOPs, as `asked`; there is at most one such target."""
+        return self.in_bops
 
     def check(self, asked) -> None:
         """Refuses (BudgetRuleError) what does not fit `beside`, whether the budget is of this kind or not."""

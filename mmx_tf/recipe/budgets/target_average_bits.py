@@ -16,7 +16,7 @@ def average_bits_costs(costs: Sequence, bit_widths: Sequence[int], weighting: st
 
     Args:
       costs: of all weighted layers (`mmx_tf.budget.bops.LayerCost`).
-      bit_widths: candidates.
+      bit_widths: activation bits of the candidates.
       weighting: what a layer's bits are weighted by: its "operations", the "elements" of its input, or
         "plain" for equal weights.
     """
@@ -39,8 +39,8 @@ class Kind(budgets.Kind):
     """An average, and what it is weighted by."""
 
     text = (
-        "budget as average activation bits of the searched layers; not with several weight candidates, which "
-        "it leaves without a cost."
+        "budget as average activation bits of the searched layers. With several weight candidates, which it "
+        "leaves without a cost, give one that counts weight bits beside it."
     )
     example = "4"
     counts = (budgets.ACTIVATIONS,)
@@ -53,6 +53,10 @@ class Kind(budgets.Kind):
             'in BOPs), "elements" of its input, or "plain" for equal weights.',
         )
     }
+
+    def counts_bops(self, asked) -> bool:
+        """An average weighted by operations is one of BOPs."""
+        return asked.average_bits_weighting == "operations"
 
     def check(self, asked) -> None:
         """Refuses an unknown weighting, and one without its budget."""
@@ -73,14 +77,15 @@ class Kind(budgets.Kind):
             )
 
     def costs(self, asked, free) -> CandidateCosts | None:
-        """Shares of the average; None where it is weighted by operations."""
-        if asked.average_bits_weighting == "operations":
+        """Shares of the average; None where it amounts to BOPs, which depend on weight bits too."""
+        if self.counts_bops(asked) and not free.searches_weights:
             return None
-        return average_bits_costs(free.costs, free.bit_widths, asked.average_bits_weighting)
+        activation_bits = [activations for _, activations in free.pairs]
+        return average_bits_costs(free.costs, activation_bits, asked.average_bits_weighting)
 
     def targets(self, asked, free) -> tuple[float]:
         """The average, or the BOPs that it amounts to."""
-        if asked.average_bits_weighting != "operations":
+        if self.costs(asked, free) is not None:
             return (float(asked.target_average_bits),)
         self.check_candidates(asked, free.bit_widths)
         return (free.bops_at(asked.target_average_bits),)

@@ -13,15 +13,14 @@ class Kind(budgets.Kind):
 
     text = "budget in the unit of `cost_table`."
     example = "900"
-    counts = (budgets.ACTIVATIONS,)
     label = "budget of own costs"
     beside = {
         "cost_table": budgets.Argument(
             None,
             Mapping | str | os.PathLike | None,
             "what each searched layer costs at each candidate, such as measured latencies: a dict or the "
-            "path of a JSON file (see `mmx_tf.recipe.cost_table`); of activation bits, so not with several "
-            "weight candidates.",
+            "path of a JSON file (see `mmx_tf.recipe.cost_table`), of activation bits or of pairs of weight "
+            "and activation bits.",
         )
     }
 
@@ -40,6 +39,17 @@ class Kind(budgets.Kind):
             refuse("cost_table", recipe.cost_table, "the path of a JSON file")
 
     def costs(self, asked, free) -> CandidateCosts:
-        """Those of the table; a CostTableError where it does not fit the network."""
+        """Those of the table; a CostTableError where it does not fit the network, or weights are free."""
         layers = [cost.name for cost in free.searched]
-        return cost_table.read(asked.cost_table, layers=layers, bit_widths=free.bit_widths)
+        found = cost_table.read(asked.cost_table, layers=layers, pairs=free.pairs)
+        branches = len(free.bit_widths)
+        if any(row != row[:branches] * len(free.weight_bit_widths) for row in found.table):
+            return found
+        if free.searches_weights and asked.counting_weights == (self,):
+            raise cost_table.CostTableError(
+                f"{asked.said(self.name)} with {asked.named('weight_bits')} {free.weight_bits}: the cost "
+                "table has the same costs at all weight bits, so that every layer would take the most. Give "
+                'costs of pairs, such as "w4a8", a budget beside it that counts weight bits, or one number '
+                f"as {asked.named('weight_bits')}."
+            )
+        return found
