@@ -34,7 +34,8 @@ _KIND_LABELS = {
     "transposed": "transposed convolution",
 }
 _MAX_NAMES = 72  # more layer names than this do not fit side by side at a readable size
-_FLAT_NAMES = 8  # this many fit without a slant
+FLAT_NAMES = 8
+"""This many names of layers fit below an axis without a slant."""
 _MAX_NAME_LENGTH = 24
 
 
@@ -46,7 +47,7 @@ def bits_figure(facts: RunFacts, *, theme: Theme = LIGHT, title: str | None = No
         left=0.066,
         right=0.992,
         top=0.865,
-        bottom=0.27 if len(facts.layers) > _FLAT_NAMES else 0.075,
+        bottom=0.27 if len(facts.layers) > FLAT_NAMES else 0.075,
         hspace=0.09,
     )
     places = range(len(facts.layers))
@@ -92,7 +93,7 @@ def bits_figure(facts: RunFacts, *, theme: Theme = LIGHT, title: str | None = No
     cost_axes.set_ylim(bottom=0)
     cost_axes.set_ylabel("share of BOPs, %", color=theme.ink, fontsize=12)
     cost_axes.set_xlim(-0.7, len(bits) - 0.3)
-    _name_layers(cost_axes, [layer.name for layer in facts.layers], theme)
+    name_layers(cost_axes, [layer.name for layer in facts.layers], theme)
 
     figure.align_ylabels((bits_axes, cost_axes))
     _bits_legend(figure, facts, theme)
@@ -198,7 +199,8 @@ def _cost_line(facts: RunFacts) -> str:
     return f"{line}; first and last layer are not searched"
 
 
-def _name_layers(axes: Axes, names: Sequence[str], theme: Theme) -> None:
+def name_layers(axes: Axes, names: Sequence[str], theme: Theme) -> None:
+    """Writes the names of layers below an axis, which has one place for each."""
     places = range(0, len(names), math.ceil(len(names) / _MAX_NAMES))
     slanted = {"rotation": 60, "ha": "right", "rotation_mode": "anchor", "fontsize": 9}
     axes.set_xticks(places)
@@ -206,7 +208,7 @@ def _name_layers(axes: Axes, names: Sequence[str], theme: Theme) -> None:
         [_shorten(names[place]) for place in places],
         color=theme.ink,
         parse_math=False,
-        **({"fontsize": 11} if len(names) <= _FLAT_NAMES else slanted),
+        **({"fontsize": 11} if len(names) <= FLAT_NAMES else slanted),
     )
 
 
