@@ -1,0 +1,208 @@
+"""What a run's file is worth beside what one would ship otherwise: a table, and sentences that say it.
+
+    found = comparison(metrics)
+    found.sentences[0]      # "Better than plain int8: 0.50 of the BOPs and 0.60 of the flash."
+
+Everything follows from `metrics.json`: its own figures, those of its `baselines`, and the times in `latency`.
+All ratios are to plain int8 where the run has it, else to the other baseline. A figure is a gain or a loss by
+its sign alone; an accuracy counts as neither while the images are too few to tell, and a time while the ratio
+is within `TIME_NOISE` of 1.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+from mmx_tf.notation import si
+from mmx_tf.report.rendering import listed
+from mmx_tf.report.scores import Score, scores_of
+
+TIME_NOISE = 0.03
+"""Times whose ratio is this close to 1 are told as equal."""
+STANDARD_ERRORS = 2
+"""Differences of shares below this many standard errors are told as none."""
+OWN = "tflite"
+QUANTITIES = {
+    "bops": ("bit operations of one image", "BOPs"),
+    "file_bytes": ("bytes of the file", "bytes of the .tflite"),
+    "latency_ms": ("time on this CPU, one thread", "time on this CPU"),
+    "ram_bytes": ("RAM on a microcontroller", "RAM of a microcontroller"),
+    "flash_bytes": ("flash on a microcontroller", "flash"),
+}
+"""What is compared beside the score: its name in the table, and behind a ratio in a sentence."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A file that is compared.
+
+    Attributes:
+      key: "tflite" for the run's own, else the name of a baseline.
+      name: in words.
+      score: of the main metric; None where it has no value.
+      figures: quantity -> value; one that is not known is left out.
+    """
+
+    key: str
+    name: str
+    score: float | None
+    figures: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """The run's file beside its baselines.
+
+    Attributes:
+      score: the main metric, for its words and form.
+      candidates: the run's own file first, then the reference, then what is left.
+      sentences: what is gained and what is not, for each baseline; then what the figures are of.
+      refused: why a baseline, or the times, are not there.
+    """
+
+    score: Score
+    candidates: tuple[Candidate, ...]
+    sentences: tuple[str, ...]
+    refused: tuple[str, ...]
+
+    @property
+    def reference(self) -> Candidate | None:
+        """What ratios are to; None where no baseline could be made."""
+        return self.candidates[1] if len(self.candidates) > 1 else None
+
+    def ratio(self, candidate: Candidate, quantity: str) -> float | None:
+        """A figure over the reference's; None where either is not known."""
+        return _ratio(candidate, self.reference, quantity)
+
+    def to_json(self) -> dict:
+        """The entry `comparison` of `metrics.json`."""
+        rows = {
+            one.key: {
+                "score": one.score,
+                **one.figures,
+                "ratios": {
+                    name: ratio for name in one.figures if (ratio := self.ratio(one, name)) is not None
+                },
+            }
+            for one in self.candidates
+        }
+        reference = self.reference and self.reference.key
+        return {"reference": reference, "files": rows, "sentences": [*self.sentences, *self.refused]}
+
+
+def with_comparison(metrics: dict) -> dict:
+    """Metrics with their entry `comparison`; unchanged where nothing was compared."""
+    found = comparison(metrics)
+    return metrics if found is None else metrics | {"comparison": found.to_json()}
+
+
+def comparison(metrics: Mapping) -> Comparison | None:
+    """The comparison in a `metrics.json`; None of a run without baselines."""
+    baselines = metrics.get("baselines")
+    if not baselines:
+        return None
+    latency = metrics.get("latency") or {}
+    times = latency.get("median_ms", {})
+    score, own = scores_of(metrics)[0], metrics.get("microcontroller") or {}
+    memory = {OWN: own.get("packed", {})}
+    for name, facts in baselines.items():
+        # Plain int8 has no fewer bits to pack.
+        memory[name] = (facts.get("microcontroller") or {}).get("int8" if name == "int8" else "packed", {})
+    remark = ""
+    if "int8" in baselines and not memory["int8"] and "refused" not in baselines["int8"]:
+        memory["int8"] = own.get("int8", {})
+        if memory["int8"]:
+            remark = (
+                "RAM and flash of plain int8 are those of this file's C source with 8-bit activations and "
+                "weights: the int8 file itself has no C source."
+            )
+
+    def candidate(key, name, value, facts):
+        figures = {
+            "bops": facts["bops"],
+            "file_bytes": facts["file_bytes"],
+            "latency_ms": times.get(key),
+            "ram_bytes": memory[key].get("ram_bytes"),
+            "flash_bytes": memory[key].get("flash_bytes"),
+        }
+        return Candidate(key, name, value, {q: figure for q, figure in figures.items() if figure is not None})
+
+    first = _first_metric(metrics)
+    found = [candidate(OWN, "this file", score.values.get(OWN), metrics)]
+    for name in ("int8", "uniform"):
+        facts = baselines.get(name, {"refused": ""})
+        if "refused" not in facts:
+            found.append(candidate(name, name_of(name, facts), facts["quality"].get(first), facts))
+    sentences = [s for other in found[1:] for s in _sentences(found[0], other, score, metrics["eval_images"])]
+    refused = [facts["refused"] for facts in (*baselines.values(), latency) if "refused" in facts]
+    return Comparison(
+        score,
+        tuple(found),
+        (*sentences, *([remark] if remark else [])),
+        tuple(f"{reason[0].upper()}{reason[1:]}" for reason in refused),
+    )
+
+
+def name_of(baseline: str, facts: Mapping) -> str:
+    """A baseline in words; `facts` is its entry in the metrics."""
+    if baseline == "int8":
+        return "plain int8"
+    return f"{facts['activation_bits']} bits everywhere"
+
+
+def shown(quantity: str, value: float) -> str:
+    """A figure of one of `QUANTITIES` as the table has it."""
+    if quantity == "bops":
+        return f"{si(value)}BOPs"
+    return f"{value:.3g} ms" if quantity == "latency_ms" else f"{value:,} B"
+
+
+def _first_metric(metrics: Mapping) -> str:
+    return next(iter(metrics["quality"])) if "quality" in metrics else "accuracy"
+
+
+def _ratio(one: Candidate, other: Candidate | None, quantity: str) -> float | None:
+    if other is None or quantity not in one.figures or not other.figures.get(quantity):
+        return None
+    return one.figures[quantity] / other.figures[quantity]
+
+
+def _sentences(own: Candidate, other: Candidate, score: Score, images: int) -> list[str]:
+    """Where the file is better than another one, where worse, and where there is nothing between them."""
+    found: dict[str, list[str]] = {"better": [], "worse": [], "even": []}
+    for quantity, (_, words) in QUANTITIES.items():
+        ratio = _ratio(own, other, quantity)
+        if ratio is None:
+            continue
+        even = abs(ratio - 1) <= (TIME_NOISE if quantity == "latency_ms" else 0)
+        kind = "even" if even else "better" if ratio < 1 else "worse"
+        share = f"{_number(ratio)} {'of' if ratio < 1 else 'times'} the {words}"
+        found[kind].append(share if ratio != 1 else f"the same {words}")
+    if own.score is not None and other.score is not None:
+        change = own.score - other.score
+        even = abs(change) <= _noise(own.score, other.score, score, images)
+        gains = (change < 0) == score.less_is_better
+        size = score.change(abs(change), 0.0).removeprefix("+")
+        way = "higher" if change > 0 else "lower"
+        text = f"{score.words} {size} {way}" if change else f"the same {score.words}"
+        found["even" if even else "better" if gains else "worse"].append(text)
+    better, worse, even = (listed(parts) if parts else "nothing" for parts in found.values())
+    sentences = [f"Better than {other.name}: {better}.", f"Worse: {worse}."]
+    if found["even"]:
+        sentences.append(f"Too close to call ({images:,} images, times within {TIME_NOISE:.0%}): {even}.")
+    return sentences
+
+
+def _number(ratio: float) -> str:
+    """A ratio with as many digits as tell it from 1: 0.58, 1.12, 0.9996."""
+    digits = 2
+    while f"{ratio:.{digits}f}" == f"{1:.{digits}f}" and ratio != 1 and digits < 6:
+        digits += 1
+    return f"{ratio:.{digits}f}"
+
+
+def _noise(one: float, other: float, score: Score, images: int) -> float:
+    """The difference of two shares of as many images that chance alone may make; 0 of other numbers."""
+    if not score.share or not images:
+        return 0.0
+    return STANDARD_ERRORS * math.sqrt((one * (1 - one) + other * (1 - other)) / images)
