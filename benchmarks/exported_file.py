@@ -5,7 +5,7 @@
     python -m benchmarks.exported_file --workdir=W --json=results/export/latency.json
 
 The peers are tfmot's default 8-bit export (quantize_model, then TFLiteConverter) and a post-training int8
-export by AI Edge Quantizer (`benchmarks.int8_baseline`), both of the workdir's float network.
+export by AI Edge Quantizer (`mmx_tf.run.int8_baseline`), both of the workdir's float network.
 `export.benchmark` runs all interleaved. How well a network was trained does not change its speed.
 """
 
@@ -20,9 +20,9 @@ import tensorflow_model_optimization as tfmot
 
 import mmx_tf
 from benchmarks import command_line, measuring
-from benchmarks.int8_baseline import int8_baseline
 from mmx_tf.export.benchmark import benchmark, table
 from mmx_tf.recipe.recipe import Recipe
+from mmx_tf.run.int8_baseline import int8_baseline
 
 MODULE = "benchmarks.exported_file"
 CALIBRATION_IMAGES = 16

@@ -11,6 +11,8 @@ AUGMENTATIONS = ("none", "crop", "crop_flip")
 """What training does to images: nothing, shifts or random crops, and mirrors them too (`mmx_tf.data`)."""
 WEIGHTINGS = ("operations", "elements", "plain")
 """What the average of activation bits weights a layer by (`mmx_tf.budget.budget`)."""
+BASELINES = ("int8", "uniform")
+"""What a run compares its file with (`mmx_tf.run.baselines`)."""
 OPTIMIZERS = ("sgd", "adam", "adamw")
 """Optimizers of weight training (`mmx_tf.training.optimizers`)."""
 WEIGHT_DECAYS = ("decoupled", "l2")

@@ -15,8 +15,8 @@ import tf_keras as keras
 from ai_edge_litert.interpreter import Interpreter
 from sklearn.datasets import load_digits
 
-from benchmarks.int8_baseline import int8_baseline
 from mmx_tf.export.benchmark import Timing, benchmark, main, table, timing
+from mmx_tf.run.int8_baseline import int8_baseline
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 

@@ -114,7 +114,7 @@ def test_a_run_leaves_every_file(finished):
     _, workdir, _ = finished
     for name in (
         "run.flags", "bit_selection.json", "fixed_model.keras", "model.tflite", "metrics.json", "report.html",
-        "parity.json",
+        "parity.json", "sensitivity.json",
     ):  # fmt: skip
         assert (workdir / name).stat().st_size > 100, name
     # The ends of the two epochs, of four steps each.
@@ -151,7 +151,7 @@ def test_metrics(finished, metrics):
     assert metrics["file_bytes"] == len(content)
     assert metrics["file_sha256"] == hashlib.sha256(content).hexdigest()
     assert set(metrics["average_bits"]) == {"plain", "by_ops", "by_elements"}
-    assert set(metrics["seconds"]) == {"select", "train", "convert", "verify"}
+    assert set(metrics["seconds"]) == {"select", "sensitivity", "train", "convert", "verify"}
     assert all(seconds > 0 for seconds in metrics["seconds"].values())
     assert metrics["versions"]["tensorflow"] == "2.21.0"
 

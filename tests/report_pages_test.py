@@ -58,12 +58,24 @@ def page_of_a_run(path, form):
         for operator in runtime["operators"]:
             operator |= {"name": word(), "kind": word()}
     parity |= {"unable": {"builtin": word()}, "unpacked": {"reference": word()}, "sha256": word()}
+    metrics["baselines"] = {
+        "int8": {"quality": {"accuracy": 0.9}, "bops": 1, "file_bytes": 1},
+        "uniform": {"refused": f"there is no uniform baseline: {word()}"},
+    }
+    metrics["latency"] = {
+        "threads": 1, "runs": 9, "cpu_model": word(), "median_ms": {"tflite": 1.0, "int8": 2.0}
+    }  # fmt: skip
+    choice = {"bits": 4, "lower": {"bits": 3, "change": 0.1, "standard_error": None}, "higher": None}
+    choice |= {"probabilities": {"4": 0.51, "3": 0.49}, "margin": 0.02}
+    reasons = {"near_tie": 0.05, "images": 8, "loss": 1.0}
+    reasons["layers"] = [{"name": word(), "activation": choice, "weights": choice} for _ in range(3)]
     history = {phase: {word(): [2.0, 1.0]} for phase in ("float", "select", "train")}
     report.write_report(
         path,
         selection=selection,
         metrics=metrics,
         parity=parity,
+        reasons=reasons,
         history=history,
         settings=settings_of(word),
     )

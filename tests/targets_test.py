@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 TARGETS = {"target_349.952K": 3536 * 64 + 8832 * 14, "target_438.272K": 3536 * 64 + 8832 * 24}
 OF_A_TARGET = {
     "run.flags", "bit_selection.json", "checkpoints", "fixed_model.keras", "model.tflite", "metrics.json",
-    "parity.json", "report.html", "logs", "run.lock",
+    "parity.json", "sensitivity.json", "report.html", "logs", "run.lock",
 }  # fmt: skip
 
 
@@ -105,7 +105,7 @@ def test_one_search_and_the_files_of_every_target(finished):
         assert metrics["target_bops"] == selection["target_bops"] == bops
         assert metrics["bops"] == selection["bops"] <= bops
         assert metrics["code_disagreement"] == 0.0 and metrics["tflite_top1"] > 0.2  # guessing: 0.1
-        assert list(metrics["seconds"]) == ["select", "train", "convert", "verify"]
+        assert list(metrics["seconds"]) == ["select", "sensitivity", "train", "convert", "verify"]
         recipe = Recipe.from_flagfile((target / "run.flags").read_text())
         assert (recipe.target_bops, recipe.workdir) == ((bops,), str(target))
 

@@ -30,6 +30,22 @@ class OneOf:
 
 
 @dataclasses.dataclass(frozen=True)
+class SomeOf:
+    """Any number of some texts, each once; () for none."""
+
+    values: tuple[str, ...]
+
+    @property
+    def words(self) -> str:
+        """The texts."""
+        return f"empty, or one or more of {', '.join(self.values)}, separated by commas"
+
+    def takes(self, value) -> bool:
+        """Whether all parts of the value are among them, none of them twice."""
+        return set(value) <= set(self.values) and len(set(value)) == len(value)
+
+
+@dataclasses.dataclass(frozen=True)
 class Between:
     """A finite number from `low` to `high`, both included; with `or_zero` 0 too."""
 

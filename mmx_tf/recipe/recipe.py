@@ -24,13 +24,17 @@ from mmx_tf.recipe.texts import (
     parse_bops,
     parse_bytes,
     parse_candidate_bits,
+    parse_names,
     parse_pixel_scaling,
     parse_weight_bits,
 )
 
-FREE_FLAGS = ("workdir", "checkpoint_minutes", "keep_checkpoints", "on_divergence", "export_target", "tpu")
-"""Flags that may change when a run is resumed: they say where and how it is kept, and which of its results
-are made, not what it computes."""
+FREE_FLAGS = (
+    "workdir", "checkpoint_minutes", "keep_checkpoints", "on_divergence", "export_target", "tpu",
+    "baselines", "sensitivity_images",
+)  # fmt: skip
+"""Flags that may change when a run is resumed: they say where and how it is kept, which of its results are
+made and what they are compared with, not what it computes."""
 
 __all__ = ["FREE_FLAGS", "Recipe", "RecipeError", "define_flags", "parse_bops"]
 
@@ -55,6 +59,7 @@ class Recipe(RecipeFields):
         for name in ("target_bytes", "target_ram", "target_flash"):
             size = values[name].strip()
             values[name] = parse_bytes(size, flag=name) if size else 0
+        values["baselines"] = parse_names(values["baselines"])
         values["pixel_scaling"] = parse_pixel_scaling(values["pixel_scaling"])
         # Average bits are no budget where weight bits are searched too.
         if not (isinstance(values["weight_bits"], tuple) or any(values[name] for name in KINDS)):

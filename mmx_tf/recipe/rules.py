@@ -46,7 +46,8 @@ def check(recipe: RecipeFields) -> None:
     for field in dataclasses.fields(recipe):
         allowed, value = field.metadata["allowed"], getattr(recipe, field.name)
         if allowed and not allowed.takes(value):
-            refuse(field.name, value, allowed.words, _WHY.get(field.name, ""))
+            text = ",".join(value) if isinstance(value, tuple) else value
+            refuse(field.name, text, allowed.words, _WHY.get(field.name, ""))
     if not 0 <= recipe.folded_epochs <= recipe.train_epochs:
         allowed = f"0 to {recipe.train_epochs}, the number of --train_epochs"
         refuse("folded_epochs", recipe.folded_epochs, allowed, " They are the last of these epochs.")

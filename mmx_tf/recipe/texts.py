@@ -39,6 +39,11 @@ def parse_bytes(text: str, *, flag: str = "target_bytes") -> int:
     return _parse_number(text, flag, "bytes", "2.9M, 500k, 2.9e6 or 2900000")
 
 
+def parse_names(text: str) -> tuple[str, ...]:
+    """Read names between commas: 'int8, uniform' -> ('int8', 'uniform'); () for an empty text."""
+    return tuple(part.strip() for part in text.split(",")) if text.strip() else ()
+
+
 def parse_pixel_scaling(text: str) -> tuple[float, float] | tuple[()]:
     """Read --pixel_scaling: '1/255,0' -> (1 / 255, 0.0); () for an empty text.
 

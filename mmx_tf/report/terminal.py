@@ -6,23 +6,33 @@
 Both take what the run's JSON files hold, and print to standard output or to a file.
 """
 
+import os
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 from mmx_tf.notation import percent, si
 from mmx_tf.report import front
+from mmx_tf.report.comparison_table import table
 from mmx_tf.report.facts import own_cost, run_facts
 from mmx_tf.report.scores import FORMS, NAMED
 
 
-def print_summary(selection: Mapping, metrics: Mapping, file: TextIO | None = None) -> None:
-    """Prints the table of layers, the cost and the accuracies in aligned columns.
+def print_summary(
+    selection: Mapping,
+    metrics: Mapping,
+    file: TextIO | None = None,
+    *,
+    folder: str | os.PathLike | None = None,
+) -> None:
+    """Prints what the file is worth, the table of layers, the cost and the accuracies in aligned columns.
 
     Args:
       selection: the contents of `bit_selection.json`.
       metrics: the contents of `metrics.json`.
       file: where to; standard output when None.
+      folder: the workdir, whose files the last lines name; None for no such lines.
 
     Raises:
       ValueError: `selection` or `metrics` lacks required keys; the message names them.
@@ -72,12 +82,30 @@ def print_summary(selection: Mapping, metrics: Mapping, file: TextIO | None = No
         ("file size", f"{facts.file_bytes:,} bytes"),
     ]
     lines = [lines[0], rule, *lines[1:], rule, *_align(totals, left=(0, 1))]
+    compared = _compared(metrics, width=max(len(rule), 80))
+    lines = [*compared, rule, *lines] if compared else lines
+    if folder is not None:
+        places = [("the file", "model.tflite"), ("the report", "report.html")]
+        lines += [rule, *_align([(what, os.path.join(folder, name)) for what, name in places], left=(0, 1))]
     print("\n".join(lines), file=file or sys.stdout)
 
 
 def print_front(document: Mapping, file: TextIO | None = None) -> None:
     """Prints the front of a run with several targets; `document` is the contents of `front.json`."""
     print("\n".join(_align(front.rows(document), left=())), file=file or sys.stdout)
+
+
+def _compared(metrics: Mapping, *, width: int) -> list[str]:
+    """The table of what the file is worth, and the sentences below it; [] of a run without baselines."""
+    found = table(metrics)
+    if found is None:
+        return []
+    rows = [("", *(cell for name in found.head for cell in (name, "")))]
+    rows += [
+        (row.name, *(text for cell in row.cells for text in (cell.value, cell.ratio))) for row in found.rows
+    ]
+    words = [line for paragraph in found.words for line in textwrap.wrap(paragraph, width)]
+    return [*(_align(rows, left=(0,)) if found.rows else []), *words]
 
 
 def _align(rows: Sequence[Sequence[str]], *, left: Sequence[int]) -> list[str]:

@@ -15,11 +15,13 @@ from collections.abc import Mapping
 
 from mmx_tf.export.atomic import write_atomically
 from mmx_tf.report import front, sections, summary
+from mmx_tf.report.comparison_table import table
 from mmx_tf.report.curves import curves
 from mmx_tf.report.facts import run_facts
 from mmx_tf.report.memory import memory
 from mmx_tf.report.parity import certificate
 from mmx_tf.report.parts import picture
+from mmx_tf.report.reasons import reasons as why
 from mmx_tf.report.rendering import rendered
 
 
@@ -31,6 +33,7 @@ def write_report(
     history: Mapping | None = None,
     settings: Mapping | None = None,
     parity: Mapping | None = None,
+    reasons: Mapping | None = None,
 ) -> None:
     """Writes the report of a run to `path`, atomically: an older report stays until the new one is complete.
 
@@ -43,6 +46,7 @@ def write_report(
         `select`'s `bops` is drawn against the budget.
       settings: the run's flags by name, and its command line under "command".
       parity: the contents of `parity.json`.
+      reasons: the contents of `sensitivity.json`.
 
     Raises:
       TypeError: `selection` or `metrics` is not a mapping.
@@ -54,10 +58,12 @@ def write_report(
         "report.html.jinja",
         title=summary.title(settings),
         facts=facts,
+        comparison=table(metrics),
         summary=summary.summary(facts, settings),
         tiles=summary.tiles(facts),
         exactness=summary.exactness(facts),
         bits=sections.bits(facts),
+        reasons=why(reasons, settings),
         accuracy=sections.accuracy(facts),
         parity=certificate(parity),
         cost=sections.cost(facts),

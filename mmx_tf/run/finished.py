@@ -43,6 +43,7 @@ def completed(
     network: Callable[[], SearchModel],
     select: Callable[[], tuple[BitSelection, SearchModel]],
     curves: Callable[[], dict],
+    baselines: stages.Baselines,
 ) -> dict:
     """The metrics of a finished workdir, whose summary is printed when nothing is missing any more.
 
@@ -50,7 +51,8 @@ def completed(
       run: the whole one, or that of a target.
       search: the search network, if there is one already; a bit selection of another network is refused.
       network: gives that network otherwise.
-      select, curves: as for `stages.finish`. `select` is called where the network is missing.
+      select, curves, baselines: as for `stages.finish`. `select` is called where the network is missing, and
+        baselines that the run has not yet been compared with are added.
 
     Returns:
       The metrics; {} in a process that is no chief, which waits for it.
@@ -77,18 +79,25 @@ def completed(
 
     def made():
         if not missing:
-            logging.info("%s is finished; nothing is done again.", workdir.root)
-            report.print_summary(selection.to_json(), metrics)
+            if not baselines.missing(metrics):
+                logging.info("%s is finished; nothing is done again.", workdir.root)
             if "results" not in workdir.state:  # of an earlier version, whose inputs are new to us too
                 workdir.record(results=results.digests(workdir.root))
             return metrics
         _check_known(workdir, SELECTION, selection.to_text().encode(), "the rest")
         if METRICS in missing:
             _begin(workdir, missing, fixed if remade else None, selection)
-            return stages.exported(run, fixed, selection, curves=curves)
+            return stages.exported(run, fixed, selection)
         return _made_again(run, fixed, selection, missing, remade, curves)
 
-    return job.on_chief(made) or {}
+    metrics = job.on_chief(made) or {}
+    if not job.chief_says(METRICS in missing or baselines.missing(metrics)):
+        job.on_chief(lambda: report.print_summary(selection.to_json(), metrics, folder=workdir.root))
+        return metrics
+    # The chief may have made it again.
+    selection = selection or stages.earlier_selection(workdir, None)
+    found = baselines.measured(selection)
+    return job.on_chief(lambda: stages.told(run, selection, metrics | found, curves=curves)) or {}
 
 
 def _made_again(run: Run, fixed, selection, missing, remade: bool, curves) -> dict:
@@ -111,7 +120,6 @@ def _made_again(run: Run, fixed, selection, missing, remade: bool, curves) -> di
             logging.warning("%s has no curves: the checkpoints that had them are gone.", workdir.path(REPORT))
         stages.write_report(run, selection, metrics, history=history)
     workdir.record(results=results.digests(workdir.root))
-    report.print_summary(selection.to_json(), metrics)
     return metrics
 
 

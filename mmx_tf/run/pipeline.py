@@ -31,8 +31,9 @@ from mmx_tf.recipe import budget_rules
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.recipe.rules import FLOAT_TEACHER, IMAGENET_WEIGHTS
 from mmx_tf.report import scores
-from mmx_tf.run import finished, several_targets, stages
+from mmx_tf.run import finished, reasons, several_targets, stages
 from mmx_tf.run import float_network as float_model
+from mmx_tf.run.baselines import Baselines
 from mmx_tf.run.export_stage import convert_options
 from mmx_tf.run.given_selection import given_selection
 from mmx_tf.run.run import Run
@@ -124,6 +125,11 @@ class Networks:
             self.search = search_network(run.recipe, self.model, run.data)
         return self.search
 
+    def trained(self, run: Run) -> keras.Model:
+        """The float network, trained."""
+        self.built(run)
+        return self.model
+
 
 def _run_in(run: Run, networks: Networks) -> dict:
     """The run from its float network on; without a search network, that has to be trained first."""
@@ -133,6 +139,7 @@ def _run_in(run: Run, networks: Networks) -> dict:
     ending = {
         "select": functools.partial(_select, run, networks),
         "curves": functools.partial(phases.histories, workdir),
+        "baselines": Baselines(run, lambda: networks.trained(run), lambda: _start(run, networks)),
     }
     if not several and job.chief_says(workdir.finished):
         given = networks.search
@@ -142,7 +149,9 @@ def _run_in(run: Run, networks: Networks) -> dict:
     job.on_chief(lambda: _judge(run, networks.model))
     if recipe.teacher == FLOAT_TEACHER:
         run = dataclasses.replace(run, teacher=networks.model)
-    return several_targets.run_targets(run, search) if several else stages.finish(run, **ending)
+    if several:
+        return several_targets.run_targets(run, search, networks.model)
+    return stages.finish(run, **ending | {"baselines": dataclasses.replace(ending["baselines"], run=run)})
 
 
 def _select(run: Run, networks: Networks) -> tuple[BitSelection, SearchModel]:
@@ -151,12 +160,24 @@ def _select(run: Run, networks: Networks) -> tuple[BitSelection, SearchModel]:
     given = given_selection(recipe, search)
     # The checkpoint of a finished run's weight training has all that the meta-state would give.
     selected = run.job.chief_says(workdir.finished and workdir.path(results.SELECTION).exists())
-    if not selected and (given is None or not recipe.from_scratch):
+    has_meta_state = given is None or not recipe.from_scratch
+    if has_meta_state and not selected:
         stages.search_stage(run, search)
     selection = stages.kept_selection(
         workdir, search, lambda: given or search.bit_selection(repair=recipe.repair)
     )
+    if has_meta_state and not selected:
+        run.job.on_chief(lambda: reasons.keep(run, search, selection))
     return selection, search_network(recipe, networks.model, run.data) if recipe.from_scratch else search
+
+
+def _start(run: Run, networks: Networks) -> SearchModel:
+    """What weight training starts from, read from the checkpoint of the search's end where there was one."""
+    if run.recipe.from_scratch:
+        return search_network(run.recipe, networks.trained(run), run.data)
+    search = networks.built(run)
+    stages.search_stage(run, search)
+    return search
 
 
 def _judge(run: Run, model: keras.Model) -> None:

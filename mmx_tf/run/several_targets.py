@@ -10,6 +10,7 @@ import functools
 import json
 from collections.abc import Callable
 
+import tf_keras as keras
 from absl import logging
 
 from mmx_tf import report
@@ -20,7 +21,8 @@ from mmx_tf.metamix.selection import BitSelection
 from mmx_tf.notation import target_folder
 from mmx_tf.report import front
 from mmx_tf.report.scores import FLOAT_STATE
-from mmx_tf.run import finished, stages
+from mmx_tf.run import finished, reasons, stages
+from mmx_tf.run.baselines import Baselines
 from mmx_tf.run.run import Run
 from mmx_tf.training import phases
 from mmx_tf.workdir import results
@@ -30,8 +32,8 @@ RESULTS = ("front.json", "front.png", results.REPORT)
 """What is made of the results of all targets."""
 
 
-def run_targets(run: Run, search: SearchModel) -> dict:
-    """Runs what is left of a recipe with several targets, from its float network on.
+def run_targets(run: Run, search: SearchModel, model: keras.Model) -> dict:
+    """Runs what is left of a recipe with several targets, from its float network, `model`, on.
 
     Returns:
       The contents of front.json.
@@ -40,7 +42,7 @@ def run_targets(run: Run, search: SearchModel) -> dict:
     for bops in run.recipe.exported_targets:
         of_target = run.recipe.for_target(bops)
         with Workdir.opened(of_target, run.job, run.workdir.inputs) as workdir:
-            _run_target(run, run.of_target(workdir, bops), search, bops, selections)
+            _run_target(run, run.of_target(workdir, bops), search, model, bops, selections)
         # After each: a run that is killed has a front of what was finished.
         document = run.job.on_chief(lambda: _write_front(run))
     if document is None:
@@ -55,7 +57,9 @@ def _selections(run: Run, search: SearchModel) -> dict[int, BitSelection]:
     return dict(zip(run.recipe.target_bops, search.bit_selections(repair=run.recipe.repair), strict=True))
 
 
-def _run_target(run: Run, target: Run, search: SearchModel, bops: int, selections: Callable) -> None:
+def _run_target(
+    run: Run, target: Run, search: SearchModel, model: keras.Model, bops: int, selections: Callable
+) -> None:
     job, workdir = target.job, target.workdir
 
     def select():
@@ -66,15 +70,30 @@ def _run_target(run: Run, target: Run, search: SearchModel, bops: int, selection
         shared = run.workdir.state["seconds"]
         of_target = {p: seconds for p, seconds in workdir.state["seconds"].items() if p not in shared}
         workdir.record(seconds=shared | of_target)
-        return stages.kept_selection(workdir, search, lambda: chosen), search
+        selection = stages.kept_selection(workdir, search, lambda: chosen)
+        index = run.recipe.target_bops.index(bops)
+        job.on_chief(lambda: reasons.keep(target, search, selection, target=index))
+        return selection, search
 
+    def start():
+        stages.search_stage(run, search)
+        return search
+
+    baselines = Baselines(target, lambda: model, start)
     curves = functools.partial(_curves, run.workdir, workdir, f"{target_folder(bops)}/")
     if job.chief_says(workdir.finished):
-        finished.completed(target, search=search, network=lambda: search, select=select, curves=curves)
+        finished.completed(
+            target,
+            search=search,
+            network=lambda: search,
+            select=select,
+            curves=curves,
+            baselines=baselines,
+        )
         return
     judged = {name: run.workdir.state[name] for name in FLOAT_STATE if name in run.workdir.state}
     job.on_chief(lambda: workdir.record(**judged))
-    stages.finish(target, select=select, curves=curves)
+    stages.finish(target, select=select, curves=curves, baselines=baselines)
 
 
 def _curves(workdir: Workdir, target: Workdir, prefix: str) -> dict:

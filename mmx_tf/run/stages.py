@@ -8,7 +8,8 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import tf_keras as keras
 from absl import logging
@@ -22,13 +23,25 @@ from mmx_tf.metamix.rebuild import rebuild
 from mmx_tf.metamix.search import SearchModel
 from mmx_tf.metamix.selection import BitSelection, SelectionMismatchError
 from mmx_tf.recipe.recipe import Recipe
+from mmx_tf.report.comparison import with_comparison
 from mmx_tf.report.facts import own_cost
+from mmx_tf.run import reasons
 from mmx_tf.run.export_stage import export_and_verify
 from mmx_tf.run.run import Run
 from mmx_tf.training import phases
 from mmx_tf.training.phase import epoch_seed
 from mmx_tf.workdir import results
 from mmx_tf.workdir.workdir import Workdir
+
+
+class Baselines(Protocol):
+    """What a run's file is compared with (`mmx_tf.run.baselines`)."""
+
+    def missing(self, metrics: Mapping) -> bool:
+        """Whether the recipe asks for a baseline that metrics do not have."""
+
+    def measured(self, selection: BitSelection) -> dict:
+        """Entries of the metrics; all processes of the job call it."""
 
 
 def seed(recipe: Recipe, stage: str) -> None:
@@ -98,14 +111,16 @@ def finish(
     *,
     select: Callable[[], tuple[BitSelection, SearchModel]],
     curves: Callable[[], dict],
+    baselines: Baselines,
 ) -> dict:
-    """From the search to the end of one target: weight training, export, verification, report, metrics.
+    """From the search to the end of one target: weight training, file, baselines, report, metrics.
 
     Args:
       run: of the target, with `float_top1` in the workdir's state.
       select: gives the bit selection and the search network that fine-tuning starts from; not called where
         the network is fine-tuned already.
       curves: gives the curves of the finished phases, for the report.
+      baselines: what the file is compared with.
 
     Returns:
       The metrics; {} in a process that is no chief, which waits for it.
@@ -122,35 +137,56 @@ def finish(
         fixed = weight_stage(run, search, selection)
         run.job.on_chief(lambda: save_atomically(fixed, path))
         fixed = load_model(path)
-    return run.job.on_chief(lambda: exported(run, fixed, selection, curves=curves)) or {}
+    metrics = run.job.on_chief(lambda: exported(run, fixed, selection))
+    found = baselines.measured(selection)
+    return run.job.on_chief(lambda: told(run, selection, metrics | found, curves=curves)) or {}
 
 
-def exported(run: Run, fixed: keras.Model, selection: BitSelection, *, curves: Callable) -> dict:
-    """Makes a run's file, compares it with the network, writes report and metrics, which are returned.
+def exported(run: Run, fixed: keras.Model, selection: BitSelection) -> dict:
+    """Makes a run's file and compares it with the network; returns the metrics, which are not written yet.
 
     Args:
       run: of the target.
       fixed, selection: the trained network and its bits.
-      curves: as for `finish`.
 
     Raises:
       DivergenceError, DisagreementError: as `finish`.
     """
     try:
-        metrics = export_and_verify(run, fixed, selection)
+        return export_and_verify(run, fixed, selection)
     except FoldError as error:
         # Its structure was checked before; what is wrong now are the numbers.
         raise DivergenceError(
             f"the trained network cannot be exported: {error} Train it anew with a lower --learning_rate."
         ) from error
+
+
+def told(run: Run, selection: BitSelection, metrics: dict, *, curves: Callable[[], dict]) -> dict:
+    """Writes report and metrics, prints the summary; returns the metrics with the comparison in figures.
+
+    Args:
+      run: of the target.
+      selection: its bits.
+      metrics: all of metrics.json but the comparison.
+      curves: as for `finish`.
+    """
+    workdir = run.workdir
+    metrics = with_comparison(metrics | {"seconds": workdir.state["seconds"]})
+    finished = workdir.state.get("results")
+    if finished is not None:
+        # Until the end they are not known: a process that is killed before leaves nothing that seems edited.
+        changing = (results.REPORT, results.METRICS)
+        workdir.record(results={name: sha for name, sha in finished.items() if name not in changing})
     write_report(run, selection, metrics, history=curves())
     content = json.dumps(metrics, indent=1) + "\n"
-    workdir = run.workdir
-    # In this order: a workdir with metrics is a finished one, and what it wrote is then known.
-    written = results.digests(workdir.root) | {results.METRICS: hashlib.sha256(content.encode()).hexdigest()}
-    workdir.record(results=written)
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    written = results.digests(workdir.root) | {results.METRICS: digest}
+    if finished is None:
+        # In this order: a workdir with metrics is a finished one, and what it wrote is then known.
+        workdir.record(results=written)
     write_atomically(workdir.path(results.METRICS), content)
-    report.print_summary(selection.to_json(), metrics)
+    workdir.record(results=written)
+    report.print_summary(selection.to_json(), metrics, folder=workdir.root)
     return metrics
 
 
@@ -163,6 +199,7 @@ def write_report(run: Run, selection: BitSelection, metrics: dict, *, history: d
         history=history,
         settings=settings(run),
         parity=json.loads(run.workdir.path(results.PARITY).read_text()),
+        reasons=reasons.kept(run),
     )
 
 

@@ -1,0 +1,88 @@
+"""The stage that says why each layer got its bits: `sensitivity.json`, made once after the selection.
+
+What is measured is in `mmx_tf.metamix.sensitivity`; the report shows it (`mmx_tf.report.reasons`).
+"""
+
+import json
+from collections.abc import Iterable
+
+from absl import logging
+
+from mmx_tf.export.atomic import write_atomically
+from mmx_tf.metamix.search import SearchModel
+from mmx_tf.metamix.selection import BitSelection
+from mmx_tf.metamix.sensitivity import NEAR_TIE, sensitivities
+from mmx_tf.report.reasons import tie_warning
+from mmx_tf.run.run import Run
+from mmx_tf.training import task
+from mmx_tf.training.phase import epoch_seed
+
+REASONS = "sensitivity.json"
+
+
+def keep(run: Run, search: SearchModel, selection: BitSelection, *, target: int = 0) -> None:
+    """Writes sensitivity.json into the workdir, where there is none yet; call it in the chief alone.
+
+    Args:
+      run: of the target.
+      search: at its meta-state.
+      selection: of the target.
+      target: the target's index in the search.
+    """
+    path, recipe = run.workdir.path(REASONS), run.recipe
+    if path.exists() or not search.quantizers:
+        return
+    with run.workdir.timed("sensitivity"):
+        found = sensitivities(
+            search,
+            choice_of(search, selection),
+            _batches(run),
+            task.loss(recipe.told_task, search.network),
+            target=target,
+            searched=recipe.searches,
+        )
+    document = {"schema": 1, "near_tie": NEAR_TIE, **found.to_json()}
+    write_atomically(path, json.dumps(document, indent=1) + "\n")
+    warning = tie_warning(document, _settings(run))
+    if warning:
+        logging.warning("%s", warning)
+
+
+def kept(run: Run) -> dict | None:
+    """What `keep` wrote; None where there is nothing that can be read."""
+    path = run.workdir.path(REASONS)
+    if not path.exists():
+        return None
+    try:
+        document = json.loads(path.read_text())
+        tie_warning(document, _settings(run))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        logging.warning("%s is damaged (%r), and the report goes without it.", path, error)
+        return None
+    return document
+
+
+def choice_of(search: SearchModel, selection: BitSelection) -> list[int]:
+    """The candidate's index for every searched layer, in graph order, of a selection of this network."""
+    bits, budget = {layer.name: layer for layer in selection.layers}, search.budget
+
+    def index(layer):
+        own = layer.weight_bits if budget.searches_weights else budget.weight_bits
+        return budget.pairs.index((own, layer.activation_bits))
+
+    return [index(bits[cost.name]) for cost in budget.searched]
+
+
+def _batches(run: Run) -> Iterable:
+    """Training images as they are, without augmentation, in batches like those of the search."""
+    recipe, images = run.recipe, run.recipe.sensitivity_images
+    if not images:
+        return ()
+    size = min(recipe.batch_size, images, run.data.train_images)
+    seed = epoch_seed(recipe.seed, "select", 0)
+    return run.data.train(batch_size=size, seed=seed, augment=False).take(max(1, images // size))
+
+
+def _settings(run: Run) -> dict:
+    names = ("select_epochs", "alpha_learning_rate")
+    return {name: getattr(run.recipe, name) for name in names}
