@@ -38,6 +38,11 @@ def document():
 def test_words_name_the_layers_that_matter_most(document):
     words = reasons(document, SETTINGS).words
     assert "The loss of the selection is 0.75" in words and "256 training images" in words
+    # Twice the standard error of each is 0.0042.
+    assert "6 of 6 changes are larger than 2 of their standard errors." in words
+    document["layers"][2]["activation"]["lower"]["change"] = -0.0042
+    document["layers"][3]["activation"]["lower"]["standard_error"] = None
+    assert "4 of 5 changes are larger" in reasons(document, SETTINGS).words
     assert "Fewer bits would cost the most in a (+0.25 at 3 instead of 4 bits) and d (+0.01" in words
     assert "More bits would help the most in b (-0.5 at 4 instead of 3 bits) and a (-0.125" in words
 

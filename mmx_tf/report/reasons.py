@@ -15,6 +15,7 @@ from mmx_tf.report.themes import Theme
 
 MANY = 0.25
 """Share of near ties from which on the search is called too short."""
+STANDARD_ERRORS = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +62,9 @@ def reasons(document: Mapping | None, settings: Mapping) -> Reasons | None:
             f"The loss of the selection is {document['loss']:.4g}: that of the meta-state, whose weights are "
             f"in full precision, on {document['images']:,} training images with batch statistics."
         )
+    clear, told = _clear(measured)
+    if told:
+        words.append(f"{clear} of {told} changes are larger than {STANDARD_ERRORS} of their standard errors.")
     dearest = _most(measured, "lower", 1)
     if dearest:
         words.append(f"Fewer bits would cost the most in {dearest}.")
@@ -163,6 +167,13 @@ def _most(parts: Sequence, key: str, sign: int) -> str:
         f"{name} ({one[key]['change']:+.3g} at {one[key]['bits']} instead of {one['bits']} bits)"
         for _, name, one in found
     ) if found else ""  # fmt: skip
+
+
+def _clear(parts: Sequence) -> tuple[int, int]:
+    """How many changes of the loss are no chance, and how many have a standard error that tells."""
+    found = [one[key] for _, _, one in parts for key in ("lower", "higher") if one[key]]
+    found = [one for one in found if one["standard_error"] is not None]
+    return sum(abs(one["change"]) > STANDARD_ERRORS * one["standard_error"] for one in found), len(found)
 
 
 def _row(name: str, what: str, one: Mapping, near_tie: float) -> Row:
