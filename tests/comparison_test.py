@@ -79,8 +79,8 @@ def test_sentences_say_what_is_gained_and_what_is_lost():
         # 1.12 / 1.1 is within 3%; two standard errors of 0.75 and 0.74 on 10,000 images are 1.2 points.
         "Better than 4 bits everywhere: nothing.",
         "Worse: 1.20 times the RAM of a microcontroller.",
-        "Too close to call (10,000 images, times within 3%): the same BOPs, the same bytes of the .tflite, "
-        "1.02 times the time on this CPU, the same flash and top-1 1.00 points higher.",
+        "Equal or too close to call (10,000 images, times within 3%): the same BOPs, the same bytes of the "
+        ".tflite, 1.02 times the time on this CPU, the same flash and top-1 1.00 points higher.",
     )
 
 
@@ -100,7 +100,7 @@ def test_the_same_figures_the_other_way_round_are_the_opposite():
 
 def test_few_images_cannot_tell_accuracies_apart():
     # 2 sqrt((0.75 * 0.25 + 0.7 * 0.3) / n) is 5 points at n = 636.
-    for images, told in ((640, "Better"), (630, "Too close to call")):
+    for images, told in ((640, "Better"), (630, "too close to call")):
         sentences = comparison(metrics_of(eval_images=images)).sentences[:3]
         (one,) = [sentence for sentence in sentences if "top-1" in sentence]
         assert told in one
@@ -124,7 +124,7 @@ def test_every_difference_is_told_on_its_side_and_never_rounded_to_one(own, othe
     found = comparison(metrics)
     words = QUANTITIES[quantity][1]
     if own == other:
-        assert any("Too close" in one and f"the same {words}" in one for one in found.sentences)
+        assert any("too close" in one and f"the same {words}" in one for one in found.sentences)
         return
     (sentence,) = [one for one in found.sentences if f"the {words}" in one]
     number, of = re.search(rf"([\d.]+) (of|times) the {re.escape(words)}", sentence).groups()

@@ -189,7 +189,8 @@ def _sentences(own: Candidate, other: Candidate, score: Score, images: int) -> l
     better, worse, even = (listed(parts) if parts else "nothing" for parts in found.values())
     sentences = [f"Better than {other.name}: {better}.", f"Worse: {worse}."]
     if found["even"]:
-        sentences.append(f"Too close to call ({images:,} images, times within {TIME_NOISE:.0%}): {even}.")
+        bounds = f"{images:,} images, times within {TIME_NOISE:.0%}"
+        sentences.append(f"Equal or too close to call ({bounds}): {even}.")
     return sentences
 
 

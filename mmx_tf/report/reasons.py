@@ -133,6 +133,7 @@ def reasons_figure(document: Mapping, *, theme: Theme) -> Figure:
             label=f"{label} candidate of the activation bits",
         )
     changes.axhline(0, color=theme.ink, linewidth=1)
+    changes.margins(y=0.18)
     own = [(place, layer["activation"]["margin"]) for place, layer in enumerate(layers)]
     own = [(place, margin) for place, margin in own if margin is not None]
     margins.bar([p for p, _ in own], [m for _, m in own], width=2 * width, color=theme.muted)
