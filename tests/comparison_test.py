@@ -157,6 +157,12 @@ def test_an_int8_file_without_c_source_has_the_figures_of_our_own_and_says_so():
     assert "this file's C source with 8-bit activations and weights" in found.sentences[-1]
 
 
+def test_weights_with_other_bits_than_activations_are_named():
+    metrics = metrics_of()
+    metrics["baselines"]["uniform"] |= {"activation_bits": 3, "weight_bits": 4}
+    assert table(metrics).head[2] == "3-bit activations, 4-bit weights everywhere"
+
+
 def test_what_is_not_known_is_left_out():
     metrics = metrics_of(latency={"refused": "the files cannot be timed."}, microcontroller={"refused": "x"})
     for facts in metrics["baselines"].values():

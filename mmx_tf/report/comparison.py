@@ -147,7 +147,13 @@ def name_of(baseline: str, facts: Mapping) -> str:
     """A baseline in words; `facts` is its entry in the metrics."""
     if baseline == "int8":
         return "plain int8"
-    return f"{facts['activation_bits']} bits everywhere"
+    weights, activations = facts["weight_bits"], facts["activation_bits"]
+    words = (
+        f"{activations} bits"
+        if weights == activations
+        else f"{activations}-bit activations, {weights}-bit weights"
+    )
+    return f"{words} everywhere"
 
 
 def shown(quantity: str, value: float) -> str:
