@@ -103,7 +103,7 @@ class ArrayData(Examples):
         """Labels are checked when arrays are opened."""
 
     def _find_damage(self, error: tf.errors.OpError) -> None:
-        for split in (self.source.train, self.source.evaluation):
+        for split in filter(None, (self.source.train, self.source.validation, self.source.evaluation)):
             if not split.arrays:
                 _read_through(self.name, split)
 

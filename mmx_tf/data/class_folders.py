@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from mmx_tf.data.chosen import chosen_rows, rows_told
 from mmx_tf.data.damaged import DAMAGED_SHARE
 from mmx_tf.data.images import decode
 from mmx_tf.data.source import LARGE_IMAGE_SIZE, ImageSource, Split
@@ -106,11 +107,16 @@ def _class_files(folder: Path) -> _Files:
 
 
 def _split(root: Path, files: _Files) -> Split:
+    """The split of some files by class."""
     paths = np.array([str(path) for members in files.values() for path in members])
     labels = np.repeat(np.arange(len(files), dtype=np.int32), [len(members) for members in files.values()])
     # One fixed mixture of the classes, so that the first images of a split are a fair sample of it.
     order = np.random.default_rng(0).permutation(len(paths))
-    paths, labels = paths[order], labels[order]
+    return _split_of(root, paths[order], labels[order])
+
+
+def _split_of(root: Path, paths: np.ndarray, labels: np.ndarray, rows: str = "") -> Split:
+    """The split of files (N,) and their labels (N,), in this order."""
 
     def stream(shuffle_seed: int | None) -> tf.data.Dataset:
         dataset = tf.data.Dataset.from_tensor_slices((paths, labels))
@@ -134,7 +140,13 @@ def _split(root: Path, files: _Files) -> Split:
         # Plain strings: a folder may have millions of files.
         return [(path[len(str(root)) :], os.stat(path).st_size) for path in paths.tolist()]
 
-    return Split(count=len(paths), stream=stream, files_of=files_of, files=listed)
+    def parted(count: int, seed: int) -> tuple[Split, Split]:
+        return tuple(
+            _split_of(root, paths[rows], labels[rows], rows_told(rows))
+            for rows in chosen_rows(len(paths), count, seed)
+        )
+
+    return Split(count=len(paths), stream=stream, files_of=files_of, files=listed, parted=parted, rows=rows)
 
 
 def _check_damage(train: _Files, evaluation: _Files, broken: set[Path]) -> None:

@@ -115,7 +115,8 @@ class ImageData(Examples):
         if self.damaged.error:
             raise self.damaged.error from error
         if isinstance(error, tf.errors.InvalidArgumentError):
-            check_evaluation(self.source.evaluation, self._fit, name=self.name, labels=self.labels)
+            for split in filter(None, (self.source.evaluation, self.source.validation)):
+                check_evaluation(split, self._fit, name=self.name, labels=self.labels)
 
     @property
     def _small(self) -> bool:
@@ -123,7 +124,7 @@ class ImageData(Examples):
 
     @property
     def _in_memory(self) -> bool:
-        count = self.train_images + self.eval_images
+        count = self.train_images + self.eval_images + self.validation_images
         return self._small and count * int(np.prod(self.image_shape)) <= MEMORY_LIMIT_BYTES
 
     @functools.cached_property

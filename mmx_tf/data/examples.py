@@ -5,6 +5,7 @@ a shape that is given.
 """
 
 import abc
+import functools
 import numbers
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -101,6 +102,25 @@ class Examples(abc.ABC):
 
         With `limit` above 0, only the first `limit` of them.
         """
+
+    @property
+    def validation_images(self) -> int:
+        """Number of examples that are held out of training; 0 where none are."""
+        return self.source.validation.count if self.source.validation else 0
+
+    def validation(self, *, batch_size: int, limit: int = 0) -> tf.data.Dataset:
+        """The examples that training is judged on, as `evaluation` gives them.
+
+        They are those that are held out, all of them; where none are, the evaluation examples.
+        """
+        if self.source.validation is None:
+            return self.evaluation(batch_size=batch_size, limit=limit)
+        return self._judged.evaluation(batch_size=batch_size)
+
+    @functools.cached_property
+    def _judged(self) -> Self:
+        """The data whose evaluation examples are those that are held out."""
+        return replace(self, source=replace(self.source, evaluation=self.source.validation, validation=None))
 
     def check_labels(self) -> None:
         """Look at the first examples; a `DataError` when they cannot be read or have no class here."""

@@ -11,12 +11,14 @@ from mmx_tf.data.arrays import ArrayData
 from mmx_tf.data.asked import Asked
 from mmx_tf.data.dataset import ImageData
 from mmx_tf.data.examples import Examples
+from mmx_tf.data.held_out import with_validation
 from mmx_tf.data.images import PIXEL_SCALING
 from mmx_tf.data.source import ArraySource
 from mmx_tf.errors import DataError
 
 OF_RECIPES = (
-    "data_dir", "image_size", "pixel_scaling", "augmentation", "task", "num_classes", "seed",
+    "data_dir", "image_size", "pixel_scaling", "augmentation", "task", "num_classes", "validation_images",
+    "seed",
 )  # fmt: skip
 
 
@@ -29,6 +31,7 @@ def load(
     augmentation: str = "",
     task: str = "",
     num_classes: int = 0,
+    validation_images: int = 0,
     seed: int = 0,
 ) -> Examples:
     """Open a dataset; nothing is downloaded and, apart from a folder's check, no image is decoded yet.
@@ -44,11 +47,12 @@ def load(
             -1 for images and uint8 arrays; other numbers are given as they are.
         augmentation: one of `choices.AUGMENTATIONS`; "" takes the dataset's own.
         task, num_classes: of arrays, whose numbers may be classes or not; "" and 0 where the labels say it.
-        seed: set before a function of the user's is called.
+        validation_images: training examples that are held out for validation (`mmx_tf.data.held_out`).
+        seed: set before a function of the user's is called; chooses the examples that are held out.
 
     Raises:
         DataError: unknown or missing dataset (with the command that prepares it), unusable examples or
-        labels.
+        labels, as many validation images as there are for training.
     """
     if not isinstance(name, str):
         raise DataError(f"dataset={name!r} is no text; {kinds.allowed()}.")
@@ -66,6 +70,7 @@ def load(
     except (OSError, MemoryError) as error:
         where = f" in --data_dir={data_dir}" if data_dir else ""
         raise DataError(f"--dataset={name}{where} cannot be read: {error or 'too little memory'}.") from error
+    source = with_validation(source, validation_images, seed=seed)
     if isinstance(source, ArraySource):
         default = PIXEL_SCALING if source.pixels else None
         data = ArrayData(source=source, pixel_scaling=asked.pixel_scaling or default)

@@ -1,5 +1,6 @@
 """Datasets of TFDS that were prepared on this machine; nothing is ever downloaded."""
 
+import dataclasses
 import difflib
 import math
 import os
@@ -10,6 +11,7 @@ import tensorflow_datasets as tfds
 from google.protobuf import json_format
 
 from mmx_tf.data import kinds
+from mmx_tf.data.chosen import chosen_range
 from mmx_tf.data.labels import Labels
 from mmx_tf.data.source import LARGE_IMAGE_SIZE, SHUFFLE_BUFFER, ImageSource, Split
 from mmx_tf.data.tfds_names import is_tfds_name, not_prepared
@@ -129,7 +131,22 @@ def _tfds_split(builder: tfds.core.DatasetBuilder, split: str, keys: tuple[str, 
         paths = builder.info.splits[split].filepaths
         return [(path.name, tf.io.gfile.stat(os.fspath(path)).length) for path in paths]
 
-    return Split(count=builder.info.splits[split].num_examples, stream=stream, files=files)
+    def parted(count: int, seed: int) -> tuple[Split, Split]:
+        # A range: TFDS mixes examples when it prepares them, and reads ranges without what is between.
+        first, last = chosen_range(builder.info.splits[split].num_examples, count, seed)
+        name = split.partition("[")[0]
+        end = builder.info.splits[split].num_examples
+        ranges = [f"{name}[{a}:{b}]" for a, b in ((0, first), (last, end)) if a < b]
+        parts = "+".join(ranges), f"{name}[{first}:{last}]"
+        return tuple(dataclasses.replace(_tfds_split(builder, one, keys), rows=one) for one in parts)
+
+    return Split(
+        count=builder.info.splits[split].num_examples,
+        stream=stream,
+        files=files,
+        # Only a split that begins at the first row is parted, as the two that can be trained on do.
+        parted=None if "+" in split else parted,
+    )
 
 
 def _one_line(thing: object) -> str:

@@ -5,10 +5,11 @@ which `mmx_tf.data` turns into training batches. `mmx_tf.data.kinds` has a modul
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import tensorflow as tf
 
+from mmx_tf.data.chosen import chosen_rows, rows_told
 from mmx_tf.data.labels import Labels
 
 LARGE_IMAGE_SIZE = 224
@@ -24,8 +25,10 @@ class Split:
     None, otherwise shuffled under that seed, in a new order for each iteration. `files_of(stored)` names the
     files that hold a stored image; nothing where it has none of its own. `files()` lists all files of the
     split as (name, bytes), names without the folder of the dataset; nothing where there are none. `arrays`
-    are all examples and labels, where they are in
-    memory.
+    are all examples and labels, where they are in memory. `parted(count, seed)` gives two splits, `count`
+    examples in the second and the others in the first (`mmx_tf.data.held_out`); None where examples can only
+    be read one after the other. `in_order` says whether that is the same order in every iteration. `rows`
+    tells a part of a split from other parts.
     """
 
     count: int
@@ -33,6 +36,9 @@ class Split:
     files_of: Callable[[bytes], list[str]] = lambda stored: []
     files: Callable[[], list[tuple[str, int]]] = list
     arrays: tuple | None = None
+    parted: Callable[[int, int], tuple["Split", "Split"]] | None = None
+    in_order: bool = True
+    rows: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +46,9 @@ class Source:
     """A dataset: its classes, its splits, and what training does to its examples.
 
     `class_names` is empty where labels are arrays of numbers, of the shape `label_shape`. `version` says
-    which
-    edition of the dataset it is, where it has editions. `moved` says whether training shifts or crops images,
-    `mirrored` whether it flips them left to right too.
+    which edition of the dataset it is, where it has editions. `validation` are examples that were held out
+    of training, None where there are none. `moved` says whether training shifts or crops images, `mirrored`
+    whether it flips them left to right too.
     """
 
     name: str
@@ -50,6 +56,7 @@ class Source:
     class_names: tuple[str, ...] = ()
     train: Split
     evaluation: Split
+    validation: Split | None = None
     label_shape: tuple[int, ...] = ()
     task: str = ""
     moved: bool = True
@@ -95,4 +102,22 @@ def in_memory(examples, labels, *, files: Callable = list) -> Split:
         dataset = tf.data.Dataset.from_tensor_slices((examples, labels))
         return dataset if shuffle_seed is None else dataset.shuffle(len(labels), seed=shuffle_seed)
 
-    return Split(count=len(labels), stream=stream, files=files, arrays=(examples, labels))
+    def parted(count: int, seed: int) -> tuple[Split, Split]:
+        return tuple(
+            replace(
+                in_memory(_rows(examples, rows), _rows(labels, rows), files=files),
+                parted=None,
+                rows=rows_told(rows),
+            )
+            for rows in chosen_rows(len(labels), count, seed)
+        )
+
+    return Split(count=len(labels), stream=stream, files=files, arrays=(examples, labels), parted=parted)
+
+
+def _rows(values, rows):
+    """Some rows of an array or a tensor, on the CPU, where the whole is."""
+    if not tf.is_tensor(values):
+        return values[rows]
+    with tf.device("CPU"):
+        return tf.gather(values, rows)

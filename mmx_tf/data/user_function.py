@@ -14,6 +14,7 @@ shuffled in a buffer here; where each iteration gives other ones, a run that is 
 that was never killed, which a warning tells. --seed is set before the function is called.
 """
 
+import dataclasses
 import hashlib
 import importlib
 import itertools
@@ -76,9 +77,10 @@ def opened(name: str, module: str, function: str, asked: Asked) -> ArraySource:
         _split(one, count, x.dtype, x.shape[1:], form)
         for one, count in zip((train, evaluation), counts, strict=True)
     ]
+    version, splits[0] = _version(where, looks, train, evaluation, splits[0])
     source = array_source.of_splits(
         name, *splits, shape=x.shape[1:], pixels=x.dtype == np.uint8, form=form, asked=asked,
-        version=_version(where, looks, train, evaluation), own_images=False,
+        version=version, own_images=False,
     )  # fmt: skip
     logging.info("%s", array_source.told(source, asked))
     return source
@@ -223,8 +225,11 @@ def _split(dataset: tf.data.Dataset, count: int, dtype, shape: tuple[int, ...], 
     return Split(count=count, stream=stream)
 
 
-def _version(where: str, looks, train, evaluation) -> str:
-    """A fingerprint of the first examples, as far as they are the same in a second iteration."""
+def _version(where: str, looks, train, evaluation, split: Split) -> tuple[str, Split]:
+    """A fingerprint of the first examples, as far as they are the same in a second iteration.
+
+    Beside it the split of training, which knows whether its examples are.
+    """
     found = hashlib.sha256()
     for (what, first), dataset in zip(looks.items(), (train, evaluation), strict=True):
         again = _looked_at(where, what, dataset)
@@ -235,6 +240,7 @@ def _version(where: str, looks, train, evaluation) -> str:
                 "are judged on the same ones: return a dataset without shuffling and augmentation."
             )
         if not same:
+            split = dataclasses.replace(split, in_order=False)
             logging.warning(
                 "%s: its training examples are others in every iteration. A run that is killed and resumed "
                 "will not "
@@ -243,4 +249,4 @@ def _version(where: str, looks, train, evaluation) -> str:
         for values in first if same else ():
             found.update(f"{what} {values.dtype} {values.shape}".encode())
             found.update(np.ascontiguousarray(values).tobytes())
-    return f"examples with SHA-256 {found.hexdigest()}"
+    return f"examples with SHA-256 {found.hexdigest()}", split

@@ -74,6 +74,13 @@ class RecipeFields(RecipeOptions, SearchSettings, ReportOptions):
     batch_size: int = flag(128, "Images per training step.", allowed=Between(1))
     steps_per_epoch: int = flag(0, "Training steps per epoch; 0 takes the whole dataset.", allowed=Between(0))
     eval_images: int = flag(0, "Images to evaluate on; 0 takes all.", allowed=Between(0))
+    validation_images: int = flag(
+        0,
+        "Training images that are held out, the same by --seed in all phases: every epoch, and so the best "
+        "one, is judged on them, and the evaluation images are left for the end. 0: epochs of weight "
+        "training are judged on the evaluation images.",
+        allowed=Between(0),
+    )
 
     candidate_bits: tuple[int, ...] = flag(
         (8, 4, 3),

@@ -70,6 +70,14 @@ class Phase:
         dataset = self._data.train(batch_size=self.recipe.batch_size, seed=seed, skip_batches=first_step)
         return dataset.take(self.steps - first_step)
 
+    def judged_on(self) -> tf.data.Dataset:
+        """The images that epochs are judged on: those that are held out, else those of evaluation."""
+        return self._data.validation(batch_size=self.recipe.batch_size, limit=self.recipe.eval_images)
+
+    def held_out(self) -> tf.data.Dataset | None:
+        """The images that are held out; None where none are."""
+        return self.judged_on() if self._data.validation_images else None
+
     def own_batches(self, epoch: int, first_step: int = 0):
         """`batches`, of each only what this process's replicas train on."""
         if self.job.strategy is None:

@@ -39,7 +39,7 @@ def train_float(workdir: Workdir, recipe: Recipe, data: Examples, model: keras.M
     with replicated(phase.job, model) as model:
         with phase.job.scope():
             _compile(recipe, model, sgd_of(recipe, model.trainable_variables, phase.rate(schedule)))
-        phase.fit(Trained(model), epochs=recipe.float_epochs)
+        phase.fit(Trained(model), epochs=recipe.float_epochs, validation_data=phase.held_out())
 
 
 def train_search(workdir: Workdir, recipe: Recipe, data: Examples, search: SearchModel) -> None:
@@ -76,6 +76,7 @@ def _train_search(phase: Phase, search: SearchModel) -> None:
         TrainedSearch(search),
         epochs=recipe.select_epochs,
         step_logs=_step_logs(search),
+        validation_data=phase.held_out(),
         prepare=prepare,
         early=(first, first + max(1, round(EARLY_SHARE * search_steps))),
     )
@@ -103,7 +104,7 @@ def train_fixed(
     if teacher is not None and phase.job.strategy is not None:
         teacher = copy_in(phase.job, teacher)
     with replicated(phase.job, fixed) as fixed:
-        _train_fixed(phase, fixed, teacher, data)
+        _train_fixed(phase, fixed, teacher)
     for name in collapsed_quantizers(fixed):
         logging.warning(
             "the step size of %s has collapsed to its floor, so that layer sees next to nothing; train again "
@@ -112,14 +113,13 @@ def train_fixed(
         )
 
 
-def _train_fixed(phase: Phase, fixed: keras.Model, teacher: keras.Model | None, data: Examples) -> None:
+def _train_fixed(phase: Phase, fixed: keras.Model, teacher: keras.Model | None) -> None:
     recipe, job = phase.recipe, phase.job
     schedule = cosine_schedule(
         recipe.learning_rate,
         steps=phase.steps * recipe.train_epochs,
         warmup_steps=round(phase.steps * recipe.warmup_epochs),
     )
-    evaluation = data.evaluation(batch_size=recipe.batch_size, limit=recipe.eval_images)
 
     def prepare():
         initialize_before_tracing(fixed, fixed, phase.batches(0))
@@ -160,7 +160,9 @@ def _train_fixed(phase: Phase, fixed: keras.Model, teacher: keras.Model | None, 
             if trained is not fixed:
                 _compile(recipe, trained, optimizer, label_smoothing=recipe.label_smoothing)
                 options["trained_as"] = Trained(trained)
-        phase.fit(Trained(fixed), epochs=epochs, averages=averages, validation_data=evaluation, **options)
+        phase.fit(
+            Trained(fixed), epochs=epochs, averages=averages, validation_data=phase.judged_on(), **options
+        )
 
     fit(fixed, recipe.train_epochs - recipe.folded_epochs, prepare=prepare)
     if recipe.folded_epochs:

@@ -86,20 +86,25 @@ def of_data(data: Examples) -> dict:
     source = data.source
     names = _sha256_of_lines(source.class_names)
     found = {"version": source.version, "classes": len(source.class_names), "class_names": names}
+    splits = {name: getattr(source, name) for name in (*_SPLITS, "validation")}
     try:
-        return found | {name: of_split(getattr(source, name)) for name in _SPLITS}
+        return found | {name: of_split(split) for name, split in splits.items() if split is not None}
     except (OSError, tf.errors.OpError) as error:
         raise DataError(f"--dataset={source.name} cannot be read: {error}.") from error
 
 
 def of_split(split: Split) -> dict:
-    """`images`, and of their files the number (`files`), the `bytes`, and a `sha256` of names and sizes."""
+    """`images`, and of their files the number (`files`), the `bytes`, and a `sha256` of names and sizes.
+
+    Of a part of a split also its `rows`.
+    """
     files = sorted(split.files())
     return {
         "images": split.count,
         "files": len(files),
         "bytes": sum(size for _, size in files),
         "sha256": _sha256_of_lines(f"{size} {name}" for name, size in files),
+        **({"rows": split.rows} if split.rows else {}),
     }
 
 
@@ -135,6 +140,8 @@ def _data_changes(before: Mapping, now: Mapping) -> list[str]:
         else:
             had = f"it had {then[0]} {images} images {then[1]} when this run began"
             found.append(f"{had} and has {' '.join(today)} now")
+    if not found and before.get("validation") != now.get("validation"):
+        found.append("the images that are held out for validation are others now")
     if not found:
         found.append(f"the names of its {now['classes']} classes are not those that this run began with")
     return found
