@@ -43,6 +43,7 @@ _MODULES = {
     "load_model": "mmx_tf.files.loading",
     "models": "",
     "rebuild": "mmx_tf.metamix.rebuild",
+    "reestimate_batch_norm": "mmx_tf.fitting.statistics",
     "report": "",
     "verify": "mmx_tf.export.comparing.whole_file",
 }
@@ -63,6 +64,7 @@ __all__ = [
     "load_model",
     "models",
     "rebuild",
+    "reestimate_batch_norm",
     "report",
     "verify",
 ]
@@ -74,6 +76,7 @@ if _typing.TYPE_CHECKING:
     from mmx_tf.export.c_source import c_source
     from mmx_tf.export.comparing.whole_file import VerificationReport, verify
     from mmx_tf.files.loading import load_model
+    from mmx_tf.fitting.statistics import reestimate_batch_norm
     from mmx_tf.folding.convert import convert
     from mmx_tf.folding.fold import fold
     from mmx_tf.folding.training_graph import fold_for_training

@@ -28,7 +28,7 @@ from mmx_tf.network import graph
 from mmx_tf.network.tracing import build_before_tracing
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.run.float_network import gives_probabilities
-from mmx_tf.training.optimizers import sgd_of
+from mmx_tf.training.optimizers import optimizer_of
 
 LOGGED_PARTS = 4
 
@@ -82,7 +82,7 @@ class ShortTraining:
         self.search, self._recipe, self._data, self._label = search, recipe, data, label
         self._network, self._switched = BranchedNetwork(search), switched
         search.compile(
-            optimizer=sgd_of(recipe, search.meta_weights, recipe.select_learning_rate),
+            optimizer=optimizer_of(recipe, "select", search.meta_weights, recipe.select_learning_rate),
             step_optimizer=keras.optimizers.SGD(recipe.step_learning_rate, momentum=recipe.momentum),
             loss=classification_loss(from_logits=not gives_probabilities(search.network)),
             metrics=["accuracy"],

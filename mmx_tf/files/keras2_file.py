@@ -17,7 +17,7 @@ from mmx_tf.files.safe_config import UnsafeFileError
 REGISTERING = (
     "mmx_tf.layers.classes", "mmx_tf.fitting.fixed_network", "mmx_tf.fitting.losses",
     "mmx_tf.folding.network", "mmx_tf.metamix.search", "mmx_tf.training.optimizers",
-    "mmx_tf.training.weight_decay",
+    "mmx_tf.training.tuned", "mmx_tf.training.weight_decay",
 )  # fmt: skip
 """Modules whose classes a file of ours may name; Keras knows a class from when its module is imported."""
 

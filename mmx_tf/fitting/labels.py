@@ -15,7 +15,7 @@ import tf_keras as keras
 from absl import logging
 
 from mmx_tf.fitting import guards
-from mmx_tf.fitting.losses import SmoothedCrossentropy
+from mmx_tf.fitting.losses import ProbabilityCrossentropy, SmoothedCrossentropy
 
 _SPARSE = (keras.losses.SparseCategoricalCrossentropy,)
 _BINARY = (keras.losses.BinaryCrossentropy, keras.losses.BinaryFocalCrossentropy)
@@ -129,6 +129,11 @@ def warn_of_logits(loss, activation: str | None, *, of: str = "") -> None:
             "the loss%s takes %s, but the network %s: it will train for something else. Give the loss "
             "from_logits=%s.", of, takes, f"{ends} there" if of else ends, not from_logits,
         )  # fmt: skip
+
+
+def decides_each(loss) -> bool:
+    """Whether a loss is that of decisions of yes or no, one for each number of an output."""
+    return isinstance(loss, ProbabilityCrossentropy) or _is_one_of(loss, _BINARY)
 
 
 def are_numbers(loss) -> bool:

@@ -21,10 +21,12 @@ def joint_step(search, batch) -> tf.Tensor:
     """
     images, labels, sample_weight = batch
     groups = (search.meta_weights, search.step_sizes, [search.alpha])
+    teaching = search.teaching(images)
     with tf.GradientTape() as tape:
         outputs = search(images, training=True, branch=JOINT)
         task_loss = search.task_loss(labels, outputs, sample_weight)
-        loss = search_loss(search, task_loss, search.regularizer())
+        taught = search.taught(task_loss, outputs, teaching)
+        loss = search_loss(search, taught, search.regularizer())
     gradients = tape.gradient(loss, groups)
     passes.require_gradients(gradients[:2])
     optimizers = (search.optimizer, search.step_optimizer, search.alpha_optimizer)

@@ -29,11 +29,13 @@ def bit_meta_step(search, batch) -> None:
     """
     images, labels, sample_weight = batch
     variables = search.meta_weights + search.step_sizes
+    teaching = search.teaching(images)
 
     def single_bit_width_gradient(i):
         with tf.GradientTape() as tape:
             outputs = search(images, training=True, branch=i, weight_branch=passes.weight_branch(search, i))
             loss = search.compute_loss(images, labels, outputs, sample_weight)
+            loss = search.taught(loss, outputs, teaching)
         search.compute_metrics(images, labels, outputs, sample_weight)
         return tape.gradient(loss, variables)
 
@@ -54,9 +56,10 @@ def bit_search_step(search, batch) -> tf.Tensor:
     Returns:
       The task loss, a scalar; its mean over the targets.
     """
+    teaching = search.teaching(batch[0])
     with passes.fixed_statistics(search):
         gradients, losses = target.over_targets(
-            search.targets, lambda alpha, goal: alpha_gradient(search, batch, alpha, goal)
+            search.targets, lambda alpha, goal: alpha_gradient(search, batch, alpha, goal, teaching)
         )
     search.alpha_optimizer.apply_gradients([(gradients, search.alpha)])
     for tracker, loss in zip(search.search_loss_trackers, tf.unstack(losses), strict=True):
@@ -64,7 +67,7 @@ def bit_search_step(search, batch) -> tf.Tensor:
     return tf.reduce_mean(losses)
 
 
-def alpha_gradient(search, batch, alpha, goal) -> tuple[tf.Tensor, tf.Tensor]:
+def alpha_gradient(search, batch, alpha, goal, teaching=None) -> tuple[tf.Tensor, tf.Tensor]:
     """Forward and backward pass of a bit-search step for one target.
 
     The tape watches alpha alone, so no weight gradient is computed (with several weight candidates those of
@@ -74,6 +77,7 @@ def alpha_gradient(search, batch, alpha, goal) -> tuple[tf.Tensor, tf.Tensor]:
       search, batch: as for `bit_meta_step`.
       alpha: of the target, (L, B) or (L, B + W).
       goal: scalar float64 in place of the budget's target, or None.
+      teaching: `SearchModel.teaching` of the images.
 
     Returns:
       (gradient of the search loss by alpha, task loss as it is logged).
@@ -84,7 +88,7 @@ def alpha_gradient(search, batch, alpha, goal) -> tuple[tf.Tensor, tf.Tensor]:
         outputs = search(images, training=True, branch=MIXED, alpha=alpha)
         task_loss = search.task_loss(labels, outputs, sample_weight)
         regularizer = target.regularizer(search.budget, alpha, goal)
-        loss = search_loss(search, task_loss, regularizer)
+        loss = search_loss(search, search.taught(task_loss, outputs, teaching), regularizer)
     return tape.gradient(loss, alpha), passes.as_logged(task_loss)
 
 

@@ -14,6 +14,7 @@ from mmx_tf.fitting.outputs import TrainedOutputs
 from mmx_tf.layers import keras_defaults
 from mmx_tf.layers.quantizers.activation import ActivationQuantizer
 from mmx_tf.metamix.target import split
+from mmx_tf.metamix.teaching import teacher_of
 from mmx_tf.metamix.trained_search import TrainedSearch
 from mmx_tf.network import keras3_twins
 from mmx_tf.network.tracing import build_optimizer
@@ -30,6 +31,8 @@ LARGE_LABEL = 20.0
 
 class SearchContract(FitContract):
     """What a search adds to `FitContract`: groups of variables, an optimizer for each, two kinds of steps."""
+
+    _teacher = None
 
     # Variable groups: each has its own optimizer, since optimizers with momentum move variables even at
     # zero gradient.
@@ -72,7 +75,16 @@ class SearchContract(FitContract):
         return self.network
 
     @keras_defaults.float32()
-    def compile(self, *args, step_optimizer=None, alpha_optimizer=None, **kwargs):
+    def compile(
+        self,
+        *args,
+        step_optimizer=None,
+        alpha_optimizer=None,
+        teacher=None,
+        distillation_weight=0.5,
+        distillation_temperature=1.0,
+        **kwargs,
+    ):
         """Configures training; see keras.Model.compile for the other arguments, positional ones included.
 
         Args:
@@ -81,12 +93,17 @@ class SearchContract(FitContract):
           alpha_optimizer: optimizer of the architectural parameters; default Adam(0.02). With several targets
             it takes one step on the alpha of all of them; since optimizers have a state for each element,
             this is the step of an optimizer for each target (but for a `clipnorm` or `global_clipnorm`).
+          teacher: tf_keras network of the same images and classes from whose outputs bit-meta and bit-search
+            steps learn (`mmx_tf.fitting.teacher`), once more for each of the two. Logged losses and
+            evaluation are those of the labels alone.
+          distillation_weight: of the teacher's share, from 0 to 1; the labels have the rest.
+          distillation_temperature: of the teacher's share, above 0.
           **kwargs: as for keras.Model.compile. While the search is fitted, metrics are updated by each of the
             B passes of a bit-meta step: means such as the accuracy are those over the candidates, and counts
             such as FalseNegatives are B times those of one pass. `evaluate` has one pass.
 
         Raises:
-          ValueError: without a loss.
+          ValueError: without a loss; for a teacher that does not fit the network, or numbers out of range.
           TypeError: for an optimizer in the loss's place, or something of Keras 3 without a twin in tf_keras.
         """
         if not args:
@@ -113,9 +130,13 @@ class SearchContract(FitContract):
                 output_names=self.output_names,
             )
             outputs = TrainedOutputs(self)
+            if teacher is not None:
+                losses = [output.loss for output in outputs]
+                teacher = teacher_of(self, teacher, distillation_weight, distillation_temperature, losses)
             if outputs.named.several:
                 # Its means of each output's loss are variables too.
                 self._search_loss.build(outputs.named.packed([output.tensor for output in outputs]))
+        self._teacher = teacher
         # Slot variables must exist before train_step is traced: tf.cond may not create any.
         self._check_optimizers()
         build_optimizer(self.optimizer, self.meta_weights)
@@ -182,6 +203,16 @@ class SearchContract(FitContract):
         """
         loss = self._search_loss(labels, outputs, sample_weight, regularization_losses=self.losses)
         return self.guarded_loss(loss)
+
+    def teaching(self, images) -> tf.Tensor | None:
+        """The teacher's logits for a batch, (batch, classes); None without a teacher."""
+        return None if self._teacher is None else self._teacher.logits(images)
+
+    def taught(self, task_loss, outputs, teaching) -> tf.Tensor:
+        """The loss of a pass: that of the labels, and the teacher's share where there is one."""
+        if teaching is None:
+            return task_loss
+        return self.guarded_loss(self._teacher.mixed(tf.reduce_sum(task_loss), outputs, teaching)[0])
 
     @property
     def first_call(self) -> dict:

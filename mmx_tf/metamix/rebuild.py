@@ -40,6 +40,7 @@ def rebuild(
     quantized_weights: bool = True,
     per_channel: bool = True,
     carriers: bool = True,
+    start: keras.Model | None = None,
 ) -> keras.Model:
     """Builds the fixed network of a selection, an ordinary tf_keras model.
 
@@ -49,12 +50,15 @@ def rebuild(
       quantized_weights: quantize the weights to the selection's bits; False keeps full precision.
       per_channel: one weight step size per output channel of a convolution; False has one per tensor, as
         dense layers always have. Step sizes that were searched per channel then start from LSQ's rule.
+      start: network of the same search and selection, made with `quantized_weights=False` and trained since:
+        weights, statistics and activations' step sizes are taken from it instead of from the search, and
+        step sizes of weights come from its kernels by LSQ's rule.
       carriers: put the 8-bit carriers in place; without them the network cannot be exported exactly.
 
     Raises:
       SelectionMismatchError: if the selection is not of this network, or its file or dict is damaged.
       TypeError: for something else in the place of the search network or the selection.
-      ValueError: for weights of the search that are not finite.
+      ValueError: for weights of the search that are not finite, or a `start` of another network.
     """
     if not isinstance(search, SearchModel):
         raise TypeError(
@@ -71,18 +75,21 @@ def rebuild(
 
     outputs_of = {node.layer.name: node.outputs for node in graph.nodes(search.network)}
 
+    sources = _sources(search.network, start)
+
     def call(layer, args, kwargs):
         if isinstance(layer, PixelQuantizer):
             value = PixelQuantizer.from_config(layer.get_config())(args[0])
         elif is_quantizer(layer):
             value = _fixed_quantizer(layer, bits_of_quantizer[layer.name])(args[0])
         elif layer.name in chosen:
-            searched = search.weight_quantizers.get(layer.name)
-            value = _fixed_layer(layer, chosen[layer.name], args[0], quantized_weights, per_channel, searched)
+            searched = None if start else search.weight_quantizers.get(layer.name)
+            source, of_layer = sources[layer.name], chosen[layer.name]
+            value = _fixed_layer(source, of_layer, args[0], quantized_weights, per_channel, searched)
         else:
             clone = fixed_twin(layer) if quantized_weights else type(layer).from_config(layer.get_config())
             value = clone(*args, **kwargs)
-            clone.set_weights(layer.get_weights())
+            clone.set_weights(sources[layer.name].get_weights())
         gate = carrier_plan.gate_quantizer(layer) if carriers and layer.name not in left_out else None
         value = value if gate is None else gate(value)
         carrier = tensor_carriers.get(id(outputs_of[layer.name]))
@@ -94,9 +101,37 @@ def rebuild(
         image if carrier is None else carrier(image) for carrier, image in zip(own, inputs, strict=True)
     ]
     outputs = graph.replay(search.network, images, call)
-    return FixedNetwork.of(
+    fixed = FixedNetwork.of(
         graph.single(inputs), outputs, name=f"{search.network.name}_fixed", output_names=search.output_names
     )
+    known = {layer.name: layer for layer in start.layers} if start else {}
+    for layer in fixed.layers:
+        # Carriers too, which a search does not have.
+        if is_quantizer(layer) and layer.name in known:
+            layer.set_weights(known[layer.name].get_weights())
+    return fixed
+
+
+def _sources(network: keras.Model, start: keras.Model | None) -> dict[str, keras.layers.Layer]:
+    """The layers, by name, that weights are taken from: those of `start`, or the search's own."""
+    own = {layer.name: layer for layer in network.layers}
+    if start is None:
+        return own
+    found = {layer.name: layer for layer in start.layers}
+    shapes = [
+        {
+            name: [weight.shape for weight in layers[name].weights]
+            for name in own
+            if not is_quantizer(own[name])
+        }
+        for layers in (own, {**dict.fromkeys(own, keras.layers.Layer()), **found})
+    ]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"start={start.name!r} is not this search's network with weights in full precision: "
+            "make it with mmx_tf.rebuild(search, selection, quantized_weights=False)."
+        )
+    return own | found
 
 
 def _fixed_quantizer(quantizer, bits: int) -> ActivationQuantizer:

@@ -58,7 +58,8 @@ class SearchModel(Selecting, SearchContract, keras.Model):
       budget: costs, candidates and (first) target.
       targets: a `TargetSearch` per target.
       alpha: architectural parameters of T targets, a variable (T, L, B), or (T, L, B + W) where weight bits
-        are searched (`mmx_tf.metamix.target`); zeros at first, so that all branches are equally likely.
+        are searched (`mmx_tf.metamix.target`); zeros at first, so that all branches are equally likely, or
+        noise of `alpha_initial_stddev`.
       quantizers: searched layer name -> MultiBranchQuantizer, in graph order.
       weight_quantizers: searched layer name -> MultiBranchWeightQuantizer; empty where weight bits are given.
       end_quantizers: first and last layer name -> ActivationQuantizer, or the image's PixelQuantizer.
@@ -107,7 +108,12 @@ class SearchModel(Selecting, SearchContract, keras.Model):
         self.alpha = self.add_weight(
             "alpha",
             shape=target_search.alpha_shape(budgets),
-            initializer="zeros",
+            # Zeros draw nothing: a run without noise has the numbers that it had.
+            initializer=(
+                keras.initializers.RandomNormal(stddev=self.alpha_initial_stddev)
+                if self.alpha_initial_stddev
+                else "zeros"
+            ),
             aggregation=tf.VariableAggregation.MEAN,
         )
         self.targets = TargetSearch.of_each(budgets, self.alpha)
@@ -166,6 +172,7 @@ class SearchModel(Selecting, SearchContract, keras.Model):
     def train_step(self, data):
         """One iteration of Algorithm 1 on a minibatch: bit-meta step, then bit-search step once searching."""
         batch = self.guarded_batch(data)
+        before = self.alpha.read_value()
         search_step = functools.partial(self.bit_search_step, *batch)
         if self.meta_training:
             self.bit_meta_step(*batch)
@@ -177,7 +184,7 @@ class SearchModel(Selecting, SearchContract, keras.Model):
             search_step()
         logs = {metric.name: metric.result() for metric in self.metrics}
         for target in self.targets:
-            logs |= replicas.of_first(target.logs())
+            logs |= replicas.of_first(target.logs(before))
         return logs
 
     def begin_epoch(self, finished: int) -> None:

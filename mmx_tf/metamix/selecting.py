@@ -46,7 +46,7 @@ class Selecting:
 
     def bit_selections(self, *, repair: bool = True) -> list[BitSelection]:
         """`bit_selection` of every target, in the order of the targets."""
-        if self.quantizers and not np.any(self.alpha.numpy()):
+        if self.quantizers and not self.alpha_initial_stddev and not np.any(self.alpha.numpy()):
             logging.warning(
                 "no bit-search step has run (they join in after %d epochs): the selection is the first "
                 "candidate in every layer, and what the repair makes of it.",

@@ -51,11 +51,17 @@ class TargetSearch:
         """Architectural parameters of this target, (L, B) or (L, B + W)."""
         return self.variable[self.index]
 
-    def logs(self) -> dict[str, tf.Tensor]:
+    def logs(self, before: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         """Scalars by log name: BOPs of the most probable bits, regularizer, mean entropy of alpha's rows.
 
-        With other costs, also the `cost` of those bits, of a second one `cost_2`, and so on; where weight
-        bits are searched, `weight_alpha_entropy`.
+        Also `alpha_flips`, the number of alpha's rows whose largest entry the step has changed, and the mean
+        `alpha_margin` of the largest probability to the next. With other costs, also the `cost` of those
+        bits, of a second one `cost_2`, and so on; where weight bits are searched, `weight_alpha_entropy`;
+        flips are then of both.
+
+        Args:
+          before: alpha of all targets before the step, of the shape of `variable`; without it there are no
+            flips.
         """
         own, of_weights = split(self.alpha, self.budget)
         entropies = {"alpha_entropy": own}
@@ -68,6 +74,12 @@ class TargetSearch:
                 f"{self.prefix}{name}": tf.cast(selected_cost(self.alpha, costs, self.budget), tf.float32)
                 for name, costs in counted.items()
             },
+            **(
+                {}
+                if before is None
+                else {f"{self.prefix}alpha_flips": _flips(before[self.index], self.alpha, self.budget)}
+            ),
+            f"{self.prefix}alpha_margin": _mean_margin(own),
             f"{self.prefix}regularizer": regularizer(self.budget, self.alpha),
             **{f"{self.prefix}{name}": _mean_entropy(alpha) for name, alpha in entropies.items()},
         }
@@ -231,3 +243,18 @@ def _mean_entropy(alpha) -> tf.Tensor:
     probabilities = tf.nn.softmax(alpha)
     entropy = -tf.reduce_sum(probabilities * tf.math.log(probabilities + 1e-12), axis=-1)
     return tf.reduce_mean(entropy)
+
+
+def _flips(before, now, budget: Budget) -> tf.Tensor:
+    total = tf.constant(0.0)
+    for old, new in zip(split(before, budget), split(now, budget), strict=True):
+        if old is not None and old.shape[0]:
+            total += tf.reduce_sum(tf.cast(tf.argmax(old, -1) != tf.argmax(new, -1), tf.float32))
+    return total
+
+
+def _mean_margin(alpha) -> tf.Tensor:
+    if not alpha.shape[0] or alpha.shape[-1] < 2:
+        return tf.constant(0.0)  # Nothing is searched.
+    first, second = tf.unstack(tf.math.top_k(tf.nn.softmax(alpha), 2).values, axis=-1)
+    return tf.reduce_mean(first - second)

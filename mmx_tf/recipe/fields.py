@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from mmx_tf import choices
 from mmx_tf.recipe.allowed import AboveZero, BelowOne, Between, OneOf, flag
 from mmx_tf.recipe.options import RecipeOptions
+from mmx_tf.recipe.practice import TrainingPractice
 from mmx_tf.recipe.report_options import ReportOptions
 from mmx_tf.recipe.search_settings import SearchSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecipeFields(RecipeOptions, SearchSettings, ReportOptions):
+class RecipeFields(TrainingPractice, RecipeOptions, SearchSettings, ReportOptions):
     """All flags; the help text of each is beside it."""
 
     model: str = flag(

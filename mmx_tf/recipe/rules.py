@@ -51,9 +51,18 @@ def check(recipe: RecipeFields) -> None:
     if not 0 <= recipe.folded_epochs <= recipe.train_epochs:
         allowed = f"0 to {recipe.train_epochs}, the number of --train_epochs"
         refuse("folded_epochs", recipe.folded_epochs, allowed, " They are the last of these epochs.")
+    if recipe.batch_norm_images and recipe.folded_epochs:
+        advice = " The folded graph is trained with the statistics that the file has."
+        refuse("batch_norm_images", recipe.batch_norm_images, "0 with --folded_epochs", advice)
     if recipe.optimizer == "adamw" and recipe.weight_decay_kind == "l2":
         advice = " Adam with L2 decay is --optimizer=adam."
         refuse("weight_decay_kind", "l2", "decoupled with --optimizer=adamw", advice)
+    if recipe.select_optimizer == "adamw" and recipe.weight_decay_kind == "l2":
+        advice = " Adam with L2 decay is --select_optimizer=adam."
+        refuse("weight_decay_kind", "l2", "decoupled with --select_optimizer=adamw", advice)
+    if recipe.distill_selection and not recipe.teacher:
+        advice = " Name a teacher with --teacher=FILE.keras or --teacher=float."
+        refuse("distill_selection", "true", "false without --teacher", advice)
     check_task(recipe, recipe.task)
     _check_budget(recipe)
     _check_float_model(recipe)

@@ -38,6 +38,11 @@ class SearchSettings:
     train_weights_in_search: bool = flag(
         False, "Bit-search steps train weights and step sizes too, instead of holding the meta-state fixed."
     )
+    alpha_initial_stddev: float = flag(
+        0.0,
+        "alpha begins at numbers drawn from N(0, stddev^2) with --seed, in place of zeros.",
+        allowed=Between(0),
+    )
     batch_norm_update: str = flag(
         "mean",
         "What the passes of a bit-meta step do to batch norm's running statistics: "

@@ -35,10 +35,11 @@ class Curves:
 
 
 def curves(facts: RunFacts, history: Mapping, settings: Mapping) -> list[Curves]:
-    """One section each for the search and both trainings; a phase without recorded values has none."""
+    """One section each for the search and the trainings; a phase without recorded values has none."""
     found = []
     for phase, heading in (
         ("select", "Bit selection over time"),
+        ("activation", "Training of activations over time"),
         ("train", "Weight training over time"),
         ("float", "Training of the float network"),
     ):

@@ -136,14 +136,17 @@ def _run_in(run: Run, networks: Networks) -> dict:
     workdir, recipe, job = run.workdir, run.recipe, run.job
     job.on_chief(lambda: _keep_cost_table(workdir, recipe))
     several = len(recipe.target_bops) > 1
-    ending = {
-        "select": functools.partial(_select, run, networks),
-        "curves": functools.partial(phases.histories, workdir),
-        "baselines": Baselines(run, lambda: networks.trained(run), lambda: _start(run, networks)),
-    }
+
+    def ending():
+        return {
+            "select": functools.partial(_select, run, networks),
+            "curves": functools.partial(phases.histories, workdir),
+            "baselines": Baselines(run, lambda: networks.trained(run), lambda: _start(run, networks)),
+        }
+
     if not several and job.chief_says(workdir.finished):
         given = networks.search
-        return finished.completed(run, search=given, network=lambda: networks.built(run), **ending)
+        return finished.completed(run, search=given, network=lambda: networks.built(run), **ending())
     search = networks.built(run)
     stages.earlier_selection(workdir, search)  # an edited one is refused before anything is trained
     job.on_chief(lambda: _judge(run, networks.model))
@@ -151,7 +154,7 @@ def _run_in(run: Run, networks: Networks) -> dict:
         run = dataclasses.replace(run, teacher=networks.model)
     if several:
         return several_targets.run_targets(run, search, networks.model)
-    return stages.finish(run, **ending | {"baselines": dataclasses.replace(ending["baselines"], run=run)})
+    return stages.finish(run, **ending())
 
 
 def _select(run: Run, networks: Networks) -> tuple[BitSelection, SearchModel]:
@@ -163,6 +166,8 @@ def _select(run: Run, networks: Networks) -> tuple[BitSelection, SearchModel]:
     has_meta_state = given is None or not recipe.from_scratch
     if has_meta_state and not selected:
         stages.search_stage(run, search)
+        if recipe.searches:
+            stages.record_search(run, search)
     selection = stages.kept_selection(
         workdir, search, lambda: given or search.bit_selection(repair=recipe.repair)
     )

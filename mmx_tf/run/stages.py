@@ -22,6 +22,8 @@ from mmx_tf.folding.fold import FoldError
 from mmx_tf.metamix.rebuild import rebuild
 from mmx_tf.metamix.search import SearchModel
 from mmx_tf.metamix.selection import BitSelection, SelectionMismatchError
+from mmx_tf.metamix.settled import SearchState
+from mmx_tf.metamix.target import split
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.report.comparison import with_comparison
 from mmx_tf.report.facts import own_cost
@@ -64,7 +66,26 @@ def float_stage(run: Run, model: keras.Model) -> keras.Model:
 def search_stage(run: Run, search: SearchModel) -> None:
     """Trains the search network, or takes up the checkpoint of its end."""
     with run.workdir.timed("select"):
-        phases.train_search(run.workdir, run.recipe, run.data, search)
+        phases.train_search(run.workdir, run.recipe, run.data, search, teacher=run.teacher)
+
+
+def record_search(run: Run, search: SearchModel) -> list[dict]:
+    """Whether a trained search is finished, told and recorded: `SearchState.to_json` of each target."""
+    steps = phases.histories(run.workdir).get("select", {})
+    states = []
+    for target in search.targets:
+        parts = [part for part in split(target.alpha.numpy(), target.budget) if part is not None]
+        if not search.quantizers or all(part.shape[-1] < 2 for part in parts):
+            continue
+        # Epochs of bit-meta steps alone come first, in which nothing can flip.
+        flips = steps.get(f"{target.prefix}alpha_flips", [])
+        flips = flips[len(flips) * search.meta_epochs // run.recipe.select_epochs :]
+        state = SearchState.of(*parts, flips=flips)
+        tell = logging.info if state.finished else logging.warning
+        tell("%s%s", f"{target.prefix.rstrip('/')}: " if target.prefix else "", state.sentence)
+        states.append(state.to_json())
+    run.workdir.record(searches=states)
+    return states
 
 
 def earlier_selection(workdir: Workdir, search: SearchModel | None) -> BitSelection | None:
@@ -211,8 +232,14 @@ def settings(run: Run) -> dict[str, str]:
 
 def weight_stage(run: Run, search: SearchModel, selection: BitSelection) -> keras.Model:
     """The network at the selected bits, fine-tuned or taken up from its last checkpoint; not saved yet."""
+    start = None
+    if run.recipe.activation_epochs and not run.workdir.finished:
+        seed(run.recipe, "activation")
+        start = rebuild(search, selection, quantized_weights=False)
+        with run.workdir.timed("activation"):
+            phases.train_activations(run.workdir, run.recipe, run.data, start, teacher=run.teacher)
     seed(run.recipe, "train")
-    fixed = rebuild(search, selection)
+    fixed = rebuild(search, selection, start=start)
     with run.workdir.timed("train"):
         phases.train_fixed(run.workdir, run.recipe, run.data, fixed, teacher=run.teacher)
     return fixed

@@ -10,9 +10,7 @@
 import tensorflow as tf
 import tf_keras as keras
 
-from mmx_tf.fitting.losses import as_logits, distillation_loss
-from mmx_tf.layers import replicas
-from mmx_tf.network.heads import gives_logits
+from mmx_tf.fitting.teacher import Teacher
 
 
 class DistilledModel(keras.Model):
@@ -41,30 +39,23 @@ class DistilledModel(keras.Model):
         task: str = "classification",
     ):
         super().__init__(student.inputs, student.outputs, name=student.name)
-        self._weight, self._temperature = float(weight), float(temperature)
-        self._from_logits = gives_logits(student)
-        teaches_logits = gives_logits(teacher)
-        self._yes_or_no = task != "classification"
-
-        def teach(images):
-            outputs = teacher(images, training=False)
-            return as_logits(outputs, from_logits=teaches_logits, yes_or_no=self._yes_or_no)
-
-        # A function: as an attribute the teacher's variables would be the student's.
-        self._teach = teach
+        self._teacher = Teacher(
+            teacher,
+            student=student,
+            weight=weight,
+            temperature=temperature,
+            yes_or_no=task != "classification",
+        )
         self._tracker = keras.metrics.Mean(name="distillation_loss")
 
     def train_step(self, data):
         """One step on (images, labels); the logs."""
         images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        teaching = tf.stop_gradient(self._teach(images))
+        teaching = self._teacher.logits(images)
         with tf.GradientTape() as tape:
             outputs = self(images, training=True)
             task = self.compute_loss(images, labels, outputs, sample_weight)
-            logits = as_logits(outputs, from_logits=self._from_logits, yes_or_no=self._yes_or_no)
-            taught = distillation_loss(teaching, logits, self._temperature)
-            # Keras has divided the labels' share already.
-            loss = (1.0 - self._weight) * task + self._weight * taught / replicas.count()
+            loss, taught = self._teacher.mixed(task, outputs, teaching)
         self.optimizer.minimize(loss, self.trainable_variables, tape=tape)
         self._tracker.update_state(taught)
         return self.compute_metrics(images, labels, outputs, sample_weight)

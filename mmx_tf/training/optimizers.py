@@ -1,10 +1,13 @@
 """Optimizers and schedules of float training and weight training (fine-tuning at fixed bits)."""
 
+from collections.abc import Mapping
+
 import tensorflow as tf
 import tf_keras as keras
 
 from mmx_tf.choices import OPTIMIZERS, WEIGHT_DECAYS
 from mmx_tf.recipe.recipe import Recipe
+from mmx_tf.training.tuned import TunedAdam, TunedAdamW, TunedSGD
 from mmx_tf.training.weight_decay import L2SGD, L2Adam, spare_all_but_kernels
 
 
@@ -53,6 +56,7 @@ def sgd(
     nesterov: bool,
     weight_decay: float = 0.0,
     weight_decay_kind: str = "decoupled",
+    tuning: Mapping | None = None,
     **kwargs,
 ):
     """SGD with momentum whose decay spares batch norm, biases, step sizes and alpha.
@@ -64,6 +68,7 @@ def sgd(
       nesterov: Nesterov's form of it.
       weight_decay: decay of the kernels.
       weight_decay_kind: one of `choices.WEIGHT_DECAYS`; `weight_decay` says what they do.
+      tuning: arguments of `tuned.TunedSGD` that keras.optimizers.SGD does not have.
       **kwargs: passed on to keras.optimizers.SGD.
 
     Raises:
@@ -71,26 +76,71 @@ def sgd(
     """
     check_kind(weight_decay_kind)
     options = {"momentum": momentum, "nesterov": nesterov and momentum > 0, **kwargs}
+    plain, with_l2 = keras.optimizers.SGD, L2SGD
+    if tuning:
+        plain = with_l2 = TunedSGD
+        options |= tuning
     if not weight_decay:
-        return keras.optimizers.SGD(learning_rate, **options)
+        return plain(learning_rate, **options)
     if weight_decay_kind == "l2":
-        optimizer = L2SGD(learning_rate, l2=weight_decay, **options)
+        optimizer = with_l2(learning_rate, l2=weight_decay, **options)
     else:
-        optimizer = keras.optimizers.SGD(learning_rate, weight_decay=weight_decay, **options)
+        optimizer = plain(learning_rate, weight_decay=weight_decay, **options)
     spare_all_but_kernels(optimizer, model_variables)
     return optimizer
 
 
-def sgd_of(recipe: Recipe, model_variables, learning_rate):
-    """The `sgd` of a recipe's momentum and decay."""
-    return sgd(
+def optimizer_of(
+    recipe: Recipe, phase: str, model_variables, learning_rate, *, steps: int = 0
+) -> keras.optimizers.Optimizer:
+    """The optimizer of the weights in a phase of a recipe.
+
+    Args:
+      recipe: its momentum, decay and clipping.
+      phase: "float", "select" or "train".
+      model_variables: the variables that will be trained.
+      learning_rate: number or schedule.
+      steps: of the phase "train".
+    """
+    names = {"float": "sgd", "select": recipe.select_optimizer, "train": recipe.optimizer}
+    in_training = {"ema_decay": recipe.ema_decay}
+    if recipe.step_size_learning_rate_factor != 1.0:
+        in_training["step_size_factor"] = recipe.step_size_learning_rate_factor
+    if recipe.oscillation_dampening:
+        in_training |= {"dampening": recipe.oscillation_dampening, "dampening_steps": steps}
+    return weight_optimizer(
+        names[phase],
         model_variables,
         learning_rate,
         momentum=recipe.momentum,
         nesterov=recipe.nesterov,
         weight_decay=recipe.weight_decay,
         weight_decay_kind=recipe.weight_decay_kind,
+        global_clipnorm=clipnorm_of(recipe, phase),
+        **(in_training if phase == "train" else {}),
     )
+
+
+def step_optimizer_of(recipe: Recipe, learning_rate) -> keras.optimizers.Optimizer:
+    """The optimizer of step sizes in bit selection, which has no decay."""
+    norm = clipnorm_of(recipe, "select") or None
+    if recipe.select_optimizer == "sgd":
+        return keras.optimizers.SGD(learning_rate, momentum=recipe.momentum, global_clipnorm=norm)
+    return keras.optimizers.Adam(learning_rate, global_clipnorm=norm)
+
+
+def alpha_optimizer_of(recipe: Recipe, learning_rate) -> keras.optimizers.Optimizer:
+    """The optimizer of alpha, an Adam whose decay is L2."""
+    betas = {"beta_1": recipe.alpha_beta_1, "beta_2": recipe.alpha_beta_2}
+    if not recipe.alpha_weight_decay:
+        return keras.optimizers.Adam(learning_rate, **betas)
+    return L2Adam(learning_rate, l2=recipe.alpha_weight_decay, **betas)
+
+
+def clipnorm_of(recipe: Recipe, phase: str) -> float:
+    """Largest global norm of a phase's gradients, one of "float", "select" and "train"; 0 for none."""
+    norms = {"float": recipe.float_global_clipnorm, "select": recipe.select_global_clipnorm}
+    return norms.get(phase, recipe.global_clipnorm)
 
 
 def weight_optimizer(
@@ -103,8 +153,10 @@ def weight_optimizer(
     weight_decay: float = 0.0,
     weight_decay_kind: str = "decoupled",
     ema_decay: float = 0.0,
+    global_clipnorm: float = 0.0,
+    **tuning,
 ) -> keras.optimizers.Optimizer:
-    """The optimizer of weight training.
+    """An optimizer of weights, and of step sizes beside them.
 
     Args:
       name: one of `OPTIMIZERS`. "sgd" is `sgd`; "adamw" decays kernels alone, as that does, and is decoupled;
@@ -114,26 +166,36 @@ def weight_optimizer(
       momentum, nesterov: of "sgd"; the others have Keras's betas.
       weight_decay, weight_decay_kind: of the kernels, as of `sgd`.
       ema_decay: decay of the averages that the optimizer keeps of all variables; 0 for none.
+      global_clipnorm: Keras's: where the norm of all gradients together is larger, they are scaled down
+        to it, before an L2 decay is added. 0 for none.
+      **tuning: arguments of the classes of `tuned` that Keras's do not have: `step_size_factor`,
+        `dampening`, `dampening_steps`. Where there is none the optimizer is Keras's own.
 
     Raises:
       ValueError: for another name or kind, and for "adamw" with kind "l2".
     """
     check_kind(weight_decay_kind)
-    averaging = {"use_ema": True, "ema_momentum": ema_decay} if ema_decay else {}
+    more = {"use_ema": True, "ema_momentum": ema_decay} if ema_decay else {}
+    if global_clipnorm:
+        more["global_clipnorm"] = global_clipnorm
     if name == "sgd":
         options = {"momentum": momentum, "nesterov": nesterov}
         decay = {"weight_decay": weight_decay, "weight_decay_kind": weight_decay_kind}
-        return sgd(model_variables, learning_rate, **options, **decay, **averaging)
+        return sgd(model_variables, learning_rate, tuning=tuning, **options, **decay, **more)
     if name not in OPTIMIZERS:
         raise ValueError(f"optimizer {name!r}: one of {', '.join(OPTIMIZERS)}.")
+    adam, l2_adam, adamw = keras.optimizers.Adam, L2Adam, keras.optimizers.AdamW
+    if tuning:
+        adam, l2_adam, adamw = TunedAdam, TunedAdam, TunedAdamW
+        more |= tuning
     if name == "adam" and (weight_decay_kind == "decoupled" or not weight_decay):
-        return keras.optimizers.Adam(learning_rate, **averaging)
+        return adam(learning_rate, **more)
     if name == "adam":
-        optimizer = L2Adam(learning_rate, l2=weight_decay, **averaging)
+        optimizer = l2_adam(learning_rate, l2=weight_decay, **more)
     elif weight_decay_kind == "l2":
         raise ValueError("adamw with L2 decay: its decay is decoupled. Adam with L2 decay is 'adam'.")
     else:
-        optimizer = keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay, **averaging)
+        optimizer = adamw(learning_rate, weight_decay=weight_decay, **more)
     spare_all_but_kernels(optimizer, model_variables)
     return optimizer
 

@@ -29,15 +29,19 @@ from mmx_tf.training.progress import Progress
 from mmx_tf.workdir import results
 from mmx_tf.workdir.workdir import Workdir
 
-# Phase -> the flags that divergence is blamed on.
+# Phase -> the flags that divergence is blamed on. Their places are part of the seeds: new ones come last.
 PHASES = {
     "float": "--float_learning_rate",
     "select": "--select_learning_rate, --step_learning_rate or --alpha_learning_rate",
     "train": "--learning_rate",
+    "activation": "--learning_rate",
 }
 _RESULTS = {
     "float": "checkpoints/float.keras", "select": results.SELECTION, "train": results.NETWORK,
+    "activation": results.NETWORK,
 }  # fmt: skip
+STATISTICS_EPOCH = 2**31 - 1
+"""Number of the epoch, never trained, in whose order images for batch norm's statistics come."""
 MAX_RECOVERIES = 3
 RECOVERY_FACTOR = 0.5
 
@@ -69,6 +73,11 @@ class Phase:
         seed = epoch_seed(self.recipe.seed, self.name, epoch)
         dataset = self._data.train(batch_size=self.recipe.batch_size, seed=seed, skip_batches=first_step)
         return dataset.take(self.steps - first_step)
+
+    def statistics_batches(self, count: int) -> tf.data.Dataset:
+        """Batches of about `count` training images in an order of their own, at most an epoch's."""
+        seed, size = epoch_seed(self.recipe.seed, self.name, STATISTICS_EPOCH), self.recipe.batch_size
+        return self._data.train(batch_size=size, seed=seed).take(max(1, count // size))
 
     def judged_on(self) -> tf.data.Dataset:
         """The images that epochs are judged on: those that are held out, else those of evaluation."""

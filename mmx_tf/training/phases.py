@@ -1,4 +1,6 @@
-"""The three training phases of a run: float network, bit selection, weight training."""
+"""The training phases of a run: float network, bit selection, activations, weight training."""
+
+import dataclasses
 
 import tf_keras as keras
 from absl import logging
@@ -7,6 +9,7 @@ from mmx_tf.data.examples import Examples
 from mmx_tf.distribution.copies import copy_in, replicated
 from mmx_tf.fitting.divergence import collapsed_quantizers
 from mmx_tf.fitting.fixed_network import warn_of_slow_statistics
+from mmx_tf.fitting.statistics import reestimate_batch_norm
 from mmx_tf.fitting.trained import Trained
 from mmx_tf.folding.training_graph import fold_for_training
 from mmx_tf.layers.fusion import initialize_before_tracing
@@ -17,12 +20,25 @@ from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.training import task
 from mmx_tf.training.averaging import WeightAverages
 from mmx_tf.training.distillation import DistilledModel
-from mmx_tf.training.optimizers import cosine_schedule, sgd_of, weight_optimizer
+from mmx_tf.training.optimizers import (
+    alpha_optimizer_of,
+    cosine_schedule,
+    optimizer_of,
+    step_optimizer_of,
+)
 from mmx_tf.training.phase import PHASES, Phase
 from mmx_tf.workdir import checkpoints
 from mmx_tf.workdir.workdir import Workdir
 
-SEARCH_STEP_LOGS = ("bops", "loss", "search_loss", "regularizer", "alpha_entropy")
+SEARCH_STEP_LOGS = (
+    "bops",
+    "loss",
+    "search_loss",
+    "regularizer",
+    "alpha_entropy",
+    "alpha_margin",
+    "alpha_flips",
+)
 EARLY_SHARE = 0.1
 """Share of the bit-search steps in which an alpha that saturates is an error."""
 LARGEST_START_SHARE = 0.01
@@ -38,31 +54,64 @@ def train_float(workdir: Workdir, recipe: Recipe, data: Examples, model: keras.M
     )
     with replicated(phase.job, model) as model:
         with phase.job.scope():
-            _compile(recipe, model, sgd_of(recipe, model.trainable_variables, phase.rate(schedule)))
+            _compile(
+                recipe, model, optimizer_of(recipe, "float", model.trainable_variables, phase.rate(schedule))
+            )
         phase.fit(Trained(model), epochs=recipe.float_epochs, validation_data=phase.held_out())
 
 
-def train_search(workdir: Workdir, recipe: Recipe, data: Examples, search: SearchModel) -> None:
-    """Runs the bit selection phase: --select_epochs epochs, the first ones of bit-meta steps alone."""
+def train_search(
+    workdir: Workdir,
+    recipe: Recipe,
+    data: Examples,
+    search: SearchModel,
+    *,
+    teacher: keras.Model | None = None,
+) -> None:
+    """Runs the bit selection phase: --select_epochs epochs, the first ones of bit-meta steps alone.
+
+    Args:
+      workdir, recipe, data: of the run.
+      search: the search network.
+      teacher: network that the recipe's --teacher names; with --distill_selection both steps learn from it.
+    """
     phase = Phase(workdir, recipe, data, "select")
+    teacher = _placed(phase, teacher) if recipe.distill_selection else None
     with replicated(phase.job, search) as search:
-        _train_search(phase, search)
+        _train_search(phase, search, teacher)
 
 
-def _train_search(phase: Phase, search: SearchModel) -> None:
+def _placed(phase: Phase, teacher: keras.Model | None) -> keras.Model | None:
+    """The teacher where the phase trains."""
+    if teacher is None or phase.job.strategy is None:
+        return teacher
+    return copy_in(phase.job, teacher)
+
+
+def _distillation(recipe: Recipe) -> dict:
+    return {
+        "distillation_weight": recipe.distillation_weight,
+        "distillation_temperature": recipe.distillation_temperature,
+    }
+
+
+def _train_search(phase: Phase, search: SearchModel, teacher: keras.Model | None) -> None:
     recipe = phase.recipe
     # A run with given bits has no search steps; the schedule needs one all the same.
     search_steps = max(1, phase.steps * (recipe.select_epochs - search.meta_epochs))
+    # Hard BOPs oscillate round the target; a decaying rate lets the selection settle.
+    alpha_rate = recipe.alpha_learning_rate
+    if recipe.alpha_schedule == "cosine":
+        alpha_rate = cosine_schedule(alpha_rate, steps=search_steps)
+    taught_by = {} if teacher is None else {"teacher": teacher, **_distillation(recipe)}
     with phase.job.scope():
         search.compile(
-            optimizer=sgd_of(recipe, search.meta_weights, phase.rate(recipe.select_learning_rate)),
-            step_optimizer=keras.optimizers.SGD(
-                phase.rate(recipe.step_learning_rate), momentum=recipe.momentum
+            optimizer=optimizer_of(
+                recipe, "select", search.meta_weights, phase.rate(recipe.select_learning_rate)
             ),
-            # Hard BOPs oscillate round the target; a decaying rate lets the selection settle.
-            alpha_optimizer=keras.optimizers.Adam(
-                phase.rate(cosine_schedule(recipe.alpha_learning_rate, steps=search_steps))
-            ),
+            step_optimizer=step_optimizer_of(recipe, phase.rate(recipe.step_learning_rate)),
+            alpha_optimizer=alpha_optimizer_of(recipe, phase.rate(alpha_rate)),
+            **taught_by,
             loss=task.loss(recipe.told_task, search.network),
             metrics=task.metrics(recipe.told_task, search.network),
             jit_compile=recipe.jit_compile,
@@ -101,10 +150,39 @@ def train_fixed(
       teacher: network that the recipe's --teacher names.
     """
     phase = Phase(workdir, recipe, data, "train")
-    if teacher is not None and phase.job.strategy is not None:
-        teacher = copy_in(phase.job, teacher)
-    with replicated(phase.job, fixed) as fixed:
-        _train_fixed(phase, fixed, teacher)
+    _train_in(phase, fixed, teacher)
+    if recipe.batch_norm_images:
+        reestimate_batch_norm(fixed, phase.statistics_batches(recipe.batch_norm_images))
+
+
+def train_activations(
+    workdir: Workdir,
+    recipe: Recipe,
+    data: Examples,
+    network: keras.Model,
+    *,
+    teacher: keras.Model | None = None,
+) -> None:
+    """Trains a network with weights in full precision for --activation_epochs, as `train_fixed` does.
+
+    Args:
+      workdir, recipe, data, teacher: as for `train_fixed`. There are no averages and no folded graph.
+      network: that `rebuild` made with `quantized_weights=False`.
+    """
+    stage = dataclasses.replace(
+        recipe,
+        train_epochs=recipe.activation_epochs,
+        folded_epochs=0,
+        ema_decay=0.0,
+        oscillation_dampening=0.0,
+    )
+    _train_in(Phase(workdir, stage, data, "activation"), network, teacher)
+
+
+def _train_in(phase: Phase, fixed: keras.Model, teacher: keras.Model | None) -> None:
+    teacher = _placed(phase, teacher)
+    with replicated(phase.job, fixed) as network:
+        _train_fixed(phase, network, teacher)
     for name in collapsed_quantizers(fixed):
         logging.warning(
             "the step size of %s has collapsed to its floor, so that layer sees next to nothing; train again "
@@ -127,11 +205,12 @@ def _train_fixed(phase: Phase, fixed: keras.Model, teacher: keras.Model | None) 
     if recipe.ema_decay or recipe.folded_epochs == recipe.train_epochs:
         prepare()  # The averages begin at the first step sizes, and the folded graph has to have them.
     with job.scope():
-        optimizer = weight_optimizer(
-            recipe.optimizer, fixed.trainable_variables, phase.rate(schedule), ema_decay=recipe.ema_decay,
-            momentum=recipe.momentum, nesterov=recipe.nesterov, weight_decay=recipe.weight_decay,
-            weight_decay_kind=recipe.weight_decay_kind,
+        optimizer = optimizer_of(
+            recipe, "train", fixed.trainable_variables, phase.rate(schedule),
+            steps=phase.steps * recipe.train_epochs,
         )  # fmt: skip
+        if recipe.oscillation_dampening:
+            optimizer.dampen(fixed)
         _compile(recipe, fixed, optimizer, label_smoothing=recipe.label_smoothing)
     averages = WeightAverages(fixed) if recipe.ema_decay else None
     left = recipe.ema_decay ** (phase.steps * recipe.train_epochs)

@@ -17,7 +17,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 
-class _L2:
+class L2:
     """An optimizer that adds l2 * w to the gradients of the variables that are not excluded from decay.
 
     Where several replicas train, this is after the sum of their gradients. So it is added once.
@@ -33,7 +33,7 @@ class _L2:
 
     def update_step(self, gradient, variable):
         """Keras's step of one variable."""
-        if self._use_weight_decay(variable):
+        if self.l2 and self._use_weight_decay(variable):
             gradient = gradient + tf.cast(self.l2, variable.dtype) * variable
         return super().update_step(gradient, variable)
 
@@ -43,13 +43,13 @@ class _L2:
 
 
 @keras.saving.register_keras_serializable(package="mmx_tf")
-class L2SGD(_L2, keras.optimizers.SGD):
-    """keras.optimizers.SGD with L2 decay; arguments as `_L2`."""
+class L2SGD(L2, keras.optimizers.SGD):
+    """keras.optimizers.SGD with L2 decay; arguments as `L2`."""
 
 
 @keras.saving.register_keras_serializable(package="mmx_tf")
-class L2Adam(_L2, keras.optimizers.Adam):
-    """keras.optimizers.Adam with L2 decay; arguments as `_L2`."""
+class L2Adam(L2, keras.optimizers.Adam):
+    """keras.optimizers.Adam with L2 decay; arguments as `L2`."""
 
 
 def spare_all_but_kernels(optimizer: keras.optimizers.Optimizer, variables) -> None:
