@@ -36,7 +36,7 @@ METRICS = {
     "eval_images", "bops", "target_bops", "average_bits", "file_bytes", "seconds", "versions",
     # Beyond the contract:
     "tensor_codes_compared", "tensor_codes_differing", "xnnpack_partitions", "xnnpack_left_outside",
-    "file_sha256", "microcontroller",
+    "file_sha256", "microcontroller", "search",
 }  # fmt: skip
 # MACs of tests/networks.py's network on 16x16 pixels, worked out by hand.
 MACS = {"stem": 3456, "depthwise": 3456, "project": 2304, "expand": 3072, "logits": 80}

@@ -65,6 +65,7 @@ def export_and_verify(run: Run, fixed: keras.Model, selection: BitSelection) -> 
         "target_bops": selection.target_bops,
         **selection.cost_entries,
         "average_bits": selection.average_bits,
+        **({"search": workdir.state["searches"][0]} if workdir.state.get("searches") else {}),
         "file_bytes": len(content),
         "file_sha256": hashlib.sha256(content).hexdigest(),
         "microcontroller": memory_facts(content),

@@ -54,6 +54,7 @@ def run_targets(run: Run, search: SearchModel, model: keras.Model) -> dict:
 def _selections(run: Run, search: SearchModel) -> dict[int, BitSelection]:
     """The selection of each target, after the search that they share."""
     stages.search_stage(run, search)
+    stages.record_search(run, search)
     return dict(zip(run.recipe.target_bops, search.bit_selections(repair=run.recipe.repair), strict=True))
 
 
@@ -70,8 +71,11 @@ def _run_target(
         shared = run.workdir.state["seconds"]
         of_target = {p: seconds for p, seconds in workdir.state["seconds"].items() if p not in shared}
         workdir.record(seconds=shared | of_target)
-        selection = stages.kept_selection(workdir, search, lambda: chosen)
         index = run.recipe.target_bops.index(bops)
+        states = run.workdir.state.get("searches", ())
+        if states:
+            workdir.record(searches=[states[index]])
+        selection = stages.kept_selection(workdir, search, lambda: chosen)
         job.on_chief(lambda: reasons.keep(target, search, selection, target=index))
         return selection, search
 
