@@ -20,8 +20,7 @@ from mmx_tf import exit_codes, quiet
 from mmx_tf.metamix.selection import BitSelection, SelectionMismatchError
 from mmx_tf.network import graph
 from mmx_tf.recipe.recipe import Recipe
-from mmx_tf.run import float_network, pipeline
-from mmx_tf.training import phases
+from mmx_tf.run import float_network, phases, pipeline
 from mmx_tf.workdir import fingerprints
 from mmx_tf.workdir.workdir import Workdir, check_inputs, earlier_state
 

@@ -15,7 +15,7 @@ import mmx_tf
 from mmx_tf.layers.batch_norm import FAST_FROM_ELEMENTS
 from mmx_tf.layers.quantizers.activation import FUSED_FROM_ELEMENTS
 from mmx_tf.recipe.recipe import Recipe
-from mmx_tf.training import phases
+from mmx_tf.run import phases
 from mmx_tf.workdir.workdir import Workdir
 
 L = keras.layers

@@ -11,7 +11,7 @@ from networks import small_network
 from mmx_tf.data.chosen import chosen_range, chosen_rows
 from mmx_tf.data.loading import load
 from mmx_tf.recipe.recipe import Recipe
-from mmx_tf.training import phases
+from mmx_tf.run import phases
 from mmx_tf.workdir import checkpoints, fingerprints
 from mmx_tf.workdir.workdir import Workdir
 

@@ -9,7 +9,7 @@ import mmx_tf
 from mmx_tf.errors import RecipeError
 from mmx_tf.layers.quantizers.weights import QuantizeWrapper
 from mmx_tf.recipe.recipe import Recipe
-from mmx_tf.training import phases
+from mmx_tf.run import phases
 from mmx_tf.workdir import checkpoints
 from mmx_tf.workdir.workdir import Workdir
 

@@ -41,8 +41,7 @@ def main(cpus: int, float_network: str, flags: list[str]) -> None:
     from mmx_tf import data, rebuild
     from mmx_tf.distribution import strategies
     from mmx_tf.recipe.recipe import Recipe
-    from mmx_tf.run import stages
-    from mmx_tf.training import phases
+    from mmx_tf.run import phases, stages
     from mmx_tf.workdir.workdir import Workdir
 
     if cpus > 1:

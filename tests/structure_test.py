@@ -30,8 +30,7 @@ FLOORS = (
     ("data", "models", "network", "recipe"),
     ("distribution", "files", "fitting", "report"),
     ("budget", "folding", "workdir"),
-    ("metamix",),
-    ("training",),
+    ("metamix", "training"),
     ("checking", "run"),
     ("check", "figures", "train"),
     ("export.parity", "export.verify"),
@@ -40,7 +39,7 @@ FLOORS = (
 commands of `export` that read a finished workdir."""
 HEIGHT = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 LARGEST_FILE = 300
-MOST_FLOORS = 8
+MOST_FLOORS = 7
 """Of `mmx_tf` on the longest way down by imports; files on the ground and commands are floors too."""
 REGISTERS = ("computes", "writes", "folds", "refuses", "_rewrites")
 """Decorators that put a function in a table, from which it is called."""

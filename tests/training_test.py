@@ -7,7 +7,7 @@ import pytest
 import tf_keras as keras
 
 from mmx_tf.export import atomic
-from mmx_tf.training import phases
+from mmx_tf.run import phases
 from mmx_tf.training.board import Board
 
 

@@ -10,8 +10,8 @@ import mmx_tf
 from mmx_tf.choices import OPTIMIZERS, WEIGHT_DECAYS
 from mmx_tf.errors import RecipeError
 from mmx_tf.recipe.recipe import Recipe
+from mmx_tf.run import phases as training
 from mmx_tf.run.float_network import gives_probabilities
-from mmx_tf.training import phases as training
 from mmx_tf.training.optimizers import sgd, weight_optimizer
 from mmx_tf.workdir.workdir import Workdir
 

@@ -16,8 +16,9 @@ from mmx_tf.errors import DivergenceError, RecipeError
 from mmx_tf.fitting.divergence import Watch
 from mmx_tf.fitting.trained import Trained
 from mmx_tf.recipe.recipe import Recipe
+from mmx_tf.run import phases
 from mmx_tf.run.pipeline import run
-from mmx_tf.training import phases, task
+from mmx_tf.training import task
 from mmx_tf.training.distillation import DistilledModel
 from mmx_tf.training.optimizers import weight_optimizer
 from mmx_tf.workdir import checkpoints

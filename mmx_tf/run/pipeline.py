@@ -31,14 +31,13 @@ from mmx_tf.recipe import budget_rules
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.recipe.rules import FLOAT_TEACHER, IMAGENET_WEIGHTS
 from mmx_tf.report import scores
-from mmx_tf.run import finished, reasons, several_targets, stages
+from mmx_tf.run import finished, phases, reasons, several_targets, stages
 from mmx_tf.run import float_network as float_model
 from mmx_tf.run.baselines import Baselines
 from mmx_tf.run.export_stage import convert_options
 from mmx_tf.run.given_selection import given_selection
 from mmx_tf.run.run import Run
 from mmx_tf.run.task import settled
-from mmx_tf.training import phases
 from mmx_tf.training.task import judged
 from mmx_tf.workdir import fingerprints, results
 from mmx_tf.workdir.lock import check_free

@@ -21,10 +21,9 @@ from mmx_tf.metamix.selection import BitSelection
 from mmx_tf.notation import target_folder
 from mmx_tf.report import front
 from mmx_tf.report.scores import FLOAT_STATE
-from mmx_tf.run import finished, reasons, stages
+from mmx_tf.run import finished, phases, reasons, stages
 from mmx_tf.run.baselines import Baselines
 from mmx_tf.run.run import Run
-from mmx_tf.training import phases
 from mmx_tf.workdir import results
 from mmx_tf.workdir.workdir import Workdir
 

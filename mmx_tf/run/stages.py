@@ -27,10 +27,9 @@ from mmx_tf.metamix.target import split
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.report.comparison import with_comparison
 from mmx_tf.report.facts import own_cost
-from mmx_tf.run import reasons
+from mmx_tf.run import phases, reasons
 from mmx_tf.run.export_stage import export_and_verify
 from mmx_tf.run.run import Run
-from mmx_tf.training import phases
 from mmx_tf.training.phase import epoch_seed
 from mmx_tf.workdir import results
 from mmx_tf.workdir.workdir import Workdir

@@ -1,4 +1,4 @@
-"""Training of a run: phases that can be killed and resumed, optimizers, distillation, averages."""
+"""How a phase of a run is trained: it can be killed and resumed; optimizers, distillation, averages."""
 
 from mmx_tf import startup
 
