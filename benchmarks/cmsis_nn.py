@@ -13,13 +13,14 @@ import functools
 import math
 import pathlib
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 from benchmarks import emulated
 from mmx_tf.export.reference.windows import Window
 
 KINDS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 2}
-_FOLDERS = ("ConvolutionFunctions", "FullyConnectedFunctions", "NNSupportFunctions")
+_FOLDERS = ("BasicMathFunctions", "ConvolutionFunctions", "FullyConnectedFunctions", "NNSupportFunctions")
 _DRIVER = pathlib.Path(__file__).with_name("cmsis_nn.c")
 
 
@@ -32,6 +33,7 @@ class Layer:
       kind: one of `KINDS`.
       input, output: (height, width, channels).
       kernel, strides, padding, dilation: (down, right); padding above and left.
+      added: whether another tensor is added to its output, which is a call of its own.
     """
 
     name: str
@@ -42,10 +44,15 @@ class Layer:
     strides: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
+    added: bool = False
 
     @property
     def title(self) -> str:
-        """What kind of layer it is for people, such as "3x3 convolution"."""
+        """What kind of layer it is for people, such as "3x3 convolution", "pointwise and addition"."""
+        return self._own_title + " and addition" * self.added
+
+    @property
+    def _own_title(self):
         if self.kind == "FULLY_CONNECTED":
             return "dense"
         size = "x".join(map(str, self.kernel))
@@ -54,8 +61,11 @@ class Layer:
         return "pointwise" if self.kernel == (1, 1) else f"{size} convolution"
 
 
-def weighted_layers(graph) -> list[Layer]:
-    """The convolutions, depthwise convolutions and dense layers of an `export.reference` graph, in order."""
+def weighted_layers(graph, added: Collection[str] = ()) -> list[Layer]:
+    """The convolutions, depthwise convolutions and dense layers of an `export.reference` graph, in order.
+
+    added: names of those with which an addition is counted.
+    """
     found = []
     for operator in graph.operators:
         if operator.kind not in KINDS:
@@ -79,7 +89,7 @@ def weighted_layers(graph) -> list[Layer]:
                 tuple(window.strides), tuple(window.before), tuple(window.dilation),
             )
         )  # fmt: skip
-    return found
+    return [replace(layer, added=layer.name in added) for layer in found]
 
 
 def sources(root: pathlib.Path) -> list[pathlib.Path]:
@@ -125,7 +135,8 @@ def _table(layers) -> str:
     rows = []
     for layer in layers:
         window = (*layer.kernel, *layer.strides, *layer.padding, *layer.dilation)
-        rows.append(", ".join(map(str, (KINDS[layer.kind], *layer.input, *layer.output, *window))))
+        numbers = (KINDS[layer.kind], *layer.input, *layer.output, *window, int(layer.added))
+        rows.append(", ".join(map(str, numbers)))
     sizes = {
         "LAYERS": len(layers),
         "WEIGHTS": max(map(_weights, layers)),
@@ -135,7 +146,7 @@ def _table(layers) -> str:
     }
     return (
         f"enum {{ {', '.join(f'{name} = {size}' for name, size in sizes.items())} }};\n"
-        + "static const int layers[LAYERS][15] = {\n"
+        + "static const int layers[LAYERS][16] = {\n"
         + "".join(f"  {{{row}}},\n" for row in rows)
         + "};\n"
     )

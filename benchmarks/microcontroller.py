@@ -6,10 +6,10 @@
 
 Each file becomes C source (`export.c_source`) twice, packed and with a byte for every activation and weight,
 is compiled with -O3 for each board and run (`benchmarks.emulated`) on images from NAME.npy of the file
-NAME_CHOICE.tflite. All logits are compared with LiteRT's, that is
-XNNPACK's. RAM and flash are those of a program that calls the network, less those of the same program without
-one; the image is not counted. DIR holds cifar10 as TFDS prepares it. --cmsis_nn is a checkout of CMSIS-NN,
-whose int8 kernels are counted layer by layer beside ours. No board is here: cycles and energy are not
+NAME_CHOICE.tflite. All logits are compared with LiteRT's, that is XNNPACK's. RAM and flash are those of a
+program that calls the network, less those of the same program without one; the image is not counted. DIR
+holds cifar10 as TFDS prepares it. --cmsis_nn is a checkout of CMSIS-NN, whose int8 kernels are counted layer
+by layer beside ours, with an addition where our step has one. No board is here: cycles and energy are not
 measured.
 """
 
@@ -88,6 +88,11 @@ class Firmware:
         names = [(step.operator.outputs[0] if step.operator else step.output).name for step in traced]
         return dict(zip(names, map(int, run.output.split()), strict=True))
 
+    def additions(self) -> set[str]:
+        """The layers, by the tensors that their operators compute, whose steps add another tensor besides."""
+        steps = self._made.program.steps
+        return {step.operator.outputs[0].name for step in steps if step.addition is not None}
+
     def _built(self, name, main, *, network=True, flags=()):
         if network:
             sources = [self._folder / file for file in self._made.files if file.endswith(".c")]
@@ -116,8 +121,9 @@ def measure_file(data: bytes, images: np.ndarray, board: str, cmsis_nn_root: pat
             firmware = Firmware(data, build, board, images, pathlib.Path(folder))
             found[build] = firmware.measured()
             steps[build] = firmware.instructions_by_step() if cmsis_nn_root else {}
+            added = firmware.additions()
     if cmsis_nn_root:
-        layers = cmsis_nn.weighted_layers(reference.load(data))
+        layers = cmsis_nn.weighted_layers(reference.load(data), added)
         found["layers"] = beside_cmsis_nn(layers, steps, cmsis_nn.instructions(layers, cmsis_nn_root, board))
     return found
 

@@ -3,8 +3,10 @@
 import cortex_m
 import numpy as np
 import pytest
+from c_source_operators_test import convolved
 from fold_test import other_layers
 from networks import calibrated, small_network
+from small_files import SAME
 
 import mmx_tf
 from benchmarks import emulated, microcontroller
@@ -93,6 +95,19 @@ def test_a_wrong_step_is_found_with_its_tensor(exported, digits, tmp_path):
 def test_other_layers(kind, digits, tmp_path):
     data = mmx_tf.convert(mmx_tf.fold(calibrated(other_layers(kind), digits)))
     run = checked(data, pixels_of(digits, 2), "cortex-m4", tmp_path)
+    assert run.exit_code == 0, run.output
+
+
+# Slots of 2, 4 and 8 bits with weights of each width: pairs are multiplied otherwise than on this machine.
+@pytest.mark.parametrize("weight_bits", [2, 4, 8])
+@pytest.mark.parametrize(
+    "kind, taps, out",
+    [("CONV_2D", (7, 3, 3, 4), (5, 5, 7)), ("CONV_2D", (6, 1, 1, 4), (5, 5, 6)),
+     ("DEPTHWISE_CONV_2D", (1, 3, 3, 4), (5, 5, 4))],
+)  # fmt: skip
+def test_every_pair_of_widths(kind, taps, out, weight_bits, tmp_path):
+    net, data = convolved(kind, (5, 5, 4), taps, out, weight_bits=weight_bits, padding=SAME)
+    run = checked(data, net.images(2)["image"], "cortex-m4", tmp_path)
     assert run.exit_code == 0, run.output
 
 

@@ -4,6 +4,8 @@ Each file has the operator on tensors of several ranges, which elementwise opera
 of 2, 3, 4 and 8 bits, with real 0 at the lowest code and elsewhere.
 """
 
+import re
+
 import compiled_network
 import numpy as np
 import pytest
@@ -142,23 +144,25 @@ def test_means_that_no_integer_multiplier_rounds(tmp_path):
     axes = net.constant("axes", np.array([1, 2]), TensorType.INT32)
     data = net.file_of("MEAN", [source, axes], target, options=options("Reducer", keepDims=False), version=2)
     made = compiled_network.assert_exact(tmp_path, data, {"image": random_codes(net.rng, (20, 2, 2, 40))})
-    assert "static const float multipliers" in made.files["net.c"]
+    assert "static const float real" in made.files["net.c"]
 
 
 def test_convolutions_that_no_integer_multiplier_rounds(tmp_path):
-    """Every second sum is a half."""
+    """Of the channels with a scale of 0.5 every second sum is a half: these alone have floats."""
     net = Net(0)
     source = net.input("image", (3, 3, 4), scale=0.5, zero_point=0)
+    scales = np.array([0.5, 0.3137, 0.5, 0.5, 0.3137, 0.3137])
     codes = net.rng.integers(-7, 8, (6, 1, 1, 4))
-    weights = net.constant("w", codes, TensorType.INT8, scales=[0.5] * 6, axis=0)
-    bias = net.constant("b", np.arange(6), TensorType.INT32, scales=[0.25] * 6)
+    weights = net.constant("w", codes, TensorType.INT8, scales=scales, axis=0)
+    bias = net.constant("b", np.arange(6), TensorType.INT32, scales=scales / 2)
     target = net.tensor("codes", (3, 3, 6), scale=0.5, zero_point=0)
     fields = {"padding": SAME, "strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1}
     data = net.file_of(
         "CONV_2D", [source, weights, bias], target, options=options("Conv2D", **fields), version=3
     )
     made = compiled_network.assert_exact(tmp_path, data, {"image": random_codes(net.rng, (9, 3, 3, 4))})
-    assert "static const float multipliers" in made.files["net.c"]
+    (numbers,) = re.findall(r"int32_t multipliers_\d+\[6\] = \{([^}]*)\}", made.files["net.c"])
+    assert [int(number) < 0 for number in numbers.split(",")] == list(scales == 0.5)
 
 
 @pytest.mark.parametrize("kind", ["ADD", "SUB", "MUL"])

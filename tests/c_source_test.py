@@ -125,6 +125,7 @@ def test_integer_multipliers_round_as_xnnpack_at_every_sum(seed):
         if found is None:
             continue
         assert 1 <= found.shift <= 20 and found.mantissas[0] < 2**31
+        assert found.fits.all()
         high = sums * found.scale * found.mantissas[0] >> 32
         assert np.array_equal(np.clip((high + (1 << found.shift >> 1)) >> found.shift, -100, 90), codes)
         proved += 1

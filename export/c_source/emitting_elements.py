@@ -67,7 +67,11 @@ def mean(source, step, number) -> None:
     fields = {"in_height": height, "in_width": width, "channels": channels, "in_bits": read.stored.bits}
     # In float32 the zero point is part of what is rounded.
     added = operator.outputs[0].zero_point if found else 0
-    fields["out"] = output_fields(source, step, number, found, reals, scale, np.array([base * scale]), added)
+    fields["out"] = output_fields(
+        source, step, number, found, reals[:1], scale, np.array([base * scale]), added
+    )
+    if found is None:
+        fields["out"]["real"] = source.array("float", f"real_{number}", reals)
     name = source.structure("mmx_pool", number, fields)
     source.call(step, "mmx_mean", [f"&{name}", source.at(read.stored), source.at(step.output)])
 

@@ -84,7 +84,7 @@ def weighted(source, step, number, weight_bits) -> None:
 
 
 def _is_direct(fields):
-    """Whether the kernel multiplies pixels where they lie (`pixels_are_columns` in mmx_kernels.c)."""
+    """Whether the kernel multiplies pixels where they lie (`pixels_are_columns` in convolution.c)."""
     window = ("kernel_height", "kernel_width", "groups")
     return (
         all(fields[name] == 1 for name in window)
@@ -121,6 +121,7 @@ def _bias(operator, matrix, low):
 
 def _check_accumulators(step, packed, scale, width, sums):
     """Every intermediate sum of the kernel is an int32."""
-    stored = np.abs(packed.codes + (1 << packed.bits - 1)).sum(axis=1).max() * width * packed.factor * scale
+    zero = 0 if step.kind == "depthwise" else weights.zero_of(packed.bits)
+    stored = np.abs(packed.codes + zero).sum(axis=1).max() * width * packed.factor * scale
     if 2 * stored + np.abs(np.stack(sums)).max() * scale >= 2 * rounding.INT32 or stored >= rounding.INT32:
         raise refused(step.operator, "has sums beyond 32 bits on the way")

@@ -1,14 +1,16 @@
 """Integer multipliers that round exactly as XNNPACK's float32 products do, proved code by code.
 
     found = multipliers(reals, lowest, highest, bounds)    # None where there are none
-    found.mantissas, found.shift, found.scale
+    found.mantissas, found.fits, found.shift, found.scale
     code = ((sum * scale * mantissa >> 32) + 2^(shift - 1)) >> shift
 
 XNNPACK computes rint(float32(sum) * multiplier). As a function of the sum that is a staircase, and so is the
 integer form; both are equal if and only if they climb to each code at the same sum. `thresholds` finds those
 of the first, which bound the multiplier from below and from above, and the one in the middle is tried on all
-of them: a float32 product that rounds to a half needs another multiplier than the nearest. Only codes between
-the bounds count, since all others saturate, and only sums that weights and the range of the inputs allow.
+of them: a float32 product that rounds to a half needs another multiplier than the nearest. Some real
+multipliers have none: near a fraction of a small denominator such products are at every few codes, and are
+rounded to even, down at one and up at the next. Only codes between the bounds count, since all others
+saturate, and only sums that weights and the range of the inputs allow.
 """
 
 from collections.abc import Callable
@@ -29,11 +31,13 @@ class Multipliers:
 
     Attributes:
       mantissas: int64 [channels], below 2^31.
+      fits: bool [channels], whether it is one that rounds as it has to.
       shift: of the upper half of the product, 1 to 20.
       scale: a power of two by which sums are multiplied beforehand.
     """
 
     mantissas: np.ndarray
+    fits: np.ndarray
     shift: int
     scale: int
 
@@ -91,7 +95,7 @@ def multipliers(
     mantissas = _mantissas(shift, scale, climbs, codes, lowest, highest)
     fits = _same_stairs(mantissas, shift, scale, climbs, codes, lowest, highest)
     fits &= (mantissas > 0) & (mantissas < _INT32)
-    return Multipliers(mantissas, shift, scale) if fits.all() else None
+    return Multipliers(mantissas, fits, shift, scale) if fits.any() else None
 
 
 def _mantissas(shift, scale, climbs, codes, lowest, highest):

@@ -1,4 +1,4 @@
-"""Weights as the kernels in C take them: divided by what they have in common, none below 0, in words.
+"""Weights as the kernels in C take them: divided by what they have in common, in words.
 
 A file of int8 storage holds 4-bit weights 18 times larger (`layers.integer.storage`). Divided by their
 greatest common divisor they fit into 4 bits again, and the accumulator is multiplied by it, which changes
@@ -8,9 +8,12 @@ nothing.
     packed.bits, packed.factor                          # 4, 18
     words(packed, column_bits=4)                        # uint32 [filters, words]
 
-A word holds pairs of weights for one SMLAD: the first of pair j in the lower half, the second at the same
-place of the upper half, so that a shift and a mask unpack them. Which elements are a pair follows from how
-the column is unpacked, whose elements lie in their order.
+A word holds pairs of weights, each at the same place of both halves, so that a shift and a mask unpack them.
+Which elements are a pair follows from how the column is unpacked, whose elements lie in their order. The
+first of a pair is in the upper half, for SMLADX, and for cores without it: a plain product of codes (a, b)
+and weights (c, d) has ac + bd in its upper half if they are crossed. 8-bit weights for 8-bit columns, whose
+products do not fit into 16 bits, lie in their order instead. Weights of 8 bits and of depthwise layers have
+their signs; the others are stored as code + 2^(bits - 1), since a mask knows no sign.
 """
 
 from dataclasses import dataclass
@@ -63,7 +66,7 @@ def words(weights: Weights, *, column_bits: int, groups: int) -> np.ndarray:
     own, padded_filters = filters // groups, -(-filters // groups // 2) * 2
     padded = np.zeros((groups, padded_filters, padded_length(length, weights.bits)), np.int64)
     padded[:, :own, :length] = weights.codes.reshape(groups, own, length)
-    found = _words(padded.reshape(-1, padded.shape[2]), weights.bits, _PAIRS[column_bits])
+    found = _words(padded.reshape(-1, padded.shape[2]), weights.bits, column_bits)
     return found.reshape(-1, 2, found.shape[1]).transpose(0, 2, 1)
 
 
@@ -73,22 +76,26 @@ def by_channel(weights: Weights) -> np.ndarray:
     per_word = 32 // weights.bits
     padded = np.zeros(-(-len(values) // per_word) * per_word, np.int64)
     padded[: len(values)] = values
-    return _joined(padded.reshape(-1, per_word) + (1 << weights.bits - 1), weights.bits)
+    return _joined(padded.reshape(-1, per_word), weights.bits)
 
 
-def _words(padded, bits, pairs):
+def _words(padded, bits, column_bits):
+    pairs = _PAIRS[column_bits]
     groups = padded.reshape(len(padded), -1, GROUP)
     firsts, seconds = groups[..., [a for a, _ in pairs]], groups[..., [b for _, b in pairs]]
-    if bits == 8:
-        # Two pairs a word: both firsts are the lower half.
-        slots = np.concatenate([firsts.reshape(-1, 2), seconds.reshape(-1, 2)], axis=1)
-    elif bits == 4:
-        slots = np.concatenate([firsts.reshape(-1, 4), seconds.reshape(-1, 4)], axis=1)
-    else:
-        slots = np.concatenate([firsts.reshape(-1, 8), seconds.reshape(-1, 8)], axis=1)
-    return _joined(slots + (1 << bits - 1), bits).reshape(len(padded), -1)
+    # A word has two pairs of 8 bits, four of 4, eight of 2.
+    halves = [half.reshape(-1, 16 // bits) for half in (seconds, firsts)]
+    if bits == column_bits == 8:
+        halves.reverse()
+    slots = np.concatenate(halves, axis=1)
+    return _joined(slots + zero_of(bits), bits).reshape(len(padded), -1)
+
+
+def zero_of(bits: int) -> int:
+    """What is added to the weights of a convolution before they are stored."""
+    return 0 if bits == 8 else 1 << bits - 1
 
 
 def _joined(slots, bits):
     shifts = np.arange(0, 32, bits, dtype=np.int64)
-    return (slots << shifts).sum(axis=-1).astype(np.uint32)
+    return ((slots & (1 << bits) - 1) << shifts).sum(axis=-1).astype(np.uint32)

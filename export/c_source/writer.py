@@ -8,6 +8,7 @@ import functools
 import hashlib
 import importlib.resources
 import numbers
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,7 @@ from mmx_tf.export.reading import metadata, tflite_file
 from mmx_tf.version import VERSION
 
 WIDTHS = ("packed", "int8")
+_KERNEL_PARTS = ("slots.h", "outputs.h", "convolution.c", "depthwise.c", "elements.c", "moves.c")
 _C_TYPES = {"INT8": "int8_t", "UINT8": "uint8_t", "INT32": "int32_t"}
 
 
@@ -217,9 +219,15 @@ class _Places:
 
 
 def runtime(file: str) -> str:
-    """The text of one of the kernels' files."""
+    """The text of one of the kernels' files, of which mmx_kernels.c is put together."""
     folder = importlib.resources.files("mmx_tf.export.c_source") / "runtime"
-    return (folder / file).read_text()
+    if file != "mmx_kernels.c":
+        return (folder / file).read_text()
+    texts = [(folder / part).read_text() for part in _KERNEL_PARTS]
+    # Each part includes the one that it needs, which stands in front of it here.
+    return '/* See mmx_kernels.h. */\n#include "mmx_kernels.h"\n\n' + "\n".join(
+        re.sub(r'#include "\w+\.h"\n\n?', "", text) for text in texts
+    )
 
 
 def rendered(template: str, /, **values: object) -> str:

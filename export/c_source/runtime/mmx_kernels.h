@@ -3,7 +3,7 @@
  * A tensor is a run of slots, height by width by channels, the first element in the lowest bits of the first byte. A
  * slot holds code - base, which is never below 0; the base of each tensor stands in the generated file. Accumulators
  * are those of TensorFlow Lite's int8 operators, and rounding is that of XNNPACK: a float32 product, halves to even.
- * The generator proves for every multiplier here that integers round alike; where they cannot, it gives floats.
+ * The generator proves for every multiplier here that integers round alike; where none does, it gives a float.
  *
  * With the DSP extension (Cortex-M4, M7, M33) two products are summed up by one SMLAD; define MMX_PORTABLE to do
  * without. Compile without -ffast-math.
@@ -28,13 +28,14 @@ typedef struct {
 /* How an accumulator becomes a slot code:
  *   sum = factor * accumulator + bias[channel]
  *   code = ((sum * multiplier[channel] >> 32) + rounding) >> shift, clipped to low..high
- * and then by the table and the addition, where there are. */
+ * and then by the table and the addition, where there are. A multiplier below 0 is the bits of a float below 0:
+ *   code = sum * -float, rounded, + (rounding >> shift) */
 typedef struct {
   const int32_t *bias;
   const int32_t *multiplier;
-  const float *real; /* instead of multipliers, or NULL */
+  const float *real; /* of a mean, instead of its multiplier: scale and offset; or NULL */
   int32_t factor;
-  int32_t rounding; /* a half and the zero point less the base, both shifted; without multipliers not shifted */
+  int32_t rounding; /* a half and the zero point less the base, both shifted */
   int16_t low, high;
   uint8_t shift, bits;   /* bits: of the slots that are written */
   const uint8_t *table;  /* or NULL */
