@@ -13,7 +13,10 @@ by layer beside ours, with an addition where our step has one. No board is here:
 measured.
 """
 
+import atexit
+import functools
 import pathlib
+import shutil
 import sys
 import tempfile
 
@@ -22,6 +25,8 @@ import numpy as np
 from benchmarks import cmsis_nn, command_line, emulated, micro_interpreter
 from mmx_tf.export import reference
 from mmx_tf.export.c_source import c_source
+from mmx_tf.export.c_source.prefix import RUNTIME
+from mmx_tf.export.c_source.writer import runtime
 from mmx_tf.export.running import litert
 
 MODULE = "benchmarks.microcontroller"
@@ -95,11 +100,21 @@ class Firmware:
 
     def _built(self, name, main, *, network=True, flags=()):
         if network:
-            sources = [self._folder / file for file in self._made.files if file.endswith(".c")]
+            sources = [self._folder / "net.c", _kernels(self._board)]
         else:
             sources = [self._folder / "nothing.c"]
             sources[0].write_text(_NOTHING)
         return emulated.build([main, *sources], self._board, self._folder, flags=[*_FLAGS, *flags], name=name)
+
+
+@functools.cache
+def _kernels(board):
+    """The kernels' object file, which all networks share."""
+    folder = pathlib.Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for name in RUNTIME:
+        (folder / name).write_text(runtime(name))
+    return emulated.compiled(folder / "mmx_kernels.c", board, folder, flags=_FLAGS)
 
 
 def beside_cmsis_nn(layers, ours: dict[str, dict[str, int]], theirs: dict[str, int]) -> list[dict]:

@@ -155,7 +155,7 @@ def build(
         raise EmulationError(f"There is no emulated board {board!r}; there are {', '.join(BOARDS)}.")
     sources = [pathlib.Path(source) for source in sources]
     path = pathlib.Path(folder) / f"{name}.elf"
-    common = ["-mthumb", *BOARDS[board].flags, "-ffunction-sections", "-fdata-sections", *flags]
+    common = _common(board, flags)
     folders = dict.fromkeys([FOLDER, *map(pathlib.Path, include), *(source.parent for source in sources)])
     words = [COMPILER, *common, *(f"-I{folder}" for folder in folders)]
     words += [*sources, FOLDER / "startup.c", FOLDER / "syscalls.c", "-o", path, "-nostartfiles"]
@@ -170,6 +170,23 @@ def build(
     if done.returncode:
         raise EmulationError(f"{name} does not compile for {board}: {done.stderr.strip()[-4000:]}")
     return Program(path, board, **_sizes(path))
+
+
+def compiled(
+    source: str | pathlib.Path, board: str, folder: str | pathlib.Path, *, flags: Iterable[str] = OPTIMIZATION
+) -> pathlib.Path:
+    """The object of one C file in `folder`, which `build` takes in the place of the file; errors as of `build`."""
+    path = pathlib.Path(folder) / f"{pathlib.Path(source).stem}.o"
+    done = subprocess.run(
+        [COMPILER, *_common(board, flags), "-c", source, "-o", path], capture_output=True, text=True
+    )
+    if done.returncode:
+        raise EmulationError(f"{source} does not compile for {board}: {done.stderr.strip()[-4000:]}")
+    return path
+
+
+def _common(board, flags):
+    return ["-mthumb", *BOARDS[board].flags, "-ffunction-sections", "-fdata-sections", *flags]
 
 
 def _sizes(path: pathlib.Path) -> dict[str, int]:
