@@ -29,6 +29,11 @@ COMMANDS = {
         "main",
         "a .tflite as C for a microcontroller, with packed activations",
     ),
+    "vela": (
+        "mmx_tf.export.vela.command",
+        "main",
+        "what .tflite files take on an Arm Ethos-U NPU, as Arm's compiler estimates it",
+    ),
     "c_array": ("mmx_tf.export.c_array", "main", "a .tflite as C source, for TensorFlow Lite Micro"),
 }
 """Subcommand -> module, function, what it does. "command" is given the program's name too, and "main" not."""
