@@ -175,7 +175,7 @@ def build(
 def compiled(
     source: str | pathlib.Path, board: str, folder: str | pathlib.Path, *, flags: Iterable[str] = OPTIMIZATION
 ) -> pathlib.Path:
-    """The object of one C file in `folder`, which `build` takes in the place of the file; errors as of `build`."""
+    """The object of one C file in `folder`, which `build` takes in its place; errors as of `build`."""
     path = pathlib.Path(folder) / f"{pathlib.Path(source).stem}.o"
     done = subprocess.run(
         [COMPILER, *_common(board, flags), "-c", source, "-o", path], capture_output=True, text=True
