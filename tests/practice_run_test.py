@@ -20,7 +20,8 @@ EVERY_OPTION = (
     "--select_global_clipnorm=1", "--alpha_beta_1=0.5", "--alpha_weight_decay=0.001",
     "--alpha_initial_stddev=0.001", "--alpha_schedule=constant", "--activation_epochs=1",
     "--optimizer=adam", "--learning_rate=0.0003", "--weight_decay_kind=l2", "--weight_decay=5e-6",
-    "--global_clipnorm=1", "--step_size_learning_rate_factor=3", "--oscillation_dampening=0.01", "--batch_norm_images=128",
+    "--global_clipnorm=1", "--step_size_learning_rate_factor=3", "--oscillation_dampening=0.01",
+    "--batch_norm_images=128",
 )  # fmt: skip
 POINTS = (("select", 2), ("select", reliability.STEPS + 2), ("activation", 3), ("train", 4))
 
