@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import calibrated
 from refusals import files_of
@@ -159,6 +159,7 @@ def test_several_files_side_by_side(tmp_path, capsys, paths):
     assert again == f"{out / 'wide_vela.tflite'} is already there; give another --out=.\n"
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 10**9), min_size=3, max_size=3), st.integers(0, 10**6))
 def test_ratios_are_to_the_first_file(cycles, flash):
     rows = [estimates.Estimate(None, 1e9, n, n, n / 1e9, 1, 0, 0, flash, 1, 1, 1, 1, (), ()) for n in cycles]
