@@ -34,6 +34,7 @@ COMMANDS = {
         "main",
         "what .tflite files take on an Arm Ethos-U NPU, as Arm's compiler estimates it",
     ),
+    "qonnx": ("mmx_tf.export.qonnx.command", "main", "a .tflite as QONNX, for FPGA flows"),
     "c_array": ("mmx_tf.export.c_array", "main", "a .tflite as C source, for TensorFlow Lite Micro"),
 }
 """Subcommand -> module, function, what it does. "command" is given the program's name too, and "main" not."""

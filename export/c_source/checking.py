@@ -27,6 +27,11 @@ def check(graph) -> None:
         except ValueError as error:
             raise UnsupportedError(str(error)) from error
     _check_ends(graph)
+    check_numbers(graph)
+
+
+def check_numbers(graph) -> None:
+    """UnsupportedError for sizes, grids or shapes that no file of a real network has."""
     for tensor in graph.tensors:
         if math.prod(tensor.shape) > _LARGEST or min(tensor.shape, default=1) < 1:
             raise UnsupportedError(

@@ -43,7 +43,7 @@ def ranges(graph, tables) -> dict[str, tuple[int, int]]:
             codes = mapped(table.values, found[table.root], root_type(graph, table.root))
             found[target.name] = (int(codes.min()), int(codes.max()))
         else:
-            found[target.name] = _of(operator, found)
+            found[target.name] = range_of(operator, found)
     return found
 
 
@@ -58,7 +58,8 @@ def mapped(values: np.ndarray, codes: tuple[int, int], kind: str = "INT8") -> np
     return values[codes[0] - lowest : codes[1] - lowest + 1]
 
 
-def _of(operator, found):
+def range_of(operator, found: dict[str, tuple[int, int]]) -> tuple[int, int]:
+    """(lowest, highest) code of an operator's output, from those of its inputs."""
     sources = [
         found[tensor.name] for tensor in operator.inputs if tensor is not None and tensor.name in found
     ]

@@ -68,12 +68,17 @@ class Window:
                 bottom, end = top + (height - 1) * down + 1, left + (width - 1) * right + 1
                 yield row, column, padded[:, top:bottom:down, left:end:right, :]
 
+    def behind(self, size):
+        """Rows and columns of padding below and right of an input of `size` (height, width)."""
+        ends = [
+            (self.output[i] - 1) * self.strides[i] + (self.kernel[i] - 1) * self.dilation[i] + 1
+            for i in range(2)
+        ]
+        return tuple(max(ends[i] - self.before[i] - size[i], 0) for i in range(2))
+
     def pad(self, values, fill):
         """[N, H, W, C] -> with the rows and columns of `fill` that the window reaches beyond the input."""
-        amounts = [(0, 0)]
-        for i in range(2):
-            end = (self.output[i] - 1) * self.strides[i] + (self.kernel[i] - 1) * self.dilation[i] + 1
-            amounts.append((self.before[i], max(end - self.before[i] - values.shape[1 + i], 0)))
+        amounts = [(0, 0), *zip(self.before, self.behind(values.shape[1:3]), strict=True)]
         if not any(sum(pair) for pair in amounts):
             return values
         return np.pad(values, [*amounts, (0, 0)], constant_values=fill)
