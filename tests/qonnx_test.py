@@ -55,7 +55,7 @@ def test_every_tensor_is_that_of_the_file(files, pixels, name, form):
     data = files[name]
     graph = reference.load(data)
     made = assert_exact(data, images_of(data, pixels), form=form)
-    # Every operator makes a tensor that is compared, and the image is one; a padding may be its convolution's.
+    # Every operator makes a tensor that is compared, and the image is one; a convolution may pad by itself.
     computed = {operator.outputs[0].name: operator.kind for operator in graph.operators}
     computed |= {tensor.name: "input" for tensor in graph.inputs}
     assert {computed[name] for name in computed.keys() - made.names.keys()} <= {"PAD"}
