@@ -84,7 +84,7 @@ def augment(
     """
     budget, settings = keywords.parted(options, augment)
     augment_checks.check_signed(signed)
-    if not isinstance(meta_epochs, numbers.Integral) or meta_epochs < 0:
+    if isinstance(meta_epochs, bool) or not isinstance(meta_epochs, numbers.Integral) or meta_epochs < 0:
         raise ValueError(f"meta_epochs={meta_epochs!r}: an integer of 0 or more.")
     float_model = subclassed.as_functional(loaded(float_model))
     augment_checks.check_float(float_model)

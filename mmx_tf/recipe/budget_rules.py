@@ -124,7 +124,8 @@ class AskedBudget(_Asked):
     def _check_number(self, kind: Kind, value) -> None:
         listed = kind.listed and isinstance(value, Sequence) and not isinstance(value, str)
         for one in value if listed else (value,):
-            if not (isinstance(one, numbers.Real) and 0 < one < math.inf):
+            # True is a number to Python, and would be a budget of 1.
+            if isinstance(one, bool) or not (isinstance(one, numbers.Real) and 0 < one < math.inf):
                 said = self._shown(kind.name, one)
                 raise BudgetRuleError(f"{said}: a number above 0, for example {kind.example}.")
         if listed and not 0 < len(value) == len({int(one) for one in value}):

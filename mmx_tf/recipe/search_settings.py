@@ -79,7 +79,8 @@ def _checked(field: dataclasses.Field, value):
         fits, words = type(value).__name__ in ("bool", "bool_"), "True or False"
     else:
         allowed, (kind, noun) = field.metadata["allowed"], _KINDS[field.type]
-        fits = isinstance(value, kind) and allowed.takes(value)
+        # True is a number to Python.
+        fits = isinstance(value, kind) and not isinstance(value, bool) and allowed.takes(value)
         words = allowed.form.format(noun=noun, words=allowed.words)
     if not fits:
         raise ValueError(f"{field.name}={value!r}: {words}.")
