@@ -39,6 +39,14 @@ def test_the_page_shows_them(tmp_path, selection, metrics, data):  # noqa: F811
     assert any(re.search(r"live at each of \d+ steps", alt) for alt in page.alts)
 
 
+def test_a_peak_of_8_bits_says_why_packing_saves_nothing(data):
+    facts = memory_facts(data)
+    assert "Both are equal" not in memory(facts).words
+    assert set(facts["packed"]["wide"]) <= set(facts["packed"]["peak"]) and facts["int8"]["wide"]
+    equal = memory({"packed": facts["int8"], "int8": facts["int8"]}).words
+    assert "Both are equal here" in equal and facts["int8"]["wide"][0] in equal
+
+
 def test_a_file_without_c_source_says_why(tmp_path, selection, metrics):  # noqa: F811
     page = _write(tmp_path, selection, {**metrics, "microcontroller": {"refused": "operator 3 (<LSTM>)"}})
     assert "no C source: operator 3 (<LSTM>)" in page.text

@@ -16,8 +16,9 @@ def memory_facts(data: bytes) -> dict:
 
     Returns:
       {"packed": ..., "int8": ...}, each with `ram_bytes` of the arena, `flash_bytes` of the constants,
-      `live_bytes` at each step, `steps` (the tensor that each computes) and `peak` (the tensors that are live
-      at the fullest step, the largest first). Or {"refused": reason} for a file that cannot become C source.
+      `live_bytes` at each step, `steps` (the tensor that each computes), `peak` (the tensors that are live
+      at the fullest step, the largest first) and `wide` (those of them that are stored in 8 bits). Or
+      {"refused": reason} for a file that cannot become C source.
     """
     try:
         return {width: _facts(c_source(data, activations=width, weights=width)) for width in WIDTHS}
@@ -28,11 +29,14 @@ def memory_facts(data: bytes) -> dict:
 def _facts(made) -> dict:
     plan = made.plan
     steps = [step.output.name for step in made.program.steps]
+    bits = {step.output.name: step.output.bits for step in made.program.steps}
+    peak = [block.name for block in plan.live_at(plan.peak)]
     return {
         "ram_bytes": plan.bytes,
         "flash_bytes": made.flash_bytes,
         # Behind the last step the outputs are live alone.
         "live_bytes": list(plan.live[: len(steps)]),
         "steps": steps,
-        "peak": [block.name for block in plan.live_at(plan.peak)],
+        "peak": peak,
+        "wide": [name for name in peak if bits.get(name) == 8],
     }

@@ -43,6 +43,13 @@ def memory(document: Mapping | None) -> Memory | str | None:
         f"8 bits take. Live at that step: {some(packed['peak'], 4)}. Fewer bits pay where the line is "
         "highest: --target_ram lowers the tensors there and leaves the others at the most bits."
     )
+    if packed["ram_bytes"] == wide["ram_bytes"] and packed.get("wide"):
+        words += (
+            " Both are equal here, since what fills that step has 8 bits in either: "
+            f"{some(packed['wide'], 4)}. Tensors that are added or read by several layers are stored so "
+            "(carriers), and those of layers for which 8 bits were chosen; fewer bits elsewhere do not "
+            "change it."
+        )
     alt = (
         f"Bytes of activations that are live at each of {len(packed['steps'])} steps: "
         f"{packed['ram_bytes']:,} at most when packed, {wide['ram_bytes']:,} with 8 bits everywhere."
