@@ -119,16 +119,16 @@ def compared(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_runs_are_made_once_and_tell_of_a_budget_that_is_exceeded(compared, capsys):
+def test_runs_are_made_once_and_keep_to_their_budget(compared, capsys):
     folder, words = compared
     written = json.loads((folder / "out.json").read_text())
     assert [row["arm"] for row in written["runs"]] == ["int8", "ram_0.75", "uniform_4"]
     assert written["unfinished"] == []
     int8, less, _ = written["runs"]
     assert less["target_ram"] == int8["ram_bytes"] * 3 // 4
-    # Hardly trained, two readers of one tensor have equal grids, for which RAM was not measured: it is told.
-    log = (folder / "runs" / "ram_0.75_seed3.log").read_text()
-    assert ("more than the" in log) == (less["ram_bytes"] > less["target_ram"])
+    # Hardly trained, two readers of one tensor have equal grids, for which RAM was not measured.
+    assert less["ram_bytes"] <= less["target_ram"]
+    assert "more than the" not in (folder / "runs" / "ram_0.75_seed3.log").read_text()
     assert set(int8["bits"].values()) == {8} and len(set(less["bits"].values())) > 1
     assert len({row["float_top1"] for row in written["runs"]}) == 1
     for row in written["runs"]:

@@ -29,7 +29,7 @@ def test_the_file_takes_less_ram_than_its_budget_and_8_bits_take_more(workdir):
     (defined,) = re.findall(r"#define NET_RAM_BYTES (\d+)u", c_source(data).files["net.h"])
     assert int(defined) <= LIMIT < c_source(data, activations="int8").ram_bytes
     metrics = json.loads((workdir / "metrics.json").read_text())
-    assert metrics["cost"]["value"] == metrics["microcontroller"]["packed"]["ram_bytes"] == int(defined)
+    assert metrics["cost"]["value"] >= metrics["microcontroller"]["packed"]["ram_bytes"] == int(defined)
 
 
 def test_one_layer_alone_has_less_than_8_bits(workdir):

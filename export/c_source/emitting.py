@@ -14,7 +14,7 @@ def emit(source: Source, step, number: int, *, weight_bits: tuple[int, ...]) -> 
     """Adds the constants and the structure of a step.
 
     Args:
-      step: a `program.Step`, whose scratch memory is known afterwards.
+      step: a `program.Step` that knows its scratch memory.
       number: of the step.
       weight_bits: the widths in which weights may be stored.
 

@@ -50,12 +50,29 @@ def _columns_of(step):
     return low, high, 4 if high - low < 16 else 8
 
 
+def scratch_bytes(step, weight_bits) -> int:
+    """What a convolution needs for its columns; 0 for other steps."""
+    if step.kind != "conv":
+        return 0
+    *_, column_bits = _columns_of(step)
+    packed = weights.pack(_matrix(step), bits=weight_bits)
+    fields = _window_fields(step, 0) | {"column_bits": column_bits, "weight_bits": packed.bits}
+    fields["map"] = "NULL" if step.reads[0].table is None else "a table"
+    if _is_direct(fields):
+        return 0
+    return 2 * weights.padded_length(packed.codes.shape[1], packed.bits) * column_bits // 8
+
+
+def _matrix(step):
+    """int8 [filters, taps and channels]; each input channel of a depthwise filter is one row."""
+    raw = step.operator.inputs[1].constant
+    return raw.reshape(-1, raw.shape[3]).T if step.kind == "depthwise" else raw.reshape(len(raw), -1)
+
+
 def weighted(source, step, number, weight_bits) -> None:
     """Adds a convolution, a depthwise or a dense layer; see `emitting.emit`."""
     operator, depthwise = step.operator, step.kind == "depthwise"
-    raw = operator.inputs[1].constant
-    matrix = raw.reshape(-1, raw.shape[3]).T if depthwise else raw.reshape(len(raw), -1)
-    # Each input channel of a depthwise filter is one row here; the kernel wants [taps, channels].
+    matrix = _matrix(step)
     low, high, column_bits = _columns_of(step)
     packed = weights.pack(matrix, bits=tuple(b for b in weight_bits if not depthwise or b > 2))
     sums = _sums(step, matrix)
@@ -65,6 +82,7 @@ def weighted(source, step, number, weight_bits) -> None:
     _check_accumulators(step, packed, scale, high - low, sums)
     fields = _window_fields(step, low)
     if depthwise:
+        # The kernel wants [taps, channels].
         words = weights.by_channel(weights.Weights(packed.codes.T, packed.bits, packed.factor))
     else:
         words = weights.words(packed, column_bits=column_bits, groups=fields["groups"])
@@ -73,8 +91,6 @@ def weighted(source, step, number, weight_bits) -> None:
     fields["map"] = source.table(table - low) if table is not None else "NULL"
     fields["weights"] = source.array("uint32_t", f"weights_{number}", words.reshape(-1))
     fields["out"] = output_fields(source, step, number, found, reals, packed.factor * scale, bias * scale)
-    if not depthwise and not _is_direct(fields):
-        step.scratch = 2 * weights.padded_length(matrix.shape[1], packed.bits) * column_bits // 8
     other = "NULL" if step.addition is None else source.at(step.addition.read.stored)
     name = source.structure("mmx_window", number, fields)
     arguments = [f"&{name}", source.at(step.reads[0].stored), other, source.at(step.output)]

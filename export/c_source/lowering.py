@@ -1,11 +1,17 @@
 """From a file's operators to the steps of a program: what is stored, and what is computed on the way.
 
-    program = lower(load(data))                         # a Program
+    lowering = Lowering(load(data))
+    program = lowering.program()                        # a Program
+    program.other_ways                                  # what of it can be stored in another way
 
 Fused with the operator that computes a tensor: pointwise functions behind it (lower clips, rescales,
 gates), if nobody else reads it; a PAD in front of a convolution; an ADD or SUB behind a convolution whose
 other operand is stored already. A rescaled copy of a carrier that stays anyway, for an addition later, is not
 stored: the convolution looks up its codes when it reads them.
+
+What takes the fewest bytes depends on what lives at the same time, so two things may be asked for otherwise:
+that a sum whose readers see fewer codes is stored whole, which fits over its other operand, and narrowed
+behind; and that a convolution looks up codes although they are stored for somebody else.
 """
 
 import numpy as np
@@ -13,14 +19,14 @@ import numpy as np
 from mmx_tf.export.c_source import lowering_kinds, ranges
 from mmx_tf.export.c_source.checking import check
 from mmx_tf.export.c_source.pointwise import CODES, pointwise
-from mmx_tf.export.c_source.program import Addition, Program, Read, Step, Stored
+from mmx_tf.export.c_source.program import Addition, Program, Read, Step, Stored, Way
 from mmx_tf.export.c_source.views import Views
 
 _IMAGE = np.arange(-128, 128)
 
 
-def lower(graph, *, packed: bool = True, fused: bool = True) -> Program:
-    """The program of a `reference.Graph`.
+class Lowering:
+    """The programs of a `reference.Graph`.
 
     Args:
       packed: slots as narrow as the codes allow; otherwise all have 8 bits.
@@ -30,21 +36,24 @@ def lower(graph, *, packed: bool = True, fused: bool = True) -> Program:
     Raises:
       UnsupportedError: the file has what the kernels in C do not have.
     """
-    return _Lowering(graph, packed, fused).program()
 
-
-class _Lowering:
-    def __init__(self, graph, packed, fused):
+    def __init__(self, graph, *, packed: bool = True, fused: bool = True):
         self.graph, self.packed, self.fused = graph, packed, fused
         check(graph)
         self.tables = pointwise(graph)
         self.codes = ranges.ranges(graph, self.tables)
         self.views = Views(graph, self.tables, fused=fused)
-        self.steps, self.stored, self.done = [], {}, set()
-        self.inputs = []
         self.operators = {operator.index: operator for operator in graph.operators}
 
-    def program(self):
+    def program(self, ways: frozenset[Way] = frozenset()) -> Program:
+        """The program in which these ways of storing are taken in place of the usual ones.
+
+        Raises:
+          UnsupportedError: an operator has what the kernels in C do not have.
+        """
+        self.steps, self.stored, self.done = [], {}, set()
+        self.inputs, self.ways, self.other_ways = [], ways, set()
+        self.reader = -1
         for tensor in self.graph.inputs:
             self._input(tensor)
         for operator in self.graph.operators:
@@ -56,7 +65,7 @@ class _Lowering:
             elif not self.fused and operator.outputs[0].type in CODES and operator.kind != "RESHAPE":
                 self.read(name)
         outputs = tuple((self._output(tensor), tensor) for tensor in self.graph.outputs)
-        return Program(tuple(self.steps), tuple(self.inputs), outputs, self.graph)
+        return Program(tuple(self.steps), tuple(self.inputs), outputs, self.graph, frozenset(self.other_ways))
 
     def _input(self, tensor):
         if not self.views.needed(tensor.name):
@@ -93,12 +102,13 @@ class _Lowering:
         if tensor.constant is not None:
             return Read(Stored(name, shape, -128, 127, 8, "constant"), shape, -128, 127)
         key = self.views.key(name)
-        if key in self.stored:
+        looked_up = self._is_looked_up(name)
+        if key in self.stored and not looked_up:
             stored = self.stored[key]
             return Read(stored, shape, *self._codes_of(name, stored))
         root = self.stored[self.views.key(self.views.root(name))]
-        values = ranges.mapped(self.views.values(name), (root.low, root.high))
-        if self.views.is_lazy(name):
+        if looked_up:
+            values = ranges.mapped(self.views.values(name), (root.low, root.high))
             return Read(root, shape, int(values.min()), int(values.max()), values)
         for other, whole in self.views.to_store(name).items():
             values = ranges.mapped(whole, (root.low, root.high))
@@ -108,6 +118,20 @@ class _Lowering:
             self.stored[other] = target
         return self.read(name)
 
+    def _is_looked_up(self, name):
+        """Whether the operator at work looks up a view's codes in its root."""
+        if self.views.is_lazy(name):
+            return True
+        if self.views.key(self.views.root(name)) not in self.stored:
+            return False
+        return self.views.may_look_up(name, self.reader) and self._is_asked_for("look up", self.reader)
+
+    def _is_asked_for(self, what, index):
+        """Whether something is stored in another way than usual, which is offered so."""
+        way = Way(what, index)
+        self.other_ways.add(way)
+        return way in self.ways
+
     def _codes_of(self, name, stored):
         return self.codes[name] if stored.place == "arena" else (stored.low, stored.high)
 
@@ -115,6 +139,7 @@ class _Lowering:
         if operator.kind not in lowering_kinds.STEPS:
             raise lowering_kinds.refused(operator, "of two tensors is not written in C, only pointwise ones")
         lowering_kinds.check_rounding(operator)
+        self.reader = operator.index
         step = lowering_kinds.STEPS[operator.kind](self, operator)
         self._store(step, operator)
         self.steps.append(step)
@@ -134,6 +159,8 @@ class _Lowering:
             read = self.read(added.inputs[1 - own].name)
             self.done.add(added.index)
             key, table = self._kept("binary", added)
+            if self._may_be_whole(added, table, read) and self._is_asked_for("store whole", added.index):
+                key, table = self.views.key(added.outputs[0].name), None
             codes, name = self.codes[added.outputs[0].name], added.outputs[0].name
             step.addition = Addition(added, own, read, codes, table)
         else:
@@ -141,6 +168,13 @@ class _Lowering:
         low, high = codes if table is None else (table.min(), table.max())
         step.output = self._slots(self.views.name_of(key), self.views.shape(name), low, high, key)
         self.stored[key] = step.output
+
+    def _may_be_whole(self, operator, table, other):
+        """Whether a sum whose readers see narrower codes would fit over its other operand."""
+        if table is None or not self.packed:
+            return False
+        whole = ranges.slot_bits(*self.codes[operator.outputs[0].name])
+        return ranges.slot_bits(int(table.min()), int(table.max())) < whole == other.stored.bits
 
     def _kept(self, kind, operator):
         """(view, table) of an operator's output that is stored."""

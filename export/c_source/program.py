@@ -3,12 +3,25 @@
     stored.low, stored.high, stored.bits                # codes 112..127 in 4-bit slots
     step.kind, step.reads, step.output                  # "conv", what it reads, what it stores
 
-`export.c_source.lowering` makes a `Program` of a file.
+`export.c_source.lowering` makes programs of a file, `export.c_source.storing` takes the smallest.
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
+
+
+class Way(NamedTuple):
+    """How something is stored in another way than usual.
+
+    Attributes:
+      what: "store whole", a sum whose readers see fewer codes; "look up", codes that are stored besides.
+      operator: index of the ADD or SUB, or of the convolution that looks up.
+    """
+
+    what: str
+    operator: int
 
 
 @dataclass(eq=False)
@@ -91,7 +104,7 @@ class Step:
       table: [codes], what is stored, or added, for each; None where it is the same.
       addition: what is added behind, or None.
       padding: rows and columns of a PAD in front, (top, left).
-      scratch: bytes of RAM that it needs besides; known when it is emitted, as its number is.
+      scratch: bytes of RAM that it needs besides; `storing` says them, and its number.
       details: what its kernel wants to know besides.
     """
 
@@ -120,9 +133,11 @@ class Program:
     Attributes:
       inputs: the file's inputs, as the caller's memory.
       outputs: (stored tensor or read, the file's tensor) of each output.
+      other_ways: in which some of it may be stored, those that are taken included.
     """
 
     steps: tuple
     inputs: tuple
     outputs: tuple
     graph: object
+    other_ways: frozenset = frozenset()

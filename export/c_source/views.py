@@ -10,6 +10,7 @@ from mmx_tf.export.c_source.pointwise import CODES
 
 _END = 10**9
 _PADDED = ("CONV_2D", "DEPTHWISE_CONV_2D")
+_LOOKS_UP = frozenset(["CONV_2D", "FULLY_CONNECTED"])
 _SEES_ZEROS = (*_PADDED, "TRANSPOSE_CONV")
 
 
@@ -117,7 +118,15 @@ class Views:
         key, root = self.key(name), self.key(self.root(name))
         kinds = {self._operators[i].kind if i < _END else None for i in self.readers(key)}
         last = max(self.readers(root), default=-1)
-        return self._fused and kinds <= {"CONV_2D", "FULLY_CONNECTED"} and last > max(self.readers(key))
+        return self._fused and kinds <= _LOOKS_UP and last > max(self.readers(key))
+
+    def may_look_up(self, name, reader: int) -> bool:
+        """Whether one operator can look up a view's codes in the root, which stays longer than that."""
+        last = max(self.readers(self.key(self.root(name))), default=-1)
+        kind = self._operators[reader].kind if reader >= 0 else None
+        # What is its own root has no table.
+        own = self.key(name) == self.key(self.root(name))
+        return self._fused and kind in _LOOKS_UP and last > reader and not own
 
     def to_store(self, name) -> dict:
         """Views -> tables, of what is stored when a view is asked for: all of its root, if that goes."""

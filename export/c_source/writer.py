@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmx_tf.export.c_source import lowering
+from mmx_tf.export.c_source import storing
 from mmx_tf.export.c_source.emitting import emit
 from mmx_tf.export.c_source.errors import BudgetError, UnsupportedError
+from mmx_tf.export.c_source.lowering import Lowering
 from mmx_tf.export.c_source.memory_plan import Plan, table
 from mmx_tf.export.c_source.planning import plan_of, scratch_name
 from mmx_tf.export.c_source.prefix import RUNTIME, check_prefix
@@ -25,7 +26,8 @@ from mmx_tf.export.c_source.unpacked_graph import unpacked_graph
 from mmx_tf.export.reading import metadata, tflite_file
 from mmx_tf.version import VERSION
 
-WIDTHS = ("packed", "int8")
+WEIGHT_BITS = {"packed": (2, 4, 8), "int8": (8,)}
+WIDTHS = tuple(WEIGHT_BITS)
 _KERNEL_PARTS = ("slots.h", "outputs.h", "convolution.c", "depthwise.c", "elements.c", "moves.c")
 _C_TYPES = {"INT8": "int8_t", "UINT8": "uint8_t", "INT32": "int32_t"}
 
@@ -85,13 +87,15 @@ def c_source(
     for what, value in (("activations", activations), ("weights", weights)):
         if value not in WIDTHS:
             raise ValueError(f"{what} is {value!r}; use one of {', '.join(map(repr, WIDTHS))}.")
-    if max_ram is not None and (not isinstance(max_ram, numbers.Real) or not max_ram >= 1):
+    number = isinstance(max_ram, numbers.Real) and not isinstance(max_ram, bool)
+    if max_ram is not None and not (number and max_ram >= 1):
         raise ValueError(f"max_ram is {max_ram!r}; give a number of bytes above 0.")
     graph = unpacked_graph(data)
-    program = lowering.lower(graph, packed=activations == "packed", fused=fused)
+    weight_bits = WEIGHT_BITS[weights]
+    program = storing.smallest(Lowering(graph, packed=activations == "packed", fused=fused), weight_bits)
     text = Source(graph)
     for number, step in enumerate(program.steps):
-        emit(text, step, number, weight_bits=(2, 4, 8) if weights == "packed" else (8,))
+        emit(text, step, number, weight_bits=weight_bits)
     plan = plan_of(program)
     if max_ram is not None and plan.bytes > max_ram:
         raise BudgetError(_over_budget(plan, max_ram))

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 
-from mmx_tf.export.c_source.memory_plan import Block, aligned, arrange
+from mmx_tf.export.c_source.memory_plan import Block, Rows, aligned, arrange
 from mmx_tf.recipe.candidate_costs import CandidateCosts
 
 UNIT = "bytes of RAM"
@@ -29,6 +29,8 @@ class LiveBlock:
       sizes: bytes at each candidate, or one number.
       over: name of the block that it may be written over; empty for none.
       narrower: whether it may do that where it has fewer bytes than that one, too.
+      into: name of the block that it may be written into; empty for none.
+      rows: how it is written into that.
     """
 
     name: str
@@ -38,6 +40,8 @@ class LiveBlock:
     sizes: tuple[int, ...]
     over: str = ""
     narrower: bool = False
+    into: str = ""
+    rows: Rows | None = None
 
     def size(self, choice: Sequence[int]) -> int:
         """Bytes at a choice."""
@@ -102,26 +106,45 @@ class RamCosts:
         """What is live at each step that can be the fullest; no arena can be smaller than any of them.
 
         A block that is written over another one adds nothing at that step where its own candidate decides
-        whether it may be; elsewhere both are counted.
+        whether it may be; elsewhere both are counted. A step with a block that is written into another one is
+        two moments, its start and its end.
         """
         by_name = {block.name: block for block in self.blocks}
         steps = range(max(block.last for block in self.blocks) + 1)
-        return without_lower([self._moment(step, by_name) for step in steps])
+        return without_lower([self._moment(step, by_name, end) for step in steps for end in (True, False)])
 
-    def _moment(self, step, by_name) -> CandidateCosts:
+    def _moment(self, step, by_name, at_end) -> CandidateCosts:
+        """What is live at a step: at its start, or at its end, when only last rows of an input are read."""
         table = [[0] * self.candidates for _ in range(self.layers)]
         fixed = 0
         for block in self.blocks:
             if not block.first <= step <= block.last:
                 continue
             below = by_name[block.over] if block.over and step == block.first else None
-            sizes = [0 if _covered(block, below, i) else aligned(size) for i, size in enumerate(block.sizes)]
+            sizes = [
+                0 if _covered(block, below, i) else self._live(block, size, step, at_end)
+                for i, size in enumerate(block.sizes)
+            ]
             if block.layer < 0:
                 fixed += sizes[0]
                 continue
             for candidate, size in enumerate(sizes):
                 table[block.layer][candidate] += size
         return CandidateCosts(UNIT, tuple(map(tuple, table)), fixed)
+
+    def _live(self, block, size, step, at_end) -> int:
+        """Bytes of a block; of two that overlap, the written one is small at first, the other in the end."""
+        if block.into and step == block.first and not at_end:
+            # Rows that are written before any row has been read for the last time.
+            return aligned(block.rows.reached(block.rows.before // block.rows.stride, size))
+        rows = self._read_by_rows.get((block.name, step))
+        if rows is not None and at_end:
+            return aligned(size) - aligned(rows.done(rows.height - 1, size))
+        return aligned(size)
+
+    @functools.cached_property
+    def _read_by_rows(self) -> dict[tuple[str, int], Rows]:
+        return {(block.into, block.first): block.rows for block in self.blocks if block.into}
 
 
 def without_lower(moments: Sequence[CandidateCosts]) -> tuple[CandidateCosts, ...]:
@@ -140,8 +163,12 @@ def _covers(high: CandidateCosts, low: CandidateCosts) -> bool:
 
 def ram_costs_from(config: dict) -> RamCosts:
     """The costs of a dict that `dataclasses.asdict` made, lists in place of tuples included."""
-    blocks = (LiveBlock(**{**block, "sizes": tuple(block["sizes"])}) for block in config["blocks"])
-    return RamCosts(tuple(blocks), config["layers"], config["candidates"])
+    return RamCosts(tuple(map(_block_from, config["blocks"])), config["layers"], config["candidates"])
+
+
+def _block_from(config):
+    rows = config.get("rows")
+    return LiveBlock(**{**config, "sizes": tuple(config["sizes"]), "rows": rows and Rows(*rows)})
 
 
 def _covered(block: LiveBlock, below: LiveBlock | None, candidate: int) -> bool:
@@ -164,5 +191,11 @@ def _arranged(costs: RamCosts, choice: tuple[int, ...]) -> int:
         for block in costs.blocks
         if block.over and _may_cover(block, sizes[block.name], sizes[block.over])
     }
-    blocks = [Block(block.name, sizes[block.name], block.first, block.last) for block in costs.blocks]
-    return arrange(blocks, in_place=in_place).bytes
+    # Scratch memory that the choice does without is not among the blocks of its program either.
+    blocks = [
+        Block(block.name, sizes[block.name], block.first, block.last)
+        for block in costs.blocks
+        if sizes[block.name]
+    ]
+    into = {block.name: (block.into, block.rows) for block in costs.blocks if block.into}
+    return arrange(blocks, in_place=in_place, into=into).bytes

@@ -8,8 +8,12 @@ fewest bits if its k-th digit is 1, in the k-th file of a second row if it is 0.
 another size in the files that spell the layer's number. A block of several layers spells none, and counts
 as large as it can be.
 
+Programs are stored in the usual ways here, those of files in the ones that take the fewest bytes
+(`export.c_source.storing`), so that a file may take less than its choice is said to. Grids are different ones
+in every trial file; where two readers of a tensor get equal ones in training, the file takes no more.
+
 >>> costs = costs_in_ram(search, {})
->>> costs.of(choice)                # at least the arena of the choice's program, and hardly more
+>>> costs.of(choice)                # at least the arena of the choice's program, and little more
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,8 +21,11 @@ from collections.abc import Mapping, Sequence
 from absl import logging
 
 from mmx_tf.budget.ram_costs import LiveBlock, RamCosts
-from mmx_tf.export.c_source import UnsupportedError, c_source
+from mmx_tf.export.c_source import UnsupportedError, c_source, storing
+from mmx_tf.export.c_source.lowering import Lowering
 from mmx_tf.export.c_source.planning import blocks_of
+from mmx_tf.export.c_source.unpacked_graph import unpacked_graph
+from mmx_tf.export.c_source.writer import WEIGHT_BITS
 from mmx_tf.metamix import file_bytes
 from mmx_tf.metamix.search import SearchModel
 
@@ -44,10 +51,12 @@ def costs_in_ram(search: SearchModel, convert_options: Mapping) -> RamCosts:
     weights = budget.weight_bit_widths.index(min(budget.weight_bit_widths)) * branches
     files = file_bytes.TrialFiles(search, [weights] * layers, convert_options)
 
-    def memory(branch_of: Sequence[int]) -> "_Memory":
+    def memory(branch_of: Sequence[int], *, in_full: bool = False) -> "_Memory":
         data = files.with_activation_bits([budget.bit_widths[branch] for branch in branch_of])
         try:
-            return _Memory(c_source(data).program)
+            if in_full:
+                c_source(data)  # Refuses what no plan of memory asks for, such as the grid of a softmax.
+            return _Memory(storing.usual(Lowering(unpacked_graph(data)), WEIGHT_BITS["packed"]))
         except UnsupportedError as error:
             raise ValueError(f"target_ram counts the RAM of the C source. {error}") from None
 
@@ -56,7 +65,7 @@ def costs_in_ram(search: SearchModel, convert_options: Mapping) -> RamCosts:
     logging.info(
         "budget of RAM: it is measured on %d trial files of %d layers", branches + 2 * len(digits), layers
     )
-    everywhere = [memory([branch] * layers) for branch in range(branches)]
+    everywhere = [memory([branch] * layers, in_full=branch == most) for branch in range(branches)]
     ones, zeros = (
         [memory([fewest if (i + 1 >> k & 1) == digit else most for i in range(layers)]) for k in digits]
         for digit in (1, 0)
@@ -82,7 +91,9 @@ def costs_in_ram(search: SearchModel, convert_options: Mapping) -> RamCosts:
             if over is not None
         )
         below = "" if over is None else _name(over)
-        blocks.append(LiveBlock(_name(key), *lives[key], layer, sizes, below, narrower))
+        into, rows = everywhere[most].into.get(key, (None, None))
+        source = "" if into is None else _name(into)
+        blocks.append(LiveBlock(_name(key), *lives[key], layer, sizes, below, narrower, source, rows))
     return RamCosts(tuple(blocks), layers, len(budget.pairs))
 
 
@@ -98,14 +109,16 @@ class _Memory:
       lives: (first, last step) of each block; the key is the first one, and whether it is scratch memory.
       outputs: the lives of those that are not, which are the same at all bits.
       in_place: key of a block -> key of the one that it may be written over.
+      into: key of a block -> key of the one that it may be written into, and how.
     """
 
     def __init__(self, program):
-        blocks, in_place = blocks_of(program)
+        blocks, in_place, into = blocks_of(program)
         keys = {block.name: (block.first, block.name.startswith("scratch ")) for block in blocks}
         self.lives = {keys[block.name]: (block.first, block.last) for block in blocks}
         self.outputs = tuple(life for (_, is_scratch), life in self.lives.items() if not is_scratch)
         self.in_place = {keys[name]: keys[other] for name, other in in_place.items()}
+        self.into = {keys[name]: (keys[other], rows) for name, (other, rows) in into.items()}
         self._sizes = {keys[block.name]: block.size for block in blocks}
 
     def size(self, key: tuple[int, bool]) -> int:

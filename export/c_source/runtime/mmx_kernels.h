@@ -95,6 +95,9 @@ typedef struct {
   int16_t shift; /* base of the input less that of the output */
 } mmx_resize;
 
+/* Convolutions of one group, depthwise ones and poolings go from the first row to the last, and never read a row of the
+ * input again that lies above the window of the row that they write, or of the next one's first pixel: the plan of
+ * memory lets their output grow into their input. */
 void mmx_conv(const mmx_window *op, const uint8_t *in, const uint8_t *other, uint8_t *out, uint32_t *scratch);
 void mmx_depthwise(const mmx_window *op, const uint8_t *in, const uint8_t *other, uint8_t *out);
 void mmx_binary_op(const mmx_binary *op, const uint8_t *left, const uint8_t *right, uint8_t *out);
