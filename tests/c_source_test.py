@@ -94,7 +94,8 @@ def test_a_wrong_number_is_found(tmp_path, files, pixels):
 
 def test_packed_activations_and_weights_save_what_they_should(files):
     packed, whole = (c_source(files["residual"], activations=a, weights=a) for a in ("packed", "int8"))
-    assert packed.ram_bytes < 0.85 * whole.ram_bytes
+    # Both write windows over their input, which saves the one of 8 bits more (from 960 and 1,152 bytes).
+    assert packed.ram_bytes < 0.95 * whole.ram_bytes and packed.ram_bytes <= 820
     constants = [made.files["net.c"].count("0x") for made in (packed, whole)]
     assert constants[0] < 0.8 * constants[1] and packed.flash_bytes < whole.flash_bytes
     assert f"#define NET_RAM_BYTES {packed.ram_bytes}u" in packed.files["net.h"]

@@ -14,6 +14,7 @@ from mmx_tf.run import pipeline
 
 OTHER = {
     "regularizer_weight": 0.25,
+    "alpha_initial_stddev": 0.001,
     "meta_training": False,
     "train_weights_in_search": True,
     "batch_norm_update": "none",
@@ -79,7 +80,9 @@ def test_numbers_and_switches_of_numpy_are_taken():
         {"regularizer_weight": np.float32(2), "meta_training": np.bool_(1)}
     )
     assert settings == SearchSettings(regularizer_weight=2.0) and not others
-    assert [type(value) for value in settings.search_settings.values()] == [float, bool, bool, str]
+    assert [type(value) for value in settings.search_settings.values()] == [
+        field.type for field in FIELDS.values()
+    ]
 
 
 def test_a_setting_of_a_search_is_read_only():
