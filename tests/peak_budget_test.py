@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import random
 
 import numpy as np
 import pytest
@@ -232,6 +233,38 @@ def test_bits_are_filled_up_within_the_arena():
     # The alphas choose 2 bits, and 8 are free for one layer: the one that they hold less against.
     found, _ = repaired(gap_budget(), np.array([[0.0, 0.1, 0.2], [0.15, 0.15, 0.2]]), [2, 2])
     assert found == [1, 0]
+
+
+def plans_with_gaps(count):
+    """Random plans of four layers, the arena of every choice, and the number of arenas that have a gap."""
+    generator, choices = random.Random(0), list(itertools.product(range(3), repeat=4))
+    while count:
+        blocks = []
+        for name in "abcdefghijklmn":
+            first, layer, size = (
+                generator.randrange(8),
+                generator.choice([-1, 0, 1, 2, 3]),
+                generator.randint(1, 6),
+            )
+            sizes = (8 * size, 4 * size, 2 * size) if layer >= 0 else (8 * size,)
+            blocks.append(LiveBlock(name, first, first + generator.randint(0, 3), layer, sizes))
+        costs = RamCosts(tuple(blocks), layers=4, candidates=3)
+        arenas = {choice: costs.of(choice) for choice in choices}
+        if any(arenas[choice] > max(m.of(choice) for m in costs.moments) for choice in choices):
+            count -= 1
+            yield costs, arenas
+
+
+def test_within_arenas_with_gaps_the_best_of_all_choices_is_found():
+    repairs, rng = 0, np.random.default_rng(0)
+    for costs, arenas in plans_with_gaps(3):
+        for target in sorted({arena for arena in arenas.values() if arena >= costs.reachable[0]}):
+            scores = rng.normal(size=(4, 3))
+            found = constrained.best_choice([(costs, float(target))], scores, [12, 8, 6])
+            worth = {c: scores[range(4), c].sum() for c, arena in arenas.items() if arena <= target}
+            assert worth[tuple(found)] == pytest.approx(max(worth.values()))
+            repairs += 1
+    assert repairs > 20
 
 
 BLOCK = st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(-1, 2), st.integers(1, 5))

@@ -3,10 +3,11 @@
 The C source stores weights in slots of 2, 4 or 8 bits (depthwise ones of 4 or 8), in whole words
 (`export.c_source.weights`): a layer's bytes follow from its kernel and its bits. All other constants (biases,
 multipliers, tables that change grids) are measured on trial files: with each activation candidate everywhere,
-and with candidates that alternate, since a table stands where two grids meet. The largest counts.
+and with candidates that alternate, since a table stands where two grids meet. The largest counts. A table
+has an entry for each code that arrives, of which training decides how many there are, so it counts as 256.
 
 >>> costs = costs_in_flash(search, {})
->>> costs.of(choice)                # the constants of the choice's program, or a table or two more
+>>> costs.of(choice)                # hardly less than the constants of the choice's program, or some tables more
 """
 
 import math
@@ -27,6 +28,8 @@ from mmx_tf.metamix.search import SearchModel
 from mmx_tf.recipe.candidate_costs import CandidateCosts
 
 UNIT = "bytes of flash"
+TABLE_BYTES = 256
+"""Of the longest table from codes to codes."""
 SLOTS = (2, 4, 8)
 """Bits of a stored weight; depthwise ones have no slots of 2."""
 
@@ -80,8 +83,12 @@ def weight_bytes(layer, cost: LayerCost, bits: int) -> int:
 
 
 def _beside_weights(data: bytes) -> int:
-    """Bytes of the constants of a file's program that are no weights."""
+    """Bytes of the constants of a file's program that are no weights, with the longest tables."""
     text = Source(unpacked_graph(data))
     for number, step in enumerate(c_source(data).program.steps):
         emit(text, step, number, weight_bits=SLOTS)
-    return sum(size for name, size in text.bytes.items() if not name.startswith("weights_"))
+    return sum(
+        max(size, TABLE_BYTES) if name.startswith("table_") else size
+        for name, size in text.bytes.items()
+        if not name.startswith("weights_")
+    )
