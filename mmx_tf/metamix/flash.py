@@ -7,7 +7,7 @@ and with candidates that alternate, since a table stands where two grids meet. T
 has an entry for each code that arrives, of which training decides how many there are, so it counts as 256.
 
 >>> costs = costs_in_flash(search, {})
->>> costs.of(choice)                # hardly less than the constants of the choice's program, or some tables more
+>>> costs.of(choice)                # the constants of the choice's program, or some tables more
 """
 
 import math
