@@ -1,7 +1,7 @@
 """The operators that activations become: curves, and slopes by several operators.
 
 What each operator computes is in `mmx_tf.layers.integer.factors` and `mmx_tf.layers.integer.curves`, what was
-measured of them in BUILD_NOTES.md.
+measured of them in docs/design/export.md.
 """
 
 import tf_keras as keras
