@@ -94,7 +94,7 @@ def test_the_front_page_is_short():
     "path", [path for path in PAGES if path.parent.name != "design"], ids=lambda path: path.name
 )
 def test_flags_that_are_named_in_a_text_exist(path):
-    """In backquotes, such as `--target_bops=5.3G`, outside of command lines; design notes name others' too."""
+    """In backquotes, such as `--target_bops=5.3G`, outside of command lines."""
     text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.M | re.S)
     known = {f"--{name}" for name in Recipe.__dataclass_fields__} | {
         f"--no{name}" for name in Recipe.__dataclass_fields__
