@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmx_tf.export.c_source.memory_plan import Block, Rows, aligned, arrange, table
@@ -95,6 +95,7 @@ def test_a_window_stays_so_far_behind_what_it_reads():
     st.integers(1, 9), st.integers(1, 9), st.integers(1, 3), st.integers(0, 3), st.integers(1, 5),
     st.integers(1, 5), st.sampled_from([2, 4, 8]), st.sampled_from([2, 4, 8]),
 )  # fmt: skip
+@settings(deadline=None)
 def test_no_row_is_overtaken(height, width, stride, before, channels, in_channels, bits, in_bits):
     rows = Rows(height, width, in_height := height * stride, stride, before)
     row_bits = width * stride * in_channels * in_bits
