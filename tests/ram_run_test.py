@@ -9,17 +9,17 @@ from mmx_tf.export.c_source import c_source
 from tests.commands import train_main
 
 pytestmark = pytest.mark.slow
-LIMIT = 48_000
+LIMIT = 32_000
 
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
-    """That of a run on digits, 96 pixels wide, with --target_ram=48K."""
+    """That of a run on digits, 96 pixels wide, with --target_ram=32K."""
     folder = tmp_path_factory.mktemp("ram")
     train_main([
         "--model=mobilenet_v1", "--width=0.25", "--dataset=digits", "--image_size=96", "--batch_size=4",
         "--steps_per_epoch=2", "--float_epochs=1", "--train_epochs=1", "--eval_images=8", "--parity_images=2",
-        "--candidate_bits=8,4,3,2", "--target_ram=48K", f"--workdir={folder}",
+        "--candidate_bits=8,4,3,2", "--target_ram=32K", f"--workdir={folder}",
     ])  # fmt: skip
     return folder
 

@@ -27,7 +27,8 @@ def test_the_facts_are_those_of_both_programs(data):
         assert facts[width]["flash_bytes"] == made.flash_bytes
         assert len(facts[width]["live_bytes"]) == len(facts[width]["steps"]) == len(made.program.steps)
     assert facts["packed"]["ram_bytes"] < facts["int8"]["ram_bytes"]
-    assert facts["packed"]["flash_bytes"] < facts["int8"]["flash_bytes"]
+    # In so small a network the table that packed activations are looked up in weighs more than they save.
+    assert c_source(data, activations="int8").flash_bytes < facts["int8"]["flash_bytes"]
 
 
 def test_the_page_shows_them(tmp_path, selection, metrics, data):  # noqa: F811
