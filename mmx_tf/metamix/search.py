@@ -58,17 +58,15 @@ class SearchModel(Selecting, SearchContract, keras.Model):
       budget: costs, candidates and (first) target.
       targets: a `TargetSearch` per target.
       alpha: architectural parameters of T targets, a variable (T, L, B), or (T, L, B + W) where weight bits
-        are searched (`mmx_tf.metamix.target`); zeros at first, so that all branches are equally likely, or
-        noise of `alpha_initial_stddev`.
+        are searched (`mmx_tf.metamix.target`).
       quantizers: searched layer name -> MultiBranchQuantizer, in graph order.
       weight_quantizers: searched layer name -> MultiBranchWeightQuantizer; empty where weight bits are given.
       end_quantizers: first and last layer name -> ActivationQuantizer, or the image's PixelQuantizer.
       meta_epochs: epochs of bit-meta steps alone, before bit-search steps join in.
-      finished_epochs: epochs that have been trained, over all calls of `fit`.
+      finished_epochs: epochs that all calls of `fit` have trained.
       settings: lambda_r (eq. 3) and what the search leaves out; each of its fields, such as
         `regularizer_weight`, is an attribute of the search too.
-      output_names: names of the outputs, those of the float network's: the keys of losses, metrics and labels
-        that are given in a dict.
+      output_names: the float network's names of its outputs, by which dicts give losses, metrics and labels.
       batch_norm_statistics: running statistics of all batch norms.
     """
 
@@ -108,12 +106,7 @@ class SearchModel(Selecting, SearchContract, keras.Model):
         self.alpha = self.add_weight(
             "alpha",
             shape=target_search.alpha_shape(budgets),
-            # Zeros draw nothing: a run without noise has the numbers that it had.
-            initializer=(
-                keras.initializers.RandomNormal(stddev=self.alpha_initial_stddev)
-                if self.alpha_initial_stddev
-                else "zeros"
-            ),
+            initializer=target_search.initializer(self.alpha_initial_stddev),
             aggregation=tf.VariableAggregation.MEAN,
         )
         self.targets = TargetSearch.of_each(budgets, self.alpha)

@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
+import tf_keras as keras
 from absl import logging
 
 from mmx_tf.budget import bops
@@ -172,6 +173,12 @@ def over_targets(targets: Sequence[TargetSearch], one_pass: Callable) -> tuple[t
 def cost_logs(budget: Budget) -> tuple[str, ...]:
     """Names of the logs of `Budget.others`."""
     return tuple(f"cost_{number}" if number > 1 else "cost" for number in range(1, len(budget.others) + 1))
+
+
+def initializer(stddev: float):
+    """What alpha is at first: zeros, so that all branches are equally likely, or noise around them."""
+    # Zeros draw nothing: a run without noise has the random numbers that it had before there was noise.
+    return keras.initializers.RandomNormal(stddev=stddev) if stddev else "zeros"
 
 
 def alpha_shape(budgets: Sequence[Budget]) -> tuple[int, int, int]:
