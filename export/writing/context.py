@@ -22,6 +22,7 @@ ACTIVATIONS = {
     "linear": schema.ActivationFunctionType.NONE,
     "relu": schema.ActivationFunctionType.RELU,
     "relu6": schema.ActivationFunctionType.RELU6,
+    "relu_n1_to_1": schema.ActivationFunctionType.RELU_N1_TO_1,
 }
 PADDINGS = {"same": schema.Padding.SAME, "valid": schema.Padding.VALID}
 WRITERS: dict[type, Callable] = {}

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from mmx_tf.layers.grid import HIGHEST, LOWEST, Grid
 
-ACTIVATIONS = {"linear": (None, None), "relu": (0.0, None), "relu6": (0.0, 6.0)}
+ACTIVATIONS = {"linear": (None, None), "relu": (0.0, None), "relu6": (0.0, 6.0), "relu_n1_to_1": (-1.0, 1.0)}
 EXACT_FLOAT32 = 2**24
 ONE = Grid(1.0, 0)
 

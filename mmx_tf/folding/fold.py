@@ -13,6 +13,7 @@ import tf_keras as keras
 from mmx_tf.export.comparing.heads import loss_name
 from mmx_tf.export.comparing.outputs import Outputs
 from mmx_tf.files.loading import loaded
+from mmx_tf.folding import clips
 from mmx_tf.folding.integer_graph import IntegerGraph
 from mmx_tf.folding.network import FoldedNetwork
 from mmx_tf.folding.values import Codes, FoldError, image, name_of
@@ -82,7 +83,13 @@ def _folded(fixed, weight_storage, *, calibrated):
             "which shares its weights: mmx_tf.fold(fixed)."
         )
     check_storage(weight_storage)
-    folder = IntegerGraph(weight_storage, last_layers=graph.ends(fixed), calibrated=calibrated)
+    folder = IntegerGraph(
+        weight_storage,
+        last_layers=graph.ends(fixed),
+        with_units=clips.into_weights_alone(fixed),
+        chains=clips.chains(fixed),
+        calibrated=calibrated,
+    )
     inputs = graph.inputs_like(fixed)
     results = graph.replay(fixed, list(map(image, inputs)), folder.call)
     named = Outputs.of(fixed, fixed.output_names)

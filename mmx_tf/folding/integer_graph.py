@@ -9,11 +9,12 @@ import dataclasses
 
 import numpy as np
 
-from mmx_tf.folding import registry
+from mmx_tf.folding import clips, registry
 from mmx_tf.folding.values import Codes, FoldError, Pending, codes_name, codes_of, materialize
 from mmx_tf.folding.weighted_layers import weighted_layer
 from mmx_tf.folding.weights import folded_weights
 from mmx_tf.layers.grid import Grid
+from mmx_tf.layers.integer.differences import IntegerScale
 from mmx_tf.layers.integer.layers import IntegerRequantize, IntegerRescale
 from mmx_tf.layers.quantizers.activation import ActivationQuantizer
 from mmx_tf.layers.quantizers.gates import GateQuantizer
@@ -23,11 +24,16 @@ from mmx_tf.network.heads import is_softmax
 
 
 class IntegerGraph:
-    """Folds one network, call by call."""
+    """Folds one network, call by call.
 
-    def __init__(self, weight_storage, *, last_layers, calibrated=True):
+    `with_units` are the names of the quantizers whose codes may be in a unit of their own, `chains` the
+    quantizers in whose unit carriers are (`folding.clips`).
+    """
+
+    def __init__(self, weight_storage, *, last_layers, with_units, chains, calibrated=True):
         self.weight_storage = weight_storage
         self.last_layers = last_layers
+        self.with_units, self.chains = with_units, chains
         self.calibrated = calibrated
         self._calls = collections.Counter()
 
@@ -59,20 +65,64 @@ class IntegerGraph:
         name = quantizer.name if count == 1 else f"{quantizer.name}_{count}"
         step_size = float(quantizer.step_size.numpy())
         grid = Grid.low_bit(step_size=step_size, highest_code=quantizer.high)
+        nonnegative = value.nonnegative or (
+            isinstance(value, Pending) and value.activation in ("relu", "relu6")
+        )
+        # The container's own saturation, or the source itself, is the lower clip.
+        clips_itself = quantizer.high - quantizer.low == 255 or (quantizer.low == 0 and nonnegative)
+        end = self.chains.get(quantizer.name, quantizer)
+        if end is not quantizer:
+            return self._in_unit_of(end, quantizer, value, step_size)
+        if not clips_itself and self._takes_bounds(quantizer, value):
+            return self._bounded(quantizer, value, step_size, name)
         if isinstance(value, Pending):
-            nonnegative = value.nonnegative or value.activation in ("relu", "relu6")
             codes, grid = self._emitted(value, quantizer, grid, name)
-        elif value.grid == grid:
+        elif value.grid == grid and value.step_size is None:
             return value
-        else:
-            nonnegative = value.nonnegative
+        elif value.step_size is None:
             codes = IntegerRescale(input_grid=value.grid, output_grid=grid, name=name)(value.tensor)
-        if quantizer.high - quantizer.low == 255 or (quantizer.low == 0 and nonnegative):
-            # The container's own saturation, or the source itself, is the lower clip.
+        else:
+            scale = IntegerScale(factor=value.unit, input_grid=value.grid, output_grid=grid, name=name)
+            codes = scale(value.tensor)
+        if clips_itself:
             return Codes(codes, grid, nonnegative, quantizer.bits)
         clipped = Grid.lower_clip(step_size=step_size, lowest_code=quantizer.low)
         clip = IntegerRequantize(input_grid=grid, output_grid=clipped, name=f"{name}_lower_clip")
         return Codes(clip(codes), clipped, quantizer.low == 0, quantizer.bits)
+
+    def _takes_bounds(self, quantizer, value) -> bool:
+        """Whether the operator in front can do both clips, fused: its output then is in another unit."""
+        if quantizer.name not in self.with_units:
+            return False
+        if isinstance(value, Pending):
+            knows = value.knows_units or quantizer.name in self.chains
+            return knows and value.activation == "linear"
+        return True
+
+    def _in_unit_of(self, end, carrier, pending, step_size) -> Codes:
+        """A carrier's codes in the unit of the quantizer at the end of its chain of additions."""
+        pending.unit = clips.unit_of(end)
+        grid = Grid.low_bit(step_size=step_size / pending.unit, highest_code=carrier.high)
+        codes = materialize(pending, grid)
+        return Codes(codes, grid, False, carrier.bits, float(np.float32(step_size)))
+
+    def _bounded(self, quantizer, value, step_size, name) -> Codes:
+        """The codes with both clips in the operator that makes them."""
+        grid = clips.bounded_grid(low=quantizer.low, high=quantizer.high)
+        codes = Codes(None, grid, quantizer.low == 0, quantizer.bits, float(np.float32(step_size)))
+        if isinstance(value, Pending):
+            value.activation, value.unit = clips.BOUNDED, codes.unit
+            codes.tensor = materialize(value, grid)
+        else:
+            scale = IntegerScale(
+                factor=value.unit / codes.unit,
+                activation=clips.BOUNDED,
+                input_grid=value.grid,
+                output_grid=grid,
+                name=name,
+            )
+            codes.tensor = scale(value.tensor)
+        return codes
 
     def _emitted(self, pending, quantizer, grid, name):
         """(codes, their grid): where values are cut off below the highest code, saturation does it."""
@@ -103,8 +153,11 @@ class IntegerGraph:
 
         def emit(output_grid, activation):
             weights = folded_weights(
-                wrapper, pending.batch_norm, value.grid, weight_storage=self.weight_storage
+                wrapper, pending.batch_norm, value.trained_grid, weight_storage=self.weight_storage
             )
+            if value.unit != pending.unit:
+                scales = np.float32(weights.weight_scales * np.float64(value.unit / pending.unit))
+                weights = dataclasses.replace(weights, weight_scales=scales)
             common = dict(
                 input_grid=value.grid,
                 output_grid=output_grid,
@@ -116,5 +169,5 @@ class IntegerGraph:
             )
             return weighted_layer(layer, value.tensor, **common)
 
-        pending = Pending(emit, layer)
+        pending = Pending(emit, layer, knows_units=True)
         return pending

@@ -25,12 +25,27 @@ class FoldError(ValueError):
 
 @dataclasses.dataclass
 class Codes:
-    """A tensor of int8 codes whose grid is known."""
+    """A tensor of int8 codes whose grid is known.
+
+    `step_size` is that of training where the file holds the tensor in another `unit` (see `folding.clips`):
+    its values are then `unit` times what its grid says. Without it they are what the grid says.
+    """
 
     tensor: object
     grid: Grid
     nonnegative: bool
     bits: int = 8
+    step_size: float | None = None
+
+    @property
+    def unit(self) -> float:
+        """What the grid's numbers have to be multiplied by to be the tensor's values."""
+        return 1.0 if self.step_size is None else self.step_size / self.grid.scale
+
+    @property
+    def trained_grid(self) -> Grid:
+        """The grid in the values' own unit."""
+        return self.grid if self.step_size is None else Grid(self.step_size, self.grid.zero_point)
 
 
 @dataclasses.dataclass
@@ -43,6 +58,8 @@ class Pending:
       fuses: whether the operator takes a fused activation.
       nonnegative: whether its values cannot be below zero, whatever is fused.
       cap: what its values are cut off at besides; the highest code of its output stands for it.
+      knows_units: whether it can give its output in another unit (see `folding.clips`).
+      unit: of its output.
     """
 
     emit: object
@@ -51,6 +68,8 @@ class Pending:
     nonnegative: bool = False
     activation: str = "linear"
     cap: float | None = None
+    knows_units: bool = False
+    unit: float = 1.0
     batch_norm: keras.layers.Layer | None = None
     deferred: tuple = ()
 
