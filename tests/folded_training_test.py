@@ -94,7 +94,7 @@ def test_every_bias_has_the_codes_and_the_grid_of_the_file(digits, images, kind)
             bias = roundings[name].folded_bias()
             np.testing.assert_array_equal(bias.codes, layer.bias_codes)
             grid = np.float32(layer.input_grid.scale) * layer.weight_scales.numpy()
-            # The file's two scales are rounded to float32 apart where its input is in a unit (`folding.clips`).
+            # Where its input is in a unit the two scales are rounded to float32 apart (`folding.clips`).
             np.testing.assert_allclose(bias.steps, grid, rtol=2e-7)
         # The file rounds the exact halves of an average pooling away from zero, a quantizer to even.
         if kind != "average_pooling":
