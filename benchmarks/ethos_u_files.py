@@ -14,8 +14,8 @@ import tf_keras as keras
 
 import mmx_tf
 from benchmarks.folded_training import compared, fitted, fixed_network
-from benchmarks.int8_baseline import int8_baseline
 from mmx_tf.export.atomic import write_atomically
+from mmx_tf.run.int8_baseline import int8_baseline
 from mmx_tf.training.optimizers import cosine_schedule, sgd
 
 BATCH_SIZE = 64

@@ -254,6 +254,27 @@ def test_what_docstrings_and_documents_name_is_there():
             assert found, f"{text.relative_to(ROOT)} names {reference}"
 
 
+def test_what_scripts_and_tests_import_is_there():
+    """Tests do not run the benchmarks: one that imports what was moved would fail for its user alone."""
+    known = modules() | {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for folder in ("benchmarks", "tests")
+        for path in (ROOT / folder).rglob("*.py")
+    }
+    for path in [*(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]:
+        for node in ast.walk(tree(path)):
+            if not isinstance(node, ast.ImportFrom) or node.module is None or node.level:
+                continue
+            if node.module.split(".")[0] not in ("mmx_tf", "benchmarks", "tests"):
+                continue
+            for alias in node.names:
+                inside = node.module in known and re.search(
+                    rf"\b{alias.name}\b", known[node.module].read_text()
+                )
+                found = f"{node.module}.{alias.name}" in known or inside
+                assert found, f"{path.relative_to(ROOT)}:{node.lineno} imports {alias.name} of {node.module}"
+
+
 def test_no_file_is_too_long():
     for path in modules().values():
         assert path.read_text().count("\n") <= LARGEST_FILE, f"{path.relative_to(ROOT)} is too long"
