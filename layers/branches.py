@@ -22,7 +22,7 @@ def run(branch, alpha, settings: Sequence[tuple], *, single: Callable, mixed: Ca
       mixed: () -> the mix, with a gradient for alpha alone.
 
     Raises:
-      ValueError: if `branch` is none of these, or needs an alpha and there is none.
+      ValueError: if `branch` is not one of these, or needs an alpha that is not given.
     """
     if alpha is None and (branch is None or isinstance(branch, str) and branch in (MIXED, JOINT)):
         raise ValueError(f"branch={branch!r} needs alpha, the architectural parameters of the branches.")

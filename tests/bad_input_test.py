@@ -1,4 +1,4 @@
-"""Input that makes no run, each kind once: told in one paragraph, with exit code 2 and every file as before.
+"""Input that cannot be run, each kind once: told in one paragraph, with exit code 2 and every file as before.
 
 Ranges of single flags are in recipe_test, networks of a wrong shape in train_test, hostile files in
 safe_loading_test.

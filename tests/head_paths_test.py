@@ -179,7 +179,7 @@ def test_the_task_must_be_given_where_nothing_tells_it(digits):
     numbers = verify(plain, data, [(images, labels)], task="regression")
     # Errors 0.25, 0, 1.75, 0.25.
     assert numbers.metrics["mean_absolute_error"]["tflite"] == 0.5625
-    with pytest.raises(ValueError, match="2 is none of 0 to 1"):
+    with pytest.raises(ValueError, match="2 is not one of 0 to 1"):
         verify(plain, data, [(images, labels), (images, labels + 1)])
 
 

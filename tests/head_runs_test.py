@@ -201,7 +201,7 @@ def test_what_does_not_fit_each_other_is_refused(
             ["--label_smoothing=0.1", "with --task=regression"],
         ),
         ([file("number"), *ink, "--teacher=float"], ["--teacher=float", "empty with --task=regression"]),
-        ([file("number"), *ink, "--task=binary"], ["is none of 0 to 1"]),
+        ([file("number"), *ink, "--task=binary"], ["is not one of 0 to 1"]),
         ([own, two, "--task=regression"], ["--task=regression does not fit", "2 classes"]),
         ([file("numbers"), *bits], ["shape (100, 4)", "Nor do they fit task multi_label or regression."]),
         ([own, "--dataset=masks", f"--data_dir={vectors}"], ["'mask'", "are images, such as masks"]),

@@ -69,7 +69,11 @@ def test_the_task_is_told(network, labels, task):
         ),
         (head(1), None, ["(None, 1)", "Give task='binary' or task='regression'"]),
         (head(2, 2, 3), None, ["Give task='segmentation' or task='multi_label' or task='regression'"]),
-        (head(3, activation="softmax"), NUMBERS, ["float64 labels of shape (3, 1)", "0.5 is none of 0 to 2"]),
+        (
+            head(3, activation="softmax"),
+            NUMBERS,
+            ["float64 labels of shape (3, 1)", "0.5 is not one of 0 to 2"],
+        ),
         (
             head(3),
             np.zeros((3, 4)),
@@ -79,7 +83,7 @@ def test_the_task_is_told(network, labels, task):
                 "Nor do they fit task 'multi_label' or 'regression'.",
             ],
         ),
-        (head(10), np.array([-1, -1, -1]), ["-1 is none of 0 to 9"]),
+        (head(10), np.array([-1, -1, -1]), ["-1 is not one of 0 to 9"]),
     ],
 )
 def test_what_cannot_be_told_names_the_candidates(network, labels, parts):
@@ -146,15 +150,15 @@ def test_labels_have_one_form(task, network, labels, expected):
 @pytest.mark.parametrize(
     ("task", "network", "labels", "reason"),
     [
-        ("classification", head(3), [0, 3, 1], "3 is none of 0 to 2"),
+        ("classification", head(3), [0, 3, 1], "3 is not one of 0 to 2"),
         ("classification", head(3), [[1, 1, 0]] * 3, "must add up to 1"),
         ("classification", head(1), YES, r"needs outputs of shape \(None, classes\)"),
         ("binary", head(2), YES, r"needs one output, of shape \(None, 1\)"),
-        ("binary", head(1), [0, 1, 2], "2 is none of 0 to 1"),
+        ("binary", head(1), [0, 1, 2], "2 is not one of 0 to 1"),
         ("multi_label", head(3), CLASSES, r"shape \(N, 3\) is needed"),
         ("regression", head(2), NUMBERS, r"shape \(N, 2\) is needed"),
         ("segmentation", head(3), CLASSES, r"\(None, height, width, classes\)"),
-        ("segmentation", head(2, 2, 3), MAPS + 1, "3 is none of 0 to 2"),
+        ("segmentation", head(2, 2, 3), MAPS + 1, "3 is not one of 0 to 2"),
         ("regression", head(1), np.array(["a", "b"]), "numbers are needed"),
     ],
 )

@@ -86,7 +86,7 @@ CONFIGS = {
     "operator that writes": layer("TFOpLambda", function="io.write_file"),
     "slicing that writes": layer("SlicingOpLambda", function="io.write_file"),
     "operator that runs Python": layer("TFOpLambda", function="py_function"),
-    "operator that is none": layer("TFOpLambda", function=["io.write_file"]),
+    "operator that does not exist": layer("TFOpLambda", function=["io.write_file"]),
     "operator by its NodeDef": layer("TensorFlowOpLayer", node_def=NODE, constants={}),
     "operator by its NodeDef, with its module": layer(
         "TensorFlowOpLayer", module="tf_keras.src.engine.base_layer", node_def=NODE, constants={}
@@ -102,13 +102,13 @@ CONFIGS = {
     "network that is a layer": lambda config: config.update(class_name="Dense"),
     "network that is a function": lambda config: config.update(class_name="system", module="os"),
     "no layers": lambda config: config.update(config=None),
-    "layers that are none": lambda config: config["config"].update(layers=7),
+    "layers that are a number": lambda config: config["config"].update(layers=7),
     "passive object": activation(
         {"class_name": "Lambda", "config": {"function": "x"}, "__passive_serialization__": True}
     ),
 }
 
-MEANINGLESS = ("no layers", "layers that are none")
+MEANINGLESS = ("no layers", "layers that are a number")
 
 
 @pytest.mark.parametrize("case", CONFIGS)

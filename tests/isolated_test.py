@@ -1,4 +1,4 @@
-"""Asking LiteRT in another process: a function's answer, or why there is none."""
+"""Asking LiteRT in another process: a function's answer, or why it gave no answer."""
 
 import time
 

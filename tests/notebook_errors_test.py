@@ -211,7 +211,7 @@ STAGES = {
     "one switch for all layers": (
         lambda s: mmx_tf.augment(s.float_model, signed=True), "signed=True: a dict, layer name",
     ),
-    "bits that are none": (
+    "bits that cannot be": (
         lambda s: mmx_tf.count_bops(s.float_model, weight_bits=2.5), "weight_bits=2.5: .*integer in 1..32",
     ),
     "a selection from its numbers": (

@@ -49,7 +49,7 @@ def test_a_config_of_before_is_that_of_today():
     """Files of searches had these entries before the settings were one value."""
     search = mmx_tf.augment(small_network(), target_average_bits=6, meta_training=False)
     config = search.get_config()
-    # Noise came later; without its entry there is none.
+    # Noise came later; a config without its entry has no noise.
     assert config.pop("alpha_initial_stddev") == 0.0
     assert config.keys() == {
         "name", "network", "budget", "regularizer_weight", "meta_epochs", "meta_training",

@@ -99,7 +99,7 @@ def graph(paths: dict[str, pathlib.Path]) -> dict[str, dict[str, int]]:
 
 
 def circle(imported: dict[str, dict[str, int]]) -> list[str]:
-    """The modules of one import circle in their order; empty where there is none."""
+    """The modules of one import circle in their order; empty without a circle."""
     done, way = set(), []
 
     def visit(module):

@@ -190,7 +190,7 @@ def test_functions_that_are_not_there_are_refused(function, name, message):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [("X[70] = np.inf", "an example holds NaN"), ("Y[70] = 5", "a label is none of 0 to 2: 5")],
+    [("X[70] = np.inf", "an example holds NaN"), ("Y[70] = 5", "a label is not one of 0 to 2: 5")],
 )
 def test_what_is_wrong_behind_the_first_examples_is_found_when_it_is_read(function, change, message):
     body = f"{change}; return of(X, Y), of(X[:30], Y[:30]), ['a', 'b', 'c']"

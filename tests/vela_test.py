@@ -178,7 +178,7 @@ def test_a_wrong_accelerator_names_the_allowed_ones_with_and_without_vela(
             monkeypatch.setitem(sys.modules, "ethosu", None)
         said = refused(capsys, tmp_path, paths["wide"], "--accelerator=ethos-u55")
         allowed = ", ".join(vela.ACCELERATORS)
-        assert said == f"--accelerator=ethos-u55 is none of Vela's accelerators: {allowed}.\n"
+        assert said == f"--accelerator=ethos-u55 is not one of Vela's accelerators: {allowed}.\n"
 
 
 def test_without_vela_a_sentence_names_the_extra(tmp_path, capsys, paths, monkeypatch):

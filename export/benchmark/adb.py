@@ -62,7 +62,7 @@ def connect(serial: str | None = None) -> Device:
 
     Raises:
       DeviceError: if adb is not there, no device is ready, several are and no serial number says which, or
-        the serial number is none of theirs.
+        the serial number is not one of theirs.
     """
     adb = shutil.which("adb")
     if adb is None:

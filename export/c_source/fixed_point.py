@@ -1,6 +1,6 @@
 """Integer multipliers that round exactly as XNNPACK's float32 products do, proved code by code.
 
-    found = multipliers(reals, lowest, highest, bounds)    # None where there are none
+    found = multipliers(reals, lowest, highest, bounds)    # None where no multipliers exist
     found.mantissas, found.fits, found.shift, found.scale
     code = ((sum * scale * mantissa >> 32) + 2^(shift - 1)) >> shift
 

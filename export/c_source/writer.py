@@ -77,7 +77,7 @@ def c_source(
     Raises:
       UnsupportedError: the file has operators, types or numbers that the kernels do not have.
       BudgetError: the activations take more than `max_ram`.
-      ValueError: `data` is no .tflite or a damaged one, a word is none of those above, or `name` is no C
+      ValueError: `data` is no .tflite or a damaged one, a word is not one of those above, or `name` is no C
         identifier, or that of a header.
       TypeError: `data` is not bytes.
     """

@@ -59,7 +59,7 @@ def ends_of(folded: keras.Model) -> tuple[End, ...]:
 
 
 def check_tasks(task: str | Mapping[str, str] | None) -> None:
-    """Raises a ValueError for a task that there is none of, also in a dict by outputs."""
+    """Raises a ValueError for a task that does not exist, also in a dict by outputs."""
     for one in task.values() if isinstance(task, Mapping) else [task]:
         check_task(one)
 

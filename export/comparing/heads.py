@@ -111,7 +111,7 @@ def told(head: Head, labels=None, task: str | None = None) -> str:
 
     Args:
       head: the network's.
-      labels: some of them, as they are evaluated with; None where there are none at hand.
+      labels: some of them, as they are evaluated with; None without labels at hand.
       task: overrides what is told.
 
     Raises:
@@ -215,7 +215,7 @@ def _whole(task, head, labels, shape, *, below) -> np.ndarray:
     whole = shaped.astype(np.int64)
     wrong = (whole != shaped) | (whole < 0) | (whole >= below)
     if np.any(wrong):
-        reason = f"{shaped[wrong][0]} is none of 0 to {below - 1}"
+        reason = f"{shaped[wrong][0]} is not one of 0 to {below - 1}"
         if task == "segmentation":
             reason += "; pixels without a class (ignore_class) cannot be judged, so leave such images out"
         raise _misfit(task, head, labels, reason)

@@ -13,7 +13,7 @@
 | segmentation | pixel_accuracy: share of pixels; mean_iou: mean over classes of intersection over union |
 
 auc is the area under the ROC curve, `tf_keras.metrics.AUC` with its 200 thresholds; None where all labels are
-equal, so that there is none. mean_iou is `tf_keras.metrics.MeanIoU`.
+equal, so that none counts. mean_iou is `tf_keras.metrics.MeanIoU`.
 """  # noqa: E501
 
 import dataclasses

@@ -73,7 +73,7 @@ def qonnx_model(data: bytes, *, form: str = "quant", batch: int = 1) -> QonnxMod
 
     Raises:
       UnsupportedError: the file has what has no exact form here.
-      ValueError: `data` is no .tflite or a damaged one, or `form` is none of those above.
+      ValueError: `data` is no .tflite or a damaged one, or `form` is not one of those above.
       MissingPackageError: onnx is not installed.
       TypeError: `data` is not bytes.
     """

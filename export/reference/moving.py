@@ -35,7 +35,7 @@ def concatenate(operator, inputs, rules):
 
 @computes("RESHAPE")
 def reshape(operator, inputs, rules):
-    """RESHAPE to the second input, or to the options' newShape where there is none; one entry may be -1."""
+    """RESHAPE to the second input, or, without one, to the options' newShape; one entry may be -1."""
     target = inputs[1] if len(inputs) > 1 and inputs[1] is not None else operator.options.newShape
     return inputs[0].reshape([int(size) for size in target])
 

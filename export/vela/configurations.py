@@ -52,10 +52,10 @@ class Configuration:
 
 
 def check_accelerator(accelerator: str) -> None:
-    """Raises `VelaError`, which lists `ACCELERATORS`, for a name that is none of them."""
+    """Raises `VelaError`, which lists `ACCELERATORS`, for any other name."""
     if accelerator not in ACCELERATORS:
         raise VelaError(
-            f"--accelerator={accelerator} is none of Vela's accelerators: {', '.join(ACCELERATORS)}."
+            f"--accelerator={accelerator} is not one of Vela's accelerators: {', '.join(ACCELERATORS)}."
         )
 
 

@@ -50,7 +50,7 @@ def table(estimates: Mapping[str, Estimate]) -> str:
 
 
 def cpu_table(estimates: Mapping[str, Estimate]) -> str:
-    """A line for each operator that stays on the CPU, with its file; empty where there is none."""
+    """A line for each operator that stays on the CPU, with its file; empty if none does."""
     return "\n".join(
         f"{_one_line(name)}: {operator.kind} {_one_line(operator.name)} stays on the CPU"
         for name, estimate in estimates.items()

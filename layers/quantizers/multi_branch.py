@@ -69,7 +69,7 @@ class MultiBranchQuantizer(SetByFirstBatch, AsWritten, keras.layers.Layer):
           alpha: (B,) architectural parameters; all but an index needs them.
 
         Raises:
-          ValueError: if `branch` is none of these, or needs an alpha and there is none.
+          ValueError: if `branch` is not one of these, or needs an alpha that is not given.
         """
         self.initialize_once(x)
         elements = elements_of_one_example(x)

@@ -79,7 +79,7 @@ class MultiBranchWeightQuantizer(AsWritten, keras.layers.Layer):
           alpha: (W,) architectural parameters; all but an index needs them.
 
         Raises:
-          ValueError: if `branch` is none of these, or needs an alpha and there is none.
+          ValueError: if `branch` is not one of these, or needs an alpha that is not given.
         """
         elements = kernel.shape.num_elements()
         settings = [(*pair, lsq.gradient_scale(elements, pair[1])) for pair in self._ranges]

@@ -7,7 +7,7 @@ would have to requantize every image; on the grid of the pixels the file takes t
     >>> quantizer.zero_point                    # the pixel that stands for 0
     128
 
-An int8 tensor needs an integer zero point. Where -offset / scale is none (127.5 here), the network is given
+An int8 tensor needs an integer zero point. Where -offset / scale is not one (127.5 here), the network gets
 values shifted by half a pixel at most, in training as in the file, so that the file stays exact and training
 takes care of the shift.
 """
@@ -52,7 +52,7 @@ def zero_point_of(*, scale: float, offset: float) -> int:
     """The pixel that stands for the value 0.
 
     Raises:
-      ValueError: if there is none, or the scale is not above 0.
+      ValueError: without such a zero point, or if the scale is not above 0.
     """
     if not 0 < scale < math.inf:
         raise ValueError(f"scale is {scale!r}; a pixel's scale is a number above 0.")

@@ -46,7 +46,7 @@ def step_size_shape(layer: keras.layers.Layer, kernel_shape, *, per_channel: boo
 
 
 def channels_shape(layer: keras.layers.Layer, kernel_shape) -> tuple[int, ...]:
-    """The last axes of a kernel with its output channels, and 1 where an axis is none of these.
+    """The last axes of a kernel with its output channels, and 1 for every other axis.
 
     Kernels are (h, w, in, out) for Conv2D, (h, w, out, in) for Conv2DTranspose, (h, w, channels, multiplier)
     for DepthwiseConv2D and (in, out) for Dense. A number for each channel, in this shape, broadcasts over
@@ -133,7 +133,7 @@ class LsqWeightConfig(tfmot.quantization.keras.QuantizeConfig):
         return []
 
     def set_quantize_activations(self, layer, quantize_activations):
-        """Does nothing: there are none."""
+        """Does nothing: this layer has no such weights."""
 
     def get_output_quantizers(self, layer):
         """Returns []: outputs are not quantized by the wrapper."""

@@ -181,7 +181,7 @@ def meets(limits: Limits, choice: Sequence[int]) -> bool:
 
 
 def raised(limits: Limits, choice: Sequence[int], scores: np.ndarray) -> list[int]:
-    """Takes flips of single layers that raise the score and fit, the largest first, until there is none.
+    """Takes flips of single layers that raise the score and fit, the largest first, until no flip is left.
 
     Args:
       limits, scores: as for `best_choice`.

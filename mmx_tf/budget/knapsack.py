@@ -168,7 +168,7 @@ def _within(layer: _Layer, slope: float, gap: float) -> _Layer:
 
 
 def _states(layers, capacity: int, lowest: float, most_states: int):
-    """Dynamic programming: ((score, choice) of the best choice, None if there is none; whether thinned out).
+    """Dynamic programming: ((score, choice) of the best choice, None if no choice fits; whether thinned out).
 
     Choices whose score is below `lowest` may be left out.
     """

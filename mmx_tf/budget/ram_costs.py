@@ -93,7 +93,7 @@ class RamCosts:
         return tuple(c for c in range(self.candidates) if any(row[c] < row[candidate] for row in rows))
 
     def smallest(self, layer: int) -> int | None:
-        """The candidate of a layer with the fewest bytes in every block; None where there is none."""
+        """The candidate of a layer with the fewest bytes in every block; None if no candidate has."""
         rows = self._rows(layer)
         least = (c for c in range(self.candidates) if all(row[c] == min(row) for row in rows))
         return next(least, None)

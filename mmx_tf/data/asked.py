@@ -23,7 +23,7 @@ class Asked:
       seed: set before a function of the user's is called.
 
     Raises:
-      DataError: for a value that is none of these.
+      DataError: for a value that is not one of these.
     """
 
     data_dir: str = ""

@@ -113,7 +113,7 @@ class DamagedImages:
     def noting(self, pixels, labels, stored, stored_labels):
         """Takes what `decoded` returns, notes the images that failed, and gives (pixels, labels).
 
-        For `tf.data.Dataset.map`, which fails when there are too many, and when a label is none of the
+        For `tf.data.Dataset.map`, which fails when there are too many, and when a label is not one of the
         dataset's; `error` says why.
         """
         read = tf.concat([labels, stored_labels], 0)

@@ -56,7 +56,7 @@ def check(path: str) -> Headers:
     """The arrays that a file says that it has.
 
     Raises:
-      DataError: for a file that is none, arrays that are missing, misnamed, of types that are no numbers, or
+      DataError: for another kind of file, for arrays that are missing, misnamed or no numbers, or for
         not as many labels as examples.
     """
     where = f"--dataset=npz:{path}"
@@ -160,8 +160,8 @@ def _check_numbers(where: str, found: Headers) -> None:
     for one in examples:
         if not 2 <= len(one.shape) <= 4 or 0 in one.shape:
             raise DataError(
-                f"{where}: {one} is none of (N, features), (N, length, channels) or (N, height, width), or "
-                "(N, height, width, channels) with N examples."
+                f"{where}: {one} is not one of (N, features), (N, length, channels), (N, height, width) "
+                "or (N, height, width, channels) with N examples."
             )
     if len({one.shape[1:] for one in examples}) > 1 or len({one.shape[1:] for one in labels}) > 1:
         both = ", ".join(map(str, (*examples, *labels)))

@@ -24,7 +24,7 @@ class Split:
     `stream(shuffle_seed)` gives a `tf.data.Dataset` of (stored example, label): in a fixed order for
     None, otherwise shuffled under that seed, in a new order for each iteration. `files_of(stored)` names the
     files that hold a stored image; nothing where it has none of its own. `files()` lists all files of the
-    split as (name, bytes), names without the folder of the dataset; nothing where there are none. `arrays`
+    split as (name, bytes), names without the folder of the dataset; empty without files. `arrays`
     are all examples and labels, where they are in memory. `parted(count, seed)` gives two splits, `count`
     examples in the second and the others in the first (`mmx_tf.data.held_out`); None where examples can only
     be read one after the other. `in_order` says whether that is the same order in every iteration. `rows`
@@ -47,7 +47,7 @@ class Source:
 
     `class_names` is empty where labels are arrays of numbers, of the shape `label_shape`. `version` says
     which edition of the dataset it is, where it has editions. `validation` are examples that were held out
-    of training, None where there are none. `moved` says whether training shifts or crops images, `mirrored`
+    of training, None without such images. `moved` says whether training shifts or crops images, `mirrored`
     whether it flips them left to right too.
     """
 

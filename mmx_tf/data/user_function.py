@@ -215,7 +215,7 @@ def _split(dataset: tf.data.Dataset, count: int, dtype, shape: tuple[int, ...], 
         if form.shape:
             return x, tf.debugging.assert_all_finite(y, "a label is NaN or infinite")
         classes = len(form.class_names)
-        message = f"a label is none of 0 to {classes - 1}"
+        message = f"a label is not one of 0 to {classes - 1}"
         with tf.control_dependencies([tf.debugging.Assert((y >= 0) & (y < classes), [message, y])]):
             return x, tf.identity(y)
 

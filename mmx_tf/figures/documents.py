@@ -64,7 +64,7 @@ def accuracy_document(workdirs: Sequence[pathlib.Path]) -> dict:
     """
     if not workdirs:
         raise RecipeError(
-            "there is no finished workdir to draw: --workdir is none and --compare= names none; allowed: "
+            "there is no finished workdir to draw: neither --workdir nor --compare names one; allowed: "
             "finished workdirs."
         )
     runs, images, files = [], {}, {}
@@ -109,7 +109,7 @@ def load_selection(path: pathlib.Path) -> BitSelection:
     """The bit selection of a workdir or a file.
 
     Raises:
-      RecipeError: if there is none that can be read.
+      RecipeError: if none can be read.
     """
     path = path / "bit_selection.json" if path.is_dir() else path
     try:

@@ -176,7 +176,7 @@ def _written(out: pathlib.Path, which: str, document: dict) -> dict:
 
 
 def _earlier(path: pathlib.Path) -> dict | None:
-    """A figure's document that was written before; None where there is none that can be read."""
+    """A figure's document that was written before; None if none can be read."""
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:

@@ -78,7 +78,7 @@ def _on_weight_grids(search: SearchModel, weight_bits: int) -> keras.Model:
 
 
 def batch_norm_behind(network: keras.Model, name: str) -> keras.layers.BatchNormalization | None:
-    """The batch norm that takes the output of weighted layer `name`; None where there is none."""
+    """The batch norm that takes the output of weighted layer `name`; None without one."""
     consumers = graph.consumers(network)
     for node in graph.nodes(network):
         # A quantized layer is wrapped.

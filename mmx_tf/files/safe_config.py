@@ -89,7 +89,7 @@ def _check_object(value: dict, owner: str) -> None:
         known = isinstance(function, str) and OPERATORS.fullmatch(function)
         if not known:
             raise UnsafeFileError(
-                f"{where} calls TensorFlow's operator {function!r}, which is none of those that compute "
+                f"{where} calls TensorFlow's operator {function!r}, which is not one of those that compute "
                 "numbers alone, and is never run from a file."
             )
     elif kind.lower() in RUNNING:
@@ -102,8 +102,9 @@ def _check_object(value: dict, owner: str) -> None:
         )
     if not _is_known(kind, module, registered):
         raise UnsafeFileError(
-            f"{where} is of class {kind!r} of {module or 'no module'}, which is none of Keras's or mmx_tf's; "
-            "it is not looked for. Load the network where its class is, and give it to mmx_tf.augment itself."
+            f"{where} is of class {kind!r} of {module or 'no module'}, which is not one of Keras's or "
+            "mmx_tf's; it is not looked for. Load the network where its class is, and give it to "
+            "mmx_tf.augment itself."
         )
 
 

@@ -50,7 +50,7 @@ class Given:
         """The first batch: (images,), (images, labels) or with sample weights; None where it cannot be had.
 
         Raises:
-          ValueError: if there is none.
+          ValueError: without one.
         """
         if self._first is None:
             self._first = self._taken()

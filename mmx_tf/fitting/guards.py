@@ -85,7 +85,7 @@ def checked_labels(labels, *, low: float, high: float, kind: str = "labels") -> 
 
 @tf.autograph.experimental.do_not_convert
 def checked_weights(weights) -> tf.Tensor | None:
-    """Weights of examples that are finite, or the step fails; None where there are none."""
+    """Weights of examples that are finite, or the step fails; None without such weights."""
     if weights is None:
         return None
     weights = tf.convert_to_tensor(weights)

@@ -126,7 +126,7 @@ class _Memory:
 
 
 def _layer(key: tuple[int, bool], most: _Memory, ones: Sequence[_Memory], zeros: Sequence[_Memory]) -> int:
-    """Index of the layer on whose bits alone a block depends; -1 where that is none."""
+    """Index of the layer on whose bits alone a block depends; -1 where it depends on no single layer."""
     shrinks = [[one.size(key) != most.size(key) for one in programs] for programs in (ones, zeros)]
     if any(one == zero for one, zero in zip(*shrinks, strict=True)):
         return -1

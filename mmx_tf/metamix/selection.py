@@ -83,7 +83,7 @@ class BitSelection:
 
     @property
     def cost(self) -> SelectedCost | None:
-        """The first of `costs`; None where there is none."""
+        """The first of `costs`; None without costs."""
         return self.costs[0] if self.costs else None
 
     @property

@@ -47,7 +47,7 @@ class Reason:
 
     Attributes:
       bits: the selected bit-width.
-      lower, higher: the next candidates; None where there is none, or no loss was measured.
+      lower, higher: the next candidates; None at the last candidate, or if no loss was measured.
       probabilities: candidate -> its softmax weight; None where nothing was searched.
     """
 
@@ -136,7 +136,7 @@ def sensitivities(
       searched: whether alpha has chosen; where it has not, there are no margins.
 
     Raises:
-      ValueError: for a choice that is none of this network's.
+      ValueError: for a choice of another network.
     """
     budget = search.budget
     search.selection_of(choice, target=target)  # refuses what is no choice

@@ -24,7 +24,7 @@ _MODULES = dict(zip(NAMES, (mobilenet_v1, mobilenet_v2, mobilenet_v3, resnet8, r
 
 
 def _module(name: str):
-    """The module that builds the network `name`; a `ModelError` that lists `NAMES` when there is none."""
+    """The module that builds the network `name`; a `ModelError` that lists `NAMES` for any other."""
     if name not in _MODULES:
         raise ModelError(
             f"There is no built-in network {name!r}; the built-in networks are {', '.join(NAMES)}. Name one "

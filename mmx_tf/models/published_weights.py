@@ -46,7 +46,7 @@ def published_width(title: str, channels, channels_at: Callable, widths: tuple[f
         widths: multipliers with published weights.
 
     Raises:
-        ModelError: there is none.
+        ModelError: Keras publishes no such weights.
     """
     for width in widths:
         if channels_at(width) == channels:

@@ -105,7 +105,7 @@ class _Import:
 
 
 def graph_of(network):
-    """The functional model that knows a Keras 3 network's calls; None where there is none."""
+    """The functional model that knows a Keras 3 network's calls; None without one."""
     # A class of the user's own may be functional as long as it leaves the forward pass to Keras.
     if type(network).call.__module__.startswith("keras.src.models."):
         graph = getattr(network, "_functional", network)

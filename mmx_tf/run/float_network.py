@@ -56,7 +56,7 @@ def load_trained(recipe: Recipe, data: Examples) -> keras.Model:
     """The trained float network: the recipe's, or the one that the workdir's run has trained.
 
     Raises:
-      RecipeError: as `load_or_build`, and if there is none.
+      RecipeError: as `load_or_build`, and without a network.
     """
     model, trained = load_or_build(recipe, data)
     if trained:

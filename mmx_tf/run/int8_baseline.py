@@ -36,7 +36,7 @@ def int8_baseline(model: keras.Model, images: np.ndarray) -> bytes:
       The contents of a .tflite file without a float tensor.
 
     Raises:
-      ValueError: `images` are none or do not fit the model's input.
+      ValueError: `images` is empty or does not fit the model's input.
     """
     images = np.asarray(images, np.float32)
     expected = tuple(model.input_shape[1:])

@@ -21,7 +21,7 @@ REASONS = "sensitivity.json"
 
 
 def keep(run: Run, search: SearchModel, selection: BitSelection, *, target: int = 0) -> None:
-    """Writes sensitivity.json into the workdir, where there is none yet; call it in the chief alone.
+    """Writes sensitivity.json into the workdir, unless it is there; call it in the chief alone.
 
     Args:
       run: of the target.

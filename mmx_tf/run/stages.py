@@ -88,7 +88,7 @@ def record_search(run: Run, search: SearchModel) -> list[dict]:
 
 
 def earlier_selection(workdir: Workdir, search: SearchModel | None) -> BitSelection | None:
-    """The bit selection that the run has made before, checked against the network; None if there is none.
+    """The bit selection that the run has made before, checked against the network; None without one.
 
     Raises:
       RecipeError: if it is damaged, or of another network.
@@ -110,7 +110,7 @@ def earlier_selection(workdir: Workdir, search: SearchModel | None) -> BitSelect
 
 
 def kept_selection(workdir: Workdir, search: SearchModel, choose: Callable[[], BitSelection]) -> BitSelection:
-    """The bit selection in the workdir; where there is none, the one that `choose` gives.
+    """The bit selection in the workdir, or, without one, the one that `choose` gives.
 
     Raises:
       RecipeError: as `earlier_selection`.

@@ -169,7 +169,7 @@ def weight_optimizer(
       global_clipnorm: Keras's: where the norm of all gradients together is larger, they are scaled down
         to it, before an L2 decay is added. 0 for none.
       **tuning: arguments of the classes of `tuned` that Keras's do not have: `step_size_factor`,
-        `dampening`, `dampening_steps`. Where there is none the optimizer is Keras's own.
+        `dampening`, `dampening_steps`. Without any of them the optimizer is Keras's own.
 
     Raises:
       ValueError: for another name or kind, and for "adamw" with kind "l2".

@@ -142,7 +142,7 @@ class Checkpoints:
         """Restores the newest checkpoint that is whole.
 
         Returns:
-          (its number, its facts), or None where there is none.
+          (its number, its facts), or None without one.
 
         Raises:
           RecipeError: if it is of another network.
@@ -194,7 +194,7 @@ def _paths(folder: pathlib.Path, number: int) -> tuple[pathlib.Path, pathlib.Pat
 
 
 def newest_facts(folder: pathlib.Path) -> dict | None:
-    """The facts of a folder's newest whole checkpoint; None where there is none."""
+    """The facts of a folder's newest whole checkpoint; None without one."""
     for number in reversed(numbers(folder)):
         try:
             return facts_of(path_of(folder, number))

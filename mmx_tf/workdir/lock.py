@@ -93,7 +93,7 @@ def _owner() -> dict[str, object]:
 
 
 def _text(descriptor: int) -> str:
-    """The note as part of a sentence; '' where there is none."""
+    """The note as part of a sentence; '' without a note."""
     try:
         owner = json.loads(os.pread(descriptor, 4096, 0))
         return f"process {owner['pid']} on {owner['host']}, started {owner['started']}"

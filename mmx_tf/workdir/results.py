@@ -26,7 +26,7 @@ _MADE_FROM = {
 
 
 def finished_folders(root: pathlib.Path) -> list[pathlib.Path]:
-    """The finished workdirs that a folder is: itself, or those of a run's targets; [] where it is none."""
+    """The finished workdirs that a folder is: itself, or those of a run's targets; else []."""
     own = [root] if (root / METRICS).exists() else []
     return own or sorted(path.parent for path in root.glob(f"target_*/{METRICS}"))
 
@@ -82,7 +82,7 @@ def check(root: pathlib.Path, state: Mapping, names: Iterable[str] = RESULTS) ->
 
 
 def _document(path: pathlib.Path) -> dict:
-    """A JSON object; {} where there is none that can be read."""
+    """A JSON object; {} where none can be read."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError):

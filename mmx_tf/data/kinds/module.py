@@ -18,7 +18,7 @@ WORDS = "'module:NAME:FUNCTION' (a function of your own that returns two tf.data
 
 
 def check(name: str, *, data_dir: str) -> None:
-    """Refuses (DataError) a name that is none, and a module that is not there; its code is not run."""
+    """Refuses (DataError) what cannot name a module, and a module that is not there; no code is run."""
     module, _ = named(name)
     add_current_folder()
     top = module.partition(".")[0]
