@@ -88,6 +88,31 @@ def test_convolutions_of_all_windows(tmp_path, window):
     compiled_network.assert_exact(tmp_path, data, net.images())
 
 
+@pytest.mark.parametrize("filters", [8, 12, 6, 7])
+@pytest.mark.parametrize("highest", [3, 2])
+def test_convolutions_to_two_bits(tmp_path, filters, highest):
+    """Four filters fill a byte; those with a scale of 0.5 need float32, and 25 places leave one over."""
+    net = Branches(filters, (5, 5, 8))
+    weight_scales = np.where(np.arange(filters) % 3 == 1, 0.5, net.rng.uniform(0.03, 0.1, filters))
+    for bits, zero in RANGES:
+        source, scale = net.branch(bits, zero)
+        name, codes = f"{bits}_{zero}", net.rng.integers(-7, 8, (filters, 1, 1, 8))
+        weights = net.constant(f"{name}/w", codes, TensorType.INT8, scales=weight_scales, axis=0)
+        grid = {"scales": scale * weight_scales}
+        bias = net.constant(f"{name}/b", net.rng.integers(0, 20, filters), TensorType.INT32, **grid)
+        target = net.tensor(f"{name}/codes", (5, 5, filters), scale=scale, zero_point=127 - highest)
+        fields = {"padding": SAME, "strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1}
+        fields = options("Conv2D", fusedActivationFunction=RELU, **fields)
+        inputs = [source, weights, bias]
+        net.made.append(net.operator("CONV_2D", inputs, target, options=fields, version=3))
+    made = compiled_network.assert_exact(tmp_path, net.file(), net.images())
+    steps = [step for step in made.program.steps if step.kind == "conv"]
+    assert [step.output.bits for step in steps] == [2] * len(RANGES)
+    assert made.files["net.c"].count(f".low = 0, .high = {highest}, ") == len(RANGES)
+    numbers = re.findall(r"int32_t multipliers_\d+\[\d+\] = \{([^}]*)\}", made.files["net.c"])
+    assert any("-" in text for text in numbers) and not all(text.count("-") == filters for text in numbers)
+
+
 DEPTHWISE = {
     "plain": (16, 1, 4, {}),
     "strides": (24, 1, 8, {"strideH": 2, "strideW": 2, "fusedActivationFunction": RELU}),

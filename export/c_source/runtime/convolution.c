@@ -25,7 +25,7 @@ static inline int32_t place_of(const mmx_window *op, int32_t out, int32_t tap, i
 }
 
 /* Rows and runs of whole bytes are copied; what is to be mapped or shifted goes slot by slot. */
-static void fill_column(const mmx_window *op, const uint8_t *in, int32_t y, int32_t x, uint32_t group, uint8_t *column) {
+MMX_APART void fill_column(const mmx_window *op, const uint8_t *in, int32_t y, int32_t x, uint32_t group, uint8_t *column) {
   const uint32_t bits = op->column_bits, channels = op->in_channels / op->groups;
   const uint32_t run = channels * bits / 8, length = padded_length(op);
   const int whole = !op->map && op->in_bits == bits && (channels * bits & 7u) == 0;
@@ -235,11 +235,10 @@ static int columns_are_pixels(const mmx_window *op) {
          !op->transposed && (op->in_channels & 3u) == 0;
 }
 
-/* All filters of a group on the columns of one or two places, two filters at once. */
+/* All filters of a group on the columns of one or two places, two filters at once, whose weights are so many words. */
 static void filter_columns(const mmx_window *op, multiplication *times, finishing *finish, factors *of, results *to,
-                           uint32_t group) {
+                           uint32_t group, uint32_t words) {
   const uint32_t in_group = (uint32_t)(op->out_channels / op->groups);
-  const uint32_t words = 2 * (padded_length(op) * op->weight_bits / 32); /* of two filters */
   if (op->weight_bits != 8) {
     const uint32_t bytes = (uint32_t)(of->end - of->columns[0]), shift = op->weight_bits - 1u;
     for (uint32_t i = 0; i < to->columns; i++) {
@@ -257,12 +256,15 @@ static void filter_columns(const mmx_window *op, multiplication *times, finishin
 }
 
 void mmx_conv(const mmx_window *op, const uint8_t *in, const uint8_t *other, uint8_t *out, uint32_t *scratch) {
-  const uint32_t bytes = padded_length(op) * op->column_bits / 8, channels = op->out_channels;
+  const uint32_t length = padded_length(op), channels = op->out_channels;
+  const uint32_t bytes = length * op->column_bits / 8, words = 2 * (length * op->weight_bits / 32);
   const uint32_t places = (uint32_t)op->out_height * op->out_width;
   const uint32_t codes = op->in_channels * op->column_bits / 8u;
   const int direct = pixels_are_columns(op), pixels = columns_are_pixels(op);
   mapping *const map = mapping_of(op->in_bits, op->column_bits);
-  const int plain = is_plain(&op->out) && op->groups == 1 && (channels & 1u) == 0 && op->out.bits > 2;
+  /* Pairs of 2-bit codes are plain where each place begins a byte. */
+  const uint32_t unit = op->out.bits == 2 ? 3 : 1;
+  const int plain = is_plain(&op->out) && op->groups == 1 && (channels & unit) == 0;
   finishing *const finish = finishing_of_filters(&op->out, plain);
   const uint32_t weights = op->weight_bits == 2 ? 0 : op->weight_bits == 4 ? 1 : 2;
   multiplication *const *const times = multiplications[op->column_bits == 8][weights];
@@ -291,7 +293,7 @@ void mmx_conv(const mmx_window *op, const uint8_t *in, const uint8_t *other, uin
         if (++x == op->out_width) x = 0, y++;
       }
       of.end = of.columns[0] + bytes;
-      filter_columns(op, times[to.columns - 1], finish, &of, &to, group);
+      filter_columns(op, times[to.columns - 1], finish, &of, &to, group, words);
     }
   }
 }

@@ -128,23 +128,28 @@ MMX_APART four_codes real_codes(const results *of, uint32_t second, uint32_t bit
   return plain_codes(of, second, bits, 0, 1);
 }
 
+/* Two codes of a column that are next to each other. Of 2 bits they are the lower half of a byte, or its `upper` one:
+ * the first two of a column's channels begin a byte, so that nothing has to be kept. */
+MMX_INLINE void put_plain_pair(uint8_t *to, uint32_t bits, uint32_t upper, uint32_t a, uint32_t b) {
+  if (bits == 8) {
+    to[0] = (uint8_t)a, to[1] = (uint8_t)b;
+  } else if (bits == 4) {
+    to[0] = (uint8_t)(a | b << 4);
+  } else {
+    to[0] = (uint8_t)(upper ? to[0] | a << 4 | b << 6 : a | b << 2);
+  }
+}
+
 /* Two filters on one or two columns; `bits` and `full` are constants. */
 MMX_INLINE void plain_filters(results *of, uint32_t bits, int full) {
   const int32_t *const bias = of->bias, *const next = of->multiplier;
   const four_codes codes = (next[0] | next[1]) < 0 ? real_codes(of, 0, bits) : plain_codes(of, 0, bits, full, 0);
   uint8_t *const first = of->to[0], *const second = of->to[1];
-  of->bias = bias + 2, of->multiplier = next + 2, of->to[0] = first + bits / 4, of->to[1] = second + bits / 4;
-  if (bits == 8) {
-    first[0] = (uint8_t)codes.a, first[1] = (uint8_t)codes.b;
-  } else {
-    first[0] = (uint8_t)(codes.a | codes.b << 4);
-  }
-  if (of->columns == 1) return;
-  if (bits == 8) {
-    second[0] = (uint8_t)codes.c, second[1] = (uint8_t)codes.d;
-  } else {
-    second[0] = (uint8_t)(codes.c | codes.d << 4);
-  }
+  const uint32_t upper = bits == 2 ? of->channel & 2u : 0, step = bits == 2 ? upper >> 1 : bits / 4;
+  of->bias = bias + 2, of->multiplier = next + 2, of->to[0] = first + step, of->to[1] = second + step;
+  if (bits == 2) of->channel += 2;
+  put_plain_pair(first, bits, upper, codes.a, codes.b);
+  if (of->columns == 2) put_plain_pair(second, bits, upper, codes.c, codes.d);
 }
 
 /* Four channels of one column. */
@@ -165,6 +170,7 @@ MMX_INLINE void plain_channels(results *of, uint32_t bits, int full) {
 
 static void plain_filters_8(results *of) { plain_filters(of, 8, 0); }
 static void plain_filters_4(results *of) { plain_filters(of, 4, 0); }
+static void plain_filters_2(results *of) { plain_filters(of, 2, 0); }
 static void full_filters_8(results *of) { plain_filters(of, 8, 1); }
 static void full_filters_4(results *of) { plain_filters(of, 4, 1); }
 static void plain_channels_8(results *of) { plain_channels(of, 8, 0); }
@@ -252,6 +258,7 @@ static void any_channels(results *of) {
 static finishing *finishing_of_filters(const mmx_output *out, int plain) {
   if (!plain) return any_filters;
   if (out->bits == 8) return fills_slots(out) ? full_filters_8 : plain_filters_8;
+  if (out->bits == 2) return plain_filters_2;
   return fills_slots(out) ? full_filters_4 : plain_filters_4;
 }
 

@@ -15,7 +15,7 @@
 /* Loops whose widths must be constants; and a mask that stays in a register, where one instruction shifts and masks. */
 #ifdef __GNUC__
 #define MMX_INLINE static inline __attribute__((always_inline))
-#define MMX_APART static __attribute__((noinline)) /* once in flash, since it is seldom called */
+#define MMX_APART static __attribute__((noinline)) /* once in flash, with registers of its own */
 #define MMX_IN_REGISTER(value) __asm__("" : "+r"(value))
 #define MMX_BEHIND(pointer, computed) __asm__("" : "+r"(pointer) : "r"(computed)) /* read it then, not before */
 #else
