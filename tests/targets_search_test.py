@@ -88,7 +88,7 @@ def test_the_meta_state_is_that_of_one_search(joint, alone):
 
 def test_the_logs_of_each_target_have_its_name(joint, alone):
     _, logs = joint
-    names = ("bops", "regularizer", "alpha_entropy", "search_loss")
+    names = ("bops", "regularizer", "alpha_entropy", "alpha_margin", "alpha_flips", "search_loss")
     assert set(logs) == {"loss", "accuracy", *(prefix + name for prefix in PREFIXES for name in names)}
     for prefix, (_, single) in zip(PREFIXES, alone, strict=True):
         assert set(single) == {"loss", "accuracy", *names}

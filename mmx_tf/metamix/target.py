@@ -238,10 +238,11 @@ def regularizer(budget: Budget, alpha, target: tf.Tensor | None = None) -> tf.Te
     for costs, goal in budget.constraints:
         goal, target = (goal if target is None else target), None
         gap = tf.cast((selected_cost(alpha, costs, budget) - goal) / goal, tf.float32)
-        total += tf.nn.relu(gap)
+        # Of equal ones the first gets the gradient: a budget that is met exactly has none, as with |g|.
+        total += tf.maximum(0.0, gap)
         if not costs.is_limit:
             fullest = gap if fullest is None else tf.maximum(fullest, gap)
-    return total if fullest is None else total + tf.nn.relu(-fullest)
+    return total if fullest is None else total + tf.maximum(0.0, -fullest)
 
 
 def _mean_entropy(alpha) -> tf.Tensor:
