@@ -49,10 +49,12 @@ def test_strict_cpp_takes_the_header_and_reads_its_scales_unchanged(tmp_path, ma
 
 
 @compiled_network.needed
-def test_the_tutorials_firmware_compiles(tmp_path, made):
-    page = (pathlib.Path(__file__).parents[1] / "docs" / "tutorials" / "microcontroller.md").read_text()
-    (firmware,) = re.findall(r"```c\n(.*?)```", page, re.DOTALL)
-    # The tutorial's image is uint8, this file's int8.
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorials/microcontroller.md"])
+def test_the_firmware_of_the_documents_compiles(tmp_path, made, page):
+    (firmware,) = re.findall(
+        r"```c\n(.*?)```", (pathlib.Path(__file__).parents[1] / page).read_text(), re.DOTALL
+    )
+    # Their image is uint8, this file's int8.
     firmware = firmware.replace("uint8_t image", "int8_t image")
     camera = "#include <stdint.h>\nvoid camera_read(int8_t *);\nvoid camera_tell(const int8_t *);\n"
     written(tmp_path, made, **{"main.c": firmware, "camera.h": camera})
