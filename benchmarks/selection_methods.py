@@ -19,22 +19,20 @@ Methods:
 import argparse
 import concurrent.futures
 import json
-import os
 import pathlib
-import queue
 import signal
-import subprocess
 import sys
 import threading
 import time
 from dataclasses import dataclass
 
 from benchmarks import command_line, measuring
+from benchmarks.runs import Jobs, refusal, train_command
 from benchmarks.selection_summary import METHODS, figure, summarized, table
+from mmx_tf.errors import RecipeError
 
 MODULE = "benchmarks.selection_methods"
 REPORTED = ("fixed_top1", "folded_top1", "tflite_top1", "top1_agreement", "bops", "target_bops")
-_ROOT = pathlib.Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -79,13 +77,6 @@ def planned(methods: list[str], average_bits: list[float], seeds: list[int]) -> 
     ]
 
 
-def cores_of(jobs: int) -> list[list[int]]:
-    """The processor's cores dealt out to jobs that run at the same time, one at least for each."""
-    cores = sorted(os.sched_getaffinity(0))
-    share = max(1, len(cores) // jobs)
-    return [[cores[(i * share + j) % len(cores)] for j in range(share)] for i in range(jobs)]
-
-
 def row_of(run: Run, workdir: pathlib.Path) -> dict | None:
     """What a finished run found; None for one that is not finished."""
     try:
@@ -100,49 +91,14 @@ def row_of(run: Run, workdir: pathlib.Path) -> dict | None:
     return {**row, "float_top1": metrics["float_top1"], "bits": bits}
 
 
-class _Jobs:
-    """Runs that go on at the same time, each on cores of its own, and can be stopped together."""
-
-    def __init__(self, jobs: int):
-        self._free: queue.SimpleQueue = queue.SimpleQueue()
-        for cores in cores_of(jobs):
-            self._free.put(cores)
-        self._running: set[subprocess.Popen] = set()
-        self._lock = threading.Lock()
-        self.stopped = False
-
-    def run(self, words: list[str], log: pathlib.Path) -> int | None:
-        """Exit code of a command whose output goes to a file; None if it was not begun any more."""
-        cores = self._free.get()
-        try:
-            with self._lock, log.open("a") as file:
-                if self.stopped:
-                    return None
-                process = subprocess.Popen(words, cwd=_ROOT, stdout=file, stderr=subprocess.STDOUT)
-                os.sched_setaffinity(process.pid, cores)
-                self._running.add(process)
-            process.wait()
-            with self._lock:
-                self._running.discard(process)
-            return process.returncode
-        finally:
-            self._free.put(cores)
-
-    def stop(self) -> None:
-        """Ends all runs as SIGTERM does, which saves a checkpoint of each, and begins no more."""
-        with self._lock:
-            self.stopped = True
-            for process in self._running:
-                process.send_signal(signal.SIGTERM)
-
-
 def parsed(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """The options, checked, and the flags of all runs."""
     words = list(sys.argv[1:] if argv is None else argv)
     cut = words.index("--") if "--" in words else len(words)
     parser = command_line.argument_parser(MODULE, __doc__)
     parser.add_argument("--workdir", required=True, type=pathlib.Path, help="folder of the runs' workdirs")
-    command_line.add_choice(parser, "--methods", METHODS)
+    methods = [method for method in METHODS if method != "additive"]
+    command_line.add_choice(parser, "--methods", methods)
     parser.add_argument("--average_bits", type=command_line.numbers, default=[4.0], help="default: 4")
     parser.add_argument("--seeds", type=command_line.integers, default=[0, 1], help="default: 0,1")
     parser.add_argument("--jobs", type=command_line.positive, default=1, help="runs at a time; default: 1")
@@ -159,11 +115,18 @@ def parsed(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs what is not finished and prints the table; 1 if a run failed or was stopped."""
+    """Runs what is not finished and prints the table; 1 if a run failed or was stopped, 2 for wrong flags."""
     options, flags = parsed(argv)
     runs = planned(options.methods, options.average_bits, options.seeds)
+    try:
+        refused = [refusal(options.workdir / run.folder, [*flags, *run.flags()]) for run in runs]
+    except RecipeError as error:
+        refused = [str(error)]
+    if any(refused):
+        print("\n".join(filter(None, refused)), file=sys.stderr)
+        return 2
     options.workdir.mkdir(parents=True, exist_ok=True)
-    begin, jobs, failed = time.monotonic(), _Jobs(options.jobs), []
+    begin, jobs, failed = time.monotonic(), Jobs(options.jobs), []
     if options.minutes:
         timer = threading.Timer(60 * options.minutes, jobs.stop)
         timer.daemon = True
@@ -172,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
     def finished(run: Run) -> None:
         folder = options.workdir / run.folder
         if row_of(run, folder) is None:
-            words = [sys.executable, "-m", "mmx_tf.train", *flags, *run.flags(), f"--workdir={folder}"]
+            words = train_command([*flags, *run.flags()], folder)
             code = jobs.run(words, options.workdir / f"{run.folder}.log")
             if code:
                 failed.append(run)

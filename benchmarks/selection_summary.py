@@ -15,6 +15,7 @@ METHODS = {
     "random": "random bits, from a meta-state",
     "joint": "joint search",
     "trained_weights": "MetaMix with trained weights",
+    "additive": "bits by the layers' sensitivities, from the meta-state",
 }
 """Method -> how plots and tables call it."""
 
@@ -22,21 +23,31 @@ METHODS = {
 def summarized(rows: list[dict]) -> list[dict]:
     """Mean, smallest and largest fixed top-1 of each method at each budget, and how MetaMix compares.
 
-    `ahead` has, for each seed that both have, MetaMix's fixed top-1 less the method's.
+    `ahead` has, for each seed that both have, MetaMix's fixed top-1 less the method's, of which `ahead_mean`
+    and `ahead_error` are the mean and its standard error, None of too few seeds. Of several runs with one
+    method, budget and seed the mean is that seed's value.
     """
-    top1 = {(r["target_average_bits"], r["method"], r["seed"]): r["fixed_top1"] for r in rows}
+    top1: dict[tuple, list[float]] = {}
+    for row in rows:
+        key = (row["target_average_bits"], row["method"], row["seed"])
+        top1.setdefault(key, []).append(row["fixed_top1"])
     summary = []
     for bits, method in sorted({key[:2] for key in top1}, key=lambda key: (-key[0], key[1])):
-        found = {seed: value for (b, m, seed), value in sorted(top1.items()) if (b, m) == (bits, method)}
+        found = {seed: values for (b, m, seed), values in sorted(top1.items()) if (b, m) == (bits, method)}
+        means = {seed: float(np.mean(values)) for seed, values in found.items()}
         ours = {seed: top1.get((bits, "metamix", seed)) for seed in found}
+        ahead = [float(np.mean(ours[seed])) - means[seed] for seed in found if ours[seed] is not None]
+        error = float(np.std(ahead, ddof=1) / np.sqrt(len(ahead))) if len(ahead) > 1 else None
         summary.append(
             {
                 "target_average_bits": bits,
                 "method": method,
-                "mean": float(np.mean(list(found.values()))),
-                "smallest": min(found.values()),
-                "largest": max(found.values()),
-                "ahead": [ours[seed] - found[seed] for seed in found if ours[seed] is not None],
+                "mean": float(np.mean(list(means.values()))),
+                "smallest": min(value for values in found.values() for value in values),
+                "largest": max(value for values in found.values() for value in values),
+                "ahead": ahead,
+                "ahead_mean": float(np.mean(ahead)) if ahead else None,
+                "ahead_error": error,
             }
         )
     return summary
@@ -47,6 +58,8 @@ def table(summary: list[dict]) -> str:
     lines = [f"{'budget':>6}  {'method':<32} {'top-1':>6} {'seeds from .. to':>16}  MetaMix ahead by"]
     for row in summary:
         ahead = " ".join(f"{100 * value:+.2f}" for value in row["ahead"])
+        if row["ahead_error"] is not None:
+            ahead += f", mean {100 * row['ahead_mean']:+.2f} (standard error {100 * row['ahead_error']:.2f})"
         lines.append(
             f"{row['target_average_bits']:>6g}  {METHODS[row['method']]:<32} {100 * row['mean']:>6.2f} "
             f"{100 * row['smallest']:>7.2f} .. {100 * row['largest']:5.2f}  "

@@ -10,6 +10,7 @@ from benchmarks import (
     meta_state,
     random_selections,
     reliability,
+    runs,
     search_length,
     selection_methods,
     selection_summary,
@@ -20,8 +21,8 @@ from tests import alphas
 
 
 def test_one_bit_width_is_planned_where_the_budget_is_one():
-    runs = selection_methods.planned(["metamix", "single", "meta_single"], [4.0, 3.5, 4.0], [0, 1, 0])
-    assert [run.folder for run in runs] == [
+    plan = selection_methods.planned(["metamix", "single", "meta_single"], [4.0, 3.5, 4.0], [0, 1, 0])
+    assert [run.folder for run in plan] == [
         "metamix_4_seed0", "single_4_seed0", "meta_single_4_seed0", "metamix_3.5_seed0",
         "metamix_4_seed1", "single_4_seed1", "meta_single_4_seed1", "metamix_3.5_seed1",
     ]  # fmt: skip
@@ -44,8 +45,8 @@ def test_the_flags_of_a_method(method, flags):
 
 @pytest.mark.parametrize("jobs", [1, 2, 5])
 def test_every_job_has_cores_of_its_own(jobs, monkeypatch):
-    monkeypatch.setattr(selection_methods.os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
-    dealt = selection_methods.cores_of(jobs)
+    monkeypatch.setattr(runs.os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    dealt = runs.cores_of(jobs)
     expected = {1: [[0, 1, 2, 3]], 2: [[0, 1], [2, 3]], 5: [[0], [1], [2], [3], [0]]}
     assert dealt == expected[jobs]
 

@@ -2,6 +2,7 @@
 
     found = sensitivities(search, choice, batches, loss)
     found.loss, found.layers[0].activation.lower.change
+    losses_at(search, [choice, other], batches, loss)       # of any choices, a row for each batch
 
 A network of the meta-state is run with the selected branch in every layer, then once for each layer and each
 neighbour of its bit-width among the candidates, all other layers as selected. Batch norm takes the statistics
@@ -17,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from mmx_tf.budget.budget import Budget
 from mmx_tf.metamix import passes
 from mmx_tf.metamix import target as target_search
 from mmx_tf.metamix.search import SearchModel
@@ -142,7 +144,7 @@ def sensitivities(
     search.selection_of(choice, target=target)  # refuses what is no choice
     own = np.array([index % len(budget.bit_widths) for index in choice], int)
     of_weights = np.array([index // len(budget.bit_widths) for index in choice], int)
-    runs: list[tuple] = [(None, None, None)]
+    runs: list[tuple] = [("", None, None)]
     parts = [("activation", budget.bit_widths, own)]
     if budget.searches_weights:
         parts.append(("weights", budget.weight_bits, of_weights))
@@ -150,15 +152,13 @@ def sensitivities(
         for layer, index in enumerate(chosen):
             runs += [(part, layer, other) for other in _neighbours(widths, index) if other is not None]
 
-    def alpha_of(part, layer, other):
-        columns = {"activation": own, "weights": of_weights}
+    def changed(part, layer, other):
+        columns = {"activation": own.copy(), "weights": of_weights.copy()}
         if part:
-            columns[part] = columns[part].copy()
             columns[part][layer] = other
-        rows = [np.eye(len(widths), dtype=np.float32)[columns[name]] for name, widths, _ in parts]
-        return tf.constant(np.concatenate(rows, axis=1))
+        return columns["weights"] * len(budget.bit_widths) + columns["activation"]
 
-    losses, images = _losses(search, [alpha_of(*run) for run in runs], batches, loss)
+    losses, images = losses_at(search, [changed(*run) for run in runs], batches, loss)
     changes = dict(zip(runs, (losses - losses[:, :1]).T, strict=True)) if len(losses) else {}
     alphas = search.targets[target].alpha.numpy() if searched and runs[1:] else None
 
@@ -192,8 +192,22 @@ def _neighbours(widths: Sequence[int], index: int) -> tuple[int | None, int | No
     return lower, order[place + 1] if place + 1 < len(order) else None
 
 
-def _losses(search: SearchModel, alphas: Sequence, batches: Iterable, loss: Callable):
-    """(losses (batches, len(alphas)), number of images), with the branch of the largest alpha per layer."""
+def losses_at(search: SearchModel, choices: Sequence, batches: Iterable, loss: Callable):
+    """Losses of whole choices, each on the same batches.
+
+    Args:
+      search, batches, loss: as for `sensitivities`.
+      choices: M choices, each the candidate's index for every searched layer (`Budget.pairs`).
+
+    Returns:
+      Losses in float64, of shape (batches, M), and the number of images.
+
+    Raises:
+      ValueError: for a choice that is none of this network's.
+    """
+    for choice in choices:
+        search.selection_of(list(choice))  # refuses what is no choice
+    alphas = [_one_hot(choice, search.budget) for choice in choices]
 
     def call_with(alpha):
         own = search.layer_call(None, alpha)
@@ -216,3 +230,12 @@ def _losses(search: SearchModel, alphas: Sequence, batches: Iterable, loss: Call
         losses.append([float(loss_of(images, labels, alpha)) for alpha in alphas])
         count += len(labels)
     return np.array(losses, np.float64).reshape(len(losses), len(alphas)), count
+
+
+def _one_hot(choice: Sequence[int], budget: Budget) -> tf.Tensor:
+    """Alphas of 1 for the candidates of a choice: those of activations, then those of weights."""
+    index, branches = np.asarray(choice, int), len(budget.bit_widths)
+    parts = [np.eye(branches, dtype=np.float32)[index % branches]]
+    if budget.searches_weights:
+        parts.append(np.eye(len(budget.weight_bits), dtype=np.float32)[index // branches])
+    return tf.constant(np.concatenate(parts, axis=1))

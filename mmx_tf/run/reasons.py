@@ -4,14 +4,16 @@ What is measured is in `mmx_tf.metamix.sensitivity`; the report shows it (`mmx_t
 """
 
 import json
-from collections.abc import Iterable
 
+import tensorflow as tf
 from absl import logging
 
+from mmx_tf.data.examples import Examples
 from mmx_tf.export.atomic import write_atomically
 from mmx_tf.metamix.search import SearchModel
 from mmx_tf.metamix.selection import BitSelection
 from mmx_tf.metamix.sensitivity import NEAR_TIE, sensitivities
+from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.report.reasons import tie_warning
 from mmx_tf.run.run import Run
 from mmx_tf.training import task
@@ -32,11 +34,12 @@ def keep(run: Run, search: SearchModel, selection: BitSelection, *, target: int 
     path, recipe = run.workdir.path(REASONS), run.recipe
     if path.exists() or not search.quantizers:
         return
+    images = recipe.sensitivity_images
     with run.workdir.timed("sensitivity"):
         found = sensitivities(
             search,
             choice_of(search, selection),
-            _batches(run),
+            training_batches(recipe, run.data, images) if images else (),
             task.loss(recipe.told_task, search.network),
             target=target,
             searched=recipe.searches,
@@ -73,14 +76,18 @@ def choice_of(search: SearchModel, selection: BitSelection) -> list[int]:
     return [index(bits[cost.name]) for cost in budget.searched]
 
 
-def _batches(run: Run) -> Iterable:
-    """Training images as they are, without augmentation, in batches like those of the search."""
-    recipe, images = run.recipe, run.recipe.sensitivity_images
-    if not images:
-        return ()
-    size = min(recipe.batch_size, images, run.data.train_images)
+def training_batches(recipe: Recipe, data: Examples, images: int, *, skip: int = 0) -> tf.data.Dataset:
+    """Training images as they are, without augmentation, in batches like those of the search.
+
+    Args:
+      recipe, data: of the run; its seed decides which images they are.
+      images: about so many, in whole batches, one at least.
+      skip: so many batches of them come before and are left out.
+    """
+    size = min(recipe.batch_size, images, data.train_images)
     seed = epoch_seed(recipe.seed, "select", 0)
-    return run.data.train(batch_size=size, seed=seed, augment=False).take(max(1, images // size))
+    batches = data.train(batch_size=size, seed=seed, augment=False, skip_batches=skip)
+    return batches.take(max(1, images // size))
 
 
 def _settings(run: Run) -> dict:

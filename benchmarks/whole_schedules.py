@@ -1,0 +1,291 @@
+"""Whether mixed bits can win in whole schedules: MetaMix beside seven others on MobileNet-v1 0.25, CIFAR-10.
+
+    python -m benchmarks.whole_schedules --workdir=W --json=results/cifar10/whole_schedules.json \\
+        --png=results/cifar10/whole_schedules.png -- --data_dir=DIR
+
+4-bit weights, activation candidates {8,4,3,2}, budgets of 3 and 4 bits on average by operations, which one
+bit-width everywhere spends exactly. 5,000 training images are held out; all that is chosen on the way (the
+best epoch of weight training) is chosen on them, and the test images are for the end. For each seed:
+
+  float_seed0: the float network of all arms, 60 epochs; the run is stopped when it has one.
+  metamix: one epoch of bit-meta steps, one of bit-meta and bit-search steps, then stopped; its meta-state and
+    selection are those of the arms below. It goes on to weight training when the gate is written.
+  gate: `benchmarks.sensitivity` on that meta-state: how much mixed bits can gain at all, whatever it says.
+  additive, random (2 draws), meta_single: other bits from the same meta-state: the additive selection of the
+    gate, drawn ones, one bit-width everywhere.
+  single: one bit-width from the float network, trained for as many epochs.
+  joint, trained_weights: as in `benchmarks.selection_methods`, from the float network.
+
+Every arm has 40 epochs of weight training. Seeds at the first of the budgets come first. Each arm is a run of
+`python -m mmx_tf.train` in a folder of --workdir. The same command goes on after any kill; folders of runs
+with other flags or another float network are refused, finished or not. Results are written after every run:
+per arm the differences of MetaMix's top-1 to its own, seed by seed, with their mean and its standard error;
+the two random draws of a seed count as one. Flags behind `--` go to all runs, after those of `BASE`.
+"""
+
+import argparse
+import json
+import pathlib
+import signal
+import sys
+import time
+from dataclasses import dataclass
+
+from benchmarks import command_line, measuring, selection_methods
+from benchmarks.runs import Jobs, changed_file, refusal, train_command
+from benchmarks.selection_summary import figure, summarized, table
+from benchmarks.shared_start import begin_from, other_start, sha256_of
+from mmx_tf.errors import RecipeError
+from mmx_tf.export.atomic import write_atomically
+from mmx_tf.recipe.recipe import Recipe
+from mmx_tf.report import plots
+
+MODULE = "benchmarks.whole_schedules"
+BASE = (
+    "--model=mobilenet_v1", "--width=0.25", "--image_size=32", "--dataset=cifar10", "--batch_size=128",
+    "--validation_images=5000", "--candidate_bits=8,4,3,2", "--weight_bits=4", "--float_epochs=60",
+    "--select_epochs=2", "--train_epochs=40", "--learning_rate=0.02", "--alpha_learning_rate=0.02",
+    "--weight_decay=1e-4", "--weight_decay_kind=l2", "--parity_images=32",
+)  # fmt: skip
+ARMS = ("metamix", "additive", "meta_single", "random", "single", "joint", "trained_weights")
+FROM_META_STATE = ("additive", "meta_single", "random")
+DRAWS = 2
+"""Random selections of a seed that are trained."""
+JUDGED_DRAWS = 10
+"""Those that the gate judges, the trained ones among them."""
+
+
+@dataclass(frozen=True)
+class Run(selection_methods.Run):
+    """An arm at one budget with one seed; `draw` tells the random ones of a seed apart."""
+
+    draw: int = 0
+
+    @property
+    def folder(self) -> str:
+        """Name of its workdir."""
+        return super().folder + (f"_draw{self.draw}" if self.method == "random" else "")
+
+    @property
+    def start(self) -> "Run":
+        """The run whose meta-state arms of this budget and seed share."""
+        return Run("metamix", self.average_bits, self.seed)
+
+    @property
+    def gate(self) -> str:
+        """Name of the gate's results, without suffix, and of the folder of its selections."""
+        return f"gate_{self.average_bits:g}_seed{self.seed}"
+
+    @property
+    def draw_seed(self) -> int:
+        """The seed of its random bits."""
+        return JUDGED_DRAWS * self.seed + self.draw
+
+    def given(self, workdir: pathlib.Path) -> pathlib.Path | None:
+        """The file of the gate that has its bits; None where it has none."""
+        names = {"additive": "additive.json", "random": f"random_{self.draw_seed}.json"}
+        return workdir / self.gate / names[self.method] if self.method in names else None
+
+    def flags_in(self, workdir: pathlib.Path) -> list[str]:
+        """Its flags, which follow those of all runs, with the files of a --workdir."""
+        bits, selection = f"{self.average_bits:g}", self.given(workdir)
+        own = [f"--seed={self.seed}", f"--target_average_bits={bits}", f"--bit_selection={selection}"]
+        return [*(own if selection else self.flags()), f"--float_model={float_network(self.seed, workdir)}"]
+
+
+def float_network(seed: int, workdir: pathlib.Path) -> pathlib.Path:
+    """The file of a seed's float network."""
+    return workdir / f"float_seed{seed}" / "checkpoints" / "float.keras"
+
+
+def float_flags(seed: int, flags: list[str]) -> list[str]:
+    """The flags of the run that trains a seed's float network, whose bits do not matter.
+
+    Raises:
+      RecipeError: for flags that are none.
+    """
+    bits = max(Recipe.from_flagfile("\n".join(flags)).candidate_bits)
+    uniform = ["--selection=uniform", f"--uniform_bits={bits}", f"--target_average_bits={bits}"]
+    return [*flags, f"--seed={seed}", *uniform]
+
+
+def planned(arms: list[str], average_bits: list[float], seeds: list[int]) -> list[Run]:
+    """All arms, budget by budget and seed by seed; MetaMix, whose meta-state others need, is the first."""
+    return [
+        Run(arm, bits, seed, draw)
+        for bits in dict.fromkeys(average_bits)
+        for seed in dict.fromkeys(seeds)
+        for arm in ARMS
+        if arm in arms and (bits == int(bits) or "single" not in arm)
+        for draw in range(DRAWS if arm == "random" else 1)
+    ]
+
+
+def refusals(runs: list[Run], workdir: pathlib.Path, flags: list[str]) -> list[str]:
+    """Why folders of a workdir cannot be gone on with, in sentences."""
+    found = []
+    for seed in dict.fromkeys(run.seed for run in runs):
+        found.append(refusal(workdir / f"float_seed{seed}", float_flags(seed, flags)))
+    for run in dict.fromkeys([*(run.start for run in runs), *runs]):
+        folder, network = workdir / run.folder, float_network(run.seed, workdir)
+        files = {"float_model": network, "bit_selection": run.given(workdir)}
+        found.append(refusal(folder, [*flags, *run.flags_in(workdir)]))
+        if run.method in FROM_META_STATE:
+            found.append(other_start(workdir / run.start.folder, folder))
+        for flag, path in files.items():
+            if path and path.exists():
+                found.append(changed_file(folder, flag, sha256_of(path)))
+    return list(filter(None, found))
+
+
+class Experiment:
+    """What is done of an experiment, and the commands that do the rest.
+
+    Args:
+      options: of `parsed`.
+      flags: of all runs.
+    """
+
+    def __init__(self, options: argparse.Namespace, flags: list[str]):
+        self.workdir, self.flags = options.workdir, flags
+        self._jobs, self._begin = Jobs(1), time.monotonic()
+
+    def prepare(self, run: Run) -> bool:
+        """Makes what a run starts from, where it is missing: whether all of it is there."""
+        network = float_network(run.seed, self.workdir)
+        flags = float_flags(run.seed, self.flags)
+        if not network.exists() and not self._train(f"float_seed{run.seed}", flags, until=network):
+            return False
+        selected = self.workdir / run.start.folder / "sensitivity.json"
+        if not selected.exists() and not self._train_arm(run.start, until=selected):
+            return False
+        return self._gate(run)
+
+    def finish(self, run: Run) -> bool:
+        """Runs an arm, or what is left of it: whether it is finished."""
+        if self.row_of(run) is not None:
+            return True
+        if run.method in FROM_META_STATE:
+            source, folder = self.workdir / run.start.folder, self.workdir / run.folder
+            if not begin_from(source, folder, lambda state: self._train_arm(run, until=state)):
+                return False
+        return self._train_arm(run)
+
+    def row_of(self, run: Run) -> dict | None:
+        """What a finished arm found; None for one that is not finished."""
+        row = selection_methods.row_of(run, self.workdir / run.folder)
+        return row and row | {"draw": run.draw}
+
+    def _gate(self, run: Run) -> bool:
+        path = self.workdir / f"{run.gate}.json"
+        if path.exists():
+            return True
+        seeds = ",".join(str(JUDGED_DRAWS * run.seed + i) for i in range(JUDGED_DRAWS))
+        words = [
+            sys.executable, "-m", "benchmarks.sensitivity", f"--workdir={self.workdir / run.start.folder}",
+            f"--images={self._gate_images()}", f"--draw_seeds={seeds}",
+            f"--selections={self.workdir / run.gate}", f"--json={path}", f"--png={path.with_suffix('.png')}",
+        ]  # fmt: skip
+        return self._told(run.gate, self._jobs.run(words, self.workdir / f"{run.gate}.log"))
+
+    def _gate_images(self) -> int:
+        """4,096, in 32 batches; as few as there are steps in an epoch where those are fewer."""
+        recipe = Recipe.from_flagfile("\n".join(self.flags))
+        steps = recipe.steps_per_epoch or 4096
+        return min(4096, recipe.batch_size * max(2, steps))
+
+    def _train_arm(self, run: Run, *, until: pathlib.Path | None = None) -> bool:
+        return self._train(run.folder, [*self.flags, *run.flags_in(self.workdir)], until=until)
+
+    def _train(self, name: str, flags: list[str], *, until: pathlib.Path | None = None) -> bool:
+        words = train_command(flags, self.workdir / name)
+        there = until and until.exists
+        return self._told(name, self._jobs.run(words, self.workdir / f"{name}.log", until=there))
+
+    def _told(self, name: str, code: int | None) -> bool:
+        print(f"{time.monotonic() - self._begin:7.0f} s  {name}: exit code {code}", flush=True)
+        if code:
+            print(f"{name} failed: see {self.workdir / name}.log", file=sys.stderr)
+        return code == 0
+
+
+def document_of(rows: list[dict], gates: list[dict], command: str, unfinished: list[str]) -> dict:
+    """What is written: the differences of the arms, their runs, and the gates."""
+    return measuring.document(
+        command, unfinished=unfinished, summary=summarized(rows), runs=rows, gates=gates
+    )
+
+
+def write(experiment: Experiment, runs: list[Run], options: argparse.Namespace, own: list[str]) -> list[dict]:
+    """Writes what the finished arms found, and the gates; returns the rows of the arms."""
+    rows = [row for run in runs if (row := experiment.row_of(run)) is not None]
+    gates = []
+    for run in dict.fromkeys(run.start for run in runs):
+        path = options.workdir / f"{run.gate}.json"
+        if path.exists():
+            found = json.loads(path.read_text())
+            kept = {name: found[name] for name in found if name not in ("provenance", "command", "versions")}
+            gates.append({"target_average_bits": run.average_bits, "seed": run.seed, **kept})
+    unfinished = [run.folder for run in runs if experiment.row_of(run) is None]
+    if options.json and (rows or gates):
+        earlier = json.loads(options.json.read_text())["provenance"] if options.json.exists() else None
+        document = document_of(rows, gates, _command(options, own), unfinished)
+        measuring.write_json(options.json, document, earlier=earlier)
+    if options.png and rows:
+        options.png.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(options.png, plots.render(figure(rows, options.title), "png"))
+    return rows
+
+
+def _command(options: argparse.Namespace, own: list[str]) -> str:
+    """The command line, with paths of this machine left out."""
+    shown = argparse.Namespace(**{name: getattr(options, name) for name in ("arms", "average_bits", "seeds")})
+    words = ["--", *command_line.without_paths(own)] if own else []
+    return " ".join([command_line.command(MODULE, shown), "--workdir=W", *words])
+
+
+def parsed(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """The options, checked, and the flags behind `--`."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    cut = words.index("--") if "--" in words else len(words)
+    parser = command_line.argument_parser(MODULE, __doc__)
+    parser.add_argument("--workdir", required=True, type=pathlib.Path, help="folder of the runs' workdirs")
+    command_line.add_choice(parser, "--arms", ARMS)
+    parser.add_argument("--average_bits", type=command_line.numbers, default=[3.0, 4.0], help="default: 3,4")
+    parser.add_argument("--seeds", type=command_line.integers, default=[0, 1, 2], help="default: 0,1,2")
+    parser.add_argument("--title", default="MobileNet-v1 0.25 on CIFAR-10", help="default: %(default)s")
+    parser.add_argument("--png", type=pathlib.Path, metavar="OUT", help="where the plot is written")
+    options = parser.parse_args(words[:cut])
+    if min(options.seeds) < 0:
+        parser.error(f"--seeds={','.join(map(str, options.seeds))}: numbers of 0 or more.")
+    # The runs begin in another folder.
+    options.workdir = options.workdir.resolve()
+    return options, words[cut + 1 :]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs what is not finished and prints the table; 1 if a run failed, 2 for folders of other runs."""
+    options, own = parsed(argv)
+    flags, runs = [*BASE, *own], planned(options.arms, options.average_bits, options.seeds)
+    try:
+        refused = refusals(runs, options.workdir, flags)
+    except RecipeError as error:
+        refused = [str(error)]
+    if refused:
+        print("\n".join(refused), file=sys.stderr)
+        return 2
+    options.workdir.mkdir(parents=True, exist_ok=True)
+    experiment, rows = Experiment(options, flags), []
+    for run in runs:
+        if experiment.prepare(run):
+            write(experiment, runs, options, own)  # the gate, before hours of training
+            experiment.finish(run)
+        rows = write(experiment, runs, options, own)
+    print(table(summarized(rows)))
+    return int(len(rows) < len(runs))
+
+
+if __name__ == "__main__":
+    # As Ctrl-C does, it stops the run that goes on, with a checkpoint.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    sys.exit(main())
