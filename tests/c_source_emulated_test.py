@@ -1,5 +1,11 @@
 """Networks as C source on emulated Cortex-M3, M4 and M7: the logits of LiteRT, and every stored tensor."""
 
+import atexit
+import functools
+import pathlib
+import shutil
+import tempfile
+
 import cortex_m
 import numpy as np
 import pytest
@@ -13,6 +19,7 @@ from benchmarks import emulated, microcontroller
 from mmx_tf import models
 from mmx_tf.export.c_source import c_source
 from mmx_tf.export.c_source.check import check_program
+from mmx_tf.export.c_source.writer import RUNTIME, runtime
 
 pytestmark = cortex_m.needed
 FLAGS = ["-O2", "-std=c99", "-Wall", "-Wextra", "-Werror"]
@@ -58,6 +65,16 @@ def test_packing_takes_less_memory(exported, digits, tmp_path):
     assert found["packed"]["constant_bytes"] < found["int8"]["constant_bytes"]
 
 
+@functools.cache
+def kernels(board) -> pathlib.Path:
+    """The kernels' object file, which all networks of a process share."""
+    folder = pathlib.Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for name in RUNTIME:
+        (folder / name).write_text(runtime(name))
+    return emulated.compiled(folder / "mmx_kernels.c", board, folder, flags=FLAGS)
+
+
 def checked(data, pixels, board, folder, *, damage=None, **options):
     """The run of the program that compares every stored tensor with the reference interpreter."""
     made = c_source(data, **options)
@@ -65,8 +82,8 @@ def checked(data, pixels, board, folder, *, damage=None, **options):
     files = made.files | {"net_check.c": check_program(made, {tensor.name: pixels})}
     for name, text in files.items():
         (folder / name).write_text(damage(name, text) if damage else text)
-    sources = [folder / name for name in files if name.endswith(".c")]
-    program = emulated.build(sources, board, folder, flags=[*FLAGS, "-DNET_TRACE"])
+    sources = [folder / name for name in ("net.c", "net_check.c")]
+    program = emulated.build([*sources, kernels(board)], board, folder, flags=[*FLAGS, "-DNET_TRACE"])
     return program.run(timeout_s=600)
 
 
