@@ -1,13 +1,11 @@
 """Images that cannot be decoded: replaced, counted and told of in training, an error in evaluation."""
 
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+import warm_starts
 from data_test import all_of, check_skipped, digit_examples, store, write_digits
 from networks import small_network
 from tensorflow_datasets.core import features as tfds_features
@@ -17,7 +15,6 @@ from mmx_tf.data.damaged import DamagedImages, decoded
 from mmx_tf.data.loading import load
 from mmx_tf.errors import DamagedDataError
 
-ROOT = Path(__file__).parents[1]
 NO_IMAGE = b"\xff\xd8\xff\xe0 no image"
 
 
@@ -211,8 +208,7 @@ def command(tmp_path, *arguments):
         "--steps_per_epoch=3", "--train_epochs=1", "--learning_rate=0.002", "--parity_images=4",
         f"--workdir={tmp_path / 'run'}",
     ]  # fmt: skip
-    words = [sys.executable, "-m", "mmx_tf.train", *words, *arguments]
-    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    return warm_starts.finished(["-m", "mmx_tf.train", *words, *arguments])
 
 
 @pytest.mark.slow

@@ -11,14 +11,12 @@ import logging
 import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import warm_starts
 from data_test import write_digits, write_png
 from listening import logged
 from networks import pretrained, small_network
@@ -38,7 +36,6 @@ from mmx_tf.workdir.workdir import Workdir
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[1]
 STEPS = 3
 
 
@@ -73,15 +70,14 @@ def recipe_of(given, workdir) -> Recipe:
 def killed(given, tmp_path_factory):
     """The workdir of a run that was killed in its second epoch of weight training."""
     workdir = tmp_path_factory.mktemp("runs") / "killed"
-    words = [sys.executable, "-m", "mmx_tf.train", *arguments(given, workdir)]
-    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = warm_starts.Program(["-m", "mmx_tf.train", *arguments(given, workdir)])
     end = time.monotonic() + 300
     while checkpoints.numbers(workdir / "checkpoints" / "train")[-1:] != [STEPS]:
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < end
         time.sleep(0.001)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.kill()
+    process.wait()
     if (workdir / "fixed_model.keras").exists():  # on a machine that stood still between the two
         (workdir / "fixed_model.keras").unlink()
     shutil.rmtree(workdir / "checkpoints" / "train" / f"ckpt-{2 * STEPS}", ignore_errors=True)
