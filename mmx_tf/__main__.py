@@ -6,10 +6,12 @@ mmx_tf figures --help
 """
 
 import importlib
+import os
 import sys
 
 COMMANDS = {
     "train": ("mmx_tf.train", "command", "from a float network to an integer .tflite"),
+    "reexport": ("mmx_tf.reexport", "main", "another .tflite of a finished run, without training"),
     "figures": ("mmx_tf.figures.__main__", "command", "the paper's figures for one's own network"),
     "check": ("mmx_tf.check", "main", "whether a network can be searched and exported, without data"),
     "verify": (
@@ -52,7 +54,8 @@ def main(argv: list[str] | None = None) -> int:
     module, function, _ = COMMANDS[name]
     run = getattr(importlib.import_module(module), function)
     # Programs name themselves and their command by it.
-    sys.argv = [f"mmx_tf {name}", *words]
+    program = "python -m mmx_tf" if os.path.basename(sys.argv[0]) == "__main__.py" else "mmx_tf"
+    sys.argv = [f"{program} {name}", *words]
     return run(sys.argv if function == "command" else words) or 0
 
 

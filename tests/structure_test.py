@@ -18,6 +18,7 @@ FLOORS = (
         "",
         "__main__",
         "choices",
+        "command_line",
         "errors",
         "exit_codes",
         "notation",
@@ -32,7 +33,7 @@ FLOORS = (
     ("budget", "folding", "workdir"),
     ("metamix", "training"),
     ("checking", "run"),
-    ("check", "figures", "train"),
+    ("check", "figures", "reexport", "train"),
     ("export.parity", "export.verify"),
 )
 """Rooms and single files of mmx_tf from the ground up: a room imports what stands below it. The last are

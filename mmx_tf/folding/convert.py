@@ -1,6 +1,6 @@
 """From a fixed or folded network to the bytes of a .tflite.
 
->>> data = convert(folded, weight_storage="int8", input_type="uint8")
+>>> data = convert(folded, input_type="uint8")
 """
 
 import json
@@ -31,7 +31,7 @@ METADATA_NAME = "mmx_tf"
 def convert(
     model: keras.Model,
     *,
-    weight_storage: str = "int8",
+    weight_storage: str | None = None,
     input_type: str | Mapping[str, str] | None = None,
     output_type: str | Mapping[str, str] = "int8",
     labels: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
@@ -46,8 +46,8 @@ def convert(
 
     Args:
       model: a network made by `fold`, or one made by `rebuild`, which is folded first; or a path of such.
-      weight_storage: "int8", "int4_xnnpack", "int4" or "int4_micro" (see `fold`). A folded model must have
-        been folded for the same storage.
+      weight_storage: "int8", "int4_xnnpack", "int4" or "int4_micro" (see `fold`). By default that of a folded
+        model, which takes no other, and "int8" for one of `rebuild`.
       input_type: "uint8", "int8" or "float32". The integer inputs hold the image's codes; scale and zero
         point are in the file's input tensor. By default "uint8" for images (height, width, channels) and for
         pixels (`pixel_scaling` of `augment`), "int8" for signals and vectors. Of several inputs one type for
@@ -76,14 +76,15 @@ def convert(
     """
     model = loaded(model)
     if any(isinstance(layer, QuantizeWrapper) for layer in getattr(model, "layers", ())):
-        model = fold(model, weight_storage=weight_storage)
-    check_storage(weight_storage)
+        model = fold(model, weight_storage="int8" if weight_storage is None else weight_storage)
+    if weight_storage is not None:
+        check_storage(weight_storage)
     if not any(isinstance(layer, WeightedLayer) for layer in getattr(model, "layers", ())):
         raise ValueError(
             f"convert got {type(model).__name__} {getattr(model, 'name', '')!r}; it takes a network made by "
             f"mmx_tf.fold or mmx_tf.rebuild. {next_step(model)}"
         )
-    _check_folded_for(model, weight_storage)
+    weight_storage = _storage(model, weight_storage)
     input_type = _input_types(model, input_type)
     outputs, target_bops = Outputs.of(model, model.output_names), _whole(target_bops)
     labels = _labels(model, outputs, labels, task)
@@ -171,7 +172,8 @@ def _check_labels(outputs: int, labels, task, of: str = "") -> None:
         raise ValueError(f"{len(labels)} labels{of} are given for {needed} classes.")
 
 
-def _check_folded_for(folded, weight_storage) -> None:
+def _storage(folded, given: str | None) -> str:
+    """The storage that a folded model is written with; ValueError where another one is given."""
     # Weights of affine maps, and of first and last layers, are int8 in every storage.
     fitting = [
         storage
@@ -188,11 +190,14 @@ def _check_folded_for(folded, weight_storage) -> None:
             for layer in _weighted(folded)
         )
     ]
-    if weight_storage not in fitting:
+    # Which of those that fit is known of networks that keep it; pointwise convolutions are written by it.
+    own = getattr(folded, "weight_storage", None) or fitting[0]
+    if given is not None and given not in fitting:
         raise ValueError(
-            f"weight_storage is {weight_storage!r}, but the model was folded for {fitting[0]!r}. "
-            f"Fold it again with weight_storage={weight_storage!r}."
+            f"weight_storage is {given!r}, but the model was folded for {own!r}. Leave weight_storage "
+            f"out, or fold it again with weight_storage={given!r}."
         )
+    return given or own
 
 
 def _weighted(folded) -> list[WeightedLayer]:

@@ -110,4 +110,5 @@ def _folded(fixed, weight_storage, *, calibrated):
         named.packed(outputs),
         name=f"{fixed.name}_folded",
         output_names=fixed.output_names,
+        weight_storage=weight_storage,
     )

@@ -1,6 +1,6 @@
 """The class of folded networks: functional tf_keras models of integer layers.
 
->>> folded = FoldedNetwork.of(inputs, outputs, name="folded", output_names=["logits"])
+>>> folded = FoldedNetwork.of(inputs, outputs, name="folded", output_names=["logits"], weight_storage="int4")
 >>> folded.predict(images)      # ValueError: images hold NaN ...
 """
 
@@ -18,28 +18,35 @@ class FoldedNetwork(keras.Model):
 
     Attributes:
       output_names: of several outputs, those of the float network; of one the name of its last layer.
+      weight_storage: the storage that it was folded for; None in files of versions that did not keep it.
     """
 
+    weight_storage: str | None = None
+
     @classmethod
-    def of(cls, inputs, outputs, *, name: str, output_names: list[str]) -> "FoldedNetwork":
+    def of(
+        cls, inputs, outputs, *, name: str, output_names: list[str], weight_storage: str
+    ) -> "FoldedNetwork":
         """A network from symbolic inputs and outputs; of several outputs it keeps the names."""
         # Keras saves the graph only of classes that keep keras.Model's own constructor.
         network = cls(inputs, outputs, name=name)
+        network.weight_storage = weight_storage
         if len(output_names) > 1:
             network.output_names = list(output_names)
         return network
 
     def get_config(self):
-        """The functional config, and the names of several outputs."""
+        """The functional config, the names of several outputs, and the storage of the weights."""
         several = {"output_names": list(self.output_names)} if len(self.outputs) > 1 else {}
-        return {**super().get_config(), **several}
+        return {**super().get_config(), **several, "weight_storage": self.weight_storage}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         """The network of a config that `get_config` made."""
         config = dict(config)
-        names = config.pop("output_names", None)
+        names, storage = config.pop("output_names", None), config.pop("weight_storage", None)
         network = super().from_config(config, custom_objects)
+        network.weight_storage = storage
         if names:
             network.output_names = list(names)
         return network

@@ -35,8 +35,10 @@ FREE_FLAGS = (
 )  # fmt: skip
 """Flags that may change when a run is resumed: they say where and how it is kept, which of its results are
 made and what they are compared with, not what it computes."""
+EXPORT_FLAGS = ("weight_storage", "input_type", "output_type")
+"""Flags of the file alone, of which a finished run can give another (`mmx_tf.reexport`)."""
 
-__all__ = ["FREE_FLAGS", "Recipe", "RecipeError", "define_flags", "parse_bops"]
+__all__ = ["EXPORT_FLAGS", "FREE_FLAGS", "Recipe", "RecipeError", "define_flags", "parse_bops"]
 
 
 @dataclass(frozen=True, kw_only=True)

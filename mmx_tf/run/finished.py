@@ -19,6 +19,7 @@ from absl import logging
 
 from mmx_tf import data as datasets
 from mmx_tf import report
+from mmx_tf.data.examples import Examples
 from mmx_tf.errors import RecipeError
 from mmx_tf.export.atomic import write_atomically
 from mmx_tf.files.loading import load_model
@@ -189,7 +190,21 @@ def open_workdir(root: pathlib.Path):
       RecipeError: if the folder is not a finished workdir, or one of the two is not what the run wrote.
     """
     root = pathlib.Path(root)
-    wanted = ("run.flags", results.NETWORK, results.FILE)
+    recipe, data, fixed = open_network(root, needed=(results.NETWORK, results.FILE))
+    folded = fold(fixed, weight_storage=recipe.weight_storage)
+    return folded, (root / results.FILE).read_bytes(), evaluation(recipe, data)
+
+
+def open_network(
+    root: pathlib.Path, *, needed: tuple[str, ...] = (results.NETWORK,)
+) -> tuple[Recipe, Examples, keras.Model]:
+    """(recipe, its data, fixed network) of a finished workdir; warns and raises as `open_workdir`.
+
+    Args:
+      root: the workdir.
+      needed: the results that have to be there, as the run wrote them.
+    """
+    wanted = ("run.flags", *needed)
     missing = [name for name in wanted if not (root / name).exists()]
     if missing:
         folders = sorted(str(path.parent) for path in root.glob("target_*/model.tflite"))
@@ -200,15 +215,14 @@ def open_workdir(root: pathlib.Path):
     check_format(root)
     state = earlier_state(root)
     if (root / results.METRICS).exists():
-        results.check(root, state, (results.NETWORK, results.FILE))
+        results.check(root, state, needed)
     recipe = Recipe.from_flagfile((root / "run.flags").read_text())
     data = datasets.of_recipe(recipe)
     changes = fingerprints.changes(recipe, state.get("inputs", {}), {"dataset": fingerprints.of_data(data)})
     if changes:
         logging.warning("%s. Accuracies are not those in %s.", changes[0], root / results.METRICS)
-    folded = fold(load_model(root / results.NETWORK), weight_storage=recipe.weight_storage)
-    data = data.for_task(recipe.told_task).shaped(folded.input_shape[1:])
-    return folded, (root / results.FILE).read_bytes(), evaluation(recipe, data)
+    fixed = load_model(root / results.NETWORK)
+    return recipe, data.for_task(recipe.told_task).shaped(fixed.input_shape[1:]), fixed
 
 
 def task_of(root: pathlib.Path) -> str:

@@ -1,6 +1,7 @@
 """The folder of one run: which recipe it belongs to, where its files are, what was done and in what time."""
 
 import contextlib
+import dataclasses
 import json
 import pathlib
 import time
@@ -12,7 +13,7 @@ from absl import logging
 from mmx_tf.distribution.job import ALONE, Job
 from mmx_tf.errors import RecipeError
 from mmx_tf.export.atomic import is_left_over, write_atomically
-from mmx_tf.recipe.recipe import Recipe
+from mmx_tf.recipe.recipe import EXPORT_FLAGS, Recipe
 from mmx_tf.version import VERSION
 from mmx_tf.workdir import fingerprints, results
 from mmx_tf.workdir import lock as workdir_lock
@@ -239,11 +240,27 @@ def _check(root: pathlib.Path, recipe: Recipe, inputs: Inputs | None) -> None:
     differences = recipe.differences(earlier)
     if differences:
         raise RecipeError(
-            f"--workdir={root} holds a run with other flags: {'; '.join(differences)}. Give another "
-            "--workdir, or the same flags to resume that run."
+            f"--workdir={root} holds a run with other flags: {'; '.join(differences)}. "
+            f"{_way_on(root, recipe, earlier)}Give another --workdir, or the same flags to resume that run."
         )
     if inputs is not None:
         check_inputs(recipe, state, inputs)
+
+
+def _way_on(root: pathlib.Path, recipe: Recipe, earlier: Recipe) -> str:
+    """The command that makes what other flags ask of a finished run, where it need not be trained for it."""
+    of_the_file = {name: getattr(earlier, name) for name in EXPORT_FLAGS}
+    folders = results.finished_folders(root)
+    if not folders or dataclasses.replace(recipe, **of_the_file).differences(earlier):
+        return ""
+    asked = [
+        f"--{name}={getattr(recipe, name)}"
+        for name in EXPORT_FLAGS
+        if getattr(recipe, name) not in ("", of_the_file[name])
+    ]
+    words = " ".join(["python -m mmx_tf.reexport", f"--workdir={folders[0]}", *asked, "--out=FILE.tflite"])
+    others = f" (or another of its {len(folders)} targets' folders)" if len(folders) > 1 else ""
+    return f"`{words}`{others} writes that file of the finished run without training. "
 
 
 def check_inputs(recipe: Recipe, state: dict, inputs: Inputs) -> None:
