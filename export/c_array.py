@@ -12,13 +12,13 @@ file is no .tflite, or a damaged one, or has what Micro refuses (`export.reading
 is no C identifier, or the folder cannot be written.
 """
 
-import argparse
 import hashlib
 import os
 import pathlib
 import sys
 from collections.abc import Sequence
 
+from mmx_tf import command_line
 from mmx_tf.export.atomic import write_atomically
 from mmx_tf.export.identifiers import check_name
 from mmx_tf.export.reading import tflite_file
@@ -77,9 +77,7 @@ def sources(file: TfliteFile, *, name: str = "model_data", source: str = "a .tfl
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="export.c_array", allow_abbrev=False, description="Write a .tflite as a C++ array."
-    )
+    parser = command_line.parser("c_array", "Write a .tflite as a C++ array.")
     parser.add_argument("file", metavar="FILE.tflite")
     parser.add_argument(
         "--out", required=True, metavar="DIR", help="folder of the two files, made where missing"

@@ -3,11 +3,11 @@
 python -m export.parity --workdir=DIR --images=10000 --kernels=xnnpack --json=parity.json
 """
 
-import argparse
 import json
 import pathlib
 import sys
 
+from mmx_tf import command_line
 from mmx_tf.errors import DisagreementError
 from mmx_tf.export.atomic import write_atomically
 from mmx_tf.export.comparing.certificate import Certificate, certify, summary
@@ -19,11 +19,7 @@ __all__ = ["Certificate", "DisagreementError", "certify", "main", "summary"]
 
 def main(arguments=None) -> int:
     """Certifies the file of a finished workdir again; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="export.parity",
-        allow_abbrev=False,
-        description="Compare every operator of a workdir's model.tflite.",
-    )
+    parser = command_line.parser("parity", "Compare every operator of a workdir's model.tflite.")
     parser.add_argument("--workdir", required=True, type=pathlib.Path, help="a finished workdir")
     parser.add_argument("--images", type=int, metavar="N", help="evaluation images, default: all")
     parser.add_argument(

@@ -3,11 +3,11 @@
 python -m export.verify --workdir=DIR            # the report (`mmx_tf.verify`) as JSON
 """
 
-import argparse
 import json
 import pathlib
 import sys
 
+from mmx_tf import command_line
 from mmx_tf.export.comparing.whole_file import TensorParity, VerificationReport, verify
 
 __all__ = ["TensorParity", "VerificationReport", "main", "verify"]
@@ -15,7 +15,7 @@ __all__ = ["TensorParity", "VerificationReport", "main", "verify"]
 
 def main(arguments=None) -> int:
     """Verifies the file of a finished workdir again, prints the report as JSON, returns the exit code."""
-    parser = argparse.ArgumentParser(description="Compare a workdir's model.tflite with its folded model.")
+    parser = command_line.parser("verify", "Compare a workdir's model.tflite with its folded model.")
     parser.add_argument("--workdir", required=True, type=pathlib.Path, help="a finished workdir")
     workdir = parser.parse_args(arguments).workdir
     # Only the command knows of workdirs: the library stands below the rooms that do.

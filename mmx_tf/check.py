@@ -7,20 +7,17 @@ Every layer is looked at, and an untrained trial is exported. Exit code 0: all o
 way; 1: one of them cannot, and what is to be changed is told; 2: a file cannot be read.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 
-from mmx_tf import quiet
+from mmx_tf import command_line, quiet
 
 CANNOT, UNREADABLE = 1, 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Checks the files of the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="mmx_tf check", description=__doc__.splitlines()[0], allow_abbrev=False
-    )
+    parser = command_line.parser("check", __doc__.splitlines()[0])
     parser.add_argument("files", nargs="+", metavar="FILE", help="a trained float network of Keras")
     files = parser.parse_args(arguments).files
     quiet.set_up_logging()

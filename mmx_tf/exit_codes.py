@@ -1,6 +1,6 @@
 """How the command lines end: which error has which exit code, and how flags are parsed.
 
-parse = functools.partial(exit_codes.parse_flags, program="mmx_tf.train")
+parse = functools.partial(exit_codes.parse_flags, program="train")
 try:
     run(recipe)
 except exit_codes.ERRORS as error:
@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from absl import flags
 
+from mmx_tf import command_line
 from mmx_tf.errors import (
     DamagedDataError,
     DataError,
@@ -68,12 +69,12 @@ def end(code: ExitCode, message: str) -> typing.NoReturn:
 def parse_flags(
     argv: list[str], flag_values: flags.FlagValues = flags.FLAGS, *, program: str, named: Callable = list
 ) -> list[str]:
-    """Parses the command line of `python -m program`.
+    """Parses the command line of a program.
 
     Args:
       argv: the words of it.
       flag_values: takes the flags.
-      program: its name in messages.
+      program: the name of its subcommand.
       named: makes flagfiles of the recipes that are named in the words.
 
     Returns:
@@ -88,7 +89,7 @@ def parse_flags(
         files = " ".join(word for word in argv if "flagfile" in word)
         end(ExitCode.USAGE, f"{files} is no text: {error}.")
     except flags.Error as error:
-        end(ExitCode.USAGE, f"{error}. `python -m {program} --helpfull` lists the flags.")
+        end(ExitCode.USAGE, f"{error}. `{command_line.program(program)} --helpfull` lists the flags.")
     if rest[1:]:
         end(ExitCode.USAGE, f"{rest[1]!r} is no flag; everything is given as --name=value.")
     return rest

@@ -43,7 +43,7 @@ ADVICE = {
 }
 """What is said with an error, where there is more to say."""
 
-parse_flags = functools.partial(exit_codes.parse_flags, program="mmx_tf.train", named=flagfiles.named)
+parse_flags = functools.partial(exit_codes.parse_flags, program="train", named=flagfiles.named)
 
 
 def main(argv: list[str], flag_values: flags.FlagValues = FLAGS) -> None:

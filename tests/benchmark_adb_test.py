@@ -56,7 +56,7 @@ def refused(capsys, *given):
         main(list(map(str, given)))
     assert ended.value.code == 2
     error = capsys.readouterr().err
-    assert error.startswith("export.benchmark: ") and error.count("\n") == 1
+    assert error.startswith("mmx_tf benchmark: ") and error.count("\n") == 1
     return error
 
 

@@ -34,7 +34,7 @@ def ended(path, data, *more):
         assert not lines and str(path) in done.stdout
         return 0, ""
     assert done.returncode == 2 and len(lines) == 1, done.stderr
-    assert lines[0].startswith(f"export.benchmark: {path}: ")
+    assert lines[0].startswith(f"python -m export.benchmark: {path}: ")
     return 2, lines[0]
 
 

@@ -176,7 +176,7 @@ def test_bad_input_is_one_line_and_exit_code_2(models, arguments, message, tmp_p
     assert ended.value.code == 2
     error = capsys.readouterr().err
     assert message in error
-    assert error.startswith("export.benchmark: ") and error.count("\n") == 1
+    assert error.startswith("mmx_tf benchmark: ") and error.count("\n") == 1
 
 
 def test_int8_baseline_is_integer_throughout_and_close(models):

@@ -7,6 +7,8 @@ import platform
 from collections.abc import Sequence
 from importlib import metadata
 
+from mmx_tf import command_line
+
 from .android import benchmark_on_device
 from .report import PROFILE_NOTE, profile_table, table, write_json
 from .timing import benchmark, profiles
@@ -90,7 +92,7 @@ def _on_device(args, numbers):
 
 def _parser() -> argparse.ArgumentParser:
     description = "Times .tflite files, on this machine or on an Android phone, interleaved."
-    parser = _Parser(prog="export.benchmark", allow_abbrev=False, description=description)
+    parser = command_line.parser("benchmark", description, kind=_Parser)
     parser.add_argument(
         "--model",
         action="append",

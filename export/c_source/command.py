@@ -5,7 +5,6 @@ identifier or that of a header, the folder is not empty or cannot be written, or
 not the file's. 3: the activations take more than --max_ram. Nothing is written then.
 """
 
-import argparse
 import os
 import pathlib
 import re
@@ -14,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mmx_tf import command_line
 from mmx_tf.export.atomic import write_atomically
 from mmx_tf.export.c_source.check import check_program
 from mmx_tf.export.c_source.errors import BudgetError
@@ -73,9 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser():
-    parser = argparse.ArgumentParser(
-        prog="export.c_source", allow_abbrev=False, description="Write a .tflite as C for a microcontroller."
-    )
+    parser = command_line.parser("c_source", "Write a .tflite as C for a microcontroller.")
     parser.add_argument("file", metavar="FILE.tflite")
     parser.add_argument("--out", required=True, metavar="DIR", help="a folder that is empty or not there")
     parser.add_argument("--name", default="net", help="prefix of files and names, default: net")

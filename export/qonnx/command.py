@@ -5,7 +5,6 @@ cannot be written, a package of the extra `fpga` is missing, or the images of --
 codes of --check differ. Nothing is written then.
 """
 
-import argparse
 import os
 import pathlib
 import sys
@@ -13,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mmx_tf import command_line
 from mmx_tf.export.atomic import write_atomically
 from mmx_tf.export.qonnx.errors import MissingPackageError
 from mmx_tf.export.qonnx.exporter import FORMS
@@ -47,9 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser():
-    parser = argparse.ArgumentParser(
-        prog="export.qonnx", allow_abbrev=False, description="Write a .tflite as QONNX, for FPGA flows."
-    )
+    parser = command_line.parser("qonnx", "Write a .tflite as QONNX, for FPGA flows.")
     parser.add_argument("file", metavar="FILE.tflite")
     parser.add_argument("--out", required=True, metavar="FILE.onnx", help="the file to write, or to replace")
     parser.add_argument(

@@ -3,7 +3,6 @@
 print(text(summary(data)))
 """
 
-import argparse
 import dataclasses
 import json
 import os
@@ -12,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
+from mmx_tf import command_line
 from mmx_tf.export.reading import tflite_file
 from mmx_tf.export.reading.contents import TfliteFileError
 from mmx_tf.export.reading.summary import Endpoint, FileSummary, summarize
@@ -37,9 +37,7 @@ _SHOWN_LABELS, _SHOWN_LETTERS = 5, 48
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="export.inspect", allow_abbrev=False, description="Show what a .tflite holds and costs."
-    )
+    parser = command_line.parser("inspect", "Show what a .tflite holds and costs.")
     parser.add_argument("file", metavar="FILE.tflite")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args(arguments)

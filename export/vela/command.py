@@ -5,7 +5,6 @@ one or that it does not compile, or an output that cannot be written. Every file
 compiled, and nothing is written before all are.
 """
 
-import argparse
 import dataclasses
 import json
 import os
@@ -14,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
+from mmx_tf import command_line
 from mmx_tf.export.atomic import write_atomically
 from mmx_tf.export.reading import tflite_file
 from mmx_tf.export.vela import text
@@ -104,10 +104,8 @@ def _outputs(options) -> dict[str, pathlib.Path]:
 
 
 def _parser():
-    parser = argparse.ArgumentParser(
-        prog="export.vela",
-        allow_abbrev=False,
-        description="Estimate what .tflite files take on an Arm Ethos-U NPU, with Arm's compiler Vela.",
+    parser = command_line.parser(
+        "vela", "Estimate what .tflite files take on an Arm Ethos-U NPU, with Arm's compiler Vela."
     )
     parser.add_argument("files", nargs="+", metavar="FILE.tflite", help="the first is the reference")
     parser.add_argument("--accelerator", required=True, metavar="NAME", help=", ".join(ACCELERATORS))

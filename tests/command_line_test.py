@@ -1,0 +1,49 @@
+"""The names by which commands go in their usage lines."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmx_tf.__main__ import COMMANDS, main
+
+ROOT = Path(__file__).parents[1]
+OF_ARGPARSE = [name for name, (_, function, _) in COMMANDS.items() if function == "main"]
+
+
+@pytest.mark.parametrize("name", OF_ARGPARSE)
+@pytest.mark.parametrize(
+    "called, program", [("/bin/mmx_tf", "mmx_tf"), ("/mmx_tf/__main__.py", "python -m mmx_tf")]
+)
+def test_a_usage_line_says_how_the_command_was_called(name, called, program, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [called])
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: {program} {name} ")
+
+
+@pytest.mark.parametrize("name", OF_ARGPARSE)
+def test_a_command_that_python_calls_has_the_name_of_the_subcommand(name, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/a/program.py"])
+    module, function, _ = COMMANDS[name]
+    with pytest.raises(SystemExit):
+        getattr(importlib.import_module(module), function)(["--help"])
+    assert capsys.readouterr().out.startswith(f"usage: mmx_tf {name} ")
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["-m", "export.parity", "--help"], "usage: python -m export.parity "),
+        (["-m", "mmx_tf.reexport"], "usage: python -m mmx_tf.reexport "),
+        (["-m", "mmx_tf", "check"], "usage: python -m mmx_tf check "),
+        (["-m", "mmx_tf.train", "--no_such=1"], "`python -m mmx_tf.train --helpfull` lists"),
+        (["-m", "mmx_tf", "train", "--no_such=1"], "`python -m mmx_tf train --helpfull` lists"),
+    ],
+)
+def test_a_module_that_is_run_has_its_own_name(words, said):
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert said in done.stdout + done.stderr
