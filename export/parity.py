@@ -38,22 +38,23 @@ def main(arguments=None) -> int:
     from mmx_tf import quiet
     from mmx_tf.export.running.noise import provoke_native_noise
     from mmx_tf.run.finished import open_workdir, task_of
+    from mmx_tf.waiting import images_done
 
     commit()  # asked for now: the certificate names the code that this process has begun with
     quiet.set_up_logging()
     provoke_native_noise()
     try:
         folded, data, eval_ds = open_workdir(options.workdir)
-        certificate = certify(
-            folded,
-            data,
-            eval_ds,
-            kernels=tuple(options.kernels.split(",")),
-            max_images=options.images,
-            task=task_of(options.workdir),
-            progress=lambda done: print(f"\r{done:,} images", end="", file=sys.stderr, flush=True),
-        )
-        print(file=sys.stderr)
+        with images_done("verifying operators", options.images) as progress:
+            certificate = certify(
+                folded,
+                data,
+                eval_ds,
+                kernels=tuple(options.kernels.split(",")),
+                max_images=options.images,
+                task=task_of(options.workdir),
+                progress=progress,
+            )
         print(summary(certificate))
         if options.json:
             document = {"provenance": provenance()} | certificate.to_json()

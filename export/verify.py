@@ -22,12 +22,14 @@ def main(arguments=None) -> int:
     from mmx_tf import quiet
     from mmx_tf.export.running.noise import provoke_native_noise
     from mmx_tf.run.finished import open_workdir, task_of
+    from mmx_tf.waiting import images_done
 
     quiet.set_up_logging()
     provoke_native_noise()
     try:
         folded, data, eval_ds = open_workdir(workdir)
-        report = verify(folded, data, eval_ds, task=task_of(workdir))
+        with images_done("verifying the file") as progress:
+            report = verify(folded, data, eval_ds, task=task_of(workdir), progress=progress)
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -90,7 +90,8 @@ def reexport(options: argparse.Namespace) -> str:
     from mmx_tf.metamix.selection import BitSelection
     from mmx_tf.run.export_stage import convert_options
     from mmx_tf.run.finished import open_network
-    from mmx_tf.run.run import evaluation
+    from mmx_tf.run.run import evaluation, evaluation_images
+    from mmx_tf.waiting import images_done
     from mmx_tf.workdir import results
 
     root = options.workdir
@@ -109,16 +110,20 @@ def reexport(options: argparse.Namespace) -> str:
     target = BitSelection.load(root / results.SELECTION).target_bops
     content = convert(folded, target_bops=target, **convert_options(recipe, data.class_names))
     trace = Trace(folded)
-    report = verify(folded, content, images, task=recipe.told_task, trace=trace)
-    certificate = certify(
-        folded,
-        content,
-        images,
-        kernels=("xnnpack",),
-        max_images=recipe.parity_images,
-        task=recipe.told_task,
-        trace=trace,
-    )
+    count = evaluation_images(recipe, data)
+    with images_done("verifying the file", count) as progress:
+        report = verify(folded, content, images, task=recipe.told_task, trace=trace, progress=progress)
+    with images_done("verifying operators", min(count, recipe.parity_images)) as progress:
+        certificate = certify(
+            folded,
+            content,
+            images,
+            kernels=("xnnpack",),
+            max_images=recipe.parity_images,
+            task=recipe.told_task,
+            progress=progress,
+            trace=trace,
+        )
     told = [
         summary(certificate),
         f"code disagreement of the outputs on {report.eval_images:,} images: {report.code_disagreement:.4%}",

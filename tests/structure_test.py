@@ -25,6 +25,7 @@ FLOORS = (
         "quiet",
         "startup",
         "version",
+        "waiting",
     ),
     ("layers",),
     ("export",),

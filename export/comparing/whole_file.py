@@ -13,7 +13,7 @@ import dataclasses
 import numbers
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import tf_keras as keras
 from absl import logging
@@ -125,6 +125,7 @@ def verify(
     task: str | Mapping[str, str] | None = None,
     traced_images: int = 128,
     trace: Trace | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> VerificationReport:
     """Compares a folded model with its file on evaluation images.
 
@@ -140,6 +141,7 @@ def verify(
         before `fold`, if it was, and the labels.
       traced_images: images on which every tensor is compared, not only the logits.
       trace: of `folded`, if there is one already.
+      progress: called with (images done) after every batch.
 
     Raises:
       ValueError: if there are no images or they or their labels do not fit the network, the task cannot be
@@ -169,6 +171,8 @@ def verify(
             for name, counter in tensors.items():
                 counter.add(expected[name][:size], everything[name])
             traced += size
+        if progress:
+            progress(whole.images)
     folded_top1, tflite_top1 = whole.top1()
     return VerificationReport(
         eval_images=whole.images,

@@ -21,6 +21,7 @@ from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.report import scores
 from mmx_tf.run.run import Run
 from mmx_tf.training import task
+from mmx_tf.waiting import images_done
 from mmx_tf.workdir import results
 
 VERSIONED = (
@@ -50,7 +51,10 @@ def export_and_verify(run: Run, fixed: keras.Model, selection: BitSelection) -> 
         write_atomically(workdir.path(results.FILE), content)
     with workdir.timed("verify"):
         trace = Trace(folded)
-        parity = verify(folded, content, evaluation, task=recipe.told_task, trace=trace)
+        with images_done("verifying the file", run.evaluation_images) as progress:
+            parity = verify(
+                folded, content, evaluation, task=recipe.told_task, trace=trace, progress=progress
+            )
         fixed_quality = task.judged(recipe.told_task, fixed, evaluation)
         certificate = certificate_of(run, folded, content, trace)
     metrics = {
@@ -143,15 +147,18 @@ def certificate_of(run: Run, folded: keras.Model, content: bytes, trace: Trace |
     # The reference kernels take as long for one image as the others for many.
     limits = {"xnnpack": recipe.parity_images, "builtin": recipe.parity_images}
     limits["reference"] = max(1, recipe.parity_images // 8)
-    certificate = certify(
-        folded,
-        content,
-        run.evaluation(),
-        kernels=tuple(limits),
-        max_images=tuple(limits.values()),
-        task=recipe.told_task,
-        trace=trace,
-    )
+    images = min(recipe.parity_images, run.evaluation_images)
+    with images_done("verifying operators", images) as progress:
+        certificate = certify(
+            folded,
+            content,
+            run.evaluation(),
+            kernels=tuple(limits),
+            max_images=tuple(limits.values()),
+            task=recipe.told_task,
+            progress=progress,
+            trace=trace,
+        )
     for operator in certificate.runtimes["xnnpack"].operators:
         if operator.differing:
             logging.warning(

@@ -43,6 +43,11 @@ class Run:
         """The evaluation images of the run, in batches."""
         return evaluation(self.recipe, self.data)
 
+    @property
+    def evaluation_images(self) -> int:
+        """Number of the evaluation images of the run."""
+        return evaluation_images(self.recipe, self.data)
+
     def of_target(self, workdir: Workdir, bops: int) -> "Run":
         """The run of one of several targets, in a workdir of its own."""
         return dataclasses.replace(self, workdir=workdir, recipe=self.recipe.for_target(bops))
@@ -51,3 +56,8 @@ class Run:
 def evaluation(recipe: Recipe, data: Examples) -> Iterable:
     """The evaluation images of a recipe, in batches."""
     return data.evaluation(batch_size=min(recipe.batch_size, 128), limit=recipe.eval_images)
+
+
+def evaluation_images(recipe: Recipe, data: Examples) -> int:
+    """Number of the evaluation images of a recipe."""
+    return min(recipe.eval_images or data.eval_images, data.eval_images)
