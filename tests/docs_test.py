@@ -107,6 +107,7 @@ def test_flags_that_are_named_in_a_text_exist(path):
 
 
 OF_OTHERS = {
+    "--selections",
     "--which",
     "--compare",
     "--layers",

@@ -4,10 +4,9 @@ import argparse
 import os
 import pathlib
 import platform
+import sys
 from collections.abc import Sequence
 from importlib import metadata
-
-from mmx_tf import command_line
 
 from .android import benchmark_on_device
 from .report import PROFILE_NOTE, profile_table, table, write_json
@@ -92,7 +91,7 @@ def _on_device(args, numbers):
 
 def _parser() -> argparse.ArgumentParser:
     description = "Times .tflite files, on this machine or on an Android phone, interleaved."
-    parser = command_line.parser("benchmark", description, kind=_Parser)
+    parser = _Parser(prog=_program(), description=description, allow_abbrev=False)
     parser.add_argument(
         "--model",
         action="append",
@@ -112,6 +111,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--adb_serial", metavar="SERIAL", help="with --adb: which of several devices")
     parser.add_argument("--rounds", type=int, metavar="N", help="with --adb: starts per model, default: 5")
     return parser
+
+
+def _program() -> str:
+    """How the command was called. On a device this folder is alone and cannot ask `mmx_tf.command_line`."""
+    if sys.argv[0].endswith("mmx_tf benchmark"):
+        return sys.argv[0]
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    module = spec.name.removesuffix(".__main__") if spec else ""
+    return f"python -m {module}" if module.rpartition(".")[2] == "benchmark" else "mmx_tf benchmark"
 
 
 class _Parser(argparse.ArgumentParser):
