@@ -10,6 +10,7 @@ from mmx_tf.export.reading import tflite_file
 from mmx_tf.folding import clips
 from mmx_tf.layers.grid import Grid
 from mmx_tf.layers.integer import arithmetic
+from mmx_tf.layers.integer.differences import IntegerScale
 
 
 @pytest.mark.parametrize("bits", range(2, 9))
@@ -83,3 +84,12 @@ def test_units_change_no_logit(fixed, digits, monkeypatch):
     plain = mmx_tf.fold(fixed)
     assert any(layer.name.endswith("lower_clip") for layer in plain.layers)
     np.testing.assert_array_equal(found, plain.predict(images, verbose=0))
+
+
+def test_a_factor_counts_in_what_xnnpack_takes():
+    """Steps of 1e-6 in a unit of 1e-4: 1e-6 * 1e4 / (1/7) = 0.07, where the steps alone are 7e-6 apart."""
+    steps = {"input_grid": Grid(1e-6, 0), "output_grid": Grid(1 / 7, -121)}
+    scale = IntegerScale(factor=1e4, name="scale", **steps)
+    np.testing.assert_array_equal(scale(np.float32([[-100, 0, 100]])), [[-128, -121, -114]])
+    with pytest.raises(ValueError, match="ratio of input to output scale is 7e-06"):
+        IntegerScale(factor=1.0, name="scale", **steps)

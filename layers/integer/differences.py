@@ -51,13 +51,18 @@ class IntegerScale(IntegerRescale):
         self.factor = float(factor)
         super().__init__(**kwargs)
 
+    @property
+    def constant_grid(self):
+        """A grid whose code 1 is the factor."""
+        return Grid(self.factor, 0)
+
     def call(self, inputs):
         """Scale codes of any shape."""
         return arithmetic.multiply(
             inputs,
             1.0,
             grid_a=self.input_grid,
-            grid_b=Grid(self.factor, 0),
+            grid_b=self.constant_grid,
             output_grid=self.output_grid,
             activation=self.activation,
         )

@@ -205,7 +205,12 @@ class IntegerRescale(IntegerLayer):
         super().__init__(**kwargs)
         self.activation = activation
         arithmetic.activation_bounds(activation, self.output_grid)
-        arithmetic.rescale_multiplier(self.input_grid, self.output_grid)
+        arithmetic.multiply_multiplier(self.input_grid, self.constant_grid, self.output_grid)
+
+    @property
+    def constant_grid(self):
+        """The grid on which the constant that the codes are multiplied by is 1."""
+        return arithmetic.ONE
 
     def call(self, inputs):
         """Rescale codes of any shape."""
