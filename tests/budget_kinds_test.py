@@ -59,6 +59,7 @@ def test_a_run_searches_within_the_budget_of_its_flag(digits, tmp_path):
         "target_bytes": ([f"--target_bytes={int(high) - 1}", *weights], high - 1),
         "target_ram": (["--target_ram=1K"], 1000.0),
         "target_flash": (["--target_flash=1M", *weights], 1e6),
+        "target_latency": (["--target_latency=1s", "--device=cpu"], 1e3),
     }
     for name in TARGETS:
         lines, target = flags[name]

@@ -29,6 +29,7 @@ FLOORS = (
     ),
     ("layers",),
     ("export",),
+    ("devices",),
     ("data", "models", "network", "recipe"),
     ("distribution", "files", "fitting", "report"),
     ("budget", "folding", "workdir"),

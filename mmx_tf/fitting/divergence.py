@@ -107,7 +107,7 @@ class Watch:
         said = []
         for row in self._trained.alpha_rows():
             probabilities = tf.nn.softmax(row.values).numpy()
-            if probabilities.max() > SATURATED_FROM:
+            if len(probabilities) > 1 and probabilities.max() > SATURATED_FROM:
                 bits = row.bit_widths[probabilities.argmax()]
                 said.append(f"{row.name} has {bits} bits with probability {probabilities.max():.4f}")
         return said

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import tf_keras as keras
 
+from mmx_tf import devices
 from mmx_tf.budget import bops, request
 from mmx_tf.budget.budget import Budget
 from mmx_tf.files.loading import loaded
@@ -31,6 +32,7 @@ def augment(
     *,
     bit_widths: Sequence[int] = (8, 4, 3),
     weight_bits: int | Sequence[int] = 4,
+    device: str = "bops",
     convert_options: Mapping | None = None,
     first_last_bits: int = 8,
     signed: Mapping[str, bool] | None = None,
@@ -54,8 +56,11 @@ def augment(
         of them on its one kernel, and the search chooses weight bits too.
       **options: target_bops, target_average_bits and the like (`mmx_tf.recipe.budgets`), and the settings
         of the search (`mmx_tf.recipe.search_settings`); `help(mmx_tf.augment)` has a line for each.
-      convert_options: with `target_bytes`, `target_ram` or `target_flash`, the arguments of `mmx_tf.convert`
-        that the file will be made with, such as {"weight_storage": "int4_xnnpack", "labels": labels}.
+      device: the part (`mmx_tf.devices`) whose tool says what bits cost for `target_flash` and
+        `target_latency`, such as "ethos-u55-128".
+      convert_options: with `target_bytes`, `target_ram`, `target_flash` or `target_latency`, the arguments of
+        `mmx_tf.convert` that the file will be made with, such as {"weight_storage": "int4_xnnpack",
+        "labels": labels}.
       first_last_bits: weight and activation bits of first and last layers, which are not searched.
       signed: overrides, layer name -> whether that layer's input is quantized with symmetric codes (True) or
         unsigned ones. By default this is inferred from what produces the input: unsigned after ReLU, ReLU6
@@ -78,6 +83,8 @@ def augment(
         `pixel_scaling` that is no pair of numbers or has 0 for no pixel; for `target_bytes` where the file's
         size does not depend on weight bits, and `convert_options` that `convert` refuses; for layers that
         cannot be exported, unless they are allowed.
+      DeviceError: a ValueError, for a device that there is not, or on which a budget means nothing.
+      MissingVelaError: a ValueError, for a device whose tool is not installed.
       CostTableError: a ValueError, for a cost table that does not fit the network.
       UnsupportedLayerError: for a layer that cannot be handled.
       UnreachableBudgetError: if no choice of bits meets the budgets.
@@ -97,7 +104,12 @@ def augment(
         first_last_bits=first_last_bits,
         **budget,
     )
-    measured = [name for name in measured_costs.MEASURED if budget.get(name) is not None]
+    measured = {
+        name: measured_costs.measuring(name, device)
+        for name in measured_costs.MEASURED
+        if budget.get(name) is not None
+    }
+    devices.named(device).check()
     if not measured and convert_options:
         *first, last = measured_costs.MEASURED
         names = f"{', '.join(first)} and {last}"
@@ -122,8 +134,8 @@ def augment(
     )
     if measured and budgets[0].searched:
         trial = search(budget=budgets)
-        for name in measured:
-            costs = measured_costs.MEASURED[name](trial, convert_options or {})
+        for name, costs_of in measured.items():
+            costs = costs_of(trial, convert_options or {})
             budgets = tuple(one.beside(costs, float(budget[name])) for one in budgets)
         augment_checks.warn_of_a_loose_limit(budgets[0])
     return search(budget=budgets)

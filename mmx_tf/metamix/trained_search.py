@@ -48,9 +48,9 @@ class TrainedSearch(Trained):
         return self.model.is_searching()
 
     def largest_probability(self) -> tf.Tensor:
-        """Over all targets and layers, of activation and weight branches."""
-        parts = [part for part in split(self.model.alpha, self.model.budget) if part is not None]
-        if not self.model.quantizers:
+        """Over all targets and layers, of activation and weight branches, where there are several."""
+        parts = [p for p in split(self.model.alpha, self.model.budget) if p is not None and p.shape[-1] > 1]
+        if not self.model.quantizers or not parts:
             return tf.constant(0.0)
         return tf.reduce_max([tf.reduce_max(tf.nn.softmax(part)) for part in parts])
 

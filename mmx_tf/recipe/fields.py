@@ -5,7 +5,7 @@
 
 from dataclasses import dataclass
 
-from mmx_tf import choices
+from mmx_tf import choices, devices
 from mmx_tf.recipe.allowed import AboveZero, BelowOne, Between, OneOf, flag
 from mmx_tf.recipe.options import RecipeOptions
 from mmx_tf.recipe.practice import TrainingPractice
@@ -140,6 +140,19 @@ class RecipeFields(TrainingPractice, RecipeOptions, SearchSettings, ReportOption
         "Budget in bytes of constants of the C source with packed weights, such as 300K, for several "
         "--weight_bits; activation bits have no cost in it, so --target_ram may stand beside it.",
         text=True,
+    )
+    target_latency: float = flag(
+        0.0,
+        "Budget in time of one image on --device, such as 2ms or 150us (a number alone: milliseconds): "
+        "Vela's estimate of an ethos-u, measured on this machine of cpu.",
+        text=True,
+    )
+    device: str = flag(
+        "bops",
+        "The part that the network is made for: {allowed}. It sets what is not given of --weight_storage, "
+        "--input_type and --output_type, says what bits cost, makes its own form of the file in W/device and "
+        "judges it. bops is none in particular.",
+        allowed=OneOf(devices.NAMES),
     )
     repair: bool = flag(
         True,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from absl import flags
 
+from mmx_tf import devices
 from mmx_tf.errors import RecipeError
 from mmx_tf.notation import target_folder
 from mmx_tf.recipe import rules
@@ -24,6 +25,7 @@ from mmx_tf.recipe.texts import (
     parse_bops,
     parse_bytes,
     parse_candidate_bits,
+    parse_milliseconds,
     parse_names,
     parse_pixel_scaling,
     parse_weight_bits,
@@ -61,11 +63,18 @@ class Recipe(RecipeFields):
         for name in ("target_bytes", "target_ram", "target_flash"):
             size = values[name].strip()
             values[name] = parse_bytes(size, flag=name) if size else 0
+        latency = values["target_latency"].strip()
+        values["target_latency"] = parse_milliseconds(latency) if latency else 0.0
         values["baselines"] = parse_names(values["baselines"])
         values["pixel_scaling"] = parse_pixel_scaling(values["pixel_scaling"])
         # Average bits are no budget where weight bits are searched too.
         if not (isinstance(values["weight_bits"], tuple) or any(values[name] for name in KINDS)):
             values["target_average_bits"] = 4.0
+        device = devices.DEVICES.get(values["device"])
+        for name, value in (device.wants if device else {}).items():
+            # What is given, also by a flagfile, stays.
+            if not flag_values[name].present:
+                values[name] = value
         return cls(**values)
 
     @classmethod

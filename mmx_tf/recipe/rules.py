@@ -7,6 +7,7 @@ do.
 import dataclasses
 import os
 
+from mmx_tf import devices
 from mmx_tf.errors import RecipeError
 from mmx_tf.notation import short_bops
 from mmx_tf.recipe import budget_rules
@@ -64,6 +65,7 @@ def check(recipe: RecipeFields) -> None:
         advice = " Name a teacher with --teacher=FILE.keras or --teacher=float."
         refuse("distill_selection", "true", "false without --teacher", advice)
     check_task(recipe, recipe.task)
+    _check_device(recipe)
     _check_budget(recipe)
     _check_float_model(recipe)
     _check_teacher(recipe)
@@ -137,6 +139,26 @@ def _check_budget(recipe: RecipeFields) -> None:
             f"empty (each target), or one of {', '.join(map(short_bops, targets))}" if targets else "empty"
         )
         refuse("export_target", short_bops(exported), allowed, " It is one of the --target_bops.")
+
+
+def _check_device(recipe: RecipeFields) -> None:
+    """Refuses flags that cannot work on the device, and a device whose tool is not installed."""
+    device = devices.named(recipe.device)
+    for name, allowed in device.takes.items():
+        if getattr(recipe, name) not in allowed:
+            words = f"{' or '.join(one or 'empty' for one in allowed)} with --device={device.name}"
+            refuse(name, getattr(recipe, name), words, f" {device.why[name]}")
+    for name in device.refuses:
+        if getattr(recipe, name):
+            refuse(name, getattr(recipe, name), f"empty with --device={device.name}", f" {device.why[name]}")
+    given = [name for name in device.measures if getattr(recipe, name)]
+    if given and len(recipe.target_bops) > 1:
+        targets = ",".join(map(short_bops, recipe.target_bops))
+        refuse("target_bops", targets, f"one number, or empty, with --{given[0]} and --device={device.name}")
+    try:
+        device.check()
+    except ValueError as error:
+        raise RecipeError(f"--device={device.name}: {error}") from error
 
 
 def _check_float_model(recipe: RecipeFields) -> None:

@@ -14,6 +14,7 @@ from mmx_tf.notation import UNITS
 
 CANDIDATE_BITS = tuple(range(2, 9))
 WEIGHT_BITS = (8, 4, 3, 2)
+_MILLISECONDS = {"us": Decimal("0.001"), "ms": Decimal(1), "": Decimal(1), "s": Decimal(1000)}
 
 
 def refuse(name: str, value, allowed: str, advice: str = "") -> typing.NoReturn:
@@ -37,6 +38,22 @@ def parse_bytes(text: str, *, flag: str = "target_bytes") -> int:
         RecipeError: `text` is not such a number, or is not above zero.
     """
     return _parse_number(text, flag, "bytes", "2.9M, 500k, 2.9e6 or 2900000")
+
+
+def parse_milliseconds(text: str, *, flag: str = "target_latency") -> float:
+    """Read a time in milliseconds: '2ms' -> 2.0, '150us' -> 0.15, '0.01s' -> 10.0, '2' -> 2.0.
+
+    Raises:
+        RecipeError: `text` is not such a time, or is not above zero.
+    """
+    match = re.fullmatch(r"\s*(\d+\.?\d*(?:e[+-]?\d{1,2})?)\s*(us|ms|s|)\s*", text, re.IGNORECASE)
+    value = float(Decimal(match[1]) * _MILLISECONDS[match[2].lower()]) if match else 0.0
+    if not 0 < value < math.inf:
+        raise RecipeError(
+            f"--{flag}={text} is not a time; write a number above 0 with us, ms or s behind it, such as 2ms "
+            "or 150us; a number alone is milliseconds."
+        )
+    return value
 
 
 def parse_names(text: str) -> tuple[str, ...]:

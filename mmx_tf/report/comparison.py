@@ -28,6 +28,10 @@ QUANTITIES = {
     "latency_ms": ("time on this CPU, one thread", "time on this CPU"),
     "ram_bytes": ("RAM on a microcontroller", "RAM of a microcontroller"),
     "flash_bytes": ("flash on a microcontroller", "flash"),
+    "device_latency_ms": ("time on the device, by its tool", "time on the device"),
+    "device_flash_bytes": ("flash of the device, by its tool", "flash of the device"),
+    "device_dram_bytes": ("DRAM of the device, by its tool", "DRAM of the device"),
+    "device_sram_bytes": ("SRAM of the device, by its tool", "SRAM of the device"),
 }
 """What is compared beside the score: its name in the table, and behind a ratio in a sentence."""
 
@@ -124,6 +128,7 @@ def comparison(metrics: Mapping) -> Comparison | None:
             "latency_ms": times.get(key),
             "ram_bytes": memory[key].get("ram_bytes"),
             "flash_bytes": memory[key].get("flash_bytes"),
+            **_on_device(facts),
         }
         return Candidate(key, name, value, {q: figure for q, figure in figures.items() if figure is not None})
 
@@ -160,7 +165,13 @@ def shown(quantity: str, value: float) -> str:
     """A figure of one of `QUANTITIES` as the table has it."""
     if quantity == "bops":
         return f"{si(value)}BOPs"
-    return f"{value:.3g} ms" if quantity == "latency_ms" else f"{value:,} B"
+    return f"{value:.3g} ms" if quantity.endswith("latency_ms") else f"{value:,} B"
+
+
+def _on_device(facts: Mapping) -> dict[str, float]:
+    """The figures of a device that are compared, of the metrics or a baseline's facts."""
+    figures = (facts.get("device") or {}).get("figures", {})
+    return {name: value for name, value in figures.items() if name in QUANTITIES}
 
 
 def _first_metric(metrics: Mapping) -> str:

@@ -64,6 +64,7 @@ class RunFacts:
       versions: package -> version.
       costs: for each budget with another unit, `unit`, `value` and `target` of the cost in it.
       microcontroller: what `export.c_source.memory_facts` gives of the file, or None.
+      device: what `run.device_budget.judged` gives of the file, or None.
     """
 
     bit_widths: tuple[int, ...]
@@ -81,6 +82,7 @@ class RunFacts:
     versions: Mapping[str, str]
     costs: tuple[Mapping, ...] = ()
     microcontroller: Mapping | None = None
+    device: Mapping | None = None
 
     @property
     def macs(self) -> int:
@@ -167,6 +169,7 @@ def run_facts(selection: Mapping, metrics: Mapping) -> RunFacts:
         versions=dict(metrics.get("versions") or {}),
         costs=tuple(metrics.get("costs") or filter(None, [metrics.get("cost")])),
         microcontroller=metrics.get("microcontroller"),
+        device=metrics.get("device"),
         **measured,
     )
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 from mmx_tf.notation import percent, si
-from mmx_tf.report import front
+from mmx_tf.report import device, front
 from mmx_tf.report.comparison_table import table
 from mmx_tf.report.facts import own_cost, run_facts
 from mmx_tf.report.scores import FORMS, NAMED
@@ -64,6 +64,7 @@ def print_summary(
         totals.append(
             ("RAM of the C source", f"{packed:,} bytes  ({packed / wide:.2f} of 8 bits everywhere)")
         )
+    totals += [(f"{facts.device['name']}: {what}", text) for what, text in device.lines(facts.device)]
     if facts.average_bits:
         averages = (f"{value:.2f} {key}" for key, value in facts.average_bits.items() if value is not None)
         totals.append(("average bits", ", ".join(averages)))

@@ -14,7 +14,7 @@ import os
 from collections.abc import Mapping
 
 from mmx_tf.export.atomic import write_atomically
-from mmx_tf.report import front, sections, summary
+from mmx_tf.report import device, front, sections, summary
 from mmx_tf.report.comparison_table import table
 from mmx_tf.report.curves import curves
 from mmx_tf.report.facts import run_facts
@@ -68,6 +68,7 @@ def write_report(
         parity=certificate(parity),
         cost=sections.cost(facts),
         memory=memory(facts.microcontroller),
+        device=dict(device.lines(facts.device)),
         curves=curves(facts, history or {}, settings),
         run=sections.run(settings, seconds=facts.seconds, versions=facts.versions),
     )

@@ -30,7 +30,7 @@ from mmx_tf.metamix.search import SearchModel
 from mmx_tf.metamix.selection import BitSelection
 from mmx_tf.network.heads import head_of
 from mmx_tf.recipe.rules import FLOAT_TEACHER
-from mmx_tf.run import stages
+from mmx_tf.run import device_budget, stages
 from mmx_tf.run.export_stage import folded_and_file
 from mmx_tf.run.latency import latency
 from mmx_tf.run.reasons import choice_of
@@ -202,6 +202,7 @@ class Baselines:
             "file_bytes": len(content),
             "file_sha256": hashlib.sha256(content).hexdigest(),
             "microcontroller": memory,
+            **device_budget.of_baseline(self.run, content),
         }
         return self._keep(name, facts)
 

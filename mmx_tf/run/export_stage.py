@@ -93,7 +93,7 @@ def _tell_of_memory(recipe: Recipe, memory: Mapping) -> None:
             taken, recipe.target_ram,
         )  # fmt: skip
     flash = memory["packed"]["flash_bytes"] if "packed" in memory else 0
-    if recipe.target_flash and flash > recipe.target_flash:
+    if recipe.target_flash and recipe.device in ("bops", "cortex-m4") and flash > recipe.target_flash:
         logging.warning(
             "the C source of the file has %d bytes of constants, more than the %d of --target_flash: its "
             "tables are larger than when flash was measured. Give a smaller --target_flash.",

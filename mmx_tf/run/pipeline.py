@@ -15,6 +15,7 @@ from absl import logging
 
 from mmx_tf import data as datasets
 from mmx_tf.budget.budget import UnreachableBudgetError
+from mmx_tf.devices import kept
 from mmx_tf.distribution import strategies
 from mmx_tf.distribution.job import Job
 from mmx_tf.errors import RecipeError
@@ -31,7 +32,7 @@ from mmx_tf.recipe import budget_rules
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.recipe.rules import FLOAT_TEACHER, IMAGENET_WEIGHTS
 from mmx_tf.report import scores
-from mmx_tf.run import finished, phases, reasons, several_targets, stages
+from mmx_tf.run import device_budget, finished, phases, reasons, several_targets, stages
 from mmx_tf.run import float_network as float_model
 from mmx_tf.run.baselines import Baselines
 from mmx_tf.run.export_stage import convert_options
@@ -68,7 +69,7 @@ def run(recipe: Recipe, *, command: str = "") -> dict:
             for bops in recipe.exported_targets:
                 check_free(pathlib.Path(recipe.for_target(bops).workdir))
     job = strategies.start(recipe)
-    with job.peer_errors():
+    with job.peer_errors(), kept.using(device_budget.costs_of(recipe)):
         return _run(recipe, job, command)
 
 
@@ -134,6 +135,7 @@ def _run_in(run: Run, networks: Networks) -> dict:
     """The run from its float network on; without a search network, that has to be trained first."""
     workdir, recipe, job = run.workdir, run.recipe, run.job
     job.on_chief(lambda: _keep_cost_table(workdir, recipe))
+    job.on_chief(kept.current().save)
     several = len(recipe.target_bops) > 1
 
     def ending():
@@ -167,9 +169,8 @@ def _select(run: Run, networks: Networks) -> tuple[BitSelection, SearchModel]:
         stages.search_stage(run, search)
         if recipe.searches:
             stages.record_search(run, search)
-    selection = stages.kept_selection(
-        workdir, search, lambda: given or search.bit_selection(repair=recipe.repair)
-    )
+    selection = stages.kept_selection(workdir, search, lambda: given or device_budget.selection(run, search))
+    run.job.on_chief(kept.current().save)
     if has_meta_state and not selected:
         run.job.on_chief(lambda: reasons.keep(run, search, selection))
     return selection, search_network(recipe, networks.model, run.data) if recipe.from_scratch else search
@@ -228,6 +229,7 @@ def search_network(recipe: Recipe, model, data) -> SearchModel:
             convert_options=(
                 convert_options(recipe, data.class_names) if budget_rules.of_recipe(recipe).measured else None
             ),
+            device=recipe.device,
             **_search_options(recipe),
             **recipe.search_settings,
         )

@@ -27,7 +27,7 @@ from mmx_tf.metamix.target import split
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.report.comparison import with_comparison
 from mmx_tf.report.facts import own_cost
-from mmx_tf.run import phases, reasons
+from mmx_tf.run import device_budget, phases, reasons
 from mmx_tf.run.export_stage import export_and_verify
 from mmx_tf.run.run import Run
 from mmx_tf.training.phase import epoch_seed
@@ -173,12 +173,13 @@ def exported(run: Run, fixed: keras.Model, selection: BitSelection) -> dict:
       DivergenceError, DisagreementError: as `finish`.
     """
     try:
-        return export_and_verify(run, fixed, selection)
+        metrics = export_and_verify(run, fixed, selection)
     except FoldError as error:
         # Its structure was checked before; what is wrong now are the numbers.
         raise DivergenceError(
             f"the trained network cannot be exported: {error} Train it anew with a lower --learning_rate."
         ) from error
+    return metrics | device_budget.judged(run, run.workdir.path(results.FILE).read_bytes())
 
 
 def told(run: Run, selection: BitSelection, metrics: dict, *, curves: Callable[[], dict]) -> dict:

@@ -9,7 +9,8 @@ Flags and notebook are checked by the same functions (`mmx_tf.recipe.budget_rule
 arithmetic on the layers' costs, so nothing here loads TensorFlow.
 
     >>> [kind.name for kind in kinds()]
-    ['target_bops', 'target_average_bits', 'target_cost', 'target_bytes', 'target_ram', 'target_flash']
+    ['target_bops', 'target_average_bits', 'target_cost', 'target_bytes', 'target_ram', 'target_flash',
+     'target_latency']
 """
 
 import importlib

@@ -9,7 +9,8 @@ class Kind(budgets.Kind):
     text = (
         "budget in bytes of constants of the C source (`mmx_tf.c_source`) with packed weights, for several "
         "weight candidates. Bits that fit into it are free. It leaves activation bits without a cost, so "
-        "give `target_ram` or another budget beside it."
+        "give `target_ram` or another budget beside it. With an Ethos-U55 as `device` it counts the off-chip "
+        "flash that Vela tells."
     )
     example = "300e3"
     counts = (budgets.WEIGHTS,)
