@@ -171,7 +171,7 @@ def shown(quantity: str, value: float) -> str:
 def _on_device(facts: Mapping) -> dict[str, float]:
     """The figures of a device that are compared, of the metrics or a baseline's facts."""
     figures = (facts.get("device") or {}).get("figures", {})
-    return {name: value for name, value in figures.items() if name in QUANTITIES}
+    return {name: figures[name] for name in QUANTITIES if name.startswith("device_") and name in figures}
 
 
 def _first_metric(metrics: Mapping) -> str:
