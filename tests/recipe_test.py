@@ -195,7 +195,7 @@ def test_bytes_are_read_as_decimal_numbers():
             ["--weight_bits=8,4"],
             [
                 "no budget",
-                "it is one of --target_bops, --target_cost, --target_bytes, --target_flash and --target_latency.",
+                "one of --target_bops, --target_cost, --target_bytes, --target_flash and --target_latency.",
             ],
         ),
         (
