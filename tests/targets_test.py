@@ -125,7 +125,7 @@ def test_the_front(finished):
 def test_the_curves_of_a_targets_report_are_its_own(finished):
     workdir, _, _, _ = finished
     steps = checkpoints.newest_facts(workdir / "checkpoints" / "select")["steps"]
-    names = ("bops", "search_loss", "regularizer", "alpha_entropy")
+    names = ("bops", "search_loss", "regularizer", "alpha_entropy", "alpha_margin", "alpha_flips")
     assert set(steps) == {"loss", *(f"{folder}/{name}" for folder in TARGETS for name in names)}
     assert {len(values) for values in steps.values()} == {6}
     for folder in TARGETS:
