@@ -118,7 +118,7 @@ def test_a_selection_meets_the_budget():
         ({"target_bytes": 4000, "convert_options": "int4"}, "convert_options='int4': a dict of convert's"),
         (
             {"convert_options": {"weight_storage": "int4"}},
-            "they are for target_bytes, target_ram and target_flash alone",
+            "they are for target_bytes, target_ram, target_flash and target_latency alone",
         ),
         (
             {"target_bytes": 1000, "convert_options": {"weight_storage": "int4"}},

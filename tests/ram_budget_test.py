@@ -133,7 +133,7 @@ def test_a_limit_that_changes_nothing_is_told(warnings, caplog):
         ({"target_average_bits": 4, "meta_epochs": True}, "meta_epochs=True: an integer of 0 or more"),
         (
             {"target_ram": 1e3, "weight_bits": (8, 4)},
-            "it counts activation bits alone.* target_flash, or one",
+            "it counts activation bits alone.* target_flash or target_latency, or one",
         ),
         (
             {"target_ram": 1e3, "target_average_bits": 4, "weight_bits": (8, 4)},
