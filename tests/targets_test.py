@@ -131,7 +131,8 @@ def test_the_curves_of_a_targets_report_are_its_own(finished):
     for folder in TARGETS:
         page = (workdir / folder / "report.html").read_text()
         panels = re.search("Bit selection over time: (.*?)\\.", page)[1].split("; ")
-        assert set(panels) == {"kBOPs of the most probable bits", "losses", "regularizer", "alpha entropy"}
+        alpha = {"alpha entropy", "alpha margin", "alpha flips"}
+        assert set(panels) == {"kBOPs of the most probable bits", "losses", "regularizer"} | alpha
 
 
 def test_a_targets_folder_is_a_workdir_and_the_run_names_it(finished):
