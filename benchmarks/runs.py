@@ -24,13 +24,13 @@ def train_command(flags: Sequence[str], folder: pathlib.Path) -> list[str]:
 
 
 def refusal(folder: pathlib.Path, flags: Sequence[str]) -> str | None:
-    """Why a folder's run is not the one that flags describe, in a sentence; None if it is, or there is none.
+    """Why a folder's run is not the one that flags describe, in a sentence; None if it is, or without a run.
 
     `mmx_tf.train` refuses such a folder too; this is for one that is finished, so that nobody asks it, and
     tells before anything is trained.
 
     Raises:
-      RecipeError: for flags that are none.
+      RecipeError: for flags that do not exist.
     """
     recipe = Recipe.from_flagfile("\n".join(flags))
     written = folder / "run.flags"

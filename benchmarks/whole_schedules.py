@@ -102,7 +102,7 @@ def float_flags(seed: int, flags: list[str]) -> list[str]:
     """The flags of the run that trains a seed's float network, whose bits do not matter.
 
     Raises:
-      RecipeError: for flags that are none.
+      RecipeError: for flags that do not exist.
     """
     bits = max(Recipe.from_flagfile("\n".join(flags)).candidate_bits)
     uniform = ["--selection=uniform", f"--uniform_bits={bits}", f"--target_average_bits={bits}"]

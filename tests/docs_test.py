@@ -1,6 +1,7 @@
 """The documentation: it builds without a warning, and its commands and flags exist."""
 
 import contextlib
+import functools
 import importlib.util
 import io
 import pathlib
@@ -73,6 +74,7 @@ def _parsed_as_flags(given):
     Recipe.from_flags(values)
 
 
+@functools.cache
 def _help(name):
     module, function, _ = COMMANDS[name]
     said = io.StringIO()

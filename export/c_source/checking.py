@@ -9,6 +9,8 @@ from mmx_tf.export.c_source.lowering_kinds import STEPS, refused
 from mmx_tf.export.c_source.pointwise import CODES, POINTWISE_KINDS
 from mmx_tf.export.reference import kernels, step
 
+INPUTS, OUTPUTS = ("INT8", "UINT8"), ("INT8", "INT32")
+
 _LARGEST = 2**24
 """Elements of a tensor: more than any microcontroller has bytes for."""
 _MALFORMED = (ArithmeticError, AttributeError, IndexError, KeyError, MemoryError, TypeError, ValueError)
@@ -26,7 +28,7 @@ def check(graph) -> None:
             kernels.check(operator)
         except ValueError as error:
             raise UnsupportedError(str(error)) from error
-    _check_ends(graph)
+    check_ends(graph)
     check_numbers(graph)
 
 
@@ -46,19 +48,26 @@ def check_numbers(graph) -> None:
     _check_shapes(graph)
 
 
-def _check_ends(graph):
-    for what, tensors in (("input", graph.inputs), ("output", graph.outputs)):
+def check_ends(graph, *, language: str = "C", program: str = "C source") -> None:
+    """Refuses (`UnsupportedError`) ends of other types, of several images, or that nothing computes.
+
+    Args:
+      graph: a `reference.Graph`.
+      language, program: what it is written in, and what computes it, for messages.
+    """
+    for what, tensors, allowed, words in (
+        ("input", graph.inputs, INPUTS, "--input_type=uint8 or int8"),
+        ("output", graph.outputs, OUTPUTS, "--output_type=int8 or class"),
+    ):
         for tensor in tensors:
-            allowed = ("INT8", "UINT8") if what == "input" else ("INT8", "INT32")
             if tensor.type not in allowed:
-                words = "--input_type=uint8 or int8" if what == "input" else "--output_type=int8 or class"
                 raise UnsupportedError(
-                    f"{what} {tensor.name!r} is {tensor.type}; in C it is one of {', '.join(allowed)}. "
-                    f"Make the file with {words}."
+                    f"{what} {tensor.name!r} is {tensor.type}; in {language} it is one of "
+                    f"{', '.join(allowed)}. Make the file with {words}."
                 )
             if len(tensor.shape) < 2 - (tensor.type == "INT32") or tensor.shape[0] != 1:
                 raise UnsupportedError(
-                    f"{what} {tensor.name!r} has shape {tensor.shape}; the C source computes one image."
+                    f"{what} {tensor.name!r} has shape {tensor.shape}; the {program} computes one image."
                 )
     computed = {operator.outputs[0] for operator in graph.operators}
     for tensor in graph.outputs:

@@ -22,13 +22,16 @@ def slot_bits(low: int, high: int) -> int:
     return next(bits for bits in SLOTS if high - low < 2**bits)
 
 
-def ranges(graph, tables) -> dict[str, tuple[int, int]]:
+def ranges(graph, tables, rule=None) -> dict[str, tuple[int, int]]:
     """(lowest, highest) code of every int8 and uint8 tensor that is no constant, by name.
 
     Args:
       graph: a `reference.Graph`.
       tables: `pointwise.pointwise` of it.
+      rule: gives (lowest, highest) of an operator that no table computes, from the operator and what is
+        found of the tensors before; by default `range_of`.
     """
+    rule = rule or range_of
     found = {
         tensor.name: (int(CODES[tensor.type].min()), int(CODES[tensor.type].max()))
         for tensor in graph.inputs
@@ -43,7 +46,7 @@ def ranges(graph, tables) -> dict[str, tuple[int, int]]:
             codes = mapped(table.values, found[table.root], root_type(graph, table.root))
             found[target.name] = (int(codes.min()), int(codes.max()))
         else:
-            found[target.name] = range_of(operator, found)
+            found[target.name] = rule(operator, found)
     return found
 
 

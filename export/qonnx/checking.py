@@ -1,12 +1,10 @@
 """Whether a file can be written in QONNX: what is refused before any number is looked at."""
 
-from mmx_tf.export.c_source.checking import check_numbers
+from mmx_tf.export.c_source.checking import check_ends, check_numbers
 from mmx_tf.export.c_source.lowering_kinds import ROUNDED
 from mmx_tf.export.c_source.pointwise import POINTWISE_KINDS
 from mmx_tf.export.qonnx.errors import UnsupportedError, refused
 from mmx_tf.export.reference import kernels
-
-_INPUTS, _OUTPUTS = ("INT8", "UINT8"), ("INT8", "INT32")
 
 
 def check(graph, written) -> None:
@@ -26,25 +24,8 @@ def check(graph, written) -> None:
             raise UnsupportedError(str(error)) from error
         if operator.kind in ROUNDED and operator.outputs[0].type == "INT8":
             _check_rounding(operator)
-    for what, tensors, allowed, words in (
-        ("input", graph.inputs, _INPUTS, "--input_type=uint8 or int8"),
-        ("output", graph.outputs, _OUTPUTS, "--output_type=int8 or class"),
-    ):
-        for tensor in tensors:
-            if tensor.type not in allowed:
-                raise UnsupportedError(
-                    f"{what} {tensor.name!r} is {tensor.type}; in QONNX it is one of {', '.join(allowed)}. "
-                    f"Make the file with {words}."
-                )
-            if len(tensor.shape) < 2 - (tensor.type == "INT32") or tensor.shape[0] != 1:
-                raise UnsupportedError(
-                    f"{what} {tensor.name!r} has shape {tensor.shape}; the QONNX graph computes one image."
-                )
-    computed = {operator.outputs[0] for operator in graph.operators}
-    for tensor in graph.outputs:
-        if tensor not in computed:
-            raise UnsupportedError(f"output {tensor.name!r} is computed by no operator.")
     try:
+        check_ends(graph, language="QONNX", program="QONNX graph")
         check_numbers(graph)
     except ValueError as error:
         raise UnsupportedError(str(error)) from error

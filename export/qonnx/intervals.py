@@ -8,8 +8,7 @@ import itertools
 
 import numpy as np
 
-from mmx_tf.export.c_source.pointwise import CODES
-from mmx_tf.export.c_source.ranges import mapped, range_of, root_type
+from mmx_tf.export.c_source.ranges import range_of, ranges
 from mmx_tf.export.reference import kernels
 
 _BINARY = ("ADD", "MUL", "SUB")
@@ -22,22 +21,14 @@ def code_ranges(graph, tables) -> dict[str, tuple[int, int]]:
       graph: a `reference.Graph`.
       tables: `c_source.pointwise` of it.
     """
-    found = {
-        tensor.name: (int(CODES[tensor.type].min()), int(CODES[tensor.type].max())) for tensor in graph.inputs
-    }
-    for operator in graph.operators:
-        target = operator.outputs[0]
-        if target.type not in CODES:
-            continue
-        table = tables.get(target.name)
-        if table is not None:
-            codes = mapped(table.values, found[table.root], root_type(graph, table.root))
-        elif operator.kind in _BINARY:
-            codes = _corners(operator, found)
-        else:
-            codes = np.array(range_of(operator, found))
-        found[target.name] = (int(codes.min()), int(codes.max()))
-    return found
+    return ranges(graph, tables, _range_of)
+
+
+def _range_of(operator, found):
+    if operator.kind not in _BINARY:
+        return range_of(operator, found)
+    codes = _corners(operator, found)
+    return int(codes.min()), int(codes.max())
 
 
 def _corners(operator, found):

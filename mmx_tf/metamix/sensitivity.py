@@ -203,7 +203,7 @@ def losses_at(search: SearchModel, choices: Sequence, batches: Iterable, loss: C
       Losses in float64, of shape (batches, M), and the number of images.
 
     Raises:
-      ValueError: for a choice that is none of this network's.
+      ValueError: for a choice of another network.
     """
     for choice in choices:
         search.selection_of(list(choice))  # refuses what is no choice

@@ -22,7 +22,7 @@ BUDGETS = {"target_flash": "flash", "target_latency": "time of one image"}
 
 
 def lines(device: Mapping | None) -> list[tuple[str, str]]:
-    """(what, figure) of the entry `device` of the metrics, budgets last; [] where there is none."""
+    """(what, figure) of the entry `device` of the metrics, budgets last; [] without one."""
     if not device:
         return []
     if "refused" in device:
