@@ -122,6 +122,7 @@ def test_global_seeds_do_not_matter():
 # Selections from a file.
 
 
+@pytest.mark.slow
 def test_a_file_gives_activation_bits_and_the_recipe_the_rest(float_file, tmp_path):
     made = mmx_tf.augment(small_network(), weight_bits=4, target_average_bits=8).selection_of([0, 1, 2])
     made.save(tmp_path / "bits.json")
@@ -293,6 +294,7 @@ def test_a_run_at_one_bit_width(float_file, tmp_path):
     assert metrics["bops"] == metrics["target_bops"] == ENDS + SEARCHED * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flag", ["--nometa_training", "--train_weights_in_search"])
 def test_a_search_with_a_part_left_out(float_file, digits, tmp_path, flag):
     recipe = recipe_of(tmp_path / "run", float_file, flag)

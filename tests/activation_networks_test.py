@@ -67,6 +67,7 @@ BODIES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BODIES)
 def test_training_and_the_file_have_the_codes_of_the_folded_network(digits, name):
     fixed = calibrated(network_of(*BODIES[name]), digits)
@@ -99,6 +100,7 @@ def test_a_softmax_that_is_also_an_output_of_the_middle_is_left_out_at_the_end_a
     assert [type(layer).__name__ for layer in folded.layers].count("IntegerSoftmax") == 1
 
 
+@pytest.mark.slow
 def test_training_keeps_the_codes_equal_and_moves_the_slopes(digits):
     network = network_of(layers.LeakyReLU(0.1), prelu(shared_axes=[1, 2]), layers.Activation("tanh"))
     fixed = fine_tuned(network, digits, steps=3)
@@ -135,6 +137,7 @@ def test_an_activation_at_the_end(digits):
     assert report.code_disagreement == 0 and (report.partitions, report.left_outside) == (1, ())
 
 
+@pytest.mark.slow
 def test_a_maximum_costs_no_operator_but_where_a_grid_is_shared(digits):
     def folded(network):
         return mmx_tf.fold(calibrated(network, digits)).layers

@@ -60,6 +60,7 @@ def whole(float_file, tmp_path_factory):
     return workdir, said
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_given_what_is_new_alone(whole):
     workdir, said = whole
     assert [line for line in said if "epochs" in line and line.startswith(("select", "train"))] == [
@@ -73,6 +74,7 @@ def test_a_finished_run_is_given_what_is_new_alone(whole):
     assert "What it is worth" in page and "4 bits everywhere" in page.replace("&#39;", "'")
 
 
+@pytest.mark.slow
 def test_figures_of_the_baselines(whole):
     workdir, _ = whole
     metrics = metrics_in(workdir)
@@ -94,6 +96,7 @@ def test_figures_of_the_baselines(whole):
     assert metrics["comparison"]["files"]["tflite"]["ratios"]["bops"] == metrics["bops"] / int8["bops"]
 
 
+@pytest.mark.slow
 def test_the_uniform_network_is_trained_from_the_same_start_on_the_same_batches(whole):
     """Its first checkpoint has the weights of the run's own first one, and the step sizes of its branch."""
     workdir, _ = whole
@@ -117,6 +120,7 @@ def test_the_uniform_network_is_trained_from_the_same_start_on_the_same_batches(
     assert bits.count(4) == 3
 
 
+@pytest.mark.slow
 def test_the_uniform_folder_is_a_workdir_that_can_be_verified(whole):
     folded, data, evaluation = finished.open_workdir(whole[0] / "baselines" / "uniform")
     report = mmx_tf.verify(folded, data, evaluation)
@@ -124,6 +128,7 @@ def test_the_uniform_folder_is_a_workdir_that_can_be_verified(whole):
     assert report.tflite_top1 == metrics_in(whole[0])["baselines"]["uniform"]["quality"]["accuracy"]
 
 
+@pytest.mark.slow
 def test_the_same_command_on_it_does_nothing(whole, float_file, capsys):
     workdir, _ = whole
     before = times(workdir)
@@ -140,6 +145,7 @@ def test_the_same_command_on_it_does_nothing(whole, float_file, capsys):
     assert printed.rstrip().endswith("report.html")
 
 
+@pytest.mark.slow
 def test_what_a_kill_left_is_taken_up(whole, float_file, tmp_path):
     """Killed in the second epoch of the uniform network's training: the rest is that epoch."""
     workdir = tmp_path / "run"
@@ -161,6 +167,7 @@ def test_what_a_kill_left_is_taken_up(whole, float_file, tmp_path):
     assert facts_of(workdir)["results"].keys() >= {"metrics.json", "report.html"}
 
 
+@pytest.mark.slow
 def test_a_damaged_baseline_is_made_again(whole, float_file, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(whole[0], workdir)
@@ -174,6 +181,7 @@ def test_a_damaged_baseline_is_made_again(whole, float_file, tmp_path):
     assert path.read_bytes() != content[:-1] + b"?"
 
 
+@pytest.mark.slow
 def test_a_baseline_that_cannot_be_made_is_told_in_a_sentence(whole, float_file, tmp_path, monkeypatch):
     workdir = tmp_path / "run"
     shutil.copytree(whole[0], workdir)
@@ -197,6 +205,7 @@ def test_a_baseline_that_cannot_be_made_is_told_in_a_sentence(whole, float_file,
     assert sentence[1:] in (workdir / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_selection_that_is_uniform_is_its_own_baseline(float_file, tmp_path):
     flags = ("--selection=uniform", "--uniform_bits=4", "--baselines=uniform", "--train_epochs=1")
     metrics = run(recipe_of(float_file, tmp_path / "run", *flags))

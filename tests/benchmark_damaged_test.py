@@ -70,6 +70,7 @@ def test_cut_files(tmp_path, share):
     assert code == 2 and "LiteRT cannot run it" in message
 
 
+@pytest.mark.slow
 def test_flipped_bytes(tmp_path):
     """One or two bytes anywhere behind the identifier; the seed is fixed, so are the files."""
     random, codes = np.random.default_rng(0), []

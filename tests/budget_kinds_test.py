@@ -46,6 +46,7 @@ def test_augment_gets_what_belongs_to_a_target(name):
     assert pipeline._search_options(asked)[name] == "plain"
 
 
+@pytest.mark.slow
 def test_a_run_searches_within_the_budget_of_its_flag(digits, tmp_path):
     table = {"unit": "us", "layers": {name: {"8": 2, "4": 1} for name in ("depthwise", "project", "expand")}}
     (tmp_path / "table.json").write_text(json.dumps(table))

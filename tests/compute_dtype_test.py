@@ -72,6 +72,7 @@ def trained(network, *, steps, **options):
     return losses, [value.numpy() for value in network.trainable_variables]
 
 
+@pytest.mark.slow
 def test_quantized_training_in_bfloat16_follows_float32():
     one, two = fixed_network(), fixed_network()
     two.set_weights(one.get_weights())

@@ -85,6 +85,7 @@ def digits_folder(request, tmp_path, monkeypatch):
     return lambda: load(f"folder:{tmp_path}", image_size=size), sorted((tmp_path / "train").rglob("*.png"))
 
 
+@pytest.mark.slow
 def test_training_goes_on_without_a_damaged_image(digits_folder, warnings):
     open_data, files = digits_folder
     options = {"batch_size": 60, "seed": 3, "augment": False}

@@ -127,6 +127,7 @@ def recipe(float_network, workdir, *more):
     return Recipe.from_flagfile("\n".join(lines))
 
 
+@pytest.mark.slow
 def test_a_run_stops_by_name_and_keeps_its_last_good_checkpoint(float_network, tmp_path):
     workdir = tmp_path / "run"
     with pytest.raises(DivergenceError) as error:
@@ -142,6 +143,7 @@ def test_a_run_stops_by_name_and_keeps_its_last_good_checkpoint(float_network, t
     assert not (workdir / "bit_selection.json").exists()
 
 
+@pytest.mark.slow
 def test_a_run_recovers_at_half_the_learning_rate(float_network, tmp_path):
     """Adam's first step is the learning rate r, and two alphas then 2 r apart: 1 / (1 + exp(-2 r)) is above
     0.99 for r = 8 and 4, and 0.982 for 2."""

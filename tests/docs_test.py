@@ -121,6 +121,7 @@ OF_OTHERS = {
 """Flags of `mmx_tf figures`."""
 
 
+@pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path):
     pytest.importorskip(
         "sphinx", reason="the documentation is not built: pip install -r requirements-dev.txt"

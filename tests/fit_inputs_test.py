@@ -78,6 +78,7 @@ def _data(make, thirty_two) -> tuple:
     return data if isinstance(data, tuple) else (data,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", FORMS.values(), ids=FORMS)
 def test_all_data_that_keras_takes_goes_all_the_way(make, thirty_two):
     search = mmx_tf.augment(tiny_network(), bit_widths=(8, 4), target_average_bits=6, meta_epochs=0)

@@ -70,6 +70,7 @@ KINDS = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_bias_has_the_codes_and_the_grid_of_the_file(digits, images, kind):
     fixed = calibrated(other_layers(kind), digits)
@@ -153,6 +154,7 @@ def test_gradients_are_those_of_the_map_without_rounding(fixed, images, weight_s
     assert np.all(np.abs(grid.rounding_error) <= grid.steps / 2) and np.any(grid.rounding_error)
 
 
+@pytest.mark.slow
 def test_a_step_trains_everything_of_fixed_but_the_statistics(digits):
     fixed = fine_tuned(small_network(), digits)
     on_folded_graph = with_loss(mmx_tf.fold_for_training(fixed))
@@ -170,6 +172,7 @@ def test_a_step_trains_everything_of_fixed_but_the_statistics(digits):
     assert not any(np.array_equal(v.numpy(), before[id(v)]) for v in statistics)
 
 
+@pytest.mark.slow
 def test_the_optimizer_goes_on_with_its_momentum_and_its_steps(digits):
     fixed = fine_tuned(small_network(), digits, steps=5)
     optimizer = fixed.optimizer  # SGD of rate 0.01, momentum 0.9, after two epochs of 5 steps
@@ -186,6 +189,7 @@ def test_the_optimizer_goes_on_with_its_momentum_and_its_steps(digits):
     assert int(optimizer.iterations) == 11
 
 
+@pytest.mark.slow
 def test_fixed_is_saved_folded_and_exported_as_ever(digits, images, tmp_path):
     fixed = fine_tuned(small_network(), digits, steps=3)
     on_folded_graph = with_loss(mmx_tf.fold_for_training(fixed))

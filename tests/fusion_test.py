@@ -94,6 +94,7 @@ def test_the_network_is_large_enough():
     assert all(output.shape[1:].num_elements() >= least for output in outputs)
 
 
+@pytest.mark.slow
 def test_a_run_searches_with_fused_quantizers(digits, tmp_path):
     recipe, search = recipe_of(tmp_path / "run"), search_network()
     steps = steps_of(search)

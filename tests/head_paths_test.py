@@ -43,6 +43,7 @@ def outputs_of(data, folded, images):
     return Interpreter(model_content=data).get_signature_runner()(**{folded.input_names[0]: codes})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS)
 def test_a_head_is_judged_by_what_fits(head, digits):
     folded, task = folded_of(head, digits), HEADS[head][4]

@@ -140,6 +140,7 @@ NETWORKS = (
 OUTSIDE = {dense_on_images: ["SOFTMAX"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", NETWORKS, ids=lambda body: body.__name__)
 def test_a_network_goes_all_the_way(body):
     inputs = L.Input((16, 16, 3))

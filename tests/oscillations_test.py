@@ -83,6 +83,7 @@ def test_the_pull_is_clipped_with_the_gradients(digits):
     assert moves[None] > 0.01 and moves[1e-3] == pytest.approx(1e-3, rel=1e-2)
 
 
+@pytest.mark.slow
 def test_training_with_it_leaves_weights_nearer_to_their_codes(digits, tmp_path):
     distances, states = {}, {}
     for dampening in (0.0, 1.0):

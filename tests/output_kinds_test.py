@@ -38,6 +38,7 @@ def exported(model, images):
     return fixed, folded, mmx_tf.convert(folded)
 
 
+@pytest.mark.slow
 def test_a_class_and_a_mask_from_notebook_lines_to_a_verified_file(digits):
     """As a U-Net has it: the mask from a wide branch with a skip, the class from a deep one."""
     keras.utils.set_random_seed(2)
@@ -182,6 +183,7 @@ def test_a_feature_beside_a_head_is_searched_and_trained_by_the_heads_loss(batch
     assert report.task == {"raw": None, "class": "classification"}
 
 
+@pytest.mark.slow
 def test_pixels_several_budgets_and_weight_bits_with_several_outputs(batch):
     images, labels = batch
     search = mmx_tf.augment(

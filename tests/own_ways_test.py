@@ -152,6 +152,7 @@ def weighted():
     return expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_weights_of_examples_in_every_form(form, weighted):
     weights = FORMS[form](WEIGHTS)

@@ -217,6 +217,7 @@ def test_the_file_takes_the_bytes_of_a_camera(finished, metrics, digits):
     assert (logits.argmax(1) == labels.numpy()).mean() == metrics["tflite_top1"]
 
 
+@pytest.mark.slow
 def test_a_run_that_gives_classes(finished, metrics, tmp_path, capsys):
     workdir = again(finished[1], tmp_path / "class", "--output_type=class", "--max_disagreement=0")
     done = called(capsys, train_main, f"--flagfile={workdir / 'run.flags'}")
@@ -235,6 +236,7 @@ def test_a_run_that_gives_classes(finished, metrics, tmp_path, capsys):
     assert "xnnpack, 20 images: 0 of " in certified.stdout and "reference, 20 images" in certified.stdout
 
 
+@pytest.mark.slow
 def test_a_run_that_gives_floats(finished, metrics, tmp_path):
     workdir = again(finished[1], tmp_path / "floats", "--output_type=float32", "--input_type=int8")
     found = run(Recipe.from_flagfile((workdir / "run.flags").read_text()))
@@ -245,6 +247,7 @@ def test_a_run_that_gives_floats(finished, metrics, tmp_path):
     assert (report.code_disagreement, report.top1_agreement) == (0.0, 1.0)
 
 
+@pytest.mark.slow
 def test_a_workdir_with_a_learnt_input_grid_can_be_verified(finished, digits, tmp_path, capsys):
     """As runs left them before files took pixels: no such quantizer, and no flag for the output's type."""
     workdir = again(finished[1], tmp_path / "earlier")
@@ -312,6 +315,7 @@ def killed_after_selection(finished, float_network, tmp_path):
     return recipe_of(float_network, copy), copy
 
 
+@pytest.mark.slow
 def test_a_run_killed_after_selection_resumes_there(finished, metrics, killed_after_selection, said):
     _, workdir, _ = finished
     recipe, copy = killed_after_selection
@@ -380,6 +384,7 @@ def test_the_last_epochs_can_be_on_the_folded_graph_and_resume_there(killed_afte
     assert resumed["code_disagreement"] == 0.0
 
 
+@pytest.mark.slow
 def test_the_file_can_be_verified_again_by_command(finished, metrics):
     _, workdir, _ = finished
     done = command("export.verify", f"--workdir={workdir}")
@@ -418,6 +423,7 @@ def test_a_folder_that_is_no_workdir_cannot_be_opened(tmp_path):
         open_workdir(tmp_path / "nowhere")
 
 
+@pytest.mark.slow
 def test_the_folded_epochs_go_on_where_the_others_ended_without_a_checkpoint(
     killed_after_selection, said, monkeypatch
 ):
@@ -440,6 +446,7 @@ def test_the_folded_epochs_go_on_where_the_others_ended_without_a_checkpoint(
     assert metrics["code_disagreement"] == 0.0
 
 
+@pytest.mark.slow
 def test_all_epochs_can_be_on_the_folded_graph(killed_after_selection, said, warnings):
     recipe, workdir = killed_after_selection
     recipe = dataclasses.replace(recipe, folded_epochs=2, learning_rate=0.005)

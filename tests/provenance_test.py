@@ -120,6 +120,7 @@ def test_a_file_that_is_continued_keeps_its_earlier_stamps(checkout):
     assert third["earlier"] == [first, {k: v for k, v in second.items() if k != "earlier"}]
 
 
+@pytest.mark.slow
 def test_a_benchmark_that_goes_on_tells_both_times(tmp_path, capsys):
     """Two small networks, so that nothing takes long."""
     out = tmp_path / "networks.json"

@@ -58,6 +58,7 @@ def usual_arena(data):
     return plan_of(storing.usual(Lowering(unpacked_graph(data)), (2, 4, 8))).bytes
 
 
+@pytest.mark.slow
 def test_every_choice_takes_the_usual_arena_of_its_own_file(free, costs):
     generator = random.Random(3)
     choices = [[generator.randrange(3) for _ in range(costs.layers)] for _ in range(6)]
@@ -72,6 +73,7 @@ def test_no_arena_is_smaller_than_what_is_live_at_a_moment(costs):
         assert costs.of(choice) >= max(moment.of(choice) for moment in costs.moments)
 
 
+@pytest.mark.slow
 def test_blocks_of_residual_networks_are_never_counted_too_small():
     search = mmx_tf.augment(residual_network(), bit_widths=BITS, target_average_bits=8)
     costs, generator = costs_in_ram(search, {}), random.Random(0)

@@ -36,12 +36,14 @@ def contents(folder: Path) -> dict:
     }
 
 
+@pytest.mark.slow
 def test_the_same_options_give_the_same_bytes(finished, tmp_path, capsys):
     done = called(capsys, reexport.main, f"--workdir={finished[0]}", f"--out={tmp_path / 'same.tflite'}")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "same.tflite").read_bytes() == (finished[0] / "model.tflite").read_bytes()
 
 
+@pytest.mark.slow
 def test_another_file_is_written_verified_and_nothing_else_is_touched(finished, tmp_path, capsys):
     workdir, before = finished[0], contents(finished[0])
     done = called(
@@ -67,6 +69,7 @@ def test_another_file_is_written_verified_and_nothing_else_is_touched(finished, 
     assert len(interpreter.get_output_details()) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words, said",
     [
@@ -93,6 +96,7 @@ def test_what_cannot_be_written_is_told(finished, tmp_path, capsys, words, said)
     assert contents(finished[0]) == before
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_no_finished_run_is_told(finished, tmp_path, capsys):
     out = tmp_path / "new.tflite"
     done = called(capsys, reexport.main, f"--workdir={tmp_path}", f"--out={out}")
@@ -105,6 +109,7 @@ def test_a_folder_that_is_no_finished_run_is_told(finished, tmp_path, capsys):
     assert not (copy / "model.tflite").exists()
 
 
+@pytest.mark.slow
 def test_a_file_that_differs_is_not_written(finished, tmp_path, capsys, monkeypatch):
     """The file has the last layer's weights with the other sign."""
     from mmx_tf.folding import convert
@@ -127,6 +132,7 @@ def test_a_file_that_differs_is_not_written(finished, tmp_path, capsys, monkeypa
     assert "is not written" in done.stderr and not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_run_with_other_flags_of_the_file_names_the_command(finished, float_file):
     workdir, flags = finished
     other = Recipe.from_flagfile("\n".join([*flags, "--weight_storage=int4", "--output_type=class"]))

@@ -23,6 +23,7 @@ def parts(tmp_path_factory):
     return np.load(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_statistics_outputs_and_gradients_are_those_of_the_whole_batch(parts, name):
     shape, make = CASES[name]

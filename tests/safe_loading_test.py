@@ -126,6 +126,7 @@ def test_a_pickle_beside_the_weights_is_refused(tmp_path, good):
         load_model(path)
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_anywhere_is_no_traceback(tmp_path, good):
     """What zipfile raises depends on which field of its headers is hit."""
     content, path = good.read_bytes(), tmp_path / "damaged.keras"

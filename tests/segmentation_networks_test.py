@@ -69,6 +69,7 @@ def searched_and_verified(model, images, *, epochs=6):
     return search, data, report
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("up", [transposed, upsampled], ids=lambda up: up.__name__)
 def test_a_unet_is_searched_trained_and_exported_exactly(up, images):
     keras.utils.set_random_seed(0)
@@ -88,6 +89,7 @@ def test_a_unet_is_searched_trained_and_exported_exactly(up, images):
     assert sum(layer.bops for layer in summary.layers) == selection.bops and summary.faults == ()
 
 
+@pytest.mark.slow
 def test_a_unet_of_keras_3_is_exact(images):
     keras3.utils.set_random_seed(0)
     model = keras3.Model(*unet(keras3.layers, transposed))

@@ -184,6 +184,7 @@ def of_file(search, choice):
     return c_source(files.with_activation_bits([search.budget.pairs[i][1] for i in choice]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [small_network, residual_network])
 def test_no_program_has_more_constants_than_are_counted_nor_much_less(network):
     search = searched(network())
@@ -198,6 +199,7 @@ def test_no_program_has_more_constants_than_are_counted_nor_much_less(network):
         assert made.flash_bytes <= costs.of(choice) <= made.flash_bytes + 256 * (layers + 3)
 
 
+@pytest.mark.slow
 def test_ram_is_counted_with_the_scratch_memory_of_the_fewest_weight_bits():
     """Columns of 2-bit weights are padded to 16 elements, those of more bits to 8."""
     search = searched(residual_network())
@@ -208,6 +210,7 @@ def test_ram_is_counted_with_the_scratch_memory_of_the_fewest_weight_bits():
         assert costs.of([pairs.index((8, activations))] * costs.layers) >= max(found)
 
 
+@pytest.mark.slow
 def test_ram_and_flash_are_met_together(flash):
     low, high = flash.reachable
     limit = (low + high) // 2

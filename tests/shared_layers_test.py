@@ -82,6 +82,7 @@ def test_so_it_is_in_keras_3():
     assert {"stem", "stem_1", "deep_1_1_1"} <= set(names_of(canonical))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BODIES)
 def test_shared_layers_go_all_the_way_and_part_in_weight_training(case):
     rng = np.random.default_rng(0)

@@ -97,6 +97,7 @@ RUNS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_notebook_lines_from_a_float_network_to_a_verified_file(name):
     make, pixel_scaling, input_type, task, good = RUNS[name]
@@ -163,6 +164,7 @@ def calibrated(network, inputs):
     return fixed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("padded", "storage"), [(False, "int4_xnnpack"), (True, "int8")])
 def test_every_layer_of_signals_is_exact_under_all_kernels(padded, storage, tmp_path):
     keras.utils.set_random_seed(0)

@@ -64,6 +64,7 @@ def values(variables):
     return [variable.numpy() for variable in variables]
 
 
+@pytest.mark.slow
 def test_each_target_finds_the_alphas_of_a_search_of_its_own(joint, alone):
     search, _ = joint
     for target, (single, _) in zip(search.targets, alone, strict=True):

@@ -53,6 +53,7 @@ def test_the_allocator_may_use_all_of_the_machines_memory():
     assert int(limit) == kilobytes // 1024
 
 
+@pytest.mark.slow
 def test_a_run_loads_neither_keras_3_nor_what_it_loads_nor_the_templates_of_its_report():
     command = [sys.executable, "-X", "importtime", "-c", "import mmx_tf.run.pipeline"]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
@@ -72,6 +73,7 @@ print(os.getpid(), os.environ["TF_ENABLE_ONEDNN_OPTS"], "tensorflow" in sys.modu
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["loaded", "not loaded"])
 def test_a_deterministic_run_has_onednn_off_before_tensorflow_looks(first, tmp_path):
     """Where TensorFlow is loaded already, the same process begins anew."""
