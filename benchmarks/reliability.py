@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
@@ -143,13 +144,25 @@ def timeline(words: list[str], workdir: pathlib.Path) -> dict[str, float]:
     return {phase: end - begin for (phase, begin), end in zip(begun.items(), ends, strict=True)}
 
 
-def kill_at(point: Point, words: list[str], workdir: pathlib.Path) -> str | None:
+def _quietly(words: list[str]) -> subprocess.Popen:
+    return subprocess.Popen(words, cwd=_ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def kill_at(
+    point: Point, words: list[str], workdir: pathlib.Path, *, start: Callable = _quietly
+) -> str | None:
     """Starts a run and kills it at a point.
+
+    Args:
+      point: where.
+      words: of the command.
+      workdir: that the command has.
+      start: starts the command, and returns a `subprocess.Popen` or what has its `poll`, `kill` and `wait`.
 
     Returns:
       Where it was then, in words; None if it had ended by itself.
     """
-    process = subprocess.Popen(words, cwd=_ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = start(words)
     while not has(workdir, point.sign) and process.poll() is None:
         time.sleep(0.002)
     time.sleep(point.delay)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+import warm_starts
 from ai_edge_quantizer import quantizer
 from listening import logged
 from workdirs import facts_of, forget
@@ -259,9 +260,12 @@ def test_a_run_that_is_killed_in_the_uniform_training_ends_with_the_same_bytes(t
     reliability.finish(words("left_alone"))
     point = reliability.Point("baseline", ("train", 3), 0.0)
     uniform = tmp_path / "killed" / "baselines" / "uniform"
-    assert reliability.kill_at(point, words("killed"), uniform) is not None
+    killed = reliability.kill_at(point, words("killed"), uniform, start=warm_starts.Program)
+    assert killed is not None
     assert not (uniform / "fixed_model.keras").exists()
-    said = reliability.finish(words("killed"))
+    done = warm_starts.finished(words("killed"))
+    assert done.returncode == 0, done.stderr
+    said = done.stderr
     assert "select: epochs" not in said and said.count("train: epochs") == 1
     for name in ("model.tflite", "baselines/uniform/model.tflite", "baselines/uniform/facts.json"):
         left_alone, killed = (tmp_path / run / name for run in ("left_alone", "killed"))

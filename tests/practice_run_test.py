@@ -1,15 +1,12 @@
 """A run with every option of training practice, killed in each phase, has the bytes of one left alone."""
 
 import json
-import subprocess
-from pathlib import Path
 
 import pytest
+import warm_starts
 
 from benchmarks import reliability
 from mmx_tf.workdir import checkpoints
-
-ROOT = Path(__file__).parents[1]
 
 # Where oneDNN is on, --deterministic starts the program anew.
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("without_onednn")]
@@ -36,8 +33,9 @@ def test_a_run_that_is_killed_in_every_phase_ends_as_if_it_had_not_been(tmp_path
     every_step = [*words["killed"], reliability.EVERY_STEP]
     for phase, steps in POINTS:
         point = reliability.Point(phase, (phase, steps), 0.0)
-        assert reliability.kill_at(point, every_step, tmp_path / "killed"), point
-    done = subprocess.run(every_step, cwd=ROOT, capture_output=True, text=True, check=False)
+        killed = reliability.kill_at(point, every_step, tmp_path / "killed", start=warm_starts.Program)
+        assert killed, point
+    done = warm_starts.finished(every_step)
     assert done.returncode == 0, done.stderr
     assert reliability.differing(tmp_path / "killed", tmp_path / "reference") == []
     for phase in ("select", "activation", "train"):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+import warm_starts
 
 from benchmarks import reliability
 from mmx_tf.workdir import checkpoints
@@ -28,14 +29,21 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def reference(root):
-    """The workdir of a run that nobody disturbed, and the seconds of its last phases."""
+    """The workdir of a run that nobody disturbed, and the seconds of its last phases.
+
+    It is started by its command. Those that are compared with it are forked, for speed.
+    """
     words = reliability.arguments(root / "float.keras", root / "reference")
     return root / "reference", reliability.timeline(words, root / "reference")
 
 
-def start(words, workdir, sign):
+def by_command(words):
+    return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def start(words, workdir, sign, program=warm_starts.Program):
     """A running command that has come as far as a sign."""
-    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = program(words)
     end = time.monotonic() + PATIENCE
     while not reliability.has(workdir, sign):
         assert process.poll() is None, process.communicate()[1]
@@ -57,14 +65,14 @@ def test_a_run_that_is_killed_in_every_phase_ends_as_if_it_had_not_been(root, re
     words = [*reliability.arguments(root / "float.keras", workdir), reliability.EVERY_STEP]
     killed = []
     for point in reliability.points(6, seed=2, seconds=seconds):
-        killed.append(reliability.kill_at(point, words, workdir))
+        killed.append(reliability.kill_at(point, words, workdir, start=warm_starts.Program))
         if point.phase == "select, epoch 2" and not (workdir / "bit_selection.json").exists():
             folder = workdir / "checkpoints" / "select"
             newest = checkpoints.path_of(folder, checkpoints.numbers(folder)[-1])
             flip_a_bit(newest / "variables.data-00000-of-00001")
         if point.phase == "convert":
             flip_a_bit(workdir / "fixed_model.keras")
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = warm_starts.finished(words)
     assert done.returncode == 0, done.stderr
     assert reliability.differing(workdir, undisturbed) == []
     # A process that is slowed down by others may have ended before its last kill.
@@ -87,7 +95,7 @@ def test_a_terminated_run_saves_a_checkpoint_and_goes_on_from_it(root, reference
     assert checkpoints.numbers(workdir / "checkpoints" / "select")[-1] >= reliability.STEPS
     # The lock's note is gone, as after any orderly end.
     assert (workdir / "run.lock").read_text() == ""
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = warm_starts.finished(words)
     assert done.returncode == 0, done.stderr
     assert reliability.differing(workdir, reference[0]) == []
 
@@ -107,12 +115,12 @@ def small_disk(tmp_path):
 def test_a_full_disk_ends_the_run_by_a_code_of_its_own_and_the_run_goes_on(root, reference, small_disk):
     disk, make_room = small_disk
     words = reliability.arguments(root / "float.keras", disk / "run")
-    full = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    full = warm_starts.finished(words)
     assert full.returncode == 5, full.stderr
     assert "No space left on device" in full.stderr
     assert "Make room; the same command continues from the last checkpoint." in full.stderr
     subprocess.run(make_room, check=True)
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = warm_starts.finished(words)
     assert done.returncode == 0, done.stderr
     assert reliability.differing(disk / "run", reference[0]) == []
 
@@ -120,14 +128,17 @@ def test_a_full_disk_ends_the_run_by_a_code_of_its_own_and_the_run_goes_on(root,
 def test_float_training_is_resumed_after_the_step(root):
     """A built-in network, killed in float training; its search would take long and is not waited for."""
     ends = []
-    for name, kills in (("left alone", []), ("killed in float training", [5])):
+    for name, kills, program in (
+        ("left alone", [], by_command),
+        ("killed in float training", [5], warm_starts.Program),
+    ):
         workdir = root / name
         words = [
-            *reliability.arguments("", workdir), "--width=0.1", "--float_epochs=2",
+            *reliability.arguments("", workdir), "--model=resnet8", "--width=0.25", "--float_epochs=2",
             "--steps_per_epoch=4", reliability.EVERY_STEP, "--keep_checkpoints=3",
         ]  # fmt: skip
         for sign in [*(("float", step) for step in kills), "checkpoints/float.keras"]:
-            process = start(words, workdir, sign)
+            process = start(words, workdir, sign, program)
             process.kill()
             process.communicate()
         folder = workdir / "checkpoints" / "float"

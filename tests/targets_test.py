@@ -1,16 +1,15 @@
 """A whole run with two targets, its layout, and what is left of it after a kill."""
 
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import warm_starts
 from networks import pretrained, small_network
 from refusals import refused
 
@@ -46,11 +45,6 @@ def arguments(float_network, workdir, *more) -> list[str]:
     ]  # fmt: skip
 
 
-def command(*arguments_) -> subprocess.Popen:
-    words = [sys.executable, "-m", "mmx_tf.train", *arguments_]
-    return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
 def names(folder: Path) -> set[str]:
     """What is in a folder, but for hidden files, which a kill in the middle of a write leaves behind."""
     return {path.name for path in folder.iterdir() if not path.name.startswith(".")}
@@ -65,19 +59,20 @@ def written(folder: Path) -> dict[Path, int]:
 def finished(float_network, tmp_path_factory):
     """(workdir, printed, said) of a run that was killed when the first of its two files was finished."""
     workdir = tmp_path_factory.mktemp("runs") / "run"
-    first = command(*arguments(float_network, workdir))
+    words = [sys.executable, "-m", "mmx_tf.train", *arguments(float_network, workdir)]
+    first = warm_starts.Program(words)
     end = time.monotonic() + 600
     while not (workdir / "front.json").exists():
         assert first.poll() is None, first.communicate()
         assert time.monotonic() < end
         time.sleep(0.02)
-    os.kill(first.pid, signal.SIGKILL)
-    first.communicate()
+    first.kill()
+    first.wait()
     partial = json.loads((workdir / "front.json").read_text())
-    second = command(*arguments(float_network, workdir))
-    printed, said = second.communicate(timeout=600)
-    assert second.returncode == 0, said
-    return workdir, partial, printed, said
+    # Its file is compared with one that this process makes, so its kernels are to be the same.
+    second = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    assert second.returncode == 0, second.stderr
+    return workdir, partial, second.stdout, second.stderr
 
 
 def test_what_was_finished_before_the_kill_is_kept(finished):

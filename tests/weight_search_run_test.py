@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
+import warm_starts
 from ablations_test import recipe_of
 from workdirs import forget
 
@@ -49,7 +50,7 @@ def arguments(float_file, workdir, target) -> list[str]:
     ]  # fmt: skip
 
 
-def trained(words) -> None:
+def trained_by_command(words) -> None:
     with pytest.MonkeyPatch.context() as patch:
         # --deterministic starts the program anew where oneDNN is on; here it is off from the beginning.
         patch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
@@ -61,7 +62,7 @@ def trained(words) -> None:
 @pytest.fixture(scope="module")
 def finished(float_file, target, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("bytes") / "run"
-    trained(arguments(float_file, workdir, target))
+    trained_by_command(arguments(float_file, workdir, target))
     return workdir
 
 
@@ -109,7 +110,8 @@ def test_a_run_that_was_killed_in_the_search_ends_as_if_it_had_not_been(
     flags = Recipe.from_flagfile("\n".join(words))
     (workdir / "run.flags").write_text(flags.to_flagfile())
     forget(workdir, "results")
-    trained(words)
+    done = warm_starts.finished(["-m", "mmx_tf.train", *words])
+    assert done.returncode == 0, done.stderr
     for name in ("bit_selection.json", "model.tflite"):
         assert (workdir / name).read_bytes() == (finished / name).read_bytes()
 
