@@ -109,6 +109,21 @@ def test_an_alpha_that_is_saturated_is_an_error_in_the_first_steps_only(searched
     alphas.set_rows(searched, np.zeros(3))
 
 
+def test_one_candidate_of_activations_alone_saturates_nothing(digits):
+    """Its softmax is 1 from the first step on, whatever alpha is: the weights' candidates alone can be."""
+    search = mmx_tf.augment(pretrained(digits), bit_widths=(8,), weight_bits=(8, 4, 2))
+    search.compile(optimizer="sgd", loss=LOSS)
+    search(next(iter(digits.train(batch_size=32, seed=0)))[0], branch=0, weight_branch=0)
+    watch = watched(search, digits, early=(0, 1))
+    assert float(TrainedSearch(search).largest_probability()) == pytest.approx(1 / 3)
+    watch.after_step({"loss": 1.0}, epoch=0, step=0)
+    # softmax: 1 / (1 + 2 exp(-6)) = 0.9951.
+    alphas.set_row(search, 1, [0.0, 0.0, 6.0], of_weights=True)
+    said = r"branches: project_weight_quantizer has 2 bits with probability 0\.9951\.$"
+    with pytest.raises(DivergenceError, match=said):
+        watch.after_step({"loss": 1.0}, epoch=0, step=0)
+
+
 # Whole runs.
 
 
