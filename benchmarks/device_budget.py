@@ -5,8 +5,8 @@
 For each seed two runs of mmx_tf.train with --device: one searches weight bits within --target_flash, the
 other one has --uniform_bits everywhere; activations, schedule and everything else are the same. Both are
 judged by the device's own tool. A command that is given again goes on with what is left (each run is a
-workdir in W). It says so where the uniform network takes less flash than the budget, as the comparison then
-is not the one that it is meant to be.
+workdir in W); results are written after each seed. A seed whose uniform network takes less flash than the
+searched one compares nothing, and it is told so.
 """
 
 import json
@@ -17,10 +17,11 @@ import sys
 from benchmarks import command_line, measuring
 
 MODULE = "benchmarks.device_budget"
+WAYS = ("searched", "uniform")
 
 
 def flags_of(options, way: str, seed: int) -> list[str]:
-    """The flags of a run; `way` is "searched" or "uniform"."""
+    """The flags of a run; `way` is one of `WAYS`."""
     activations = options.activation_bits
     common = [
         f"--float_model={options.float_model}", f"--dataset={options.dataset}",
@@ -53,12 +54,32 @@ def result_of(workdir: pathlib.Path) -> dict:
         "device": metrics["device"],
         "before_weight_training": metrics.get("cost"),
         "layers_by_weight_bits": {width: bits.count(width) for width in sorted(set(bits), reverse=True)},
+        "search": metrics.get("search"),
         "seconds": metrics["seconds"],
     }
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs what is left and writes the results; returns the exit code."""
+def compared(searched: dict, uniform: dict) -> dict:
+    """What two runs of a seed say, each by `result_of`.
+
+    Returns:
+      `flash_bytes` and `top1` of both, `gain` (top-1 searched less uniform), `met` (whether the searched file
+      meets its budget by the tool's figure) and `fair` (whether the uniform one takes as much flash).
+    """
+    runs = {"searched": searched, "uniform": uniform}
+    flash = {way: one["device"]["figures"]["device_flash_bytes"] for way, one in runs.items()}
+    top1 = {way: one["tflite_top1"] for way, one in runs.items()}
+    return {
+        "flash_bytes": flash,
+        "top1": top1,
+        "gain": top1["searched"] - top1["uniform"],
+        "met": searched["device"]["budgets"]["target_flash"]["met"],
+        "fair": flash["uniform"] >= flash["searched"],
+    }
+
+
+def parsed(argv: list[str] | None):
+    """The options of a command line."""
     parser = command_line.argument_parser(MODULE, __doc__)
     parser.add_argument("--float_model", type=pathlib.Path, required=True)
     parser.add_argument("--dataset", default="cifar10", help="default: %(default)s")
@@ -75,31 +96,37 @@ def main(argv: list[str] | None = None) -> int:
             f"--{name}", type=command_line.positive, default=default, help=f"default: {default}"
         )
     parser.add_argument("--seeds", type=command_line.integers, default=[0, 1], help="default: 0,1")
-    options = parser.parse_args(argv)
-    found = {}
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs what is left and writes the results; returns the exit code."""
+    options = parsed(argv)
+    runs, comparisons = {}, {}
     for seed in options.seeds:
-        for way in ("searched", "uniform"):
+        for way in WAYS:
             words = [sys.executable, "-m", "mmx_tf.train", *flags_of(options, way, seed)]
             done = subprocess.run(words, check=False)
             if done.returncode:
                 return done.returncode
-            found[f"{way}_{seed}"] = result_of(options.workdir / f"{way}_{seed}")
-        flash = {way: _flash(found[f"{way}_{seed}"]) for way in ("searched", "uniform")}
-        fair = flash["uniform"] >= flash["searched"]
-        print(f"seed {seed}: {flash}{'' if fair else ': uniform bits take less, so this compares nothing'}")
-    for name, one in found.items():
-        print(f"{name}: top-1 {one['tflite_top1']:.4f}, {_flash(one):,} bytes of flash")
-    if options.json:
-        kept = {"workdir", "json", "float_model", "data_dir"}
-        settings = {name: value for name, value in vars(options).items() if name not in kept}
-        settings["float_model"] = options.float_model.name
-        command = f"python -m {MODULE} --float_model={options.float_model.name}"
-        measuring.write_json(options.json, measuring.document(command, settings=settings, results=found))
+            runs[f"{way}_{seed}"] = result_of(options.workdir / f"{way}_{seed}")
+        comparisons[seed] = found = compared(*(runs[f"{way}_{seed}"] for way in WAYS))
+        print(f"seed {seed}: {json.dumps(found)}", flush=True)
+        if not found["fair"]:
+            print(f"seed {seed}: uniform bits take less flash, so that this compares nothing.", flush=True)
+        if options.json:
+            measuring.write_json(options.json, _document(options, runs, comparisons))
     return 0
 
 
-def _flash(result: dict) -> int:
-    return result["device"]["figures"]["device_flash_bytes"]
+def _document(options, runs: dict, comparisons: dict) -> dict:
+    kept = {"workdir", "json", "data_dir"}
+    settings = {name: value for name, value in vars(options).items() if name not in kept}
+    settings["float_model"] = options.float_model.name
+    command = command_line.command(
+        MODULE, options, workdir="W", data_dir="DIR", float_model=options.float_model.name
+    )
+    return measuring.document(command, settings=settings, comparisons=comparisons, results=runs)
 
 
 if __name__ == "__main__":
