@@ -20,6 +20,7 @@ interrupted, killed or stopped continues with the same command from its last che
 
 import functools
 import os
+import pathlib
 import signal
 import sys
 
@@ -27,6 +28,7 @@ from absl import app, flags
 
 from mmx_tf import exit_codes, quiet, startup
 from mmx_tf.data import kinds
+from mmx_tf.errors import RecipeError
 from mmx_tf.exit_codes import ExitCode
 from mmx_tf.recipe import flagfiles
 from mmx_tf.recipe import recipe as recipes
@@ -64,6 +66,7 @@ def _main(flag_values: flags.FlagValues) -> None:
     try:
         recipe = Recipe.from_flags(flag_values)
         recipe.validate()
+        _check_tool(recipe)
         kinds.check(recipe.dataset, data_dir=recipe.data_dir)
         if recipe.deterministic:
             startup.make_deterministic()
@@ -84,6 +87,18 @@ def _main(flag_values: flags.FlagValues) -> None:
         exit_codes.end(
             ExitCode.TERMINATED, "terminated; the same command continues from the last checkpoint."
         )
+
+
+def _check_tool(recipe: Recipe) -> None:
+    """Refuses a device whose tool is not installed, unless all that it would be asked is known already."""
+    try:
+        recipe.check_tool()
+    except RecipeError:
+        # Loads TensorFlow, for which nobody else waits.
+        from mmx_tf.workdir import results
+
+        if not all(results.is_judged(pathlib.Path(one), recipe.baselines) for one in recipe.finished_in):
+            raise
 
 
 class Terminated(BaseException):

@@ -1,14 +1,20 @@
 """`python -m mmx_tf.check`: what can be done with a network, told without data."""
 
+import sys
+
 import keras as keras3
 import pytest
 import tensorflow as tf
 import tf_keras as keras
-from networks import small_network
+from c_source_operators_test import convolved
+from networks import of_long_sums, small_network
+from qonnx_models import needed
+from small_files import Net, options
 
 import mmx_tf
 from mmx_tf import __main__ as program
 from mmx_tf import check
+from mmx_tf.checking import forms
 from mmx_tf.checking.text import text
 
 L = keras.layers
@@ -33,6 +39,8 @@ def test_a_network_that_goes_all_the_way(folder, capsys):
     assert "It can be searched (3 of 5 weighted layers have bits to choose), trained and exported." in said
     assert "XNNPACK: one partition; outside QUANTIZE." in said
     assert "TensorFlow Lite Micro: has all operators." in said
+    assert "C source (--device=cortex-m4): can be made, " in said
+    assert " of constants at 8-bit activations and 4-bit weights.\n" in said
     lines = {line.split()[0]: line for line in said.splitlines() if line}
     network = mmx_tf.augment(small_network(), target_average_bits=4)
     for cost in network.budget.costs:
@@ -65,6 +73,28 @@ def test_an_operator_without_an_integer_form_is_told_with_what_to_do():
     found = mmx_tf.check_network(keras.Model(inputs, L.Dense(3)(L.Flatten()(L.Conv2D(4, 3)(x)))))
     assert [row.name for row in found.layers if row.problem] == ["tf.reverse"]
     assert "'tf.reverse' (TFOpLambda): it has no integer form yet. Write it with layers" in found.problems[0]
+
+
+@needed
+def test_what_qonnx_does_not_have_is_told_by_its_operator():
+    found = mmx_tf.check_network(of_long_sums())
+    assert found.exportable and "(FULLY_CONNECTED) has sums of up to " in found.qonnx.refusal
+    assert f"QONNX (--device=fpga): refused: {found.qonnx.refusal}" in text(found).splitlines()
+    assert not found.c_source.refusal
+
+
+def test_what_c_source_does_not_have_is_told_by_its_operator():
+    net = Net(0)
+    image, codes = net.input("image", (4, 4, 2)), net.tensor("codes", (8, 8, 1))
+    data = net.file_of("DEPTH_TO_SPACE", [image], codes, options=options("DepthToSpace"))
+    assert forms.as_c_source(data).refusal.startswith("operator 0 (DEPTH_TO_SPACE) is not among")
+
+
+def test_without_onnx_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    _, data = convolved("CONV_2D", (5, 6, 3), (7, 3, 3, 3), (5, 6, 7))
+    assert "pip install 'mmx_tf[fpga]'" in forms.as_qonnx(data).missing
+    assert forms.as_c_source(data).facts["flash_bytes"] > 7 * 3 * 3 * 3
 
 
 def test_a_network_of_keras_3_that_cannot_be_imported_is_told_as_any_other(tmp_path, capsys):

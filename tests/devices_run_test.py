@@ -2,13 +2,20 @@
 
 import importlib.util
 import json
+import sys
 
 import pytest
+from networks import of_long_sums
+from qonnx_models import needed
 
+from mmx_tf import reexport
 from mmx_tf.devices import ethos_u
-from mmx_tf.export import vela
+from mmx_tf.export import parity, vela
 from mmx_tf.export.c_source import c_source
-from tests.commands import train_main
+from mmx_tf.figures.make import make
+from mmx_tf.figures.options import FigureOptions
+from mmx_tf.recipe.recipe import Recipe
+from tests.commands import called, train_main
 
 pytestmark = pytest.mark.slow
 TINY = (
@@ -28,7 +35,7 @@ def run(float_file, folder, *flags):
 
 
 @with_vela
-def test_flash_is_within_its_budget_by_velas_figure(float_file, tmp_path):
+def test_flash_is_within_its_budget_by_velas_figure(float_file, tmp_path, capsys):
     folder, target = tmp_path / "run", 976
     flags = (f"--device={ETHOS_U}", "--weight_bits=8,2", f"--target_flash={target}")
     metrics = run(float_file, folder, *flags)
@@ -52,6 +59,46 @@ def test_flash_is_within_its_budget_by_velas_figure(float_file, tmp_path):
         patch.setattr(ethos_u.EthosU, "_estimated", lambda self, data: asked.append(data))
         assert run(float_file, folder, *flags)["device"] == metrics["device"]
     assert asked == [] and costs.read_text() == before
+    assert_opens_without_vela(float_file, folder, flags, capsys)
+
+
+def assert_opens_without_vela(float_file, folder, flags, capsys):
+    """All of a finished run but new figures of Vela's."""
+    wrote = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "ethosu", None)
+        with pytest.raises(vela.MissingVelaError):
+            vela.estimate(wrote["model.tflite"], accelerator=ETHOS_U)
+        run(float_file, folder, *flags)
+        for name in ("report.html", "model.tflite", "fixed_model.keras"):
+            (folder / name).unlink()
+            run(float_file, folder, *flags)
+            assert name == "fixed_model.keras" or (folder / name).read_bytes() == wrote[name]
+        # What the trial files of the search would cost is no longer known, and nobody asks.
+        (folder / "device_costs.json").unlink()
+        run(float_file, folder, *flags)
+        again = called(capsys, reexport.main, f"--workdir={folder}", f"--out={folder / 'again.tflite'}")
+        assert again.returncode == 0 and (folder / "again.tflite").read_bytes() == wrote["model.tflite"]
+        assert called(capsys, parity.main, f"--workdir={folder}", "--images=2").returncode == 0
+        made = make(FigureOptions(which=("5",)), Recipe.from_flagfile((folder / "run.flags").read_text()))
+        assert len(made["5"]["runs"]) == 1
+        # New figures need it, and nothing is changed before that is told.
+        (folder / "metrics.json").unlink()
+        for more in ((), ("--baselines=int8",)):
+            with pytest.raises(SystemExit):
+                run(float_file, folder, *flags, *more)
+            assert "pip install 'mmx_tf[ethos-u]'" in capsys.readouterr().err
+            (folder / "metrics.json").write_bytes(wrote["metrics.json"])
+
+
+@needed
+def test_what_a_device_does_not_take_is_refused_before_training(tmp_path, capsys):
+    of_long_sums().save(tmp_path / "long.keras")
+    with pytest.raises(SystemExit) as end:
+        run(tmp_path / "long.keras", tmp_path / "run", "--device=fpga")
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and "--device=fpga: operator " in said and "has sums of up to" in said
+    assert not (tmp_path / "run").exists()
 
 
 def test_cortex_m4_gets_c_source_and_its_figures(float_file, tmp_path):

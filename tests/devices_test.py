@@ -2,15 +2,22 @@
 
 import importlib.util
 import json
+import sys
 
+import numpy as np
 import pytest
+from networks import small_network
 from small_files import SAME, Net, TensorType, options, quantization
 
+import mmx_tf
 from mmx_tf import devices
 from mmx_tf.devices import ethos_u, kept
 from mmx_tf.errors import RecipeError
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.report import device as reported
+from mmx_tf.run import device_budget
+from mmx_tf.workdir import results
+from tests.commands import train_main
 
 RUNNABLE = "--float_epochs=1\n--workdir=w\n--image_size=16\n"
 ETHOS_U = "ethos-u55-128"
@@ -89,9 +96,39 @@ def test_what_cannot_work_is_refused_in_a_sentence(lines, said):
     assert said in message and message.endswith(".")
 
 
-def test_without_vela_the_extra_is_named_before_anything_else(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert "pip install 'mmx_tf[ethos-u]'" in refused(f"--device={ETHOS_U}")
+def test_without_vela_the_extra_is_named_before_anything_else(monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(sys.modules, "ethosu", None)
+    flags = [*RUNNABLE.split(), f"--device={ETHOS_U}", f"--workdir={tmp_path / 'run'}"]
+    with pytest.raises(SystemExit) as end:
+        train_main(flags)
+    assert end.value.code == 2 and "pip install 'mmx_tf[ethos-u]'" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_workdir_has_figures_of(tmp_path):
+    """A tool that is not there is missed by a run alone that has to ask it."""
+    assert not results.is_judged(tmp_path)
+    (tmp_path / "metrics.json").write_text('{"baselines": {"int8": {}}}')
+    assert results.is_judged(tmp_path) and results.is_judged(tmp_path, ["int8"])
+    assert not results.is_judged(tmp_path, ["int8", "uniform"])
+    (tmp_path / "metrics.json").write_text('{"base')
+    assert not results.is_judged(tmp_path)
+    of_targets = recipe("--target_bops=1M,2M")
+    assert of_targets.finished_in == ("w/target_1M", "w/target_2M") and recipe().finished_in == ("w",)
+
+
+def test_an_untrained_trial_is_shown_to_the_devices_that_make_their_own_form(digits):
+    search = mmx_tf.augment(small_network(), bit_widths=(8, 4), target_average_bits=4)
+    untouched = [variable.numpy() for variable in search.network.weights]
+    device_budget.check_trial(recipe("--device=cortex-m4"), search, digits)
+    # Flags refuse it as well; here it is the writer of the C source that does.
+    in_floats = recipe("--device=cortex-m4", "--output_type=float32")
+    with pytest.raises(ValueError, match=r"^--device=cortex-m4: output 'logits_dequantize' is FLOAT32; in C"):
+        device_budget.check_trial(in_floats, search, digits)
+    # Without a form of its own a device takes every file.
+    device_budget.check_trial(recipe("--output_type=float32"), search, digits)
+    for variable, before in zip(search.network.weights, untouched, strict=True):
+        np.testing.assert_array_equal(variable, before)
 
 
 def test_a_notebook_gets_the_allowed_names():

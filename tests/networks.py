@@ -23,6 +23,15 @@ def small_network(batch_norm=True):
     return keras.Model(inputs, keras.layers.Dense(10, name="logits")(x), name="small")
 
 
+def of_long_sums():
+    """Digits, with sums over 32,768 codes in the end: beyond 2**24, up to which QONNX's float32 is exact."""
+    inputs = keras.Input((16, 16, 1))
+    x = keras.layers.Conv2D(4, 3, padding="same", activation="relu", name="stem")(inputs)
+    x = keras.layers.Conv2D(128, 1, activation="relu", name="middle")(x)
+    x = keras.layers.Dense(10, name="logits")(keras.layers.Flatten(name="flat")(x))
+    return keras.Model(inputs, x, name="long_sums")
+
+
 def pretrained(digits):
     """The small network, briefly trained on real digits, once a process: it tells most of them apart."""
     keras.utils.set_random_seed(0)

@@ -13,6 +13,7 @@ import tf_keras as keras
 from absl import logging
 
 from mmx_tf.budget.bops import LayerCost
+from mmx_tf.checking import forms
 from mmx_tf.export.reading.micro_operators import Refusal, refusals
 from mmx_tf.export.reading.summary import FileSummary, summarize
 from mmx_tf.export.reading.tflite_file import parse
@@ -63,6 +64,8 @@ class NetworkCheck:
       problems: a sentence for each thing that has to be changed first, with what to do.
       file: what the file of an untrained trial holds, and where it runs; None where there are problems.
       micro: what TensorFlow Lite Micro refuses in that file.
+      c_source: that file as C source for microcontrollers (`export.c_source`).
+      qonnx: that file as QONNX for FPGA flows (`export.qonnx`).
     """
 
     name: str
@@ -72,6 +75,8 @@ class NetworkCheck:
     problems: tuple[str, ...] = ()
     file: FileSummary | None = None
     micro: tuple[Refusal, ...] = ()
+    c_source: forms.FormCheck | None = None
+    qonnx: forms.FormCheck | None = None
 
     @property
     def exportable(self) -> bool:
@@ -118,8 +123,15 @@ def check_network(model: keras.Model | str | os.PathLike) -> NetworkCheck:
     found = _described(model, rows, problems)
     if problems:
         return found
-    file = parse(_exported(model))
-    return dataclasses.replace(found, file=summarize(file), micro=refusals(file))
+    data = _exported(model)
+    file = parse(data)
+    return dataclasses.replace(
+        found,
+        file=summarize(file),
+        micro=refusals(file),
+        c_source=forms.as_c_source(data),
+        qonnx=forms.as_qonnx(data),
+    )
 
 
 def _reason(layer) -> str:

@@ -1,9 +1,10 @@
 """A `NetworkCheck` as text for a terminal."""
 
 import collections
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from mmx_tf.checking.network import LayerCheck, NetworkCheck
+from mmx_tf.checking.forms import FormCheck
+from mmx_tf.checking.network import CANDIDATES, WEIGHT_BITS, LayerCheck, NetworkCheck
 from mmx_tf.notation import si
 
 WIDEST = 40
@@ -54,6 +55,23 @@ def _verdict(found: NetworkCheck) -> Iterator[str]:
     yield _on_xnnpack(file)
     refused = dict.fromkeys(f"{refusal.kind} {refusal.reason}; {refusal.instead}" for refusal in found.micro)
     yield "TensorFlow Lite Micro: " + ("refuses " + ". ".join(refused) if refused else "has all operators.")
+    yield _form("C source (--device=cortex-m4)", found.c_source, _in_c)
+    yield _form("QONNX (--device=fpga)", found.qonnx, lambda facts: f"{facts['nodes']} nodes")
+
+
+def _form(name: str, found: FormCheck, facts: Callable[[dict], str]) -> str:
+    if found.missing:
+        return f"{name}: not known, as {found.missing}."
+    if found.refusal:
+        return f"{name}: refused: {found.refusal}"
+    return f"{name}: can be made, {facts(found.facts)}."
+
+
+def _in_c(facts: dict) -> str:
+    return (
+        f"{facts['ram_bytes']:,} bytes of RAM and {facts['flash_bytes']:,} of constants at "
+        f"{CANDIDATES[0]}-bit activations and {WEIGHT_BITS}-bit weights"
+    )
 
 
 def _on_xnnpack(file) -> str:

@@ -14,6 +14,7 @@ class CortexM4(Device):
     wants = {"weight_storage": "int8", "input_type": "int8", "output_type": "int8"}
     takes = {"input_type": ("", "uint8", "int8"), "output_type": ("int8",)}
     refuses = ("target_latency",)
+    is_choosy = True
     why = {
         "input_type": "The C source takes codes.",
         "output_type": "The C source gives codes.",

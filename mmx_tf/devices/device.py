@@ -41,6 +41,8 @@ class Device:
       refuses: budgets (`target_latency`, ...) that mean nothing there, in `why`.
       measures: budget -> unit, of those whose costs its own tool tells (`table`, `figure`). Others cost what
         they cost without a device.
+      is_choosy: whether there are files of which `artefact` makes nothing. A run then asks it about an
+        untrained trial, before training.
     """
 
     name = ""
@@ -49,6 +51,7 @@ class Device:
     why: Mapping[str, str] = {}
     refuses: Sequence[str] = ()
     measures: Mapping[str, str] = {}
+    is_choosy = False
 
     def check(self) -> None:
         """Raises a ValueError that says what to install where the device's tool is not there."""

@@ -12,6 +12,7 @@ class Fpga(Device):
     wants = {"weight_storage": "int8", "output_type": "int8"}
     takes = {"input_type": ("", "uint8", "int8"), "output_type": ("int8", "class")}
     refuses = ("target_latency", "target_flash", "target_ram")
+    is_choosy = True
     why = {
         "input_type": "QONNX has integers alone.",
         "output_type": "QONNX has integers alone.",

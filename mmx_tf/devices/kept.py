@@ -42,6 +42,10 @@ class Kept:
         """Whether something is kept under a key."""
         return key in self._found
 
+    def __len__(self) -> int:
+        """How many figures are kept."""
+        return len(self._found)
+
     def save(self) -> None:
         """Writes what is new to the path."""
         if self._path and self._found != self._saved:
@@ -64,4 +68,5 @@ def using(found: Kept) -> Iterator[Kept]:
 
 def current() -> Kept:
     """That of the block; outside of one, a new one."""
-    return _CURRENT.get(None) or Kept()
+    found = _CURRENT.get(None)
+    return Kept() if found is None else found

@@ -14,6 +14,7 @@ import tf_keras as keras
 from mmx_tf import devices
 from mmx_tf.budget import bops, request
 from mmx_tf.budget.budget import Budget
+from mmx_tf.devices import kept
 from mmx_tf.files.loading import loaded
 from mmx_tf.folding import pixels
 from mmx_tf.layers import keras_defaults
@@ -109,7 +110,10 @@ def augment(
         for name in measured_costs.MEASURED
         if budget.get(name) is not None
     }
-    devices.named(device).check()
+    part = devices.named(device)
+    # What is known of earlier trial files may be all that is asked; otherwise this is told before long work.
+    if not len(kept.current()) and any(name in part.measures for name in measured):
+        part.check()
     if not measured and convert_options:
         *first, last = measured_costs.MEASURED
         names = f"{', '.join(first)} and {last}"

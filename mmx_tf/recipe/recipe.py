@@ -127,6 +127,13 @@ class Recipe(RecipeFields):
         return dataclasses.replace(self, target_bops=(bops,), export_target=0, workdir=folder)
 
     @property
+    def finished_in(self) -> tuple[str, ...]:
+        """The folders that hold the results once the run is finished: the workdir, or one for each target."""
+        if len(self.target_bops) < 2:
+            return (self.workdir,)
+        return tuple(self.for_target(bops).workdir for bops in self.exported_targets)
+
+    @property
     def exported_targets(self) -> tuple[int, ...]:
         """Those of `target_bops` that are fine-tuned and exported, in their order."""
         return (self.export_target,) if self.export_target else self.target_bops
@@ -138,6 +145,10 @@ class Recipe(RecipeFields):
             RecipeError: names the flag, its value, what is allowed and what to do.
         """
         rules.check(self)
+
+    def check_tool(self) -> None:
+        """Check that the tool of --device is installed; a `RecipeError` names the extra where it is not."""
+        rules.check_tool(self)
 
     def check_classes(self, *, num_classes: int, dataset: str) -> None:
         """Check --num_classes against the loaded dataset's; a `RecipeError` when they differ."""

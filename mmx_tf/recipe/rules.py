@@ -142,7 +142,7 @@ def _check_budget(recipe: RecipeFields) -> None:
 
 
 def _check_device(recipe: RecipeFields) -> None:
-    """Refuses flags that cannot work on the device, and a device whose tool is not installed."""
+    """Refuses flags that cannot work on the device."""
     device = devices.named(recipe.device)
     for name, allowed in device.takes.items():
         if getattr(recipe, name) not in allowed:
@@ -155,10 +155,14 @@ def _check_device(recipe: RecipeFields) -> None:
     if given and len(recipe.target_bops) > 1:
         targets = ",".join(map(short_bops, recipe.target_bops))
         refuse("target_bops", targets, f"one number, or empty, with --{given[0]} and --device={device.name}")
+
+
+def check_tool(recipe: RecipeFields) -> None:
+    """Refuses (`RecipeError`) a device whose tool is not installed."""
     try:
-        device.check()
+        devices.named(recipe.device).check()
     except ValueError as error:
-        raise RecipeError(f"--device={device.name}: {error}") from error
+        raise RecipeError(f"--device={recipe.device}: {error}") from error
 
 
 def _check_float_model(recipe: RecipeFields) -> None:

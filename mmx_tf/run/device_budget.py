@@ -19,10 +19,13 @@ from absl import logging
 
 from mmx_tf import devices
 from mmx_tf.budget.budget import UnreachableBudgetError
+from mmx_tf.data.examples import Examples
 from mmx_tf.devices import kept
 from mmx_tf.export.atomic import write_atomically
+from mmx_tf.folding.convert import convert
 from mmx_tf.metamix import file_bytes
 from mmx_tf.metamix.on_device import costs_on_device
+from mmx_tf.metamix.rebuild import rebuild
 from mmx_tf.metamix.search import SearchModel
 from mmx_tf.metamix.selection import BitSelection
 from mmx_tf.recipe.recipe import Recipe
@@ -32,12 +35,42 @@ from mmx_tf.run.run import Run
 COSTS = "device_costs.json"
 FOLDER = "device"
 ATTEMPTS = 6
+TRIAL_IMAGES = 8
+"""Training images that set the grids of an untrained trial."""
 
 
 def measured(recipe: Recipe) -> dict[str, float]:
     """The budgets of a recipe that its device's tool measures, with their targets."""
     found = {name: getattr(recipe, name) for name in devices.named(recipe.device).measures}
     return {name: float(target) for name, target in found.items() if target}
+
+
+def check_trial(recipe: Recipe, search: SearchModel, data: Examples) -> None:
+    """Refuses a network whose file would not become what the device takes, by an untrained trial of it.
+
+    Args:
+      recipe, data: of the run.
+      search: it is left untouched.
+
+    Raises:
+      ValueError: names the operator; also by `fold`, for a network that cannot be exported.
+    """
+    device = devices.named(recipe.device)
+    if not device.is_choosy:
+        return
+    # Few bits of activations take the most operators.
+    pairs = search.budget.pairs
+    fewest = min(range(len(pairs)), key=lambda index: pairs[index][1])
+    trial = rebuild(search, search.selection_of([fewest] * len(search.quantizers)))
+    # Grids of real images: far-apart ones would be refused that no training gives.
+    count = min(TRIAL_IMAGES, data.train_images)
+    images, _ = next(iter(data.train(batch_size=count, seed=recipe.seed, augment=False)))
+    trial(images)
+    content = convert(trial, **convert_options(recipe, data.class_names))
+    try:
+        device.artefact(content)
+    except ValueError as error:
+        raise ValueError(f"--device={device.name}: {error}") from error
 
 
 def selection(run: Run, search: SearchModel) -> BitSelection:

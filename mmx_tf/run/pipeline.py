@@ -87,17 +87,36 @@ def _run(recipe: Recipe, job: Job, command: str) -> dict:
     recipe, data = settled(recipe, model, data)
     teacher = float_model.load_teacher(recipe, data)
     _check_float_input(recipe, model)
-    # What cannot become a search network, or a file, shows in the structure: better now than after training.
-    if trained or recipe.bit_selection or budget_rules.of_recipe(recipe).measured:
-        search = search_network(recipe, model, data)
-        given_selection(recipe, search)
-    else:
+    search = _checked_search(recipe, model, data, trained=trained)
+    with Workdir.opened(recipe, job, inputs) as workdir, data.reading_errors():
+        return _run_in(Run(workdir, recipe, data, teacher, command), Networks(model, trained, search))
+
+
+def _checked_search(recipe: Recipe, model: keras.Model, data, *, trained: bool) -> SearchModel | None:
+    """The search network of a trained float network; None of others, and where it may not be needed.
+
+    What cannot become a search network, or a file for the device, shows in the structure: better now than
+    after training.
+    """
+    root = pathlib.Path(recipe.workdir)
+    finished_before = bool(results.finished_folders(root))
+    if finished_before and device_budget.measured(recipe) and results.has_sources(root):
+        # Costs that are not known would be asked of a tool that need not be there any more.
         with _input_errors():
             plan(model, **_search_options(recipe))
+        return None
+    if not (trained or recipe.bit_selection or budget_rules.of_recipe(recipe).measured):
+        with _input_errors():
+            plan(model, **_search_options(recipe))
+        return None
+    search = search_network(recipe, model, data)
+    given_selection(recipe, search)
     if not trained:
-        search = None
-    with Workdir.opened(recipe, job, inputs) as workdir, data.reading_errors():
-        return _run_in(Run(workdir, recipe, data, teacher, command), Networks(model, search))
+        return None
+    if not finished_before:
+        with _input_errors(), data.reading_errors():
+            device_budget.check_trial(recipe, search, data)
+    return search
 
 
 def _check_workdirs(recipe: Recipe, inputs: fingerprints.Inputs) -> None:
@@ -112,22 +131,27 @@ class Networks:
 
     Attributes:
       model: the float network.
-      search: its search network; None until `built`, where the float network has to be trained first.
+      trained: whether it is trained already.
+      search: its search network; None until `built`.
     """
 
     model: keras.Model
+    trained: bool
     search: SearchModel | None
 
     def built(self, run: Run) -> SearchModel:
         """The search network, for which the float network may have to be trained."""
         if self.search is None:
-            self.model = stages.float_stage(run, self.model)
+            if not self.trained:
+                self.model = stages.float_stage(run, self.model)
+                self.trained = True
             self.search = search_network(run.recipe, self.model, run.data)
         return self.search
 
-    def trained(self, run: Run) -> keras.Model:
+    def float_network(self, run: Run) -> keras.Model:
         """The float network, trained."""
-        self.built(run)
+        if not self.trained:
+            self.built(run)
         return self.model
 
 
@@ -142,7 +166,7 @@ def _run_in(run: Run, networks: Networks) -> dict:
         return {
             "select": functools.partial(_select, run, networks),
             "curves": functools.partial(phases.histories, workdir),
-            "baselines": Baselines(run, lambda: networks.trained(run), lambda: _start(run, networks)),
+            "baselines": Baselines(run, lambda: networks.float_network(run), lambda: _start(run, networks)),
         }
 
     if not several and job.chief_says(workdir.finished):
@@ -179,7 +203,7 @@ def _select(run: Run, networks: Networks) -> tuple[BitSelection, SearchModel]:
 def _start(run: Run, networks: Networks) -> SearchModel:
     """What weight training starts from, read from the checkpoint of the search's end where there was one."""
     if run.recipe.from_scratch:
-        return search_network(run.recipe, networks.trained(run), run.data)
+        return search_network(run.recipe, networks.float_network(run), run.data)
     search = networks.built(run)
     stages.search_stage(run, search)
     return search

@@ -31,6 +31,17 @@ def finished_folders(root: pathlib.Path) -> list[pathlib.Path]:
     return own or sorted(path.parent for path in root.glob(f"target_*/{METRICS}"))
 
 
+def is_judged(root: pathlib.Path, baselines: Iterable[str] = ()) -> bool:
+    """Whether a workdir has the figures of its file, and those of the named baselines."""
+    found = _document(root / METRICS)
+    return bool(found) and set(baselines) <= set(found.get("baselines", {}))
+
+
+def has_sources(root: pathlib.Path) -> bool:
+    """Whether a workdir has the results that all others are made from."""
+    return not {*SOURCES} & {*missing(root)}
+
+
 def missing(root: pathlib.Path) -> list[str]:
     """The results that a workdir does not have."""
     return [name for name in RESULTS if not (root / name).exists()]
