@@ -10,11 +10,19 @@ import sys
 from mmx_tf import command_line
 from mmx_tf.errors import DisagreementError
 from mmx_tf.export.atomic import write_atomically
-from mmx_tf.export.comparing.certificate import Certificate, certify, summary
 from mmx_tf.export.provenance import commit, provenance
 from mmx_tf.export.running import litert
 
-__all__ = ["Certificate", "DisagreementError", "certify", "main", "summary"]
+__all__ = ["Certificate", "DisagreementError", "certify", "main", "summary"]  # noqa: F822, some on demand
+
+
+def __getattr__(name: str):
+    """The names of `export.comparing.certificate`; a wrong argument is told before TensorFlow is loaded."""
+    if name in __all__:
+        from mmx_tf.export.comparing import certificate
+
+        return getattr(certificate, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def main(arguments=None) -> int:
@@ -34,17 +42,21 @@ def main(arguments=None) -> int:
     options = parser.parse_args(arguments)
     if options.images is not None and options.images < 1:
         parser.error(f"--images={options.images}: at least 1 is needed.")
-    # Only the command knows of workdirs: the library stands below the rooms that do.
     from mmx_tf import quiet
-    from mmx_tf.export.running.noise import provoke_native_noise
-    from mmx_tf.run.finished import open_workdir, task_of
-    from mmx_tf.waiting import images_done
+    from mmx_tf.waiting import busy, images_done, loading_tensorflow
 
     commit()  # asked for now: the certificate names the code that this process has begun with
     quiet.set_up_logging()
-    provoke_native_noise()
+    with loading_tensorflow():
+        # Only the command knows of workdirs: the library stands below the rooms that do.
+        from mmx_tf.export.comparing.certificate import certify, summary
+        from mmx_tf.export.running.noise import provoke_native_noise
+        from mmx_tf.run.finished import open_workdir, task_of
+
+        provoke_native_noise()
     try:
-        folded, data, eval_ds = open_workdir(options.workdir)
+        with busy(f"reading {options.workdir}"):
+            folded, data, eval_ds = open_workdir(options.workdir)
         with images_done("verifying operators", options.images) as progress:
             certificate = certify(
                 folded,

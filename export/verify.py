@@ -8,9 +8,17 @@ import pathlib
 import sys
 
 from mmx_tf import command_line
-from mmx_tf.export.comparing.whole_file import TensorParity, VerificationReport, verify
 
-__all__ = ["TensorParity", "VerificationReport", "main", "verify"]
+__all__ = ["TensorParity", "VerificationReport", "main", "verify"]  # noqa: F822, the others on demand
+
+
+def __getattr__(name: str):
+    """The names of `export.comparing.whole_file`; a wrong argument is told before TensorFlow is loaded."""
+    if name in __all__:
+        from mmx_tf.export.comparing import whole_file
+
+        return getattr(whole_file, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def main(arguments=None) -> int:
@@ -18,16 +26,20 @@ def main(arguments=None) -> int:
     parser = command_line.parser("verify", "Compare a workdir's model.tflite with its folded model.")
     parser.add_argument("--workdir", required=True, type=pathlib.Path, help="a finished workdir")
     workdir = parser.parse_args(arguments).workdir
-    # Only the command knows of workdirs: the library stands below the rooms that do.
     from mmx_tf import quiet
-    from mmx_tf.export.running.noise import provoke_native_noise
-    from mmx_tf.run.finished import open_workdir, task_of
-    from mmx_tf.waiting import images_done
+    from mmx_tf.waiting import busy, images_done, loading_tensorflow
 
     quiet.set_up_logging()
-    provoke_native_noise()
+    with loading_tensorflow():
+        # Only the command knows of workdirs: the library stands below the rooms that do.
+        from mmx_tf.export.comparing.whole_file import verify
+        from mmx_tf.export.running.noise import provoke_native_noise
+        from mmx_tf.run.finished import open_workdir, task_of
+
+        provoke_native_noise()
     try:
-        folded, data, eval_ds = open_workdir(workdir)
+        with busy(f"reading {workdir}"):
+            folded, data, eval_ds = open_workdir(workdir)
         with images_done("verifying the file") as progress:
             report = verify(folded, data, eval_ds, task=task_of(workdir), progress=progress)
     except (OSError, ValueError) as error:

@@ -1,7 +1,7 @@
 """Numbers as people write them: bit operations, decimal prefixes, shares, durations.
 
->>> short_bops(4_500_000_000), percent(0.99999), duration(3725)
-('4.5G', '>99.99%', '1 h 02 min')
+>>> short_bops(4_500_000_000), percent(0.99999), duration(3725), amount([40.1e6, 61e6], "BOPs")
+('4.5G', '>99.99%', '1 h 02 min', '40.1/61.0 MBOPs')
 """
 
 import math
@@ -38,6 +38,21 @@ def prefix_of(value: float) -> tuple[float, str]:
         if abs(value) >= factor * 0.99995:
             return factor, prefix
     return 1, ""
+
+
+def amount(values: Sequence[float], unit: str) -> str:
+    """Values in a unit, (40.1e6, 61e6) BOPs -> '40.1/61.0 MBOPs', 24600 bytes -> '24.6 kB'."""
+    counted, short = unit.partition(" ")[0], unit.partition(",")[0]
+    factor, prefix = 1.0, ""
+    if counted in ("BOPs", "bytes"):
+        factor, prefix = prefix_of(max(map(abs, values)))
+        short = short.replace("bytes", "B", 1) if prefix else short
+    texts = [f"{value / factor:.{_decimals(value / factor)}f}" for value in values]
+    return f"{'/'.join(texts)} {prefix}{short}"
+
+
+def _decimals(value: float) -> int:
+    return 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
 
 
 def percent(fraction: float) -> str:

@@ -25,10 +25,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     # Only now, since it takes seconds: a wrong argument is told before.
     from mmx_tf import quiet
-    from mmx_tf.export.running.noise import provoke_native_noise
+    from mmx_tf.waiting import loading_tensorflow
 
     quiet.set_up_logging()
-    provoke_native_noise()
+    with loading_tensorflow():
+        from mmx_tf.export.running.noise import provoke_native_noise
+
+        provoke_native_noise()
     try:
         print(reexport(options), flush=True)
     except exit_codes.ERRORS as error:

@@ -71,10 +71,13 @@ def _main(flag_values: flags.FlagValues) -> None:
         if recipe.deterministic:
             startup.make_deterministic()
         # What a run needs takes seconds to load, and a wrong flag is told before.
-        from mmx_tf.export.running.noise import provoke_native_noise
-        from mmx_tf.run.pipeline import run
+        from mmx_tf.waiting import loading_tensorflow
 
-        provoke_native_noise()
+        with loading_tensorflow():
+            from mmx_tf.export.running.noise import provoke_native_noise
+            from mmx_tf.run.pipeline import run
+
+            provoke_native_noise()
         run(recipe, command=" ".join(["python -m mmx_tf.train", *sys.argv[1:]]))
     except exit_codes.ERRORS as error:
         code = exit_codes.of(error)

@@ -69,10 +69,27 @@ def test_the_report_links_to_every_target(tmp_path):
     assert "4 targets of one search of 1 min 40 s" in page and "data:image/svg+xml" in page
 
 
+def test_targets_of_the_search_that_are_not_exported_are_told_of():
+    """After --export_target there is one result of a search for several targets."""
+    one = {folder: metrics for folder, metrics in list(RESULTS.items())[:1]}
+    for searched, words in (
+        (None, "1 target of one search of 1 min 40 s, whose bit-meta steps ran once for all targets."),
+        (1, "1 target of one search of 1 min 40 s, whose bit-meta steps ran once for all targets."),
+        (3, "1 of the 3 targets of one search of 1 min 40 s, whose bit-meta steps ran once for all targets; "
+            "the others follow from the same search with --export_target."),
+    ):  # fmt: skip
+        found = front.document(one, seconds={"select": 100.0}, searched=searched)
+        assert front.summary(found).startswith(words)
+    assert found["searched"] == 3
+
+
 def test_the_table_on_the_terminal(capsys):
-    report.print_front(DOCUMENT)
+    report.print_front(DOCUMENT, folder="runs/w")
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 5
+    assert len(lines) == 5 + 1 + 4 + 1
+    first = DOCUMENT["targets"][0]["folder"]
+    assert lines[6].split() == ["the", "file", "of", "4.000", "GBOPs", f"runs/w/{first}/model.tflite"]
+    assert lines[-1].split() == ["the", "report", "runs/w/report.html"]
     assert lines[1].split() == "4.000 GBOPs 3.900 GBOPs 3.50 86.00% 85.00% 12.35 kB yes".split()
     assert lines[2].endswith("no")
 

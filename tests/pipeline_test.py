@@ -125,11 +125,19 @@ def test_a_run_leaves_every_file(finished):
 
 
 def test_the_command_prints_its_own_lines_only(finished):
-    _, _, done = finished
+    _, workdir, done = finished
     assert "mmx_tf: select: epochs 1 to 2" in done.stderr
     assert [line for line in done.stderr.splitlines() if not line.startswith("mmx_tf: ")] == []
-    epochs, table = done.stdout.split("#  layer", 1)
-    assert re.fullmatch(r"(Epoch \d/2\n4/4 - \d+s - loss: .*\n){4}", epochs)
+    for phase, cost in (("select", r"\d+\.?\d* [kM]BOPs, "), ("train", "")):
+        epoch = rf"mmx_tf: {phase}: epoch 2 of 2 done after .*: loss [\d.]+, {cost}accuracy \d+(\.\d\d)?%"
+        assert re.search(epoch, done.stderr), done.stderr
+    # Not a line for every step, nor lines that are written anew.
+    assert "\r" not in done.stderr and len(re.findall(r"epoch \d of 2", done.stderr)) <= 4
+    before, table = done.stdout.split("#  layer", 1)
+    assert before == ""
+    assert [line.split() for line in table.splitlines()[-2:]] == [
+        ["the", "file", str(workdir / "model.tflite")], ["the", "report", str(workdir / "report.html")],
+    ]  # fmt: skip
     assert all(name in table for name in MACS)
     assert "file and folded agree" in table and "100% of 64 images" in table
 

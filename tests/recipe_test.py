@@ -106,6 +106,8 @@ def test_several_targets():
         (["--target_bops=5G,4.5G", "--export_target=6G"], ["--export_target=6G", "or one of 5G, 4.5G."]),
         (["--target_bops=5G", "--export_target=x"], ["--export_target=x is not a number"]),
         (["--target_average_bits=4", "--export_target=5G"], ["--export_target=5G", "empty"]),
+        (["--target_average_bits=4,5"], ["=4,5 is", "one number of bits", "--target_bops=5.3G,4.5G"]),
+        (["--target_average_bits=many"], ["--target_average_bits=many", "one number of bits, such as 4"]),
     ],
 )
 def test_targets_that_make_no_run_are_named(arguments, parts):
@@ -166,7 +168,7 @@ def test_differences_name_both_values_and_leave_the_workdir_out():
     assert here.differences(there) == [
         "--weight_bits is 3 here and 4 there",
         "--target_bops is 1000000000 here and empty there",
-        "--target_average_bits is 0.0 here and 4.0 there",
+        "--target_average_bits is empty here and 4.0 there",
     ]
 
 

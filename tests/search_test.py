@@ -13,6 +13,7 @@ import mmx_tf
 from mmx_tf.layers.branches import MIXED
 from mmx_tf.layers.fusion import initialize_before_tracing
 from mmx_tf.layers.lsq.lsq import STEP_SIZE_FLOOR
+from mmx_tf.notation import amount
 from tests import alphas
 
 BITS = (8, 4, 3)
@@ -246,10 +247,8 @@ def test_selection_meets_the_budget_and_repair_can_be_switched_off(search, caplo
     assert repaired.bops <= search.budget.target_bops
     assert repaired.target_bops == search.budget.target_bops
     unused = 100 * (1 - repaired.bops / repaired.target_bops)
-    assert (
-        f"took {raw.bops} BOPs to {repaired.bops} (target {repaired.target_bops}, {unused:.2f}% of"
-        in caplog.text
-    )
+    took, to, target = (amount([bops], "BOPs") for bops in (raw.bops, repaired.bops, repaired.target_bops))
+    assert f"took {took} to {to} (budget {target}, {unused:.2f}% of" in caplog.text
 
 
 def test_saves_and_loads_as_keras_and_searches_on(search, batch, tmp_path):

@@ -12,6 +12,8 @@ from mmx_tf.fitting.divergence import Watch
 from mmx_tf.fitting.trained import Trained
 from mmx_tf.network.tracing import build_before_tracing
 from mmx_tf.training import loop
+from mmx_tf.training.console import Console
+from mmx_tf.training.forecast import Stage
 from mmx_tf.training.phase import epoch_seed
 from mmx_tf.training.progress import Progress
 from mmx_tf.training.signals import held_back
@@ -83,7 +85,8 @@ def phase(folder, *, callbacks=(), epochs=3, minutes=0.0):
     build_before_tracing(model, batches(0, 0))
     watch = Watch("float", Trained(model), batches=batches, steps_per_epoch=STEPS)
     options = {"epochs": epochs, "batches": batches, "watch": watch, "validation_data": EVALUATION}
-    loop.train(Trained(model), progress, callbacks=callbacks, **options)
+    with Console(Stage(("", "float"), ("float",) * epochs, STEPS)) as console:
+        loop.train(Trained(model), progress, console=console, callbacks=callbacks, **options)
     return model, progress
 
 

@@ -20,10 +20,13 @@ def main(argv: list[str], flag_values: flags.FlagValues = flags.FLAGS) -> None:
         if recipe.deterministic:
             startup.make_deterministic()
         # What figures need takes seconds to load, and a wrong flag is told before.
-        from mmx_tf.export.running.noise import provoke_native_noise
-        from mmx_tf.figures.make import make
+        from mmx_tf.waiting import loading_tensorflow
 
-        provoke_native_noise()
+        with loading_tensorflow():
+            from mmx_tf.export.running.noise import provoke_native_noise
+            from mmx_tf.figures.make import make
+
+            provoke_native_noise()
         make(wanted, recipe, command=" ".join(["python -m mmx_tf.figures", *sys.argv[1:]]))
     except exit_codes.ERRORS as error:
         exit_codes.end(exit_codes.of(error), str(error))

@@ -19,7 +19,7 @@ from mmx_tf.budget.budget import Budget, Costs
 from mmx_tf.budget.repair import repaired
 from mmx_tf.layers import replicas
 from mmx_tf.metamix.selection import BitSelection, LayerSelection, SelectedCost
-from mmx_tf.notation import target_folder
+from mmx_tf.notation import amount, target_folder
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -113,9 +113,9 @@ class TargetSearch:
         for costs, target in self.budget.constraints:
             before, after = costs.of(largest), costs.of(choice)
             logging.info(
-                "%sbudget repair: %d flips (%d down, %d up) took %s %s to %s (target %s, %.2f%% of it "
-                "unused)",
-                self.prefix, len(flips), len(flips) - up, up, before, costs.unit, after, target,
+                "%sbudget repair: %d flips (%d down, %d up) took %s to %s (budget %s, %.2f%% of it unused)",
+                self.prefix, len(flips), len(flips) - up, up,
+                *(amount((value,), costs.unit) for value in (before, after, target)),
                 100 * (1 - after / target),
             )  # fmt: skip
         return choice

@@ -112,7 +112,7 @@ class RecipeFields(TrainingPractice, RecipeOptions, SearchSettings, ReportOption
         text=True,
     )
     target_average_bits: float = flag(
-        0.0, "Budget in average activation bits (0: --target_bops; 4 if neither is given)."
+        0.0, "Budget in average activation bits (0: --target_bops; 4 if neither is given).", text=True
     )
     average_bits_weighting: str = flag(
         "operations",

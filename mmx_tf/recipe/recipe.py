@@ -22,6 +22,7 @@ from mmx_tf.recipe import rules
 from mmx_tf.recipe.budget_rules import KINDS
 from mmx_tf.recipe.fields import RecipeFields
 from mmx_tf.recipe.texts import (
+    parse_average_bits,
     parse_bops,
     parse_bytes,
     parse_candidate_bits,
@@ -63,6 +64,7 @@ class Recipe(RecipeFields):
         for name in ("target_bytes", "target_ram", "target_flash"):
             size = values[name].strip()
             values[name] = parse_bytes(size, flag=name) if size else 0
+        values["target_average_bits"] = parse_average_bits(values["target_average_bits"].strip())
         latency = values["target_latency"].strip()
         values["target_latency"] = parse_milliseconds(latency) if latency else 0.0
         values["baselines"] = parse_names(values["baselines"])
@@ -97,14 +99,20 @@ class Recipe(RecipeFields):
 
     def to_flagfile(self) -> str:
         """The text of a flagfile that replays this run: every flag, in groups, one `--name=value` a line."""
-        lines = []
+        lines, groups = [], {field.name: field.metadata["group"] for field in dataclasses.fields(self)}
+        for name, text in self.flag_texts.items():
+            if groups[name]:
+                lines.append(f"# {groups[name]}")
+            lines.append(f"--{name}={text}")
+        return "\n".join(lines) + "\n"
+
+    @property
+    def flag_texts(self) -> dict[str, str]:
+        """Flag -> its value as it stands on a command line, in groups."""
         # Settings of the search, options of weight training and ablations are inherited, and come last.
         own = RecipeFields.__annotations__
-        for field in sorted(dataclasses.fields(self), key=lambda field: field.name not in own):
-            if field.metadata["group"]:
-                lines.append(f"# {field.metadata['group']}")
-            lines.append(f"--{field.name}={_flag_text(field, getattr(self, field.name))}")
-        return "\n".join(lines) + "\n"
+        fields = sorted(dataclasses.fields(self), key=lambda field: field.name not in own)
+        return {field.name: _flag_text(field, getattr(self, field.name)) for field in fields}
 
     def differences(self, other: "Recipe") -> list[str]:
         """Name the flags that differ, with both values; `FREE_FLAGS` do not count."""

@@ -56,6 +56,19 @@ def parse_milliseconds(text: str, *, flag: str = "target_latency") -> float:
     return value
 
 
+def parse_average_bits(text: str) -> float:
+    """Read one number of bits, '4' or '3.5'; an empty text is 0, no such budget.
+
+    Raises:
+        RecipeError: `text` is not one number.
+    """
+    try:
+        return float(text or 0)
+    except ValueError:
+        several = " Several budgets of one search are given in operations: --target_bops=5.3G,4.5G."
+        refuse("target_average_bits", text, "one number of bits, such as 4", several if "," in text else "")
+
+
 def parse_names(text: str) -> tuple[str, ...]:
     """Read names between commas: 'int8, uniform' -> ('int8', 'uniform'); () for an empty text."""
     return tuple(part.strip() for part in text.split(",")) if text.strip() else ()

@@ -22,18 +22,21 @@ _COPIED = ("target_bops", "bops", "average_bits", "fixed_top1", "folded_top1", "
            "quality", "code_disagreement", "file_bytes")  # fmt: skip
 
 
-def document(results: Mapping[str, Mapping], *, seconds: Mapping[str, float]) -> dict:
+def document(
+    results: Mapping[str, Mapping], *, seconds: Mapping[str, float], searched: int | None = None
+) -> dict:
     """The contents of front.json: the finished targets, and which of them are on the front.
 
     Args:
       results: folder of the target -> contents of its metrics.json; at least one.
       seconds: time in seconds of the phases that the targets share.
+      searched: number of the targets that the search was for, finished or not; None where nobody says it.
 
     Returns:
-      `schema`, `float_top1`, `eval_images`, `seconds` and `targets`. The targets are in the order of their
-      BOPs. Each has its `folder`, `on_front`, and from its metrics.json the BOPs, average bits, accuracies
-      and figures of the file. Tasks other than classification add `task`; those without an accuracy have no
-      `float_top1`.
+      `schema`, `float_top1`, `eval_images`, `searched`, `seconds` and `targets`. The targets are in the
+      order of their BOPs. Each has its `folder`, `on_front`, and from its metrics.json the BOPs, average
+      bits, accuracies and figures of the file. Tasks other than classification add `task`; those without
+      an accuracy have no `float_top1`.
     """
     targets = [
         {"folder": folder} | {key: m[key] for key in _COPIED if key in m} for folder, m in results.items()
@@ -47,6 +50,7 @@ def document(results: Mapping[str, Mapping], *, seconds: Mapping[str, float]) ->
         **task,
         **({"float_top1": first["float_top1"]} if "float_top1" in first else {}),
         "eval_images": first["eval_images"],
+        **({} if searched is None else {"searched": searched}),
         "targets": sorted(targets, key=lambda target: (target["bops"], target["target_bops"])),
         "seconds": dict(seconds),
     }
@@ -147,9 +151,16 @@ def rows(document: Mapping) -> list[tuple[str, ...]]:
 def summary(document: Mapping) -> str:
     """The front in one or two sentences of plain text."""
     count, seconds = len(document["targets"]), document["seconds"].get("select")
-    text = f"{count} target{'s' if count > 1 else ''} of one search"
+    searched = document.get("searched", count)
+    if searched > count:
+        text = f"{count} of the {searched} targets of one search"
+    else:
+        text = f"{count} target{'s' if count > 1 else ''} of one search"
     if seconds:
         text += f" of {duration(seconds)}, whose bit-meta steps ran once for all targets"
+    if searched > count:
+        others = "the others follow" if searched - count > 1 else "the other follows"
+        text += f"; {others} from the same search with --export_target"
     found, score = _float_score(document), _score(document, document["targets"][0])
     if found is not None and document.get("task", "classification") in ("classification", "binary"):
         text += f". The float network is right on {score.text(found)} of the images"

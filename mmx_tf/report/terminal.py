@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TextIO
 
+from mmx_tf import waiting
 from mmx_tf.notation import percent, si
 from mmx_tf.report import device, front
 from mmx_tf.report.comparison_table import table
@@ -86,14 +87,38 @@ def print_summary(
     compared = _compared(metrics, width=max(len(rule), 80))
     lines = [*compared, rule, *lines] if compared else lines
     if folder is not None:
-        places = [("the file", "model.tflite"), ("the report", "report.html")]
-        lines += [rule, *_align([(what, os.path.join(folder, name)) for what, name in places], left=(0, 1))]
-    print("\n".join(lines), file=file or sys.stdout)
+        lines += [rule, *_places(folder, [("the file", "model.tflite"), ("the report", "report.html")])]
+    _print(lines, file)
 
 
-def print_front(document: Mapping, file: TextIO | None = None) -> None:
-    """Prints the front of a run with several targets; `document` is the contents of `front.json`."""
-    print("\n".join(_align(front.rows(document), left=())), file=file or sys.stdout)
+def print_front(
+    document: Mapping, file: TextIO | None = None, *, folder: str | os.PathLike | None = None
+) -> None:
+    """Prints the front of a run with several targets.
+
+    Args:
+      document: the contents of `front.json`.
+      file: where to; standard output when None.
+      folder: the workdir, whose files the last lines name; None for no such lines.
+    """
+    lines = _align(front.rows(document), left=())
+    if folder is not None:
+        places = [
+            (f"the file of {row[0]}", os.path.join(target["folder"], "model.tflite"))
+            for target, row in zip(document["targets"], front.rows(document)[1:], strict=True)
+        ]
+        rule = "-" * max(map(len, lines))
+        lines += [rule, *_places(folder, [*places, ("the report", "report.html")])]
+    _print(lines, file)
+
+
+def _print(lines: Sequence[str], file: TextIO | None) -> None:
+    with waiting.aside():
+        print("\n".join(lines), file=file or sys.stdout, flush=True)
+
+
+def _places(folder: str | os.PathLike, named: Sequence[tuple[str, str]]) -> list[str]:
+    return _align([(what, os.path.join(folder, name)) for what, name in named], left=(0, 1))
 
 
 def _compared(metrics: Mapping, *, width: int) -> list[str]:

@@ -36,6 +36,7 @@ from mmx_tf.run.latency import latency
 from mmx_tf.run.reasons import choice_of
 from mmx_tf.run.run import Run
 from mmx_tf.training.phase import epoch_seed
+from mmx_tf.waiting import busy
 from mmx_tf.workdir import results
 from mmx_tf.workdir.workdir import Workdir
 
@@ -75,7 +76,7 @@ class Baselines:
         for name in choices.BASELINES:
             facts = self._kept(name) if job.is_chief else None
             if job.chief_says(facts is None and name in recipe.baselines):
-                with self.run.workdir.timed(f"baseline {name}"):
+                with self.run.workdir.timed(f"baseline {name}"), busy(f"making the baseline {name}"):
                     facts = make[name](selection)
             if facts is not None:
                 found[name] = facts
@@ -84,7 +85,10 @@ class Baselines:
     def _timed(self, found: dict) -> dict:
         files = {"tflite": self.run.workdir.path(results.FILE)}
         files |= {name: self._path(name, results.FILE) for name, f in found.items() if "refused" not in f}
-        return {"baselines": found, **({"latency": latency(files)} if len(files) > 1 else {})}
+        if len(files) < 2:
+            return {"baselines": found}
+        with busy("timing the files on this CPU"):
+            return {"baselines": found, "latency": latency(files)}
 
     def _path(self, *parts: str) -> pathlib.Path:
         return self.run.workdir.path(FOLDER, *parts)

@@ -21,7 +21,7 @@ from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.report import scores
 from mmx_tf.run.run import Run
 from mmx_tf.training import task
-from mmx_tf.waiting import images_done
+from mmx_tf.waiting import busy, images_done
 from mmx_tf.workdir import results
 
 VERSIONED = (
@@ -46,7 +46,7 @@ def export_and_verify(run: Run, fixed: keras.Model, selection: BitSelection) -> 
       DisagreementError: if the file differs from the folded network by more than the recipe allows.
     """
     workdir, recipe, evaluation = run.workdir, run.recipe, run.evaluation()
-    with workdir.timed("convert"):
+    with workdir.timed("convert"), busy("writing the file"):
         folded, content = folded_and_file(run, fixed, selection)
         write_atomically(workdir.path(results.FILE), content)
     with workdir.timed("verify"):
@@ -55,8 +55,10 @@ def export_and_verify(run: Run, fixed: keras.Model, selection: BitSelection) -> 
             parity = verify(
                 folded, content, evaluation, task=recipe.told_task, trace=trace, progress=progress
             )
-        fixed_quality = task.judged(recipe.told_task, fixed, evaluation)
-        certificate = certificate_of(run, folded, content, trace)
+        with busy("evaluating the trained network"):
+            fixed_quality = task.judged(recipe.told_task, fixed, evaluation)
+        with busy("comparing every operator of the file under three sets of kernels"):
+            certificate = certificate_of(run, folded, content, trace)
     metrics = {
         **scores.metrics(workdir.state, fixed_quality, parity),
         "code_disagreement": parity.code_disagreement,

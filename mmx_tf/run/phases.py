@@ -17,6 +17,7 @@ from mmx_tf.metamix.search import SearchModel
 from mmx_tf.metamix.target import cost_logs
 from mmx_tf.metamix.trained_search import TrainedSearch
 from mmx_tf.recipe.recipe import Recipe
+from mmx_tf.run.expected import costs_of
 from mmx_tf.training import task
 from mmx_tf.training.averaging import WeightAverages
 from mmx_tf.training.distillation import DistilledModel
@@ -128,6 +129,7 @@ def _train_search(phase: Phase, search: SearchModel, teacher: keras.Model | None
         validation_data=phase.held_out(),
         prepare=prepare,
         early=(first, first + max(1, round(EARLY_SHARE * search_steps))),
+        costs=costs_of(search.targets),
     )
 
 

@@ -35,11 +35,15 @@ from mmx_tf.report import scores
 from mmx_tf.run import device_budget, finished, phases, reasons, several_targets, stages
 from mmx_tf.run import float_network as float_model
 from mmx_tf.run.baselines import Baselines
+from mmx_tf.run.expected import stages_of
 from mmx_tf.run.export_stage import convert_options
 from mmx_tf.run.given_selection import given_selection
 from mmx_tf.run.run import Run
 from mmx_tf.run.task import settled
+from mmx_tf.training import forecast
+from mmx_tf.training.forecast import Forecast
 from mmx_tf.training.task import judged
+from mmx_tf.waiting import busy
 from mmx_tf.workdir import fingerprints, results
 from mmx_tf.workdir.lock import check_free
 from mmx_tf.workdir.workdir import COST_TABLE, Workdir, check
@@ -69,7 +73,8 @@ def run(recipe: Recipe, *, command: str = "") -> dict:
             for bops in recipe.exported_targets:
                 check_free(pathlib.Path(recipe.for_target(bops).workdir))
     job = strategies.start(recipe)
-    with job.peer_errors(), kept.using(device_budget.costs_of(recipe)):
+    # What nothing more exact is said of in the meantime.
+    with job.peer_errors(), kept.using(device_budget.costs_of(recipe)), busy("preparing data and networks"):
         return _run(recipe, job, command)
 
 
@@ -88,7 +93,8 @@ def _run(recipe: Recipe, job: Job, command: str) -> dict:
     teacher = float_model.load_teacher(recipe, data)
     _check_float_input(recipe, model)
     search = _checked_search(recipe, model, data, trained=trained)
-    with Workdir.opened(recipe, job, inputs) as workdir, data.reading_errors():
+    expected = Forecast(stages_of(recipe, data, trains_float=not trained))
+    with Workdir.opened(recipe, job, inputs) as workdir, data.reading_errors(), forecast.using(expected):
         return _run_in(Run(workdir, recipe, data, teacher, command), Networks(model, trained, search))
 
 
@@ -213,7 +219,8 @@ def _judge(run: Run, model: keras.Model) -> None:
     """Records how good the float network is."""
     task, workdir = run.recipe.told_task, run.workdir
     if "float_top1" not in workdir.state:
-        workdir.record(**scores.float_state(task, judged(task, model, run.evaluation())))
+        with busy("evaluating the float network"):
+            workdir.record(**scores.float_state(task, judged(task, model, run.evaluation())))
     logging.info("float network: %s", scores.float_text(task, workdir.state))
 
 

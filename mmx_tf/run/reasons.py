@@ -18,6 +18,7 @@ from mmx_tf.report.reasons import tie_warning
 from mmx_tf.run.run import Run
 from mmx_tf.training import task
 from mmx_tf.training.phase import epoch_seed
+from mmx_tf.waiting import busy
 
 REASONS = "sensitivity.json"
 
@@ -35,7 +36,7 @@ def keep(run: Run, search: SearchModel, selection: BitSelection, *, target: int 
     if path.exists() or not search.quantizers:
         return
     images = recipe.sensitivity_images
-    with run.workdir.timed("sensitivity"):
+    with run.workdir.timed("sensitivity"), busy("measuring the loss at each layer's neighbouring bits"):
         found = sensitivities(
             search,
             choice_of(search, selection),

@@ -46,7 +46,7 @@ def run_targets(run: Run, search: SearchModel, model: keras.Model) -> dict:
         document = run.job.on_chief(lambda: _write_front(run))
     if document is None:
         return {}
-    report.print_front(document)
+    report.print_front(document, folder=run.workdir.root)
     return document
 
 
@@ -117,7 +117,7 @@ def _write_front(run: Run) -> dict:
     paths = {target_folder(b): workdir.path(target_folder(b), results.METRICS) for b in recipe.target_bops}
     try:
         found = {folder: json.loads(path.read_text()) for folder, path in paths.items() if path.exists()}
-        document = front.document(found, seconds=workdir.state["seconds"])
+        document = front.document(found, seconds=workdir.state["seconds"], searched=len(recipe.target_bops))
     except (ValueError, KeyError, TypeError) as error:
         raise RecipeError(
             f"the metrics of a target of {workdir.root} are damaged: {error!r}. Remove the metrics.json that "

@@ -24,15 +24,22 @@ from mmx_tf.metamix.search import SearchModel
 from mmx_tf.metamix.selection import BitSelection, SelectionMismatchError
 from mmx_tf.metamix.settled import SearchState
 from mmx_tf.metamix.target import split
+from mmx_tf.notation import si
 from mmx_tf.recipe.recipe import Recipe
+from mmx_tf.recipe.rules import IMAGENET_WEIGHTS
 from mmx_tf.report.comparison import with_comparison
 from mmx_tf.report.facts import own_cost
 from mmx_tf.run import device_budget, phases, reasons
 from mmx_tf.run.export_stage import export_and_verify
 from mmx_tf.run.run import Run
 from mmx_tf.training.phase import epoch_seed
+from mmx_tf.waiting import busy
 from mmx_tf.workdir import results
 from mmx_tf.workdir.workdir import Workdir
+
+OF_FLOAT_TRAINING = ("float_epochs", "float_learning_rate", "float_global_clipnorm")
+OF_BUILT_IN = ("model", "width", *OF_FLOAT_TRAINING)
+"""Flags of a network that is built here: a file as --float_model leaves them without effect."""
 
 
 class Baselines(Protocol):
@@ -120,9 +127,9 @@ def kept_selection(workdir: Workdir, search: SearchModel, choose: Callable[[], B
         selection = choose()
         if workdir.job.is_chief:
             selection.save(workdir.path("bit_selection.json"))
-    target = "" if selection.target_bops is None else f", target {selection.target_bops}"
+    target = "" if selection.target_bops is None else f" (budget {si(selection.target_bops)}BOPs)"
     costs = "".join(f"; {own_cost(dataclasses.asdict(cost))}" for cost in selection.costs)
-    logging.info("bit selection: %d BOPs%s%s", selection.bops, target, costs)
+    logging.info("bit selection: %sBOPs%s%s", si(selection.bops), target, costs)
     return selection
 
 
@@ -198,7 +205,8 @@ def told(run: Run, selection: BitSelection, metrics: dict, *, curves: Callable[[
         # Until the end they are not known: a process that is killed before leaves nothing that seems edited.
         changing = (results.REPORT, results.METRICS)
         workdir.record(results={name: sha for name, sha in finished.items() if name not in changing})
-    write_report(run, selection, metrics, history=curves())
+    with busy("writing the report"):
+        write_report(run, selection, metrics, history=curves())
     content = json.dumps(metrics, indent=1) + "\n"
     digest = hashlib.sha256(content.encode()).hexdigest()
     written = results.digests(workdir.root) | {results.METRICS: digest}
@@ -225,9 +233,12 @@ def write_report(run: Run, selection: BitSelection, metrics: dict, *, history: d
 
 
 def settings(run: Run) -> dict[str, str]:
-    """Flags by name, and the command line, for a report."""
-    lines = [line for line in run.recipe.to_flagfile().splitlines() if line.startswith("--")]
-    return {**dict(line[2:].split("=", 1) for line in lines), "command": run.command}
+    """Flags by name, and the command line, for a report; not those that the run had no use for."""
+    flags = run.recipe.flag_texts
+    if run.recipe.float_model:
+        unused = OF_FLOAT_TRAINING if run.recipe.float_model == IMAGENET_WEIGHTS else OF_BUILT_IN
+        flags = {name: value for name, value in flags.items() if name not in unused}
+    return {**flags, "command": run.command}
 
 
 def weight_stage(run: Run, search: SearchModel, selection: BitSelection) -> keras.Model:

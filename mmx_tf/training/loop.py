@@ -5,7 +5,6 @@ an epoch is asked for; Keras's compiled step, metrics and callbacks are used as 
 """
 
 import contextlib
-import sys
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
@@ -15,6 +14,7 @@ from mmx_tf.distribution.job import Job
 from mmx_tf.errors import PeerError
 from mmx_tf.fitting.divergence import Watch
 from mmx_tf.fitting.trained import Trained
+from mmx_tf.training.console import Console
 from mmx_tf.training.progress import Progress
 from mmx_tf.training.signals import Received, held_back
 
@@ -26,6 +26,7 @@ def train(
     epochs: int,
     batches: Callable[[int, int], tf.data.Dataset],
     watch: Watch,
+    console: Console,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     validation_data: tf.data.Dataset | None = None,
     evaluating: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
@@ -42,6 +43,7 @@ def train(
       batches: (epoch, first step) -> the epoch's batches from that step on, as the job distributes them; at
         least as many as are left.
       watch: looks at every step.
+      console: is told how far training has come.
       callbacks: Keras callbacks.
       validation_data: evaluated after each epoch.
       evaluating: makes the context in which that happens.
@@ -53,10 +55,8 @@ def train(
     job, fitted = progress.job, trained.model
     shown = keras.callbacks.CallbackList(
         list(callbacks),
-        add_progbar=job.is_chief,
         model=fitted,
-        # A progress bar on a terminal, a line per epoch in a log file.
-        verbose=1 if sys.stdout.isatty() else 2,
+        verbose=0,
         epochs=epochs,
         steps=progress.steps_per_epoch,
     )
@@ -69,6 +69,7 @@ def train(
             progress.begin_epoch(fitted)
             trained.begin_epoch(epoch)
             shown.on_epoch_begin(epoch)
+            console.begin(epoch, progress.step)
             step_function = job.step_function(fitted, trained.kind_of_step)
             iterator = None
             while progress.step < progress.steps_per_epoch:
@@ -79,13 +80,14 @@ def train(
                 watch.after_step(logs, epoch=epoch, step=progress.step)
                 shown.on_train_batch_end(progress.step, logs)
                 progress.end_step(logs)
+                console.step(logs)
                 signals = signals or stack.enter_context(held_back())
                 ended, due = job.any_of(signals.received, progress.is_due())
                 if ended or due:
                     progress.save(fitted)
                 if ended:
                     return _end(signals)
-            with evaluating():
+            with console.evaluating(), evaluating():
                 validation = _validated(fitted, validation_data, signals, job)
             if validation is None:
                 progress.save(fitted)
@@ -93,6 +95,7 @@ def train(
             logs = progress.logs | validation
             progress.end_epoch(logs)
             shown.on_epoch_end(epoch, logs)
+            console.end(logs)
             progress.save(fitted)
             if job.any_of(signals and signals.received)[0]:
                 return _end(signals)

@@ -24,8 +24,11 @@ from mmx_tf.training import loop
 from mmx_tf.training.averaging import WeightAverages
 from mmx_tf.training.board import Board
 from mmx_tf.training.compute_dtype import convolutions_in
+from mmx_tf.training.console import Console
+from mmx_tf.training.forecast import Stage, current
 from mmx_tf.training.optimizers import ScaledRate
 from mmx_tf.training.progress import Progress
+from mmx_tf.training.told import Told, goals
 from mmx_tf.workdir import results
 from mmx_tf.workdir.workdir import Workdir
 
@@ -56,9 +59,7 @@ class Phase:
 
     def __init__(self, workdir: Workdir, recipe: Recipe, data: Examples, name: str):
         self.workdir, self.recipe, self.name, self._data = workdir, recipe, name, data
-        self.steps = max(1, data.train_images // recipe.batch_size)
-        if recipe.steps_per_epoch:
-            self.steps = min(self.steps, recipe.steps_per_epoch)
+        self.steps = steps_per_epoch(recipe, data)
         self.job = workdir.job
         with self.job.scope():
             self.rate_scale = tf.Variable(1.0, trainable=False, name="rate_scale")
@@ -109,6 +110,7 @@ class Phase:
         early: tuple[int, int] = (0, 0),
         validation_data: tf.data.Dataset | None = None,
         told: str = "",
+        costs: Sequence[Told] = (),
     ) -> None:
         """Trains a compiled model to the end of epoch `epochs`, from the last checkpoint on.
 
@@ -127,6 +129,8 @@ class Phase:
           early: as for `Watch`.
           validation_data: evaluated after each epoch.
           told: what is special about these epochs, for the log.
+          costs: among the logs, that are shown while it trains.
+          costs: among the logs, that are shown while it trains.
 
         Raises:
           DivergenceError: if training has diverged and cannot, or shall not, be recovered.
@@ -157,43 +161,51 @@ class Phase:
                 f"{root / 'checkpoints' / self.name} from which it could be made again without training. Put "
                 "one of them back, or give a new --workdir."
             )
-        with self.job.scope():
-            build_before_tracing(fitted, self.batches(progress.epoch))
-        if prepare:
-            prepare()
-        # Equal already, but for what different processors make of the first batch.
-        self.job.take_the_chiefs([v for v in kept.model.variables if v.dtype.is_floating])
-        if not resumed:
-            # What a recovery goes back to before there is another one.
-            progress.save(fitted)
-        board = [Board(self.workdir.path("logs", self.name))] if self.job.is_chief else []
-        damage = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: self._data.report_damage())
-        with convolutions_in(self.recipe.compute_dtype, fitted):
-            for recoveries in range(self._recoveries, MAX_RECOVERIES + 1):
-                logging.info(
-                    "%s: epochs %d to %d%s%s", self.name, progress.epoch + 1, epochs,
-                    f", from step {progress.step + 1} of {self.steps}" if progress.step else "", told,
-                )  # fmt: skip
-                try:
-                    loop.train(
-                        trained,
-                        progress,
-                        epochs=epochs,
-                        batches=self.own_batches,
-                        watch=Watch(
-                            self.name,
+        with Console(self._stage(epochs), costs, silent=not self.job.is_chief) as console:
+            with self.job.scope():
+                build_before_tracing(fitted, self.batches(progress.epoch))
+            if prepare:
+                prepare()
+            # Equal already, but for what different processors make of the first batch.
+            self.job.take_the_chiefs([v for v in kept.model.variables if v.dtype.is_floating])
+            if not resumed:
+                # What a recovery goes back to before there is another one.
+                progress.save(fitted)
+            board = [Board(self.workdir.path("logs", self.name))] if self.job.is_chief else []
+            damage = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: self._data.report_damage())
+            with convolutions_in(self.recipe.compute_dtype, fitted):
+                for recoveries in range(self._recoveries, MAX_RECOVERIES + 1):
+                    logging.info(
+                        "%s: epochs %d to %d%s%s%s", self.name, progress.epoch + 1, epochs,
+                        f", from step {progress.step + 1} of {self.steps}" if progress.step else "", told,
+                        f", budget {goals(costs)}" if goals(costs) else "",
+                    )  # fmt: skip
+                    try:
+                        loop.train(
                             trained,
-                            batches=self.batches,
-                            steps_per_epoch=self.steps,
-                            early=early,
-                        ),
-                        callbacks=[*callbacks, *([averages] if averages else []), *board, damage],
-                        validation_data=validation_data,
-                        evaluating=averages.in_place if averages else contextlib.nullcontext,
-                    )
-                    return
-                except DivergenceError as error:
-                    self._recover(progress, fitted, error, recoveries)
+                            progress,
+                            epochs=epochs,
+                            batches=self.own_batches,
+                            console=console,
+                            watch=Watch(
+                                self.name,
+                                trained,
+                                batches=self.batches,
+                                steps_per_epoch=self.steps,
+                                early=early,
+                            ),
+                            callbacks=[*callbacks, *([averages] if averages else []), *board, damage],
+                            validation_data=validation_data,
+                            evaluating=averages.in_place if averages else contextlib.nullcontext,
+                        )
+                        return
+                    except DivergenceError as error:
+                        self._recover(progress, fitted, error, recoveries)
+
+    def _stage(self, epochs: int) -> Stage:
+        """The phase as the run's forecast has it; without one all steps are alike."""
+        key = (str(self.workdir.root), self.name)
+        return current().stage(key) or Stage(key, (self.name,) * epochs, self.steps)
 
     @property
     def _recoveries(self) -> int:
@@ -222,6 +234,12 @@ class Phase:
             "%s Going back to epoch %d, step %d, with %g times the learning rates.",
             error, progress.epoch + 1, progress.step + 1, float(self.rate_scale.numpy()),
         )  # fmt: skip
+
+
+def steps_per_epoch(recipe: Recipe, data: Examples) -> int:
+    """Training steps of every epoch of a recipe."""
+    steps = max(1, data.train_images // recipe.batch_size)
+    return min(steps, recipe.steps_per_epoch or steps)
 
 
 def epoch_seed(seed: int, phase: str, epoch: int) -> int:
