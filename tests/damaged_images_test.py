@@ -8,6 +8,7 @@ import tensorflow as tf
 import warm_starts
 from data_test import all_of, check_skipped, digit_examples, store, write_digits
 from networks import small_network
+from tensorflow.python.framework.config import disable_op_determinism
 from tensorflow_datasets.core import features as tfds_features
 
 from mmx_tf.data import dataset as data_module
@@ -247,3 +248,13 @@ def test_a_run_with_too_much_damage_ends_with_its_own_exit_code(tmp_path):
     assert [line for line in done.stderr.splitlines() if not line.startswith("mmx_tf: ")] == [
         done.stderr.splitlines()[-1]
     ]
+
+
+def test_reading_writes_no_error_under_op_determinism(capfd):
+    """TensorFlow takes parallel maps with state apart then, and complains of one of their attributes."""
+    tf.config.experimental.enable_op_determinism()
+    try:
+        all_of(load("digits", image_size=8).train(batch_size=64, seed=0).take(1))
+    finally:
+        disable_op_determinism()
+    assert "use_unbounded_threadpool" not in capfd.readouterr().err

@@ -1,8 +1,7 @@
 """A folder of one's own images as a dataset: `folder:PATH`, one subfolder per class.
 
-Either PATH holds `train` and one of `validation`, `val`, `test`, each with the same class folders, or it
-holds the class folders themselves; then one image in ten of every class, the same ones in every run, is kept
-for evaluation.
+PATH holds the class folders themselves, or `train`, `val` and `test` with the same class folders in each
+(`mmx_tf.data.folder_layout`).
 
     >>> source = from_folder("photos")   # photos/cat/1.jpg, photos/dog/1.png, ...
 """
@@ -15,25 +14,23 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
+from mmx_tf.data import image_files
 from mmx_tf.data.chosen import chosen_rows, rows_told
 from mmx_tf.data.damaged import DAMAGED_SHARE
+from mmx_tf.data.folder_layout import Files, layout_of
 from mmx_tf.data.images import decode
 from mmx_tf.data.source import LARGE_IMAGE_SIZE, ImageSource, Split
 from mmx_tf.errors import DataError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
-EVALUATION_FOLDERS = ("validation", "val", "test")
-EVALUATION_SHARE = 0.1
 # Up to this many bytes of images are all decoded when the folder is opened; of more, a few of each class.
 FULL_CHECK_BYTES = 64 * 2**20
 SAMPLE_PER_CLASS = 4
 
-_Files = dict[str, list[Path]]
-
 
 def from_folder(path: str) -> ImageSource:
-    """Open a folder of class folders with images of any format in `SUFFIXES`.
+    """Open a folder of class folders with images of any format in `folder_layout.SUFFIXES`.
 
     The images that are looked at decide what the rest is taken for: grey if all of them are grey, and of a
     natural size that is the median of their shorter sides, at most 224.
@@ -43,70 +40,32 @@ def from_folder(path: str) -> ImageSource:
             differ between training and evaluation; a file that is no image, if it is one for evaluation or
             more than `DAMAGED_SHARE` of the training files are such.
     """
-    root = Path(path).expanduser()
-    train, evaluation = _two_halves(root)
+    root, name = Path(path).expanduser(), f"folder:{path}"
+    layout = layout_of(root)
+    train = layout.train
     if len(train) < 2:
         raise DataError(
             f"The folder {root} has {len(train)} class folder(s) ({', '.join(train) or 'none'}); a "
             "classifier needs at least 2, each a subfolder with the images of one class."
         )
-    if set(train) != set(evaluation):
-        raise DataError(
-            f"Training and evaluation images in {root} do not have the same classes; only one of them has "
-            f"{', '.join(sorted(set(train) ^ set(evaluation)))}. Give both the same class folders."
-        )
-    size, channels, broken = _look_at([*train.values(), *evaluation.values()])
-    _check_damage(train, evaluation, broken)
+    logging.info("%s", layout.told(name))
+    if layout.skipped:
+        logging.warning("%s: %s.", name, layout.skipped_told)
+    parts = layout.parts
+    size, channels, broken = _look_at([members for files in parts.values() for members in files.values()])
+    _check_damage(parts, broken)
     return ImageSource(
-        name=f"folder:{path}",
+        name=name,
         class_names=tuple(train),
         natural_size=size,
         channels=channels,
         mirrored=True,
-        train=_split(root, train),
-        evaluation=_split(root, evaluation),
+        held_out="evaluation" not in layout.folders,
+        **{part: _split(root, files) for part, files in parts.items()},
     )
 
 
-def _two_halves(root: Path) -> tuple[_Files, _Files]:
-    """The files of training and of evaluation, by class."""
-    held_out = next((root / name for name in EVALUATION_FOLDERS if (root / name).is_dir()), None)
-    if (root / "train").is_dir() and held_out is not None:
-        return _class_files(root / "train"), _class_files(held_out)
-    train, evaluation = {}, {}
-    for name, files in _class_files(root).items():
-        if len(files) < 2:
-            raise DataError(
-                f"The class folder {root / name} has only {len(files)} image; it needs at least 2, one of "
-                "which is kept for evaluation."
-            )
-        order = np.random.default_rng(0).permutation(len(files))
-        count = max(1, round(EVALUATION_SHARE * len(files)))
-        evaluation[name] = [files[index] for index in sorted(order[:count])]
-        train[name] = [files[index] for index in sorted(order[count:])]
-    return train, evaluation
-
-
-def _class_files(folder: Path) -> _Files:
-    """Sorted image files of each class folder, classes in alphabetical order, hidden folders left out."""
-    try:
-        classes = sorted(entry for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
-        found = {
-            entry.name: sorted(file for file in entry.rglob("*") if file.suffix.lower() in SUFFIXES)
-            for entry in classes
-        }
-    except OSError as error:
-        raise DataError(f"The folder {folder} cannot be read: {error.strerror}.") from error
-    for name, files in found.items():
-        if not files:
-            raise DataError(
-                f"The class folder {folder / name} has no image ({', '.join(SUFFIXES)}); fill it or remove "
-                "it."
-            )
-    return found
-
-
-def _split(root: Path, files: _Files) -> Split:
+def _split(root: Path, files: Files) -> Split:
     """The split of some files by class."""
     paths = np.array([str(path) for members in files.values() for path in members])
     labels = np.repeat(np.arange(len(files), dtype=np.int32), [len(members) for members in files.values()])
@@ -117,13 +76,15 @@ def _split(root: Path, files: _Files) -> Split:
 
 def _split_of(root: Path, paths: np.ndarray, labels: np.ndarray, rows: str = "") -> Split:
     """The split of files (N,) and their labels (N,), in this order."""
+    webp = _some_webp(paths)
 
     def stream(shuffle_seed: int | None) -> tf.data.Dataset:
         dataset = tf.data.Dataset.from_tensor_slices((paths, labels))
         if shuffle_seed is not None:
             dataset = dataset.shuffle(len(paths), seed=shuffle_seed)
         return dataset.map(
-            lambda path, label: (tf.io.read_file(path), label), num_parallel_calls=tf.data.AUTOTUNE
+            lambda path, label: (image_files.read(path, webp=webp), label),
+            num_parallel_calls=tf.data.AUTOTUNE,
         )
 
     @functools.cache
@@ -149,11 +110,19 @@ def _split_of(root: Path, paths: np.ndarray, labels: np.ndarray, rows: str = "")
     return Split(count=len(paths), stream=stream, files_of=files_of, files=listed, parted=parted, rows=rows)
 
 
-def _check_damage(train: _Files, evaluation: _Files, broken: set[Path]) -> None:
+def _some_webp(paths) -> bool:
+    return any(str(path).lower().endswith(image_files.WEBP) for path in paths)
+
+
+def _check_damage(parts: dict[str, Files], broken: set[Path]) -> None:
     """Refuses a folder for undecodable evaluation images, or more training ones than others stand in for."""
-    listed = [path for files in (*evaluation.values(), *train.values()) for path in files if path in broken]
-    in_evaluation = sum(path in broken for files in evaluation.values() for path in files)
-    allowed = DAMAGED_SHARE * sum(map(len, train.values()))
+    found = {
+        part: [path for members in files.values() for path in members if path in broken]
+        for part, files in parts.items()
+    }
+    listed = [*(path for part, paths in found.items() if part != "train" for path in paths), *found["train"]]
+    in_evaluation = len(listed) - len(found["train"])
+    allowed = DAMAGED_SHARE * sum(map(len, parts["train"].values()))
     if not in_evaluation and len(listed) <= allowed:
         return
     of_them = f", {in_evaluation} of them for evaluation" if in_evaluation else ""
@@ -175,8 +144,10 @@ def _look_at(classes: list[list[Path]]) -> tuple[int, int, set[Path]]:
     if estimated_bytes > FULL_CHECK_BYTES:
         paths = [path for files in classes for path in files[:: math.ceil(len(files) / SAMPLE_PER_CLASS)]]
 
+    webp = _some_webp(paths)
+
     def shape_of(index, path):
-        stored = tf.io.read_file(path)
+        stored = image_files.read(path, webp=webp)
         native = tf.io.decode_image(stored, expand_animations=False)
         # The network's own decoding is tried as well: not every format gives every number of channels.
         colour = decode(stored, channels=3)

@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from mmx_tf.data.images import batches_at_once
 from mmx_tf.data.labels import Labels
 from mmx_tf.data.source import Split
 from mmx_tf.errors import DamagedDataError
@@ -26,8 +27,6 @@ from mmx_tf.errors import DamagedDataError
 DAMAGED_SHARE = 0.01
 """Largest share of the training images that may be undecodable."""
 NAMED = 3
-BATCHES_AT_ONCE = 2
-"""Batches whose images are decoded side by side, so that none waits for the last image of another."""
 PARALLEL = max(2, len(os.sched_getaffinity(0)))
 
 
@@ -173,7 +172,8 @@ class DamagedImages:
         def carefully(_):
             tried = again.skip((first + done) * batch).batch(batch, drop_remainder=True)
             tried = tried.map(
-                lambda example, number: decoded(*example, number, fit=fit), num_parallel_calls=BATCHES_AT_ONCE
+                lambda example, number: decoded(*example, number, fit=fit),
+                num_parallel_calls=batches_at_once(),
             )
             # Where nothing is left, nothing is read.
             return tried.map(self.noting).take(count - done)

@@ -24,6 +24,12 @@ def with_validation(source: Source, count: int, *, seed: int) -> Source:
     """
     if not count:
         return source
+    if source.validation:
+        raise DataError(
+            f"--validation_images={count}: {source.name} has {source.validation.count} images to judge "
+            "epochs on already, in a folder of their own. Leave --validation_images out, or move them "
+            "into train."
+        )
     total = source.train.count
     if not 0 < count < total:
         raise DataError(

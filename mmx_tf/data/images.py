@@ -13,6 +13,7 @@ import functools
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework.config import is_op_determinism_enabled
 
 # A training crop of a photograph covers this share of its area, at an aspect ratio in this range, as ImageNet
 # recipes have done since Inception.
@@ -27,6 +28,15 @@ EVAL_MARGIN = 256 / 224
 PIXEL_SCALING = (1 / 127.5, -1.0)
 """Scale and offset: images are pixel * scale + offset, in [-1, 1], where nothing else is asked for."""
 MAX_SHIFT = 1 / 8
+
+
+def batches_at_once() -> int | None:
+    """Batches whose images are decoded side by side, so that none waits for the last image of another.
+
+    None, one after the other, under op determinism: TensorFlow would make it so itself, and write an error of
+    its own ("NodeDef mentions attribute use_unbounded_threadpool") while it does.
+    """
+    return None if is_op_determinism_enabled() else 2
 
 
 @tf.autograph.experimental.do_not_convert

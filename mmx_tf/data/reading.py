@@ -4,7 +4,8 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from mmx_tf.data.damaged import BATCHES_AT_ONCE, DamagedImages, decoded, evaluation_error
+from mmx_tf.data.damaged import DamagedImages, decoded, evaluation_error
+from mmx_tf.data.images import batches_at_once
 from mmx_tf.data.labels import Labels
 from mmx_tf.data.source import Split
 
@@ -45,7 +46,7 @@ def read_all(
         )
     batches = split.stream(None).batch(1000).map(
         lambda stored, labels: decoded(stored, labels, labels, fit=lambda image, _: fit(image)),
-        num_parallel_calls=BATCHES_AT_ONCE,
+        num_parallel_calls=batches_at_once(),
     )  # fmt: skip
     # Filled in place: parts that are joined at the end would take the memory twice.
     read = 0

@@ -47,8 +47,9 @@ class Source:
 
     `class_names` is empty where labels are arrays of numbers, of the shape `label_shape`. `version` says
     which edition of the dataset it is, where it has editions. `validation` are examples that were held out
-    of training, None without such images. `moved` says whether training shifts or crops images, `mirrored`
-    whether it flips them left to right too.
+    of training, None without such images. `held_out` says whether the evaluation examples were taken out of
+    the training ones here, so that a network that was trained on the whole has seen them. `moved` says
+    whether training shifts or crops images, `mirrored` whether it flips them left to right too.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Source:
     train: Split
     evaluation: Split
     validation: Split | None = None
+    held_out: bool = False
     label_shape: tuple[int, ...] = ()
     task: str = ""
     moved: bool = True

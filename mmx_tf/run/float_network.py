@@ -3,6 +3,7 @@
 import pathlib
 
 import tf_keras as keras
+from absl import logging
 
 from mmx_tf import models
 from mmx_tf.data.dataset import ImageData
@@ -36,6 +37,13 @@ def load_or_build(recipe: Recipe, data: Examples) -> tuple[keras.Model, bool]:
         except ValueError as error:
             raise RecipeError(f"{name} cannot be used: {error}") from error
         _check(recipe, model, name, data)
+        if data.source.held_out:
+            logging.warning(
+                "%s is judged on %d examples that are taken out of %s. If it was trained on all of that, it "
+                "has seen them, and its accuracy comes out higher than on new ones. Keep examples for "
+                "evaluation apart: in a folder test beside train, or as x_test and y_test.",
+                name, data.eval_images, data.name,
+            )  # fmt: skip
         return model, True
     _check_built_in(recipe, data)
     outputs = 1 if recipe.task == "binary" else data.num_classes or data.labels.size

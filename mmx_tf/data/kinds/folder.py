@@ -15,7 +15,7 @@ def check(name: str, *, data_dir: str) -> None:
     if not os.path.isdir(pathlib.Path(path).expanduser()):
         raise DataError(
             f"--dataset=folder:{path} names no folder that can be read. It must hold one subfolder of images "
-            "per class, or 'train' and 'validation' with such subfolders in each."
+            "per class, or train, val and test with such subfolders in each."
         )
 
 

@@ -4,6 +4,7 @@ x and y, of which one in ten is held out for evaluation, the same ones in every 
 x_test and y_test; class_names if there are some. What y may be is in `mmx_tf.data.label_forms`.
 """
 
+import dataclasses
 import os
 
 from absl import logging
@@ -72,7 +73,7 @@ def opened(name: str, asked: Asked):
         file=file,
     )
     logging.info("%s%s", array_source.told(source, asked), told)
-    return source
+    return dataclasses.replace(source, held_out=bool(told))
 
 
 def held_out(count: int, classes=None):
