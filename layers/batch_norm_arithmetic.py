@@ -104,7 +104,11 @@ def _own_samples(x):
 
 def compiled(function):
     """The function, compiled by XLA for each shape."""
-    return tf.function(function, jit_compile=True, autograph=False)
+    made = tf.function(function, jit_compile=True, autograph=False)
+    # Step sizes are set in a pass without a graph, in which layer after layer has another shape: TensorFlow
+    # would take it for a function that is traced anew by mistake, and warn.
+    made._omit_frequent_tracing_warning = True
+    return made
 
 
 def affine(x, slope, offset):

@@ -28,7 +28,7 @@ TRAIN = Stage(("runs/w", "train"), ("fixed",) * 3, 10, judged=4)
 def clock(monkeypatch):
     """A clock that the test sets: clock[0] is the time in seconds."""
     now = [1000.0]
-    for module in (waiting, consoles):
+    for module in (waiting, consoles, forecast):
         monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     return now
 
@@ -60,7 +60,7 @@ def test_figures_of_a_step_and_of_an_epoch():
     assert goals(THREE) == "60.0/80.0/100 MBOPs"
 
 
-def test_time_left_by_hand():
+def test_time_left_by_hand(clock):
     expected = Forecast([SELECT, TRAIN])
     assert expected.left(SELECT, epoch=0, step=0) == (None, None)
     expected.started(SELECT, 40.0)
@@ -72,6 +72,15 @@ def test_time_left_by_hand():
     expected.seen("fixed", 2.0)
     expected.seen("judged", 0.5)
     assert expected.left(TRAIN, epoch=2, step=4) == pytest.approx((6 * 2 + 2, 14))
+    # What lies between two phases is put at the last time, for each phase that is still to come.
+    check = Stage(("runs/w", forecast.CHECK), ("checked",), 3)
+    again = Forecast([SELECT, TRAIN, check])
+    clock[0] += 100
+    again.ends()
+    clock[0] += 7
+    again.begins()
+    again.seen("meta", 3.0)
+    assert again.left(SELECT, epoch=2, step=0) == pytest.approx((0, 30 + 12 * 0.35 + 7 + 3))
     assert expected.left(TRAIN, epoch=3, step=0) == (0, 0)
     # A phase that no run has planned, as in a test of its own.
     assert expected.left(Stage(("", "x"), ("fixed",), 10), epoch=0, step=5) == (10.0, None)

@@ -221,6 +221,24 @@ def test_labels(arguments, label):
     assert documents.label(Recipe.from_flagfile("\n".join(arguments))) == label
 
 
+def test_runs_of_different_recipes_are_on_different_lines():
+    """Budgets and seeds may differ on a line; what differs otherwise is told, in every run of that label."""
+    given = [
+        ["--target_bops=5G", "--seed=1", "--workdir=a", "--output_type=class"],
+        ["--target_average_bits=4"],
+        ["--target_bops=5G", "--train_epochs=20", "--teacher="],
+        ["--selection=uniform", "--uniform_bits=4", "--candidate_bits=4"],
+        ["--selection=uniform", "--uniform_bits=8", "--candidate_bits=8"],
+    ]
+    assert documents.labels([Recipe.from_flagfile("\n".join(lines)) for lines in given]) == [
+        "MetaMix, 4-bit weights, train_epochs=10",
+        "MetaMix, 4-bit weights, train_epochs=10",
+        "MetaMix, 4-bit weights, train_epochs=20",
+        "uniform bits, 4-bit weights",
+        "uniform bits, 4-bit weights",
+    ]
+
+
 def test_accuracies_on_different_images_are_refused(tmp_path):
     one = finished(tmp_path / "one", bops=5, top1=0.9)
     other = finished(tmp_path / "other", bops=5, top1=0.9, images=64)
@@ -308,7 +326,15 @@ def test_a_flagfile_that_is_no_text_is_refused(tmp_path, capsys):
         (["--which=4", "--workdir=x"], "--which=4 is not allowed"),
         (["--which=1"], "--workdir= is not allowed"),
         (["--which=1", "--workdir=x", "--float_epochs=1", "more"], "'more' is no flag"),
-        (["--which=1", "--workdir=x"], "no float network to start from"),
+        (["--which=1", "--workdir=x", "--batch_size=9"], "no float network to start from"),
+        (["--which=1", "--workdir=/nope"], "--workdir=/nope: there is no such folder; give that of a run"),
+        (["--which=5", "--workdir=/nope"], "--workdir=/nope: there is no such folder; figure 5 is drawn of"),
+        (["--which=5,7", "--workdir=x", "--seed=1"], "--workdir=x: there is no such folder; figure 5 and 7"),
+        (["--which=5", "--workdir=."], "--workdir=.: there is no finished workdir to draw"),
+        (
+            ["--which=1", "--workdir=x", "--float_epochs=1", "--out=/dev/null/figures"],
+            "--out=/dev/null/figures cannot be made: /dev/null is no folder that can be written",
+        ),
         (
             [
                 "--which=6,2",

@@ -3,6 +3,7 @@
 accuracy_document([pathlib.Path("runs/search"), pathlib.Path("runs/uniform")])
 """
 
+import dataclasses
 import json
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -16,13 +17,19 @@ from mmx_tf.figures.hessian import classification_traces
 from mmx_tf.metamix.selection import BitSelection, SelectionMismatchError
 from mmx_tf.network import canonical
 from mmx_tf.recipe import budget_rules
-from mmx_tf.recipe.recipe import Recipe
+from mmx_tf.recipe.budget_rules import KINDS
+from mmx_tf.recipe.recipe import EXPORT_FLAGS, FREE_FLAGS, Recipe
 from mmx_tf.workdir import fingerprints, results
 from mmx_tf.workdir.workdir import check_inputs, earlier_state
 
 _COPIED = (
     "bops", "target_bops", "average_bits", "float_top1", "fixed_top1", "folded_top1", "tflite_top1",
 )  # fmt: skip
+_ALIKE = (
+    *FREE_FLAGS, *EXPORT_FLAGS, *KINDS, "uniform_bits", "bit_selection", "cost_table", "seed", "data_dir",
+    "eval_images", "task", "parity_images", "max_disagreement", "deterministic", "strategy", "jit_compile",
+)  # fmt: skip
+"""Flags in which runs on one line of Figure 5 may differ: budgets, seeds, and what decides no accuracy."""
 FIXED, TRAINED = "fixed meta-state", "weights trained in the search"
 
 
@@ -48,6 +55,28 @@ def label(recipe: Recipe) -> str:
     return ", ".join(parts)
 
 
+def labels(recipes: Sequence[Recipe]) -> list[str]:
+    """`label` of each recipe, with the flags in which it differs from others of the same label.
+
+    Budgets and seeds may differ under one label: what has the same is one line of Figure 5.
+    """
+    found = [label(recipe) for recipe in recipes]
+    told = []
+    for name, recipe in zip(found, recipes, strict=True):
+        group = [other for other, same in zip(recipes, found, strict=True) if same == name]
+        flags = [
+            field.name
+            for field in dataclasses.fields(Recipe)
+            if field.name not in _ALIKE
+            and len({getattr(one, field.name) for one in group}) > 1
+            # What is the same everywhere is often the only candidate.
+            and not (field.name == "candidate_bits" and recipe.selection == "uniform")
+        ]
+        values = recipe.flag_texts
+        told.append(", ".join([name, *(f"{flag}={values[flag] or 'none'}" for flag in flags)]))
+    return told
+
+
 def accuracy_document(workdirs: Sequence[pathlib.Path]) -> dict:
     """Figure 5: BOPs and accuracies of finished runs.
 
@@ -67,7 +96,7 @@ def accuracy_document(workdirs: Sequence[pathlib.Path]) -> dict:
             "there is no finished workdir to draw: neither --workdir nor --compare names one; allowed: "
             "finished workdirs."
         )
-    runs, images, files = [], {}, {}
+    runs, recipes, images, files = [], [], {}, {}
     for workdir in dict.fromkeys(path for root in workdirs for path in _checked(root)):
         state = earlier_state(workdir)
         results.check(workdir, state, (results.METRICS,))
@@ -76,9 +105,8 @@ def accuracy_document(workdirs: Sequence[pathlib.Path]) -> dict:
             recipe = Recipe.from_flagfile((workdir / "run.flags").read_text())
             if recipe.told_task not in ("classification", "binary"):
                 raise ValueError(f"--task={recipe.task} has no top-1")
-            runs.append(
-                {"workdir": str(workdir), "label": label(recipe)} | {key: metrics[key] for key in _COPIED}
-            )
+            recipes.append(recipe)
+            runs.append({"workdir": str(workdir)} | {key: metrics[key] for key in _COPIED})
             images[workdir] = (recipe.dataset, metrics["eval_images"])
             known = state.get("inputs", {}).get("dataset", {}).get("evaluation")
             if known:
@@ -94,6 +122,7 @@ def accuracy_document(workdirs: Sequence[pathlib.Path]) -> dict:
             "accuracies on different images cannot be compared: the files of the evaluation images changed "
             f"between the runs of {found}. Leave some out."
         )
+    runs = [run | {"label": name} for run, name in zip(runs, labels(recipes), strict=True)]
     dataset, eval_images = next(iter(images.values()))
     return {"dataset": dataset, "eval_images": eval_images, "runs": sorted(runs, key=lambda run: run["bops"])}
 

@@ -78,6 +78,11 @@ def make(options: FigureOptions, recipe: Recipe, *, command: str = "") -> dict[s
     compare = [pathlib.Path(path) for path in options.compare]
     if "5" in options.which:
         own = [workdir] if results.finished_folders(workdir) else []
+        if not own and not compare:
+            raise RecipeError(
+                f"--workdir={workdir}: there is no finished workdir to draw, and --compare names none; "
+                "allowed: finished workdirs."
+            )
         accuracies = figure_documents.accuracy_document([*own, *compare])
         makers["5"] = lambda: accuracies
     if set(options.which) & set(OF_FLOAT_NETWORK):

@@ -126,8 +126,27 @@ def from_flags(flag_values: flags.FlagValues) -> tuple[FigureOptions, Recipe]:
             except UnicodeDecodeError as error:
                 raise RecipeError(f"{file.name} is no text: {error}. Give another --workdir.") from error
     given = [flag_values[field.name] for field in dataclasses.fields(Recipe)]
+    of_runs = [one for one in options.which if one == "7" or (one == "5" and not options.compare)]
+    recipe_given = any(one.present for one in given if one.name != "workdir")
+    if not os.path.isdir(workdir) and (of_runs or not recipe_given):
+        advice = f"figure {' and '.join(of_runs)} is drawn of a finished run" if of_runs else (
+            "give that of a run, or the flags of a recipe beside a new folder"
+        )  # fmt: skip
+        raise RecipeError(f"--workdir={workdir}: there is no such folder; {advice}.")
+    _check_writable(options.out or os.path.join(workdir, "figures"))
     lines = [
         f"--{one.name}={str(one.value).lower() if one.boolean else one.value}" for one in given if one.present
     ]
     recipe = Recipe.from_flagfile("\n".join([*text.splitlines(), *lines]))
     return options, recipe
+
+
+def _check_writable(out: str) -> None:
+    """Refuses a folder of figures that could not be made, before any of them is."""
+    there = os.path.abspath(out)
+    while not os.path.exists(there):
+        there = os.path.dirname(there)
+    if not (os.path.isdir(there) and os.access(there, os.W_OK)):
+        raise RecipeError(
+            f"--out={out} cannot be made: {there} is no folder that can be written. Give another --out."
+        )

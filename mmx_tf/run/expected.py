@@ -13,12 +13,10 @@ from mmx_tf.data.examples import Examples
 from mmx_tf.metamix.target import TargetSearch, cost_logs
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.run.run import evaluation_images
-from mmx_tf.training.forecast import META, Stage
+from mmx_tf.training.forecast import CHECK, META, Stage
 from mmx_tf.training.phase import steps_per_epoch
 from mmx_tf.training.told import Told
 
-CHECK = "check"
-"""Name of the stage in which a file is compared with its network."""
 SEARCH_PASS = 1.0
 """Cost of a bit-search step for one target, beside the meta step, in training steps of the fixed network."""
 

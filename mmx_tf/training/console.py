@@ -40,6 +40,14 @@ class Console(waiting.Display):
         self._step_begun: float | None = None
         self._told_epoch = float("-inf")
 
+    def __enter__(self):
+        self._forecast.begins()
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        super().__exit__(*error)
+        self._forecast.ends()
+
     @property
     def _name(self) -> str:
         return self._stage.key[-1]

@@ -3,7 +3,7 @@
 A kind of step that has not been seen yet is put at a multiple of one that has, by `WEIGHTS`; so is the time
 until a phase's first step is done, in which TensorFlow traces it. These multiples are rough, since what a
 quantizer costs beside a convolution depends on the network and the processor: figures that follow from them
-are told with "about". What lies between phases, seconds to a minute, is left out.
+are told with "about". What lies between two phases (saving, loading, other networks) is put at the last time.
 
     with using(Forecast(stages)):           # once for a run
         ...
@@ -16,6 +16,7 @@ count.
 import contextlib
 import contextvars
 import dataclasses
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 
@@ -24,6 +25,8 @@ import numpy as np
 WEIGHTS = {"float": 0.6, "fixed": 1.0, "judged": 0.35, "checked": 1.0}
 """Cost of a step of a kind, each of them on a batch: training the float and the fixed network, an evaluation,
 and the comparison of the file with its network. A search's `Stage` has its own."""
+CHECK = "check"
+"""Name of the stage in which a file is compared with its network."""
 META = "meta"
 """Steps of a search that choose no bits yet."""
 RECENT = 50
@@ -62,6 +65,15 @@ class Forecast:
         for stage in self._stages:
             self._weights |= dict(stage.weights)
         self._last = ""
+        self._between, self._since = 0.0, time.monotonic()
+
+    def begins(self) -> None:
+        """A phase begins."""
+        self._between = time.monotonic() - self._since
+
+    def ends(self) -> None:
+        """A phase has ended."""
+        self._since = time.monotonic()
 
     def seen(self, kind: str, seconds: float) -> None:
         """Takes note of a step that took so long."""
@@ -86,7 +98,7 @@ class Forecast:
         name = stage.key[-1]
         if name in self._starts:
             return self._starts[name][0]
-        if not self._starts or name == "check":
+        if not self._starts:
             return 0.0
         seconds, weight = list(self._starts.values())[-1]
         return seconds * self._weight(stage) / weight
@@ -110,7 +122,10 @@ class Forecast:
             return own, None
         others = self._stages[self._stages.index(stage) + 1 :]
         later = [self._of(other) for other in others]
-        return own, None if None in later else own + sum(later) + sum(map(self.start, others))
+        if None in later:
+            return own, None
+        phases = [other for other in others if other.key[-1] != CHECK]
+        return own, own + sum(later) + sum(map(self.start, phases)) + self._between * len(phases)
 
     def _of(self, stage: Stage, epoch: int = 0, step: int = 0) -> float | None:
         kinds = stage.epochs[epoch:]

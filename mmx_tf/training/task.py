@@ -6,6 +6,7 @@
 The tasks and how they are told are in `export.comparing.heads`.
 """
 
+import tensorflow as tf
 import tf_keras as keras
 
 from mmx_tf.export.comparing.heads import labels_of
@@ -38,6 +39,13 @@ def metrics(task: str, model: keras.Model) -> list:
 def judged(task: str, model: keras.Model, evaluation) -> dict[str, float | None]:
     """The metrics of a task (`export.comparing.quality`) of a network on evaluation batches."""
     head, quality = head_of(model, model.name), Quality(task, from_logits=gives_logits(model))
+    forward = None
     for images, labels in evaluation:
-        quality.add(model.predict_on_batch(images), labels_of(task, head, labels))
+        if forward is None:
+            # Traced once for batches of all sizes: predict_on_batch traces a smaller last one anew.
+            given = tf.TensorSpec([None, *images.shape[1:]], model.inputs[0].dtype)
+            forward = tf.function(
+                lambda batch: model(batch, training=False), input_signature=[given], autograph=False
+            )
+        quality.add(forward(images).numpy(), labels_of(task, head, labels))
     return quality.result()
