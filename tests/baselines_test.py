@@ -76,6 +76,18 @@ def test_a_finished_run_is_given_what_is_new_alone(whole):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
+def test_its_report_in_a_browser(whole, browser, width, dark):
+    """A page with every section: baselines, reasons, parity, microcontroller, curves."""
+    browser.open(whole[0] / "report.html", width, dark=dark)
+    assert browser.problems() == []
+    head = browser.ask("return document.querySelector('.answers').textContent")
+    assert "What it gains over plain int8" in head
+    figures = browser.ask("return document.querySelectorAll('figure figcaption').length")
+    assert figures == browser.ask("return document.images.length") >= 5
+
+
+@pytest.mark.slow
 def test_figures_of_the_baselines(whole):
     workdir, _ = whole
     metrics = metrics_in(workdir)

@@ -110,3 +110,14 @@ def without_onednn():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
         yield
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A browser without a window, where this machine has one."""
+    from browser import missing, started
+
+    if reason := missing():
+        pytest.skip(reason)
+    with started() as found:
+        yield found

@@ -60,14 +60,21 @@ class Comparison:
     Attributes:
       score: the main metric, for its words and form.
       candidates: the run's own file first, then the reference, then what is left.
-      sentences: what is gained and what is not, for each baseline; then what the figures are of.
+      about: key of a baseline -> what is gained over it and what is not, in sentences.
+      remarks: what the figures are of, in sentences.
       refused: why a baseline, or the times, are not there.
     """
 
     score: Score
     candidates: tuple[Candidate, ...]
-    sentences: tuple[str, ...]
+    about: Mapping[str, tuple[str, ...]]
+    remarks: tuple[str, ...]
     refused: tuple[str, ...]
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What is said of each baseline in the order of the candidates, then the remarks."""
+        return (*(sentence for told in self.about.values() for sentence in told), *self.remarks)
 
     @property
     def reference(self) -> Candidate | None:
@@ -138,12 +145,13 @@ def comparison(metrics: Mapping) -> Comparison | None:
         facts = baselines.get(name, {"refused": ""})
         if "refused" not in facts:
             found.append(candidate(name, name_of(name, facts), facts["quality"].get(first), facts))
-    sentences = [s for other in found[1:] for s in _sentences(found[0], other, score, metrics["eval_images"])]
+    images = metrics["eval_images"]
     refused = [facts["refused"] for facts in (*baselines.values(), latency) if "refused" in facts]
     return Comparison(
         score,
         tuple(found),
-        (*sentences, *([remark] if remark else [])),
+        {other.key: _sentences(found[0], other, score, images) for other in found[1:]},
+        (remark,) if remark else (),
         tuple(f"{reason[0].upper()}{reason[1:]}" for reason in refused),
     )
 
@@ -168,6 +176,23 @@ def shown(quantity: str, value: float) -> str:
     return f"{value:.3g} ms" if quantity.endswith("latency_ms") else f"{value:,} B"
 
 
+def share(quantity: str, ratio: float) -> str:
+    """A ratio of one of `QUANTITIES` in words: '0.26 of the BOPs', '1.12 times the flash'."""
+    words = QUANTITIES[quantity][1]
+    return (
+        f"the same {words}"
+        if ratio == 1
+        else f"{_number(ratio)} {'of' if ratio < 1 else 'times'} the {words}"
+    )
+
+
+def noise(one: float, other: float, score: Score, images: int) -> float:
+    """The difference of two shares of as many images that chance alone may make; 0 of other numbers."""
+    if not score.share or not images:
+        return 0.0
+    return STANDARD_ERRORS * math.sqrt((one * (1 - one) + other * (1 - other)) / images)
+
+
 def _on_device(facts: Mapping) -> dict[str, float]:
     """The figures of a device that are compared, of the metrics or a baseline's facts."""
     figures = (facts.get("device") or {}).get("figures", {})
@@ -184,20 +209,19 @@ def _ratio(one: Candidate, other: Candidate | None, quantity: str) -> float | No
     return one.figures[quantity] / other.figures[quantity]
 
 
-def _sentences(own: Candidate, other: Candidate, score: Score, images: int) -> list[str]:
+def _sentences(own: Candidate, other: Candidate, score: Score, images: int) -> tuple[str, ...]:
     """Where the file is better than another one, where worse, and where there is nothing between them."""
     found: dict[str, list[str]] = {"better": [], "worse": [], "even": []}
-    for quantity, (_, words) in QUANTITIES.items():
+    for quantity in QUANTITIES:
         ratio = _ratio(own, other, quantity)
         if ratio is None:
             continue
         even = abs(ratio - 1) <= (TIME_NOISE if quantity == "latency_ms" else 0)
         kind = "even" if even else "better" if ratio < 1 else "worse"
-        share = f"{_number(ratio)} {'of' if ratio < 1 else 'times'} the {words}"
-        found[kind].append(share if ratio != 1 else f"the same {words}")
+        found[kind].append(share(quantity, ratio))
     if own.score is not None and other.score is not None:
         change = own.score - other.score
-        even = abs(change) <= _noise(own.score, other.score, score, images)
+        even = abs(change) <= noise(own.score, other.score, score, images)
         gains = (change < 0) == score.less_is_better
         size = score.change(abs(change), 0.0).removeprefix("+")
         way = "higher" if change > 0 else "lower"
@@ -208,7 +232,7 @@ def _sentences(own: Candidate, other: Candidate, score: Score, images: int) -> l
     if found["even"]:
         bounds = f"{images:,} images, times within {TIME_NOISE:.0%}"
         sentences.append(f"Equal or too close to call ({bounds}): {even}.")
-    return sentences
+    return tuple(sentences)
 
 
 def _number(ratio: float) -> str:
@@ -217,10 +241,3 @@ def _number(ratio: float) -> str:
     while f"{ratio:.{digits}f}" == f"{1:.{digits}f}" and ratio != 1 and digits < 6:
         digits += 1
     return f"{ratio:.{digits}f}"
-
-
-def _noise(one: float, other: float, score: Score, images: int) -> float:
-    """The difference of two shares of as many images that chance alone may make; 0 of other numbers."""
-    if not score.share or not images:
-        return 0.0
-    return STANDARD_ERRORS * math.sqrt((one * (1 - one) + other * (1 - other)) / images)

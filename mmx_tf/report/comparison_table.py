@@ -31,16 +31,24 @@ class Table:
     """The comparison as it is shown.
 
     Attributes:
-      words: paragraphs: where the file is better and where worse, by baseline; why something is missing.
+      told: a paragraph for each baseline: where the file is better and where worse; the reference first.
+      rest: what the figures are of, and why something is missing; "" where there is neither.
       head: names of the files; () where there is nothing to compare with.
       rows: the score first.
       note: what the files and the figures are.
     """
 
-    words: tuple[str, ...]
+    told: tuple[str, ...]
+    rest: str
     head: tuple[str, ...]
     rows: tuple[Row, ...]
     note: str
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """All of it in paragraphs; the rest stands in the last one."""
+        *head, last = self.told or ("",)
+        return (*head, f"{last} {self.rest}".strip())
 
 
 def table(metrics: Mapping) -> Table | None:
@@ -48,21 +56,17 @@ def table(metrics: Mapping) -> Table | None:
     found = comparison(metrics)
     if found is None:
         return None
-    words: list[str] = []
-    for sentence in (*found.sentences, *found.refused):
-        if sentence.startswith("Better than") or not words:
-            words.append(sentence)
-        else:
-            words[-1] += f" {sentence}"
+    told = tuple(" ".join(sentences) for sentences in found.about.values())
+    rest = " ".join((*found.remarks, *found.refused))
     if found.reference is None:
-        return Table(tuple(words), (), (), "")
+        return Table(told, rest, (), (), "")
     rows = [Row(_capital(found.score.words), tuple(_score_cell(found, one) for one in found.candidates))]
     for quantity, (name, _) in QUANTITIES.items():
         if any(quantity in one.figures for one in found.candidates):
             cells = tuple(_cell(found, one, quantity) for one in found.candidates)
             rows.append(Row(_capital(name), cells))
     head = tuple(_capital(one.name) for one in found.candidates)
-    return Table(tuple(words), head, tuple(rows), _note(found, metrics))
+    return Table(told, rest, head, tuple(rows), _note(found, metrics))
 
 
 def _cell(found: Comparison, one, quantity: str) -> Cell:

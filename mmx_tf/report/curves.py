@@ -13,6 +13,14 @@ from mmx_tf.report.facts import RunFacts
 from mmx_tf.report.parts import Picture, picture
 from mmx_tf.report.themes import Theme
 
+_SEARCH = (
+    "Look for curves that still move at the right end: the search was short then. The BOPs of the most "
+    "probable bits need not end at the budget, since the repair follows."
+)
+_TRAINING = (
+    "Look for a loss that still falls at the right end: more epochs would help. If the loss falls and the "
+    "accuracy on evaluation images does not rise, they would not."
+)
 _SCORES = ("acc", "top1", "top5")
 
 
@@ -37,17 +45,17 @@ class Curves:
 def curves(facts: RunFacts, history: Mapping, settings: Mapping) -> list[Curves]:
     """One section each for the search and the trainings; a phase without recorded values has none."""
     found = []
-    for phase, heading in (
-        ("select", "Bit selection over time"),
-        ("activation", "Training of activations over time"),
-        ("train", "Weight training over time"),
-        ("float", "Training of the float network"),
+    for phase, heading, look in (
+        ("select", "Bit selection over time", _SEARCH),
+        ("activation", "Training of activations over time", _TRAINING),
+        ("train", "Weight training over time", _TRAINING),
+        ("float", "Training of the float network", _TRAINING),
     ):
         recorded = {name: values for name, values in (history.get(phase) or {}).items() if len(values)}
         panels = _panels(facts, recorded, settings.get(f"{phase}_epochs"))
         if panels:
             alt = f"{heading}: {'; '.join(panel.title for panel in panels)}."
-            figure = picture(lambda theme, panels=panels: _figure(panels, theme=theme), alt)
+            figure = picture(lambda theme, panels=panels: _figure(panels, theme=theme), alt, look)
             found.append(Curves(heading, figure))
     return found
 

@@ -28,10 +28,16 @@ def lines(device: Mapping | None) -> list[tuple[str, str]]:
     if "refused" in device:
         return [("refused", device["refused"])]
     found = [(NAMES.get(name, name), _text(name, value)) for name, value in device["figures"].items()]
-    for name, one in device["budgets"].items():
+    return found + [(f"budget of {what}", told) for what, told in budgets(device)]
+
+
+def budgets(device: Mapping | None) -> list[tuple[str, str]]:
+    """(what, figure with budget and verdict) of each budget that the device's own tool measures."""
+    found = []
+    for name, one in (device or {}).get("budgets", {}).items():
         verdict = "met" if one["met"] else "EXCEEDED"
         text = f"{one['figure']:,.6g} {one['unit']} (budget {one['target']:,.6g}): {verdict}"
-        found.append((f"budget of {BUDGETS.get(name, name)}", text))
+        found.append((BUDGETS.get(name, name), text))
     return found
 
 

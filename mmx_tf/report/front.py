@@ -18,6 +18,11 @@ from mmx_tf.report import plots, themes
 from mmx_tf.report.scores import Score, scores_of
 
 SCHEMA = 1
+LOOK = (
+    "Look for the leftmost file that is good enough. Files on the line are on the front; any other is "
+    "beaten by one of them in both. Where the line is flat, more BOPs buy nothing."
+)
+"""What to look for in the figure."""
 _COPIED = ("target_bops", "bops", "average_bits", "fixed_top1", "folded_top1", "tflite_top1",
            "quality", "code_disagreement", "file_bytes")  # fmt: skip
 

@@ -10,6 +10,15 @@ from mmx_tf.report import plots
 from mmx_tf.report.parts import Bar, Meters, Picture, picture
 from mmx_tf.report.themes import Theme
 
+_STEPS = (
+    "Look for the highest step: what lives there sets the RAM. Where the filled area reaches the line, "
+    "packing saves nothing."
+)
+_LOOK = {
+    "ram_bytes": "Look for how far the lower bar falls behind the upper one: that much RAM the low bits "
+    "save.",
+    "flash_bytes": "Look for the same in flash: the constants, which are weights for the most part.",
+}
 NAMES = {"int8": "8 bits everywhere", "packed": "packed"}
 
 
@@ -54,7 +63,7 @@ def memory(document: Mapping | None) -> Memory | str | None:
         f"Bytes of activations that are live at each of {len(packed['steps'])} steps: "
         f"{packed['ram_bytes']:,} at most when packed, {wide['ram_bytes']:,} with 8 bits everywhere."
     )
-    return Memory(ram, flash, picture(lambda theme: ram_figure(document, theme=theme), alt), words)
+    return Memory(ram, flash, picture(lambda theme: ram_figure(document, theme=theme), alt, _STEPS), words)
 
 
 def ram_figure(document: Mapping, *, theme: Theme) -> Figure:
@@ -85,4 +94,4 @@ def _bars(document: Mapping, key: str, what: str) -> Meters:
         )
         for width, name in NAMES.items()
     )
-    return Meters(f"{what} on a microcontroller (C source)", bars)
+    return Meters(f"{what} on a microcontroller (C source)", bars, _LOOK[key])

@@ -11,18 +11,36 @@ from matplotlib.figure import Figure
 
 from mmx_tf.report import plots, themes
 
+FULL_WIDTH = 16
+"""Width in inches of a figure that is as wide as the page: letters of all figures then have one size."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
     """A figure as two SVG images inside data URLs: `light` for light screens and print, `dark` for dark ones.
 
-    `alt` tells those who cannot see it what it shows; `caption` stands below it and may be empty.
+    `part` is the share of the page's width that it takes.
+
+    `alt` tells those who cannot see it what it shows. Below it stand `look`, which says what to look for, and
+    `caption`, which may be empty.
     """
 
     light: str
     dark: str
     alt: str
+    look: str
     caption: str
+    part: float
+
+    @property
+    def width(self) -> str:
+        """Its width as CSS has it."""
+        return f"{100 * self.part:.2f}%"
+
+    @property
+    def size(self) -> str:
+        """Its class in report.css, which says from which width of the screen on it scrolls sideways."""
+        return "full" if self.part > 0.9 else "half" if self.part > 0.4 else "small"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,17 +63,19 @@ class Bar:
 
 @dataclasses.dataclass(frozen=True)
 class Meters:
-    """A table of names, values and bars."""
+    """A table of names, values and bars; `look` stands below it and says what to look for."""
 
     caption: str
     bars: tuple[Bar, ...]
+    look: str
 
 
-def picture(draw: Callable[[themes.Theme], Figure], alt: str, caption: str = "") -> Picture:
+def picture(draw: Callable[[themes.Theme], Figure], alt: str, look: str, caption: str = "") -> Picture:
     """Draws a figure once, in stand-in colours, and paints it for both themes."""
-    drawn = plots.render(draw(themes.MARKS), "svg").decode()
+    figure = draw(themes.MARKS)
+    drawn = plots.render(figure, "svg").decode()
     light, dark = (
         "data:image/svg+xml;base64," + base64.b64encode(themes.painted(drawn, theme).encode()).decode()
         for theme in (themes.LIGHT, themes.DARK)
     )
-    return Picture(light, dark, alt, caption)
+    return Picture(light, dark, alt, look, caption, figure.get_figwidth() / FULL_WIDTH)

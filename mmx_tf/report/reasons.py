@@ -13,6 +13,12 @@ from mmx_tf.report.parts import Picture, picture
 from mmx_tf.report.rendering import listed
 from mmx_tf.report.themes import Theme
 
+_LOOK = (
+    "Look in the upper chart for layers whose next lower candidate is far above zero: they need their "
+    "bits. Where the next higher candidate is far below zero, more bits would help. Bars that their error "
+    "lines cross are chance. In the lower chart, bars below the dashed line are choices that the search "
+    "could not tell apart."
+)
 MANY = 0.25
 """Share of near ties from which on the search is called too short."""
 STANDARD_ERRORS = 2
@@ -77,7 +83,7 @@ def reasons(document: Mapping | None, settings: Mapping) -> Reasons | None:
         "are in the table."
     )
     return Reasons(
-        figure=picture(lambda theme: reasons_figure(document, theme=theme), alt),
+        figure=picture(lambda theme: reasons_figure(document, theme=theme), alt, _LOOK),
         rows=tuple(_row(name, what, one, document["near_tie"]) for name, what, one in parts),
         words=" ".join(words),
         warning=tie_warning(document, settings),
@@ -92,20 +98,32 @@ def tie_warning(document: Mapping, settings: Mapping) -> str:
       document: the contents of sensitivity.json.
       settings: flags by name; `select_epochs` and `alpha_learning_rate` are told.
     """
-    margins = [one["margin"] for _, _, one in _parts(document) if one["margin"] is not None]
-    ties = sum(margin < document["near_tie"] for margin in margins)
-    if not margins or ties < MANY * len(margins):
+    ties, choices = near_ties(document)
+    if not short(ties, choices):
         return ""
     now = [
         f"{what} --{flag} ({settings[flag]} now)" if flag in settings else f"{what} --{flag}"
         for what, flag in (("more", "select_epochs"), ("a larger", "alpha_learning_rate"))
     ]
     return (
-        f"{ties} of {len(margins)} choices of bits are near ties: the probabilities of the two best "
+        f"{ties} of {choices} choices of bits are near ties: the probabilities of the two best "
         f"candidates differ by less than {document['near_tie']:g}, so the search was too short to tell them "
         "apart. Give it "
         f"{' or '.join(now)}."
     )
+
+
+def near_ties(document: Mapping | None) -> tuple[int, int]:
+    """How many choices of bits are near ties, and of how many; (0, 0) of a run that has no "
+    "sensitivity.json."""
+    parts = _parts(document) if document else []
+    margins = [one["margin"] for _, _, one in parts if one["margin"] is not None]
+    return sum(margin < document["near_tie"] for margin in margins), len(margins)
+
+
+def short(ties: int, choices: int) -> bool:
+    """Whether a search with so many near ties was too short to tell the candidates apart."""
+    return choices > 0 and ties >= MANY * choices
 
 
 def reasons_figure(document: Mapping, *, theme: Theme) -> Figure:

@@ -19,6 +19,25 @@ _AVERAGES = {
 }
 
 
+_BITS = (
+    "Look for tall bars in the upper chart, the layers that kept many bits, and in the lower one for marks "
+    "far above their bars: there the bits saved the most. A tall bar below is where fewer bits would still "
+    "save."
+)
+_OF_FLOAT = (
+    "from the float to the fixed-bit network it is the price of few bits, which longer training lowers; "
+)
+_ACCURACY = (
+    "Look for the step at which {lost}: {float}from the fixed-bit network to its folded twin it is the "
+    "rounding of biases. From the twin to the file there may be no step."
+)
+_COST = (
+    "Look for the row of the chosen bits between the rows of one bit-width everywhere: a mix pays where it "
+    "is far below the width whose accuracy it keeps."
+)
+_TIMES = "Look for the phase that took most of the time: its epochs are what a shorter run saves."
+
+
 def bits(facts: RunFacts) -> dict[str, object]:
     """The bit plot, its caption, and the average bits."""
     per_kind = []
@@ -43,7 +62,7 @@ def bits(facts: RunFacts) -> dict[str, object]:
         if value is not None
     }
     return {
-        "figure": picture(lambda theme: plots.bits_figure(facts, theme=theme), alt, words),
+        "figure": picture(lambda theme: plots.bits_figure(facts, theme=theme), alt, _BITS, words),
         "averages": averages,
     }
 
@@ -58,7 +77,10 @@ def accuracy(facts: RunFacts) -> dict[str, object]:
             for form, value in score.values.items()
         )
         words = score.words[0].upper() + score.words[1:] + (unit(facts) if score.less_is_better else "")
-        tables.append(Meters(f"{words} on the same {facts.eval_images:,} images", bars))
+        lost = "the error grows" if score.less_is_better else "accuracy is lost"
+        look = _ACCURACY.format(lost=lost, float=_OF_FLOAT if "float" in score.values else "")
+        caption = f"{words} on the same {facts.eval_images:,} images"
+        tables.append(Meters(caption, bars, look))
     return {"heading": "Error" if facts.score.less_is_better else "Accuracy", "scores": tables}
 
 
@@ -82,7 +104,7 @@ def cost(facts: RunFacts) -> dict[str, object]:
         )
     bars = tuple(Bar(name, f"{si(bops)}BOPs", bops / most, look) for name, bops, look in rows)
     caption = "BOPs of one image: MACs x weight bits x activation bits, summed over the layers"
-    return {"bars": Meters(caption, bars), "note": note}
+    return {"bars": Meters(caption, bars, _COST), "note": note}
 
 
 def run(
@@ -93,7 +115,7 @@ def run(
     if seconds:
         longest = max(seconds.values()) or 1
         bars = tuple(Bar(str(phase), duration(value), value / longest) for phase, value in seconds.items())
-        times = Meters(f"Time of each phase, {duration(sum(seconds.values()))} in all", bars)
+        times = Meters(f"Time of each phase, {duration(sum(seconds.values()))} in all", bars, _TIMES)
     return {
         "times": times,
         "command": settings.get("command"),

@@ -1,28 +1,17 @@
-"""What stands at the top of the report: its title, the run in a paragraph, and four figures.
+"""The words at the top of the report: its title, the run in a paragraph, and what the answers are made of.
 
 The functions give plain text; the templates add the markup and escape it.
 """
 
 import collections
-import dataclasses
 import pathlib
 from collections.abc import Mapping
 
 from mmx_tf.notation import percent, si
 from mmx_tf.recipe.rules import IMAGENET_WEIGHTS
-from mmx_tf.report.facts import RunFacts, own_cost
+from mmx_tf.report.facts import RunFacts
 from mmx_tf.report.rendering import listed
 from mmx_tf.report.scores import NAMED
-
-
-@dataclasses.dataclass(frozen=True)
-class Tile:
-    """A large figure and its label; `extra` is a remark below; `mood` ("good", "bad", "") is its colour."""
-
-    value: str
-    label: str
-    extra: str
-    mood: str = ""
 
 
 def title(settings: Mapping) -> str:
@@ -39,45 +28,25 @@ def summary(facts: RunFacts, settings: Mapping) -> dict[str, object]:
     comparisons = []
     if facts.target_bops:
         comparisons.append(
-            _against(facts.bops, facts.target_bops, f"the budget of {si(facts.target_bops)}BOPs")
+            against(facts.bops, facts.target_bops, f"the budget of {si(facts.target_bops)}BOPs")
         )
     if facts.searched:
         what = "what 8-bit activations everywhere would cost"
-        comparisons.append(_against(facts.bops, facts.uniform_bops(8), what))
-    widths = sorted(facts.bit_widths, reverse=True)
+        comparisons.append(against(facts.bops, facts.uniform_bops(8), what))
     return {
         "network": _network(settings) or "The network",
         "dataset": settings.get("dataset"),
         "million_macs": f"{facts.macs / 1e6:,.1f}",
         "ends": listed(str(b) for b in sorted({facts.layers[i].activation_bits for i in (0, -1)})),
         "chooser": _chooser(settings),
-        "counts": listed(f"{bits} bits for {facts.layers_at(bits)}" for bits in widths),
-        "weights": _weights(facts) if facts.searched else "",
+        "counts": counts(facts),
+        "weights": weights(facts) if facts.searched else "",
         "comparisons": comparisons,
         "verb": "is right on" if of_images else "has",
         "file_score": score.text(score.values["tflite"]),
         "metric": "" if of_images else f" as {score.words}{unit(facts)}",
         "float_score": score.text(score.values["float"]) if "float" in score.values else "",
     }
-
-
-def tiles(facts: RunFacts) -> tuple[Tile, ...]:
-    """The four main figures: score, BOPs, agreement and file size."""
-    change, score = "", facts.score
-    if "float" in score.values:
-        change = f"{score.change(score.values['tflite'], score.values['float'])} against the float network"
-    budgets, mood = [own_cost(cost) for cost in facts.costs], ""
-    if facts.target_bops:
-        budgets.insert(0, _against(facts.bops, facts.target_bops, "the budget"))
-        mood = "good" if facts.bops <= facts.target_bops else "bad"
-    budget = "; ".join(budgets) or "no budget in BOPs was given"
-    same, equal = percent(facts.agreement), percent(1 - facts.code_disagreement)
-    return (
-        Tile(score.text(score.values["tflite"]), f"{score.words} of the .tflite file", change),
-        Tile(f"{si(facts.bops)}BOPs", "for one image", budget, mood),
-        Tile(same, f"file and folded network, {NAMED[facts.task][0]}", f"and {equal} of logit codes equal"),
-        Tile(f"{si(facts.file_bytes)}B", "file size", f"{facts.file_bytes:,} bytes"),
-    )
 
 
 def exactness(facts: RunFacts) -> str:
@@ -100,6 +69,28 @@ def unit(facts: RunFacts) -> str:
     return " (in the labels' unit)" if facts.score.less_is_better else ""
 
 
+def counts(facts: RunFacts) -> str:
+    """How many searched layers have each candidate: '8 bits for 8, 4 bits for 26 and 3 bits for 17'."""
+    widths = sorted(facts.bit_widths, reverse=True)
+    return listed(f"{bits} bits for {facts.layers_at(bits)}" for bits in widths)
+
+
+def weights(facts: RunFacts) -> str:
+    """The bits of the searched layers' weights, in a sentence."""
+    found = collections.Counter(layer.weight_bits for layer in facts.searched)
+    if not facts.mixed_weights:
+        return f"Their weights have {listed(map(str, found))} bits."
+    words = [f"{bits} bits for {found[bits]}" for bits in sorted(found, reverse=True)]
+    return f"It also chose the width of their weights: {listed(words)}."
+
+
+def against(value: float, reference: float, what: str) -> str:
+    """`value` relative to `reference` in words; a difference is never rounded away."""
+    if value == reference:
+        return f"exactly {what}"
+    return f"{percent(abs(value / reference - 1))} {'below' if value < reference else 'above'} {what}"
+
+
 def _network(settings: Mapping) -> str:
     """The name of the float network: of its file, if there is one (--model is then ignored), or built in."""
     file = str(settings.get("float_model") or "")
@@ -113,18 +104,3 @@ def _chooser(settings: Mapping) -> str:
     return {"random": "a random draw chose", "uniform": "--selection=uniform has set"}.get(
         settings.get("selection"), "MetaMix chose"
     )
-
-
-def _weights(facts: RunFacts) -> str:
-    counts = collections.Counter(layer.weight_bits for layer in facts.searched)
-    if not facts.mixed_weights:
-        return f"Their weights have {listed(map(str, counts))} bits."
-    words = [f"{bits} bits for {counts[bits]}" for bits in sorted(counts, reverse=True)]
-    return f"It also chose the width of their weights: {listed(words)}."
-
-
-def _against(value: float, reference: float, what: str) -> str:
-    """`value` relative to `reference` in words; a difference is never rounded away."""
-    if value == reference:
-        return f"exactly {what}"
-    return f"{percent(abs(value / reference - 1))} {'below' if value < reference else 'above'} {what}"

@@ -15,12 +15,15 @@ from collections.abc import Mapping
 
 from mmx_tf.export.atomic import write_atomically
 from mmx_tf.report import device, front, sections, summary
+from mmx_tf.report.answers import answers
+from mmx_tf.report.comparison import comparison
 from mmx_tf.report.comparison_table import table
 from mmx_tf.report.curves import curves
 from mmx_tf.report.facts import run_facts
 from mmx_tf.report.memory import memory
 from mmx_tf.report.parity import certificate
 from mmx_tf.report.parts import picture
+from mmx_tf.report.reasons import near_ties
 from mmx_tf.report.reasons import reasons as why
 from mmx_tf.report.rendering import rendered
 
@@ -60,7 +63,7 @@ def write_report(
         facts=facts,
         comparison=table(metrics),
         summary=summary.summary(facts, settings),
-        tiles=summary.tiles(facts),
+        answers=answers(facts, comparison(metrics), near_ties=near_ties(reasons)),
         exactness=summary.exactness(facts),
         bits=sections.bits(facts),
         reasons=why(reasons, settings),
@@ -93,7 +96,7 @@ def write_front_report(path: str | os.PathLike, document: Mapping, *, settings: 
         "front.html.jinja",
         title=summary.title(settings),
         summary=front.summary(document),
-        figure=picture(lambda theme: front.front_figure(document, theme=theme), alt),
+        figure=picture(lambda theme: front.front_figure(document, theme=theme), alt, front.LOOK),
         head=head,
         targets=[(target["folder"], row) for target, row in zip(document["targets"], body, strict=True)],
         run=sections.run(settings, seconds=document["seconds"]),
