@@ -1,7 +1,7 @@
 """What a result says of its origin: the commit of the code, the machine and the date.
 
->>> commit()         # when a command begins: what is committed while it runs has not made its numbers
->>> document = {"provenance": provenance(), "results": ...}
+>>> made_by = commit()         # when a command begins
+>>> document = {"provenance": provenance(), "results": [1, 2]}
 
 Nothing but the standard library, git and, for graphics cards, nvidia-smi is used.
 """

@@ -1,9 +1,14 @@
 """What a canonical network has in place of other ways to resize, to slice and to average.
 
->>> NearestResize(size=(28, 28))(x)  # UpSampling2D, Resizing, tf.image.resize(method="nearest")
->>> BilinearResize(size=(28, 28))(x)  # the same with "bilinear"
->>> Slice(begin=(0, 0, 0), end=(28, 28, 3), step=(2, 1, 1))(x)  # x[:, ::2, :, :3]
->>> ScaledAdd(factor=0.5)([x, y])  # Average()([x, y])
+>>> x = tf.zeros([1, 14, 14, 4])
+>>> NearestResize(size=(28, 28))(x).shape  # UpSampling2D, Resizing, tf.image.resize(method="nearest")
+TensorShape([1, 28, 28, 4])
+>>> BilinearResize(size=(28, 28))(x).shape  # the same with "bilinear"
+TensorShape([1, 28, 28, 4])
+>>> Slice(begin=(0, 0, 0), end=(14, 14, 3), step=(2, 1, 1))(x).shape  # x[:, ::2, :, :3]
+TensorShape([1, 7, 14, 3])
+>>> ScaledAdd(factor=0.5)([x, x]).shape  # Average()([x, x])
+TensorShape([1, 14, 14, 4])
 """
 
 from collections.abc import Sequence

@@ -4,8 +4,8 @@ A strategy runs a training step once on every device, each time on a part of the
 examples (gradients of weights) is added up by the optimizers. Statistics of the batch and limits on gradients
 are not, and are worked out here from the sums over all parts, so that a step is that of the whole batch.
 
-    >>> replicas.summed(tf.constant(1.0))       # on each of two replicas; outside of a strategy: 1.0
-    2.0
+    >>> float(summed(tf.constant(1.0)))     # outside of a strategy; on each of two replicas: 2.0
+    1.0
 """
 
 import tensorflow as tf

@@ -9,7 +9,7 @@ workspace: the process dies or hangs, or other tensors are overwritten and gradi
 A 1x1 filter of stride s meets every s-th pixel and no other. So such a layer takes these pixels and computes
 with stride 1: the same products and sums, by a kernel that needs no workspace.
 
-    >>> avoid_damage(network)       # layers compute so from now on; config, weights, files are as before
+    >>> avoid_damage(float_model)       # layers compute so from now on; config, weights, files are as before
 """
 
 import tensorflow as tf

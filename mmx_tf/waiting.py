@@ -5,9 +5,11 @@ file, a pipe, a terminal that cannot go back to a line's beginning) the log has 
 silence, and one a minute after that.
 
 >>> with busy("writing the file"):
-...     data = convert(folded)
->>> with images_done("verify", 10_000) as progress:
-...     report = verify(folded, data, eval_ds, progress=progress)
+...     data = mmx_tf.convert(folded)
+>>> with images_done("verify", 32) as progress:
+...     report = mmx_tf.verify(folded, data, eval_ds.take(1), progress=progress)
+>>> report.code_disagreement
+0.0
 
 Lines of the log that come meanwhile stand above the terminal's line. A `Display` that begins inside another
 one takes its place until it ends.

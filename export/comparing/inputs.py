@@ -1,7 +1,7 @@
 """What a network of several inputs is given: in a dict by their names, or in a list or tuple in its order.
 
->>> of_inputs({"sound": a, "time": b}, ["time", "sound"], "eval_ds gives images that")
-[b, a]
+>>> of_inputs({"sound": "a", "time": "b"}, ["time", "sound"], "eval_ds gives images that")
+['b', 'a']
 """
 
 from collections.abc import Mapping, Sequence

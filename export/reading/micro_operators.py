@@ -2,8 +2,6 @@
 
     >>> resolver_method("DEPTHWISE_CONV_2D")
     'AddDepthwiseConv2D'
-    >>> [refusal.instead for refusal in refusals(file)]      # of a TfliteFile; () is a file that Micro takes
-    ['convert with weight_storage "int4_micro", or "int8"']
 
 Measured with the interpreter of the PyPI package tflite-micro that requirements-dev.txt pins, whose kernels
 are the portable ones; a later release may take more, and a vendor's kernels less.

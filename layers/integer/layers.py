@@ -4,10 +4,14 @@ Tensors between these layers hold int8 codes (-128..127) as float32; each layer 
 input(s) and of its output. A functional model of them is the *folded* model; `export.writing.tflite.convert`
 writes it operator by operator.
 
-    image = keras.Input((32, 32, 3))                                  # float, as the training network saw it
-    codes = QuantizeInput(output_grid=Grid(0.02, 0))(image)           # the input tensor of the file total =
-    IntegerAdd(input_grids=(g, g), output_grid=h)([x, y]) logits = Dequantize(input_grid=h)(codes)
-    # float again; the file ends with the codes
+    >>> from mmx_tf.layers.grid import Grid
+    >>> grid, wider = Grid(0.02, 0), Grid(0.04, 0)
+    >>> image = keras.Input((32, 32, 3))                       # float, as the training network saw it
+    >>> codes = QuantizeInput(output_grid=grid)(image)         # the input tensor of the file
+    >>> total = IntegerAdd(input_grids=(grid, grid), output_grid=wider)([codes, codes])
+    >>> twice = Dequantize(input_grid=wider)(total)            # float again; the file ends with the codes
+    >>> keras.Model(image, twice)(tf.ones([1, 32, 32, 3])).numpy().max().round(2)
+    np.float32(2.0)
 
 Convolutions and dense are in `weighted`, pooling and shape layers in `shapes`. A layer for another operator
 subclasses `IntegerLayer`, says which layer it is the form of (`form_of`), and gets a writer in

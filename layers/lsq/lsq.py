@@ -11,7 +11,8 @@ with the gradients of LSQ (Esser et al. 2020): the identity inside the clip rang
 Rounding is half to even, as in XNNPACK and numpy.
 
     >>> low, high = code_range(3, signed=False)
-    >>> fake_quantize([-1.0, 0.2, 0.5, 2.6, 100.0], 0.5, low=low, high=high, gradient_scale=1.0)
+    >>> values = fake_quantize([-1.0, 0.2, 0.5, 2.6, 100.0], 0.5, low=low, high=high, gradient_scale=1.0)
+    >>> values.numpy().tolist()
     [0.0, 0.0, 0.5, 2.5, 3.5]
 """
 

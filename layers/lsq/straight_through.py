@@ -1,6 +1,6 @@
 """One-hot forward, softmax backward (paper eq. 5): lets a hard choice of branch be trained.
 
->>> straight_through_one_hot([0.1, 2.0, 0.3])
+>>> straight_through_one_hot([0.1, 2.0, 0.3]).numpy().tolist()
 [0.0, 1.0, 0.0]
 """
 

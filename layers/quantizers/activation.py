@@ -1,7 +1,8 @@
 """A Keras layer that quantizes an activation tensor to one bit-width with a learned step size.
 
 >>> quantizer = ActivationQuantizer(bits=4, signed=False)
->>> quantizer(tf.nn.relu(features))          # the first call sets the step size from its input
+>>> quantizer(tf.nn.relu(images)).shape          # the first call sets the step size from its input
+TensorShape([32, 16, 16, 1])
 """
 
 import math

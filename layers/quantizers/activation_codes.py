@@ -9,8 +9,8 @@ for the step size s of the moment, so that the grid reaches down to the floor an
 padding needs that).
 
     >>> codes = ActivationCodes(bits=4, signed=True, floor=-0.375)
-    >>> codes.range_at(0.1)                   # z = round(3.75)
-    (-4.0, 11.0)
+    >>> [float(end) for end in codes.range_at(0.1)]                   # z = round(3.75)
+    [-4.0, 11.0]
 """
 
 import dataclasses

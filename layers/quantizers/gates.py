@@ -3,7 +3,9 @@
 Squeeze-excite, swish (x * sigmoid(x)) and hard-swish (x * hard_sigmoid(x)) multiply a tensor by a gate. A
 gate's range is known, so nothing is learnt: 256 codes cover it. The same holds for tanh and softmax.
 
-    >>> gate = GateQuantizer(scale=LOGISTIC_SCALE)(tf.sigmoid(x))      # k / 256, k in 0..255
+    >>> x = tf.constant([0.0])
+    >>> GateQuantizer(scale=LOGISTIC_SCALE)(tf.sigmoid(x)).numpy().tolist()      # k / 256, k in 0..255
+    [0.5]
     >>> gate = GateQuantizer(scale=HARD_SIGMOID_SCALE)(HardSigmoid(slope=1 / 6)(x))
 """
 

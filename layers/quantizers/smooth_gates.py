@@ -2,8 +2,9 @@
 
 mish, x * tanh(softplus(x)), and softsign, x / (1 + |x|), are products of x and a gate in 0..1, as swish is.
 
-    >>> gate = Smooth(function="mish_gate")
-    >>> mish = keras.layers.Multiply()([x, gate(x)])
+    >>> gate, x = Smooth(function="mish_gate"), tf.constant([0.0])
+    >>> keras.layers.Multiply()([x, gate(x)]).numpy().tolist()           # mish
+    [0.0]
 """
 
 import tf_keras as keras

@@ -1,7 +1,8 @@
 """The budgets of a network that a user's request amounts to.
 
->>> asked = asked_for(target_bops=[4.5e9, 5e9])
->>> low, high = budgets(asked, free)                    # free: the network's Budget without a target
+>>> asked = asked_for(target_bops=[360e3, 400e3])
+>>> [budget.target_bops for budget in budgets(asked, search.budget)]       # of a network without a target
+[360000, 400000]
 """
 
 import dataclasses

@@ -2,7 +2,7 @@
 
 >>> found = check_network("float.keras")
 >>> found.exportable, found.problems
-(False, ("Layer 'lstm' (LSTM) cannot be handled. ...",))
+(True, ())
 """
 
 import dataclasses

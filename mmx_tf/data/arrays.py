@@ -1,6 +1,6 @@
 """Arrays of any one shape for training and evaluation: vectors, signals, spectrograms, images of any size.
 
-    >>> data = load("npz:keywords.npz")          # `mmx_tf.data.load`
+    >>> data = mmx_tf.data.load("npz:keywords.npz")
     >>> data.image_shape, data.num_classes, data.pixel_scaling
     ((49, 10, 1), 12, None)
 

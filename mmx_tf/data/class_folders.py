@@ -3,7 +3,9 @@
 PATH holds the class folders themselves, or `train`, `val` and `test` with the same class folders in each
 (`mmx_tf.data.folder_layout`).
 
-    >>> source = from_folder("photos")   # photos/cat/1.jpg, photos/dog/1.png, ...
+    >>> source = from_folder("photos")   # photos/cat/1.png, photos/dog/1.png, ...
+    >>> source.class_names
+    ('cat', 'dog')
 """
 
 import collections

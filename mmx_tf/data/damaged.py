@@ -6,7 +6,6 @@ the first. So a batch has as many images as any other, and what it holds follows
 epoch is the same from whichever batch it is begun.
 
     >>> found = DamagedImages("folder:photos", count=5000, class_names=("cat", "dog"))
-    >>> stored.batch(32).map(functools.partial(decoded, fit=fit)).map(found.noting)
     >>> found.report()       # what was found since the last time, as a warning
 """
 

@@ -1,9 +1,10 @@
 """Images and labels for training and evaluation, as `tf.data` pipelines of float32 images.
 
-    >>> data = load("digits")                   # `mmx_tf.data.load`
-    >>> data.num_classes, data.image_shape, data.train_images, data.eval_images
+    >>> digits = mmx_tf.data.load("digits")
+    >>> digits.num_classes, digits.image_shape, digits.train_images, digits.eval_images
     (10, (32, 32, 1), 1437, 360)
-    >>> model.fit(data.train(batch_size=128, seed=0)); model.evaluate(data.evaluation(batch_size=128))
+    >>> digits.train(batch_size=128, seed=0).element_spec[0].shape
+    TensorShape([128, 32, 32, 1])
 
 Every pixel value is one of the 256 numbers `pixel * scale + offset`, by default `pixel / 127.5 - 1`. Images
 below 96 pixels are resized once, kept in memory as uint8 when they fit into an eighth of it, shifted (black

@@ -1,8 +1,8 @@
 """What the labels of arrays are: classes, numbers, or the examples themselves.
 
-    >>> form = form_of([train_labels, test_labels], asked=Asked(), where="npz:digits.npz")
+    >>> form = form_of([np.array([0, 1, 2]), np.array([2, 2])], asked=Asked(), where="npz:digits.npz")
     >>> form.class_names, form.shape
-    (("0", "1", ...), ())
+    (('0', '1', '2'), ())
 
 | labels | what they are |
 |---|---|

@@ -1,7 +1,7 @@
 """Datasets by name.
 
->>> load("digits").image_shape, load("npz:waves.npz").image_shape
-((32, 32, 1), (256, 2))
+>>> load("digits").image_shape, load("npz:keywords.npz").image_shape
+((32, 32, 1), (49, 10, 1))
 """
 
 from dataclasses import replace

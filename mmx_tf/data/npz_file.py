@@ -1,8 +1,8 @@
 """A .npz file of NumPy: its arrays are found and checked by their headers alone, then read once.
 
->>> found = check("mnist.npz")               # no numbers are read
+>>> found = check("keywords.npz")            # no numbers are read
 >>> found.train.shape, found.evaluation
-((60000, 28, 28), ...)
+((24, 49, 10, 1), None)
 """
 
 import dataclasses

@@ -1,7 +1,9 @@
 """What a device may tell, and what holds for one that tells nothing.
 
->>> table = device.table("target_flash", trials, layers)
->>> table.costs["conv1"][4, 8], table.fixed
+In outline:
+
+    table = device.table("target_flash", trials, layers)
+    table.costs["conv1"][4, 8], table.fixed
 """
 
 import hashlib

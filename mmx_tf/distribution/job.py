@@ -4,9 +4,9 @@ Every process of a job runs the same program on the same workdir; the *chief* al
 the same sequence of steps for all of them, so what a step's end depends on (a signal, the clock, files in
 the workdir) is decided together.
 
-    >>> with job.scope():
-    ...     network = build()
-    >>> job.on_chief(lambda: network.save("float.keras"))     # the others wait
+    with job.scope():
+        network = build()
+    job.on_chief(lambda: network.save("float.keras"))     # the others wait
 """
 
 import contextlib

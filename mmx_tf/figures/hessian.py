@@ -4,8 +4,11 @@ With v of independent signs +-1 (Rademacher), E[v^T H v] = tr H. One vector over
 them: for tensor l the estimate is v_l^T (H v)_l, whose terms with other tensors' v have mean 0. H v is the
 gradient of (gradient of the loss) * v: two backward passes, no Hessian.
 
-    >>> traces = hutchinson_traces(loss, [kernel], batches, samples=32, seed=0)
-    >>> traces[0].mean, traces[0].standard_error
+    >>> kernel = tf.Variable([1.0, 2.0])
+    >>> quadratic = lambda batch: tf.reduce_sum(batch * kernel**2)        # its Hessian is diag(2, 6)
+    >>> (trace,) = hutchinson_traces(quadratic, [kernel], [(tf.constant([1.0, 3.0]),)], samples=4, seed=0)
+    >>> trace.mean, trace.standard_error
+    (8.0, 0.0)
 
 Quantizers have gradients of their own making, which have no second derivative that means anything, so this is
 for networks without them: the float network, as in Hessian-aware quantization (HAWQ-V2, arXiv 1911.03852). In

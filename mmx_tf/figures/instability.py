@@ -9,8 +9,8 @@ Figure 2  the running variance of the batch norm behind a depthwise layer whose 
 Figures 1 and 6 have the same start, batches, steps and rates. Quantized weights are so during training too
 (LSQ, as in weight training), in single-precision and in bit-meta steps alike.
 
-    >>> instability = Instability(recipe, data, float_network, options)
-    >>> instability.distributions(meta=False)["spread"]         # Figure 1
+    instability = Instability(recipe, data, float_network, options)
+    instability.distributions(meta=False)["spread"]         # Figure 1
 """
 
 from collections.abc import Sequence

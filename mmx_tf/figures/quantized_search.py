@@ -3,9 +3,9 @@
 MetaMix keeps weights at full precision in bit selection. The paper's Figures 1, 2 and 6 ask what quantized
 weights would do there; this makes the network for it.
 
-    >>> search = quantized_search(
-    ...     recipe, float_network, weight_bits=4, momentum=0.9, pixel_scaling=data.pixel_scaling
-    ... )
+    search = quantized_search(
+        recipe, float_network, weight_bits=4, momentum=0.9, pixel_scaling=data.pixel_scaling
+    )
 """
 
 import tf_keras as keras

@@ -5,10 +5,10 @@ all: single-precision training takes the same branch everywhere, bit-meta traini
 one layer can be switched alone. All have the optimizers and rates of bit selection, so that a difference
 between two of them is one of bits. Steps compute in float32, whatever --compute_dtype says.
 
-    >>> training = ShortTraining(search, recipe, data)
-    >>> training.single_precision(steps=150, branch=1)
-    >>> training.observe(images, branch=1, layers=["block_1_depthwise"])
-    >>> training.reset()
+    training = ShortTraining(search, recipe, data)
+    training.single_precision(steps=150, branch=1)
+    training.observe(images, branch=1, layers=["block_1_depthwise"])
+    training.reset()
 """
 
 from collections.abc import Callable, Iterator, Sequence

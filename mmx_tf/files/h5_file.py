@@ -1,6 +1,7 @@
 """An HDF5 file with a whole network, as `model.save("network.h5")` of Keras 2 and Keras 3 writes it.
 
-    >>> network = load("network.h5")      # a tf_keras model
+    >>> load("network.h5").count_params() == float_model.count_params()   # a tf_keras model
+    True
 
 The network is built from the config in the file, which is checked first; its weights are numbers in the order
 of the layers. How the model was compiled is not read.

@@ -1,6 +1,7 @@
 """A .keras file of tf_keras, or of the Keras 2.12 to 2.15 that was part of TensorFlow.
 
-    >>> network = load("float.keras")
+    >>> load("float.keras").count_params() == float_model.count_params()
+    True
 
 Its config is checked as data first (`mmx_tf.files.safe_config`), its weights are HDF5 that has been checked
 (`mmx_tf.files.safe_hdf5`), and names of earlier versions are replaced before Keras sees it.

@@ -1,6 +1,7 @@
 """A .keras file that Keras 3 wrote, read without running anything of the file's.
 
-    >>> network = load("classifier.keras")   # a tf_keras model
+    >>> load("classifier.keras").output_shape   # a tf_keras model
+    (None, 10)
 
 Safe mode of Keras refuses lambdas, but builds whatever class a config names among what is importable. So the
 config is checked first, and nothing is built unless every object in it is a layer or an operation that can

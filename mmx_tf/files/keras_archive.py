@@ -2,7 +2,8 @@
 
 >>> config = json_of("float.keras", "config.json")
 >>> with readable("float.keras", config) as path:       # as today's Keras writes it
-...     keras.models.load_model(path)
+...     keras.models.load_model(path).output_shape
+(None, 10)
 """
 
 import contextlib

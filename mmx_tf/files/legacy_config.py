@@ -1,6 +1,8 @@
 """Networks from configs as HDF5 files and SavedModels of Keras 2 have them.
 
-    >>> network = network_of({"class_name": "Sequential", "config": {...}}, "'network.h5'")
+    >>> layers = [{"class_name": "Dense", "config": {"units": 10, "batch_input_shape": [None, 4]}}]
+    >>> network_of({"class_name": "Sequential", "config": layers}, "'network.h5'").output_shape
+    (None, 10)
 
 Classes are named there without their modules. Where Keras reads such a file it runs the code of Lambda
 layers, and loads the functions of a SavedModel; here the config alone is used, after a check of all that it

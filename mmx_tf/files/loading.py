@@ -1,6 +1,7 @@
 """Loading what mmx_tf wrote, and float networks of Keras. No code from the file is run.
 
-    >>> network = load_model("float.keras")   # of tf_keras or Keras 3: a tf_keras model either way
+    >>> load_model("float.keras").output_shape   # of tf_keras or Keras 3: a tf_keras model either way
+    (None, 10)
 
 What a path is, `mmx_tf.files.formats` tells; each format has a reader of its own. All check a network's
 config as data before anything in it is built (`mmx_tf.files.safe_config`, `mmx_tf.files.keras3_file`).

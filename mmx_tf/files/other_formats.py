@@ -1,7 +1,9 @@
 """Formats that hold no network which could be read here: how each is known, and the sentence that refuses it.
 
 >>> raise refusal("tflite", "net.tflite")
-FormatError: 'net.tflite' is a .tflite file, ...
+Traceback (most recent call last):
+    ...
+mmx_tf.files.other_formats.FormatError: 'net.tflite' is a .tflite file: ...
 """
 
 TAKEN = "Taken are .keras and .h5 files of Keras 2 (tf_keras) and Keras 3, and SavedModel folders of Keras 2."

@@ -5,7 +5,10 @@ function there is as an activation, and does not look at TensorFlow's operators,
 For HDF5 files and SavedModels it has no safe mode. So a config is read as data first, and every object in it
 must be on these lists.
 
-    >>> check_config(config)          # raises UnsafeFileError, or returns nothing
+    >>> check_config({"class_name": "Lambda", "module": "builtins", "config": {}})
+    Traceback (most recent call last):
+        ...
+    mmx_tf.files.safe_config.UnsafeFileError: ...
 """
 
 import re

@@ -1,6 +1,7 @@
 """A SavedModel folder of Keras 2, read for its layers and numbers alone.
 
-    >>> network = load("exported")      # a tf_keras model
+    >>> load("exported").output_shape      # a tf_keras model
+    (None, 10)
 
 A SavedModel has functions, which can do anything that TensorFlow can. They are neither loaded nor run: the
 network is built anew from the config that Keras puts beside them, which is checked first, and its variables

@@ -1,6 +1,8 @@
 """The class of fixed networks: ordinary functional tf_keras models, with the checks of `FitContract`.
 
->>> fixed = FixedNetwork.of(inputs, outputs, name="fixed", output_names=["logits"])
+>>> network = FixedNetwork.of(fixed.inputs, fixed.outputs, name="fixed", output_names=["logits"])
+>>> list(network.output_names)
+['logits']
 """
 
 import math

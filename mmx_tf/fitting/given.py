@@ -1,7 +1,7 @@
 """What `fit` is given, looked at before anything is traced: the first batch, shapes, labels.
 
->>> given = Given(x, y, batch_size=32)       # any data that Keras's fit takes; given.x goes to Keras
->>> given.check(network, what="search.fit")  # ValueError: one sentence, with what to do
+>>> given = Given(images, labels, batch_size=32)     # any data that Keras's fit takes; given.x goes to Keras
+>>> given.check(search.network)                      # ValueError: one sentence, with what to do
 """
 
 import dataclasses

@@ -3,8 +3,9 @@
 TensorFlow goes on with NaN, and so does a search: its bits then mean nothing. The checks are part of the
 step, in front of what they guard: a step that fails one changes no weight.
 
-    >>> with guards.told({"loss": "lower the learning rate."}):     # around the whole fit
-    ...     loss = guards.finite(loss)                              # in the step
+    >>> with told({"loss": "lower the learning rate."}):     # around the whole fit
+    ...     float(finite(tf.constant(0.5)))                  # in the step
+    0.5
 """
 
 import contextlib

@@ -1,6 +1,6 @@
 """The images of a first batch or of an evaluation: those that would set step sizes wrongly, for good.
 
->>> check_first_images(network, images)     # ValueError: all zeros, or another scale than pixel_scaling
+>>> check_first_images(search.network, [images])     # ValueError: all zeros, or not as pixel_scaling says
 """
 
 import numpy as np

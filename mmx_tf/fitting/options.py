@@ -1,6 +1,9 @@
 """Arguments of `compile` and `fit` on which Keras fails without a word, or with one that does not help.
 
->>> check_objects("search.compile", "loss", keras.losses.MeanSquaredError)      # TypeError: a class
+>>> check_objects("search.compile", "loss", keras.losses.MeanSquaredError)
+Traceback (most recent call last):
+    ...
+TypeError: search.compile: loss has the class MeanSquaredError: give an object, MeanSquaredError().
 """
 
 import inspect

@@ -6,8 +6,8 @@ Moving averages of training lag behind weights that move. At few bits they also 
 are not the last ones. Here all T batches see the same weights. Wu and Johnson 2021 (arXiv 2105.07576),
 section 3, compare both.
 
->>> reestimate_batch_norm(fixed, train_ds.take(100))
-100
+>>> reestimate_batch_norm(fixed, train_ds.take(2))
+2
 """
 
 from collections.abc import Iterable

@@ -1,7 +1,6 @@
 """What the training loop, its checkpoints and its watch know of a model that is trained.
 
->>> trained = Trained(model)                # a network of Keras, a fixed or folded one
->>> trained = TrainedSearch(search)         # a search: `mmx_tf.metamix.trained_search`
+>>> trained = Trained(float_model)      # or a fixed or folded network; `TrainedSearch` of a search
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -9,8 +9,8 @@ and an integer operator holds its bias as an int32 on the grid s_in * s_w * |fac
 arXiv 1712.05877, section 2.4). `fold` writes these numbers down; training on the folded graph computes with
 them while they change. Everything is float64 until the file's own float32.
 
-    >>> folded = weighted_bias(wrapper, batch_norm, input_scale, weight_storage="int8")
-    >>> folded.codes                      # the bias of the file
+    folded = weighted_bias(wrapper, batch_norm, input_scale, weight_storage="int8")
+    folded.codes                      # the bias of the file
 """
 
 import dataclasses

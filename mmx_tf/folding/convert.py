@@ -1,6 +1,8 @@
 """From a fixed or folded network to the bytes of a .tflite.
 
->>> data = convert(folded, input_type="uint8")
+>>> data = convert(folded, input_type="float32")
+>>> data[4:8]
+b'TFL3'
 """
 
 import json

@@ -1,7 +1,9 @@
 """The class of folded networks: functional tf_keras models of integer layers.
 
->>> folded = FoldedNetwork.of(inputs, outputs, name="folded", output_names=["logits"], weight_storage="int4")
->>> folded.predict(images)      # ValueError: images hold NaN ...
+>>> folded.predict(images * np.nan, verbose=0)
+Traceback (most recent call last):
+    ...
+ValueError: ...
 """
 
 import tensorflow as tf

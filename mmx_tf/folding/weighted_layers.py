@@ -1,6 +1,8 @@
 """The integer layer of each kind of weighted layer: Conv2D, Conv2DTranspose, DepthwiseConv2D, Dense.
 
->>> codes = weighted_layer(keras_layer, codes, input_grid=grid, output_grid=other, weight_codes=..., **more)
+In outline:
+
+    codes = weighted_layer(keras_layer, codes, input_grid=grid, output_grid=other, weight_codes=..., **more)
 """
 
 import tf_keras as keras

@@ -1,6 +1,6 @@
 """From a float network to the search network: a quantizer in front of every weighted layer.
 
->>> search = augment(float_model, bit_widths=(8, 4, 3), weight_bits=4, target_bops=5.3e9)
+>>> search = augment("float.keras", bit_widths=(8, 4, 3), weight_bits=4, target_bops=400e3)
 """
 
 import dataclasses

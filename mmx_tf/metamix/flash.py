@@ -7,7 +7,8 @@ and with candidates that alternate, since a table stands where two grids meet. T
 has an entry for each code that arrives, of which training decides how many there are, so it counts as 256.
 
 >>> costs = costs_in_flash(search, {})
->>> costs.of(choice)                # the constants of the choice's program, or some tables more
+>>> costs.of([1, 1, 1]) > 0         # the constants of the choice's program, or some tables more
+True
 """
 
 import math

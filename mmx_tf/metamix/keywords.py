@@ -5,6 +5,8 @@ They are declared elsewhere, and signature, docstring and errors of `augment` na
 >>> inspect.signature(mmx_tf.augment).parameters["average_bits_weighting"].default
 'operations'
 >>> parted({"target_bop": 5e9}, mmx_tf.augment)
+Traceback (most recent call last):
+    ...
 TypeError: augment has no argument 'target_bop'. Did you mean target_bops?
 """
 

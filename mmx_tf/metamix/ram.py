@@ -13,7 +13,8 @@ Programs are stored in the usual ways here, those of files in the ones that take
 in every trial file; where two readers of a tensor get equal ones in training, the file takes no more.
 
 >>> costs = costs_in_ram(search, {})
->>> costs.of(choice)                # at least the arena of the choice's program, and little more
+>>> costs.of([1, 1, 1]) < costs.of([0, 0, 0])     # at least the arena of the choice's program
+True
 """
 
 from collections.abc import Mapping, Sequence

@@ -6,7 +6,8 @@ has them. It starts from the meta-state's weights and the chosen branches' step 
 bits were given come from the meta-state's weights by LSQ's rule.
 
     >>> fixed = rebuild(search, selection)
-    >>> fixed.compile(...); fixed.fit(train_ds, epochs=...)
+    >>> fixed.compile("sgd", loss=loss)
+    >>> _ = fixed.fit(train_ds.take(1), epochs=1, verbose=0)
 """
 
 import os

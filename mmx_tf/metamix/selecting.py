@@ -1,7 +1,9 @@
 """What comes out of a search: selections of bits, and what they cost while it goes on.
 
->>> search.bit_selection()                 # BitSelection, within the budget
->>> search.selection_of([0, 2, 1])         # of a choice of one's own
+>>> search.bit_selection().bops <= search.budget.target_bops                # within the budget
+True
+>>> [layer.activation_bits for layer in search.selection_of([0, 2, 1]).layers]    # of a choice of one's own
+[8, 8, 3, 4, 8]
 """
 
 import numbers

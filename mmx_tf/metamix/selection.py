@@ -1,7 +1,8 @@
 """The outcome of the search: activation and weight bits of every layer, frozen, with a JSON form.
 
 >>> selection = BitSelection.load("bit_selection.json")
->>> selection.bops, selection.average_bits["by_ops"]
+>>> selection.bit_widths, 3 <= selection.average_bits["by_ops"] <= 8
+((8, 4, 3), True)
 """
 
 import dataclasses

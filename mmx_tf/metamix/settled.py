@@ -8,8 +8,10 @@ With p = softmax(alpha) of a layer with B candidates:
 
 A search whose layers still flip in its last steps would have given other bits with a few steps more or less.
 
+>>> alpha = np.array([[3.0, 0.0], [0.0, 3.0], [0.1, 0.0], [0.0, 4.0]])
 >>> state = SearchState.of(alpha, flips=[3, 0, 1, 0])
->>> state.finished, state.sentence
+>>> state.finished
+False
 """
 
 import dataclasses

@@ -4,7 +4,7 @@ Every transformation here (augment, rebuild, fold) and the search network's own 
 `replay`: it visits the layer calls of a network in graph order and lets the caller decide what each one
 does. Nested models are inlined.
 
-    >>> outputs = replay(model, model.inputs, lambda layer, args, kwargs: layer(*args, **kwargs))
+    >>> outputs = replay(float_model, float_model.inputs, lambda layer, args, kwargs: layer(*args, **kwargs))
 """
 
 from collections.abc import Callable, Iterator

@@ -1,6 +1,7 @@
 """What a network ends with: its last activation, whatever form it has.
 
->>> head_of(model, "--float_model=m.keras")      # Head("--float_model=m.keras", (10,), activation="softmax")
+>>> head_of(float_model, "--float_model=m.keras").shape
+(10,)
 """
 
 import numpy as np

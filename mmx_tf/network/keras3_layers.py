@@ -1,7 +1,9 @@
 """Layers of Keras 3 as the tf_keras layers that compute the same.
 
-    >>> steps = as_steps(keras.layers.Dense(10, activation="hard_silu"), Names())   # keras 3
-    >>> [dense, hard_silu] = steps   # of tf_keras: hard_silu(dense(x))
+    >>> import keras as keras3
+    >>> dense, hard_silu = as_steps(keras3.layers.Dense(10, activation="hard_silu"), Names())   # of tf_keras
+    >>> dense.units
+    10
 
 Only layers that mean the same in both are taken. Their configs differ in a few keys and in how they spell
 dtypes, initializers and functions; an activation that tf_keras lacks, or that has another formula there

@@ -3,7 +3,7 @@
 Keras 3 keeps such a call as an Operation in the graph. Those that have a layer of their own become that
 layer, a number added or multiplied becomes a Rescaling, and the others are refused.
 
-    >>> tensor = call(operation, args, kwargs, outputs, names)
+    tensor = call(operation, args, kwargs, outputs, names)
 """
 
 import math

@@ -4,7 +4,9 @@ TensorFlow's own `tf.keras` is Keras 3 unless told otherwise, so these are what 
 tf_keras, which trains here, does not know them. One whose class tf_keras has too is made anew from its
 settings; of any other the error says what to give.
 
-    >>> twin(keras.optimizers.SGD(0.1), "optimizers")      # a tf_keras.optimizers.SGD of the same settings
+    >>> import keras as keras3
+    >>> type(twin(keras3.optimizers.SGD(0.1), "optimizers")).__module__.split(".")[0]     # the same settings
+    'tf_keras'
 """
 
 import inspect

@@ -1,7 +1,7 @@
 """Layers that no canonical network has, with the reason, and what takes their place.
 
 >>> sentences("LSTM")
-('feeds its state back into itself at every step, ...', 'Use Conv1D layers, ...')
+('feeds its state back into itself at every step, ...', 'Use Conv1D layers ...')
 """
 
 _RECURRENT = (

@@ -4,8 +4,8 @@ A signal (length, channels) is the image (1, length, channels), a 1-D layer the 
 height 1. In a canonical network a Reshape stands where a signal becomes an image and where a signal of the
 user's leaves the network. Layers of images need none between them.
 
-    >>> signals = Signals(names)
-    >>> signals.called(conv2d, signal, conv2d)     # a signal again
+    signals = Signals(names)
+    signals.called(conv2d, signal, conv2d)     # a signal again
 """
 
 from collections.abc import Callable

@@ -5,7 +5,9 @@ input: the layers and operators that they call in turn are the graph of a functi
 What such a `call` does in training alone is not seen, as of a layer that drops a branch at random; the log
 names all that is read so.
 
-    >>> network = as_functional(my_resnet)     # of tf_keras or Keras 3; functional ones come back as they are
+    >>> network = as_functional(float_model)     # functional networks come back as they are
+    >>> network is float_model
+    True
 """
 
 import collections

@@ -1,8 +1,9 @@
 """What all stages of a run are given, one frozen value.
 
->>> run = Run(workdir, recipe, data, teacher=None, command="mmx_tf train --recipe=quick")
->>> run.of_target(workdir_of_target, 4_500_000_000).recipe.target_bops
-(4500000000,)
+In outline:
+
+    run = Run(workdir, recipe, data, teacher=None, command="mmx_tf train --recipe=quick")
+    run.of_target(workdir_of_target, 4_500_000_000).recipe.target_bops     # (4500000000,)
 """
 
 import dataclasses

@@ -7,9 +7,11 @@ Of weights, biases, batch norm's gamma and beta and step sizes the optimizer kee
 last step's s would lie on a grid that they were never trained with. Batch norm's running statistics are
 averaged here with the same decay, since those of the last step belong to the weights of the last step.
 
->>> averages = WeightAverages(fixed)        # fixed is compiled with an optimizer that has use_ema=True
+>>> fixed.compile(keras.optimizers.SGD(0.01, use_ema=True), loss)
+>>> _ = fixed.fit(train_ds.take(1), verbose=0)
+>>> averages = WeightAverages(fixed)
 >>> with averages.in_place():
-...     fixed.evaluate(eval_ds)
+...     _ = fixed.evaluate(eval_ds.take(1), verbose=0)
 """
 
 from collections.abc import Iterator

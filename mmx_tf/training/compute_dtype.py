@@ -6,8 +6,9 @@ rounded, to 8 significant bits, and its result and gradients come back as float3
 which gain nothing, are left alone, and so are transposed ones and those of groups. The network itself is not
 changed: what is evaluated, saved and folded afterwards computes in float32.
 
-    >>> with convolutions_in("bfloat16", network):
-    ...     network.fit(...)
+    >>> with convolutions_in("bfloat16", float_model):
+    ...     float_model(images).shape
+    TensorShape([32, 10])
 """
 
 import functools

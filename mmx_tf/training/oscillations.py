@@ -15,6 +15,7 @@ as the paper has it:
 As with L2 decay, the term is added to the gradients and is not in the loss that is logged. Clipping by norm
 is that of the sum.
 
+>>> from mmx_tf.training.tuned import TunedSGD
 >>> optimizer = TunedSGD(0.01, dampening=1e-2, dampening_steps=1000)
 >>> optimizer.dampen(fixed)
 """

@@ -1,7 +1,9 @@
 """What the three training phases have in common: data of any position, checkpoints, recovery.
 
->>> phase = Phase(workdir, recipe, data, "train")
->>> phase.fit(Trained(fixed), epochs=recipe.train_epochs)        # from the last checkpoint, if there is one
+In outline:
+
+    phase = Phase(workdir, recipe, data, "train")
+    phase.fit(Trained(fixed), epochs=recipe.train_epochs)        # from the last checkpoint, if there is one
 """
 
 import contextlib

@@ -7,6 +7,7 @@ LSQ trains step sizes s and weights at one rate (Esser et al. 2020, arXiv 1902.0
 so that it is the step of an optimizer of its own with that rate: SGD's velocities, Adam's moments and the
 schedule stay those of each variable.
 
+>>> from mmx_tf.training.tuned import TunedSGD
 >>> optimizer = TunedSGD(0.01, momentum=0.9, step_size_factor=10.0)
 """
 

@@ -10,7 +10,7 @@ the same number, ten times at 0.9. Adam divides it by the gradients' size (Loshc
 Only kernels of convolutions and dense layers decay: no batch norm, no bias, no step size, no alpha.
 
 >>> optimizer = L2SGD(0.01, momentum=0.9, l2=1e-4)
->>> spare_all_but_kernels(optimizer, model.trainable_variables)      # before it is built
+>>> spare_all_but_kernels(optimizer, float_model.trainable_variables)      # before it is built
 """
 
 import tensorflow as tf

@@ -9,8 +9,9 @@ A checkpoint is written under another name, flushed to the disk and then renamed
 renamed to .replaced-1200 before, and counts as long as there is no ckpt-1200. One whose checksums do not hold
 is told of and passed over, and the one before it is taken.
 
-    >>> checkpoints = Checkpoints(folder, {"model": model, "optimizer": model.optimizer}, keep=2)
-    >>> checkpoints.save(1200, {"epoch": 3})
+    >>> variables = {"model": tf.Module(), "step": tf.Variable(0)}
+    >>> checkpoints = Checkpoints(pathlib.Path("checkpoints"), variables, keep=2)
+    >>> _ = checkpoints.save(1200, {"epoch": 3})
     >>> checkpoints.restore()
     (1200, {'epoch': 3})
 """

@@ -4,8 +4,9 @@ The lock is `flock` on the file run.lock in the workdir. The kernel gives it bac
 whatever way, so that a lock is never stale: one that can be taken is free. The file's text names the holder
 for the process that is refused; it is empty when the last run ended by itself.
 
-    >>> with held(pathlib.Path("runs/first")):
-    ...     train()
+    >>> with held(pathlib.Path("exported")):
+    ...     pathlib.Path("exported/run.lock").exists()
+    True
 """
 
 import datetime

@@ -7,7 +7,10 @@ no dataset can have here, and `opened(name, asked)`, which gives its `mmx_tf.dat
 once.
 
     >>> check("digits", data_dir="")
-    >>> check("cifar10", data_dir="/none")    # DataError: The dataset cifar10 is not prepared ...
+    >>> check("cifar10", data_dir="/none")
+    Traceback (most recent call last):
+        ...
+    mmx_tf.errors.DataError: The dataset cifar10 is not prepared in /none (--data_dir), ...
 """
 
 import importlib
