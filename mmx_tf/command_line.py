@@ -1,7 +1,7 @@
 """The argument parsers of the commands, which go by the name that they were called by.
 
->>> parser("parity", "Compare every operator of a workdir's model.tflite.").prog
-'mmx_tf parity'
+>>> parser("parity", "Compare every operator of a workdir's model.tflite.").description
+"Compare every operator of a workdir's model.tflite."
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Whether a file becomes another form, told by the exporter of the form itself.
 
->>> as_c_source(data).refusal
-"operator 3 (MAXIMUM) of two tensors is not written in C, only pointwise ones."
+>>> as_c_source(data).refusal  # else: "operator 3 (MAXIMUM) of two tensors is not written in C, ..."
+''
 """
 
 import dataclasses

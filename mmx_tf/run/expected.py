@@ -1,7 +1,11 @@
 """What a run has before it, for the time that it says is left, and the costs that it shows meanwhile.
 
->>> with forecast.using(Forecast(stages_of(recipe, data, trains_float=True))):
-...     ...                                     # phases find their stage there
+>>> recipe, digits = Recipe.from_flagfile("--train_epochs=2"), mmx_tf.data.load("digits", image_size=16)
+>>> for stage in stages_of(recipe, digits, trains_float=False):
+...     print(stage.key, stage.epochs, stage.steps)
+('.', 'select') ('meta', 'search') 11
+('.', 'train') ('fixed', 'fixed') 11
+('.', 'check') ('checked',) 3
 """
 
 import dataclasses
