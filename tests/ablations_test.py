@@ -78,6 +78,7 @@ def test_a_random_choice_meets_the_budget_and_depends_on_the_seed_alone(problem,
         assert not any(0 < cost - costs[i] <= left for cost in costs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("average", [3.2, 4.0, 5.0, 7.0])
 def test_a_random_choice_spends_the_budget_of_a_network(average):
     """MobileNet-v2's 51 searched layers."""

@@ -248,6 +248,7 @@ def test_a_crop_that_shrinks_leaves_out_no_pixel():
             assert 255 / 16 - 5 < crop.mean() < 255 / 16 + 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["in memory", "decoded in each epoch", "large"])
 def test_photographs_too_are_decided_by_the_seed(tmp_path, photos, monkeypatch, name):
     write_photos(tmp_path, photos)

@@ -186,6 +186,7 @@ def trained_alphas(batch):
     return search.targets[0].alpha.numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", SAME.values(), ids=SAME)
 def test_ways_of_saying_the_same_train_the_same_alphas(options, batch, trained_alphas):
     images, labels = batch

@@ -102,6 +102,7 @@ def test_a_run_searches_with_fused_quantizers(digits, tmp_path):
     assert_search_is_fused(steps[0])
 
 
+@pytest.mark.slow
 def test_a_run_trains_weights_with_fused_quantizers(digits, tmp_path):
     recipe, fixed = recipe_of(tmp_path / "run"), fixed_network()
     steps = steps_of(fixed)

@@ -72,6 +72,7 @@ def test_a_head_is_judged_by_what_fits(head, digits):
     assert first == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", [head for head in HEADS if HEADS[head][4] != "regression"])
 def test_a_file_of_classes_names_what_the_logits_say(head, digits):
     folded, task = folded_of(head, digits), HEADS[head][4]
@@ -105,6 +106,7 @@ def test_a_file_of_classes_names_what_the_logits_say(head, digits):
     assert inspect.summary(data).faults == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["sigmoid", "logit", "numbers", "mask"])
 def test_other_output_types_and_the_certificate(head, digits):
     folded, task = folded_of(head, digits), HEADS[head][4]

@@ -234,6 +234,7 @@ def test_channels_of_a_transposed_convolution_keep_their_batch_norm():
     assert np.abs(model.predict(images, verbose=0) - expected).mean() < 0.1 * np.abs(expected).mean()
 
 
+@pytest.mark.slow
 def test_weight_bits_of_transposed_and_grouped_convolutions_are_searched(digits):
     def body(x):
         x = L.Conv2DTranspose(6, 2, 2, activation="relu", name="up")(L.Conv2D(8, 3, 2, name="down")(x))

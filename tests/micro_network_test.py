@@ -41,6 +41,7 @@ def input_codes(data, digits):
     return name, np.clip(np.rint(images / np.float32(scale)) + zero_point, 0, 255).astype(np.uint8)
 
 
+@pytest.mark.slow
 def test_every_convolution_is_packed_two_weights_a_byte_and_stays_a_convolution(exported, fixed):
     folded, data = exported
     layers = {layer.name: layer for layer in inspect.layers(data)}

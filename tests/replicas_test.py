@@ -42,17 +42,20 @@ def test_statistics_outputs_and_gradients_are_those_of_the_whole_batch(parts, na
     assert np.all(np.abs(halves[0] - halves[1]) > 1)
 
 
+@pytest.mark.slow
 def test_the_limit_on_shrinking_is_for_the_sum_of_all_replicas(parts):
     """0.3 + 0.4 is more than the step size of 0.5, though neither is: 0.5, not 0.7, reaches the optimizer."""
     np.testing.assert_allclose(parts["limit"], [0.5, 0.5], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_passes_in_turn_exchange_sums(parts):
     """Three times the sum of 1 and 2."""
     np.testing.assert_array_equal(parts["total"], [9.0, 9.0])
     np.testing.assert_array_equal(parts["count"], [2, 2])
 
 
+@pytest.mark.slow
 def test_decay_is_added_once_for_all_replicas(parts):
     """As on one device (tests/weight_decay_test.py); added to each gradient it would count twice."""
     for kind, kernels in {"decoupled": [1.8, 1.52], "l2": [1.8, 1.43]}.items():

@@ -41,7 +41,8 @@ def given(form, data=None):
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
-@pytest.mark.parametrize("form", [dict, pytest.param(list, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("form", [dict, list])
 def test_the_notebooks_lines_from_a_float_network_to_a_verified_file(form, tmp_path):
     keras.utils.set_random_seed(0)
     float_model, x, y = network(form), given(form), DIGITS.target

@@ -46,7 +46,6 @@ def path(digits, tmp_path_factory):
     return has
 
 
-@pytest.mark.slow
 def test_every_stage_has_the_outputs_and_their_names(path):
     for network in (path.search, path.fixed, path.folded):
         assert list(network.output_names) == NAMES

@@ -106,6 +106,7 @@ def test_a_dropout_that_is_left_out_is_told_of(warnings):
     assert [line for line in warnings if "act in training alone and are left out: late." in line]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("softmax", "behind"),
     [(softmax, "flatten") for softmax in SOFTMAXES]
@@ -152,6 +153,7 @@ def exported(model):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("behind", ["reshape", "flatten", "dropout", "linear"])
 def test_a_final_sigmoid_is_exact_in_front_of_them(behind):
     last = {

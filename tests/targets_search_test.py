@@ -74,6 +74,7 @@ def test_each_target_finds_the_alphas_of_a_search_of_its_own(joint, alone):
     assert np.abs(np.subtract(*search.alpha.numpy())).max() > 0.01
 
 
+@pytest.mark.slow
 def test_the_meta_state_is_that_of_one_search(joint, alone):
     """One bit-meta step per minibatch: two would move the weights twice."""
     search, _ = joint
@@ -87,6 +88,7 @@ def test_the_meta_state_is_that_of_one_search(joint, alone):
                 np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_the_logs_of_each_target_have_its_name(joint, alone):
     _, logs = joint
     names = ("bops", "regularizer", "alpha_entropy", "alpha_margin", "alpha_flips", "search_loss")
@@ -122,6 +124,7 @@ def test_there_is_one_selection_for_each_target(joint):
     assert mmx_tf.rebuild(search, high).output_shape == (None, 10)
 
 
+@pytest.mark.slow
 def test_a_list_of_one_target_is_one_target(alone):
     search = searched([LOW])
     assert search.budget == alone[0][0].budget

@@ -129,6 +129,7 @@ def test_the_checkpoint_of_the_best_epoch_is_kept(tmp_path):
     assert checkpoints.numbers(tmp_path) == [2 * STEPS, 4 * STEPS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 4, 5, 8, 14])
 def test_any_step_can_be_gone_on_from(tmp_path, undisturbed, number):
     phase(tmp_path, minutes=1e-9)

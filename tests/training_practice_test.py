@@ -198,6 +198,7 @@ def moved(search, batch, labels):
     return np.concatenate([np.ravel(v.numpy()) for v in [*search.meta_weights, search.alpha]])
 
 
+@pytest.mark.slow
 def test_a_teacher_takes_the_place_of_labels_in_both_steps(batch):
     """With weight 1 labels change nothing; with weight 0 the teacher changes nothing."""
     images, labels = batch

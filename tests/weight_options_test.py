@@ -132,6 +132,7 @@ def undisturbed(float_network, digits, tmp_path_factory):
     return workdir, trained(float_network, digits, workdir, *ALL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [2, 3, 5])
 def test_a_phase_with_every_option_is_resumed(float_network, digits, undisturbed, tmp_path, number):
     """2: in the first epoch, 3: at its end, 5: on the folded graph."""
@@ -147,6 +148,7 @@ def test_a_phase_with_every_option_is_resumed(float_network, digits, undisturbed
         np.testing.assert_allclose(found, value, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_is_evaluated_are_the_averages(float_network, digits, undisturbed):
     workdir, fixed = undisturbed
     facts = checkpoints.newest_facts(workdir / "checkpoints" / "train")
@@ -158,6 +160,7 @@ def test_what_is_evaluated_are_the_averages(float_network, digits, undisturbed):
     assert logs["loss"] == pytest.approx(facts["history"]["val_loss"][-1], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_averages_begin_at_the_network_that_is_trained(float_network, digits, tmp_path):
     """A decay of almost 1 leaves the start in place: step sizes that were set by the first batch, too."""
     still = trained(float_network, digits, tmp_path / "still", *STILL)

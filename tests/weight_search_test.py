@@ -214,6 +214,7 @@ def test_searches_that_train_weights_train_the_step_sizes_of_weights(batch):
 # Targets, selection, rebuild, files.
 
 
+@pytest.mark.slow
 def test_each_target_finds_the_alphas_of_a_search_of_its_own(batch):
     targets = [ENDS + 8832 * 6, ENDS + 8832 * 30]
     found = []
@@ -319,6 +320,7 @@ def test_the_file_of_mixed_weights_computes_what_was_trained(trained, digits, st
     assert [layers[name].weight_type for name in trained.quantizers] == types[storage]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("targets", [TARGET, [TARGET, TARGET + 10_000]])
 def test_it_saves_loads_and_searches_on(batch, tmp_path, targets):
     search = searched(target_bops=targets)

@@ -130,6 +130,7 @@ def test_a_folder_that_holds_a_lock_alone_can_become_a_workdir(tmp_path):
         assert workdir.state["seconds"] == {}
 
 
+@pytest.mark.slow
 def test_an_opening_that_is_killed_at_any_moment_can_be_repeated(tmp_path):
     process = subprocess.run(
         [sys.executable, "-c", KILLED_OPENINGS, str(tmp_path)], cwd=ROOT, capture_output=True, text=True
