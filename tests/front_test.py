@@ -6,7 +6,10 @@ import pytest
 from matplotlib.image import imread
 
 from mmx_tf import report
+from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.report import front
+from mmx_tf.run import stages
+from mmx_tf.run.run import Run
 
 
 def metrics(target, bops, top1, **changes):
@@ -81,6 +84,18 @@ def test_targets_of_the_search_that_are_not_exported_are_told_of():
         found = front.document(one, seconds={"select": 100.0}, searched=searched)
         assert front.summary(found).startswith(words)
     assert found["searched"] == 3
+
+
+def test_settings_name_no_built_in_network_beside_a_float_model():
+    def told(*lines):
+        return stages.settings(Run(None, Recipe.from_flagfile("\n".join(lines)), None, command="a command"))
+
+    built, given = told("--float_epochs=9"), told("--float_model=n.h5")
+    imagenet = told("--float_model=imagenet")
+    assert (built["model"], built["width"], built["float_epochs"]) == ("mobilenet_v2", "1.0", "9")
+    assert built.keys() - imagenet.keys() == {"float_epochs", "float_learning_rate", "float_global_clipnorm"}
+    assert imagenet.keys() - given.keys() == {"model", "width"}
+    assert given["float_model"] == "n.h5" and given["command"] == "a command"
 
 
 def test_the_table_on_the_terminal(capsys):

@@ -132,7 +132,7 @@ def test_the_command_prints_its_own_lines_only(finished):
         epoch = rf"mmx_tf: {phase}: epoch 2 of 2 done after .*: loss [\d.]+, {cost}accuracy \d+(\.\d\d)?%"
         assert re.search(epoch, done.stderr), done.stderr
     # Not a line for every step, nor lines that are written anew.
-    assert "\r" not in done.stderr and len(re.findall(r"epoch \d of 2", done.stderr)) <= 4
+    assert "\r" not in done.stderr and len(re.findall(r"epoch \d of 2 done", done.stderr)) <= 4
     before, table = done.stdout.split("#  layer", 1)
     assert before == ""
     assert [line.split() for line in table.splitlines()[-2:]] == [

@@ -116,7 +116,7 @@ class Console(waiting.Display):
         return f"{where}, {share:.0%} of the phase{self._said(': ')}"
 
     def _said(self, before: str) -> str:
-        own, run = self._left
+        own, run = (seconds if seconds and seconds >= 1 else None for seconds in self._left)
         left = [f"about {duration(own)} left"] if own else []
         left += [f"{duration(run)} of the run"] if run and own else []
         left += [f"about {duration(run)} of the run left"] if run and not own else []
