@@ -13,6 +13,7 @@ import os
 import pathlib
 import re
 
+from absl import flags
 from absl import logging as absl_logging
 
 LOGGED_NOISE = re.compile(
@@ -32,6 +33,11 @@ _OUR_FOLDERS = tuple(f"{folder}{os.sep}" for folder in _OURS)
 def set_up_logging() -> None:
     """Logs lines such as "mmx_tf: select: epochs 1 to 2"; others' lines only from level WARNING."""
     absl_logging.set_verbosity(absl_logging.INFO)
+    if not logging.root.handlers:
+        # Commands that are no program of absl's have its flags, which say where lines go, at their defaults.
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()
+        absl_logging.use_absl_handler()
     handler = absl_logging.get_absl_handler().python_handler
     handler.setFormatter(_ShortFormat())
     handler.addFilter(_is_for_the_user)

@@ -47,3 +47,24 @@ def test_a_command_that_python_calls_has_the_name_of_the_subcommand(name, capsys
 def test_a_module_that_is_run_has_its_own_name(words, said):
     done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False)
     assert said in done.stdout + done.stderr
+
+
+LOGGING = """
+import logging
+from mmx_tf import quiet, waiting
+quiet.set_up_logging()
+others = logging.getLogger("tensorflow")
+others.info("a line")
+others.warning("5 calls triggered tf.function retracing.")
+others.warning("a warning")
+with waiting.busy("writing the file", first=0):
+    pass
+"""
+
+
+def test_commands_log_in_one_form_without_others_lines():
+    """Also those that are no program of absl's, which would give its handler to the log."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOGGING], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stderr.splitlines() == ["tensorflow: warning: a warning", "mmx_tf: writing the file ..."]

@@ -397,6 +397,9 @@ def test_the_file_can_be_verified_again_by_command(finished, metrics):
     _, workdir, _ = finished
     done = command("export.verify", f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
+    # Lines of the log as those of a run, and nothing of TensorFlow's.
+    said = done.stderr.splitlines()
+    assert said[0] == "mmx_tf: loading TensorFlow ..." and all(line.startswith("mmx_tf: ") for line in said)
     report = json.loads(done.stdout)
     assert report["eval_images"] == EVAL_IMAGES
     assert report["code_disagreement"] == 0.0
