@@ -1,14 +1,18 @@
 # make quick: the main job on scikit-learn's digits (workdir runs/quick).
 # make test-fast: what trains nothing and builds no large network.  make test: lint, and all tests but the slow ones.
 # make test-slow: whole runs, kills, several processes.  make docs: the documentation, into build/site.
+# make notebook: Jupyter with the notebooks, in an environment that has mmx_tf in any folder.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quick test test-fast test-slow docs lint clean
+.PHONY: quick notebook test test-fast test-slow docs lint clean
 
 quick: $(VENV)/run.stamp
 	$(BIN)/python -m mmx_tf.train --flagfile=quick.flags
+
+notebook: $(VENV)/notebook.stamp
+	$(BIN)/jupyter lab notebooks
 
 test: lint
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow" tests
@@ -34,6 +38,11 @@ $(VENV)/run.stamp: requirements.txt
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp requirements-dev.txt requirements-fpga.txt
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	touch $@
+
+$(VENV)/notebook.stamp: $(VENV)/run.stamp requirements-notebook.txt
+	$(BIN)/python -m pip install --quiet -r requirements-notebook.txt
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $@
 
 clean:
