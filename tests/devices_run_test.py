@@ -15,6 +15,7 @@ from mmx_tf.export.c_source import c_source
 from mmx_tf.figures.make import make
 from mmx_tf.figures.options import FigureOptions
 from mmx_tf.recipe.recipe import Recipe
+from mmx_tf.run import device_budget
 from tests.commands import called, train_main
 
 pytestmark = pytest.mark.slow
@@ -45,7 +46,8 @@ def test_flash_is_within_its_budget_by_velas_figure(float_file, tmp_path, capsys
     assert budget["figure"] == found.off_chip_flash_bytes <= budget["target"] == target and budget["met"]
     assert metrics["device"]["figures"]["device_latency_ms"] == pytest.approx(1e3 * found.latency_seconds)
     # The bits were judged whole before they were trained, and the most bits everywhere would take more.
-    assert metrics["cost"]["value"] <= metrics["cost"]["target"] == target
+    assert metrics["cost"]["target"] == target
+    assert metrics["cost"]["value"] <= target * (1 - device_budget.RESERVE)
     costs = folder / "device_costs.json"
     assert max(said["off_chip_flash_bytes"] for said in json.loads(costs.read_text()).values()) > target
     layers = json.loads((folder / "bit_selection.json").read_text())["layers"]
