@@ -1,11 +1,14 @@
 """The wheel, in a folder of somebody else's who has modules called layers and export too."""
 
+import ast
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 
 import pytest
 
@@ -120,6 +123,29 @@ def test_the_dependencies_are_those_that_are_pinned():
     assert set(ranges) <= set(pins)
     for name, requirement in ranges.items():
         assert requirement.specifier.contains(pins[name]), f"{requirement}, but {pins[name]} is pinned"
+
+
+def named(requirement: str) -> str:
+    """The name of a distribution, as packaging compares it."""
+    return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", requirement)[0]).lower()
+
+
+def test_what_is_imported_is_installed_with_the_package():
+    """A package that the tests alone install would end a user's run in a traceback."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    # TensorFlow cannot be installed without its own.
+    there = {named(one) for one in (*declared, *metadata.requires("tensorflow")) if "extra ==" not in one}
+    owners, missing = metadata.packages_distributions(), []
+    for folder in ("mmx_tf", "layers", "export"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                modules = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+                modules += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+                for top in {module.partition(".")[0] for module in modules}:
+                    ours = top in sys.stdlib_module_names or top in ("mmx_tf", "layers", "export")
+                    if not ours and not {named(one) for one in owners.get(top, ())} & there:
+                        missing.append(f"{path.relative_to(ROOT)}: {top}")
+    assert missing == []
 
 
 @pytest.mark.slow
