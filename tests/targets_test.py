@@ -114,7 +114,9 @@ def test_the_front(finished):
         assert all(metrics[key] == value for key, value in target.items() if key in metrics)
     page = (workdir / "report.html").read_text()
     assert all(f'href="{folder}/report.html"' in page for folder in TARGETS)
-    assert "on the front" in printed.splitlines()[-3]
+    *_, head, _, _, rule, _, _, last = printed.splitlines()
+    assert "on the front" in head and set(rule) == {"-"}
+    assert last.split()[-1] == str(workdir / "report.html")
 
 
 def test_the_curves_of_a_targets_report_are_its_own(finished):
