@@ -56,7 +56,7 @@ def test_a_command_exists_and_has_the_flags_that_it_is_given(words):
         name = name.removeprefix("mmx_tf.").removeprefix("export.")
     else:
         name, given = words[1], words[2:]
-        assert name in COMMANDS
+        assert name in COMMANDS or name == "--help"
     if name == "train":
         _parsed_as_flags(given)
     elif name in COMMANDS and COMMANDS[name][1] == "main":
@@ -83,6 +83,38 @@ def _help(name):
     return set(re.findall(r"--\w+", said.getvalue()))
 
 
+USER_PAGES = [path for path in PAGES if path.parent.name != "design"]
+by_page = pytest.mark.parametrize("path", USER_PAGES, ids=lambda path: path.name)
+_ANY_COMMAND, _ANY_RECIPE = "|".join(COMMANDS), "|".join(flagfiles.names())
+OF_A_CLONE = re.compile(
+    rf"python -m export\b|\bexport\.(?:{_ANY_COMMAND})\b|--flagfile=(?:{_ANY_RECIPE})\.flags"
+)
+"""What runs in a clone alone. `mmx_tf inspect` and `--recipe=quick` run wherever mmx_tf is installed."""
+
+
+@by_page
+def test_a_page_speaks_of_commands_that_an_installation_has(path):
+    text = path.read_text()
+    # Modules of the installed package, such as mmx_tf.export.vela, are there.
+    assert not OF_A_CLONE.findall(text.replace("mmx_tf.export", "mmx_tf_export"))
+    named = re.findall(r"`mmx_tf ([a-z_]+)", text)
+    assert set(named) <= set(COMMANDS), named
+
+
+def test_what_a_clone_alone_has_is_found():
+    for words in ("python -m export.inspect a.tflite", "`export.verify` warns", "--flagfile=quick.flags"):
+        assert OF_A_CLONE.search(words)
+    assert not OF_A_CLONE.search("mmx_tf inspect a.tflite --flagfile=my.flags")
+
+
+@by_page
+def test_what_a_clone_alone_has_is_said_to_be_there(path):
+    """A benchmark to run, in a paragraph; the front page is that of the repository."""
+    for paragraph in re.split(r"\n\n+", path.read_text()):
+        if "python -m benchmarks." in paragraph:
+            assert re.search(r"\bclone\b|\brepository\b", paragraph), paragraph
+
+
 def test_a_flag_that_is_not_there_is_found():
     with pytest.raises(flags.UnrecognizedFlagError):
         _parsed_as_flags(["--no_such_flag=1"])
@@ -92,16 +124,14 @@ def test_the_front_page_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in PAGES if path.parent.name != "design"], ids=lambda path: path.name
-)
+@by_page
 def test_flags_that_are_named_in_a_text_exist(path):
     """In backquotes, such as `--target_bops=5.3G`, outside of command lines."""
     text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.M | re.S)
     known = {f"--{name}" for name in Recipe.__dataclass_fields__} | {
         f"--no{name}" for name in Recipe.__dataclass_fields__
     }
-    known |= {"--recipe", "--flagfile", "--help"}.union(
+    known |= {"--recipe", "--flagfile", "--help", "--helpfull"}.union(
         *(_help(n) for n, c in COMMANDS.items() if c[1] == "main")
     )
     named = set(re.findall(r"`(--\w+)", text))

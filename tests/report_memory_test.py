@@ -37,6 +37,7 @@ def test_the_page_shows_them(tmp_path, selection, metrics, data):  # noqa: F811
     for number in (facts[width][key] for width in ("packed", "int8") for key in ("ram_bytes", "flash_bytes")):
         assert f"{number:,} bytes" in page.text
     assert facts["packed"]["peak"][0] in page.text
+    assert "mmx_tf c_source model.tflite --out=FOLDER" in page.text and "python -m" not in page.text
     assert any(re.search(r"live at each of \d+ steps", alt) for alt in page.alts)
 
 
