@@ -5,9 +5,12 @@ mmx_tf inspect model.tflite
 mmx_tf figures --help
 """
 
+import difflib
 import importlib
 import os
 import sys
+
+from mmx_tf import __version__
 
 COMMANDS = {
     "train": ("mmx_tf.train", "command", "from a float network to an integer .tflite"),
@@ -48,8 +51,11 @@ def main(argv: list[str] | None = None) -> int:
     if name in ("-h", "--help", "help"):
         print(_usage())
         return 0
+    if name == "--version":
+        print(f"mmx_tf {__version__}")
+        return 0
     if name not in COMMANDS:
-        print(f"mmx_tf: there is no subcommand {name!r}.\n{_usage()}", file=sys.stderr)
+        print(f"{_unknown(name)}{_usage()}", file=sys.stderr)
         return 2
     module, function, _ = COMMANDS[name]
     run = getattr(importlib.import_module(module), function)
@@ -59,10 +65,20 @@ def main(argv: list[str] | None = None) -> int:
     return run(sys.argv if function == "command" else words) or 0
 
 
+def _unknown(name: str) -> str:
+    """A line about a subcommand that there is not; '' where none is given."""
+    if not name:
+        return ""
+    close = difflib.get_close_matches(name, COMMANDS, n=1)
+    advice = f" Did you mean {close[0]}?" if close else ""
+    return f"mmx_tf: there is no subcommand {name!r}.{advice}\n"
+
+
 def _usage() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"    {name:<{width}}  {does}" for name, (*_, does) in COMMANDS.items()]
-    return "\n".join(["usage: mmx_tf SUBCOMMAND ..., with --help for its own flags", "", *lines])
+    head = "usage: mmx_tf SUBCOMMAND ..., with --help for its own flags\n       mmx_tf --version\n"
+    return "\n".join([head, *lines])
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import mmx_tf
 from mmx_tf.__main__ import COMMANDS, main
 
 ROOT = Path(__file__).parents[1]
@@ -47,6 +48,26 @@ def test_a_command_that_python_calls_has_the_name_of_the_subcommand(name, capsys
 def test_a_module_that_is_run_has_its_own_name(words, said):
     done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False)
     assert said in done.stdout + done.stderr
+
+
+def test_the_version_is_printed(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"mmx_tf {mmx_tf.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "words, first",
+    [
+        ([], "usage: mmx_tf SUBCOMMAND"),
+        (["trian"], "mmx_tf: there is no subcommand 'trian'. Did you mean train?"),
+        (["quantum"], "mmx_tf: there is no subcommand 'quantum'."),
+    ],
+)
+def test_what_is_no_subcommand_gets_the_usage(words, first, capsys):
+    assert main(words) == 2
+    shown = capsys.readouterr()
+    assert shown.err.startswith(first) and "\n    train " in shown.err and not shown.out
+    assert ("Did you mean" in shown.err) == ("Did you mean" in first)
 
 
 LOGGING = """

@@ -11,8 +11,9 @@ from listening import logged
 from PIL import Image
 from stored_datasets import write_png
 
-from mmx_tf.data import image_files
+from mmx_tf.data import image_files, kinds
 from mmx_tf.data.loading import load
+from mmx_tf.errors import DataError
 from mmx_tf.notation import some
 
 
@@ -69,7 +70,37 @@ def test_evaluation_images_without_training_images_are_refused(tmp_path):
     write_digits(tmp_path / "val", per_class=1)
     write_digits(tmp_path / "test", per_class=1)
     message = message_of(f"folder:{tmp_path}")
-    assert "has test and val, but no train" in message and str(tmp_path / "train") in message
+    assert "has test, val, but no train" in message and str(tmp_path / "train") in message
+
+
+@pytest.mark.parametrize("part", ["test", "val", "valid", "validation", "Test"])
+def test_a_part_beside_other_folders_without_train_is_no_class(tmp_path, part):
+    write_digits(tmp_path / "training", per_class=2)
+    write_digits(tmp_path / part, per_class=1)
+    (tmp_path / "notes").mkdir()
+    message = message_of(f"folder:{tmp_path}")
+    found = ", ".join(sorted(["training", part, "notes"]))
+    assert f"has {found}, but no train: " in message
+    assert all(f"{name}/" in message for name in ("train", "val", "test"))
+
+
+def test_a_class_may_have_another_name_such_as_training(tmp_path):
+    for name in ("training", "latest"):
+        write_png(tmp_path / name / "0.png", np.full((9, 9, 3), 7, np.uint8))
+        write_png(tmp_path / name / "1.png", np.full((9, 9, 3), 8, np.uint8))
+    assert load(f"folder:{tmp_path}").class_names == ("latest", "training")
+
+
+def test_a_name_of_a_folder_that_is_here_is_asked_about_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("shapes", "My shapes"):
+        write_digits(tmp_path / name, per_class=1)
+        asked = f"{name!r} is a folder here: did you mean --dataset=folder:{name}? "
+        with pytest.raises(DataError) as refused:
+            kinds.check(name, data_dir=str(tmp_path / "none"))
+        assert str(refused.value).startswith(asked) and message_of(name).startswith(asked)
+    with pytest.raises(DataError, match="^The dataset circles is not prepared"):
+        kinds.check("circles", data_dir=str(tmp_path / "none"))
 
 
 def test_files_that_are_no_images_are_counted_and_the_first_named(tmp_path):

@@ -81,13 +81,8 @@ def layout_of(root: Path) -> Layout:
     )
     skipped: list[Path] = []
     if not train.is_dir():
-        whole = _class_files(root, skipped)
-        if whole and set(whole) <= {*TEST, *VALIDATION}:
-            raise DataError(
-                f"The folder {root} has {' and '.join(whole)}, but no train: put the training images into "
-                f"{train}, a subfolder for each class."
-            )
-        return Layout(*_held_out(root, whole), None, {}, skipped)
+        _refuse_parts_without_train(root)
+        return Layout(*_held_out(root, _class_files(root, skipped)), None, {}, skipped)
     folders = {"train": train, "evaluation": test or validation}
     if test and validation:
         folders["validation"] = validation
@@ -103,6 +98,18 @@ def layout_of(root: Path) -> Layout:
                 "same class folders."
             )
     return Layout(files["train"], files["evaluation"], files.get("validation"), names, skipped)
+
+
+def _refuse_parts_without_train(root: Path) -> None:
+    """Refuses (DataError) class folders of which one has the name of a part: most likely they are parts."""
+    names = [folder.name for folder in _folders(root)]
+    if {name.lower() for name in names}.isdisjoint({*TEST, *VALIDATION}):
+        return
+    raise DataError(
+        f"The folder {root} has {some(names, 8)}, but no train: put the training images into "
+        f"{root / 'train'}, a subfolder for each class. Beside train/ it may have val/ (or valid/, "
+        "validation/), to judge epochs on, and test/, for evaluation; no class can have one of these names."
+    )
 
 
 def _held_out(root: Path, whole: Files) -> tuple[Files, Files]:
@@ -126,8 +133,8 @@ def _class_files(folder: Path, skipped: list[Path]) -> Files:
 
     Files that are no images by their names are added to `skipped`.
     """
+    classes = _folders(folder)
     try:
-        classes = sorted(entry for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
         every = {entry.name: sorted(entry.rglob("*")) for entry in classes}
     except OSError as error:
         raise DataError(f"The folder {folder} cannot be read: {error.strerror}.") from error
@@ -142,3 +149,11 @@ def _class_files(folder: Path, skipped: list[Path]) -> Files:
                 "it."
             )
     return found
+
+
+def _folders(root: Path) -> list[Path]:
+    """The folders in a folder, in alphabetical order, hidden ones left out."""
+    try:
+        return sorted(entry for entry in root.iterdir() if entry.is_dir() and entry.name[0] != ".")
+    except OSError as error:
+        raise DataError(f"The folder {root} cannot be read: {error.strerror}.") from error

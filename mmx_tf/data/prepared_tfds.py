@@ -14,7 +14,7 @@ from mmx_tf.data import kinds
 from mmx_tf.data.chosen import chosen_range
 from mmx_tf.data.labels import Labels
 from mmx_tf.data.source import LARGE_IMAGE_SIZE, SHUFFLE_BUFFER, ImageSource, Split
-from mmx_tf.data.tfds_names import is_tfds_name, not_prepared
+from mmx_tf.data.tfds_names import folder_meant, is_tfds_name, not_prepared
 from mmx_tf.errors import DataError
 
 # Parts of TFDS names whose images are writing, which a mirror turns into something else.
@@ -79,20 +79,19 @@ def from_tfds(name: str, *, data_dir: str) -> ImageSource:
 def _builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
     """The builder of a prepared dataset; no server is asked: names with a foreign namespace are refused."""
     if not is_tfds_name(name):
-        raise DataError(f"{kinds.unknown(name)}.")
+        raise DataError(f"{folder_meant(name)}{kinds.unknown(name)}.")
     try:
         builder = tfds.builder(name, data_dir=data_dir or None)
     except tfds.core.DatasetNotFoundError as error:
         known = tfds.list_builders(with_community_datasets=False)
         close = difflib.get_close_matches(name, known, n=3)
-        raise DataError(
-            kinds.unknown(name) + (f" (did you mean {' or '.join(close)}?)." if close else ".")
-        ) from error
+        advice = f" (did you mean {' or '.join(close)}?)" if close else ""
+        raise DataError(f"{folder_meant(name)}{kinds.unknown(name)}{advice}.") from error
     # A configuration or version that TFDS does not know, or a description that it cannot read.
     except (ValueError, AssertionError, json_format.ParseError) as error:
         raise DataError(f"The TFDS dataset {name!r} cannot be had: {_one_line(error)}") from error
     if not builder.is_prepared() or not builder.info.splits:
-        raise DataError(not_prepared(name, data_dir))
+        raise DataError(folder_meant(name) + not_prepared(name, data_dir))
     return builder
 
 

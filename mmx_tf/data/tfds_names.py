@@ -1,12 +1,20 @@
 """What can be said of a TFDS dataset by its name, without TFDS."""
 
 import os
+import pathlib
 import re
 
 
 def is_tfds_name(name: str) -> bool:
     """Whether TFDS may have a dataset of this name without asking a server: no foreign namespace."""
     return bool(re.fullmatch(r"[a-z]\w*(/[\w.+-]+)*(:[\d.*]+)?", name))
+
+
+def folder_meant(name: str) -> str:
+    """Asks whether a folder of this name was meant, in front of what else is said; '' where there is none."""
+    if not name or not pathlib.Path(name).expanduser().is_dir():
+        return ""
+    return f"{name!r} is a folder here: did you mean --dataset=folder:{name}? "
 
 
 def not_prepared(name: str, data_dir: str) -> str:

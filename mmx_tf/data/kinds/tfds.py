@@ -6,7 +6,7 @@ import pathlib
 import re
 
 from mmx_tf.data.asked import Asked
-from mmx_tf.data.tfds_names import is_tfds_name, not_prepared
+from mmx_tf.data.tfds_names import folder_meant, is_tfds_name, not_prepared
 from mmx_tf.errors import DataError
 
 TFDS_DATA_DIR = "TFDS_DATA_DIR"
@@ -18,7 +18,7 @@ def check(name: str, *, data_dir: str) -> None:
     from mmx_tf.data import kinds
 
     if not is_tfds_name(name):
-        raise DataError(f"{kinds.unknown(name)}.")
+        raise DataError(f"{folder_meant(name)}{kinds.unknown(name)}.")
     root = data_dir or os.environ.get(TFDS_DATA_DIR) or "~/tensorflow_datasets"
     if "://" in root:
         return  # Storage that TFDS asks a server for.
@@ -28,7 +28,7 @@ def check(name: str, *, data_dir: str) -> None:
     prepared = sorted(path.name for path in here.iterdir() if path.is_dir()) if here.is_dir() else []
     close = difflib.get_close_matches(name, prepared, n=3)
     advice = f" Did you mean {' or '.join(close)}?" if close else ""
-    raise DataError(f"{not_prepared(name, data_dir)}{advice} {kinds.allowed()}.")
+    raise DataError(f"{folder_meant(name)}{not_prepared(name, data_dir)}{advice} {kinds.allowed()}.")
 
 
 def opened(name: str, asked: Asked):
