@@ -67,7 +67,11 @@ def end(code: ExitCode, message: str) -> typing.NoReturn:
 
 
 def parse_flags(
-    argv: list[str], flag_values: flags.FlagValues = flags.FLAGS, *, program: str, named: Callable = list
+    argv: list[str],
+    flag_values: flags.FlagValues = flags.FLAGS,
+    *,
+    program: str,
+    parsed: Callable = flags.FlagValues.__call__,
 ) -> list[str]:
     """Parses the command line of a program.
 
@@ -75,14 +79,15 @@ def parse_flags(
       argv: the words of it.
       flag_values: takes the flags.
       program: the name of its subcommand.
-      named: makes flagfiles of the recipes that are named in the words.
+      parsed: reads the words into the flags and returns those that are none, such as
+        `mmx_tf.recipe.flagfiles.parsed`.
 
     Returns:
       The program's name alone. An unknown flag, a bad value or an argument that is no flag ends the program
       with `ExitCode.USAGE`.
     """
     try:
-        rest = flag_values(named(argv))
+        rest = parsed(flag_values, argv)
     except RecipeError as error:
         end(ExitCode.USAGE, str(error))
     except UnicodeDecodeError as error:

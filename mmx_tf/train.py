@@ -45,7 +45,7 @@ ADVICE = {
 }
 """What is said with an error, where there is more to say."""
 
-parse_flags = functools.partial(exit_codes.parse_flags, program="train", named=flagfiles.named)
+parse_flags = functools.partial(exit_codes.parse_flags, program="train", parsed=flagfiles.parsed)
 
 
 def main(argv: list[str], flag_values: flags.FlagValues = FLAGS) -> None:

@@ -58,9 +58,9 @@ def test_flags(capsys, tmp_path, good, case):
 FLAGFILES = {
     "no text": (b"\xff\xfe\x00", ["{path}", "is no text"]),
     "words": (b"batch_size=4\n", ["'batch_size=4' is no flag"]),
-    "unknown flag": (b"--batchsize=4\n", ["batchsize", "batch_size"]),
+    "unknown flag": (b"--seed=1\n--batchsize=4\n", ["{path}: Unknown", "batchsize", "batch_size"]),
     "bad value": (b"--batch_size=4 # small\n", ["--batch_size=4 # small"]),
-    "a folder": (None, ["{path}"]),
+    "a folder": (None, ["--flagfile={path} cannot be read: Is a directory."]),
 }
 
 
@@ -75,6 +75,22 @@ def test_flagfiles(capsys, tmp_path, case):
     message = refused(capsys, tmp_path, f"--flagfile={path}", "--float_epochs=1")
     for part in parts:
         assert part.format(path=path) in message
+
+
+@pytest.mark.parametrize(
+    "name, advice", [("quick.flags", " Did you mean --recipe=quick?"), ("mine.flags", ""), ("mvb2", "mbv2?")]
+)
+def test_a_flagfile_that_is_not_there(capsys, tmp_path, name, advice):
+    path = tmp_path / name
+    message = refused(capsys, tmp_path, f"--flagfile={path}", "--float_epochs=1")
+    assert message.startswith(f"--flagfile={path}: there is no such file.")
+    assert message.strip().endswith(advice or "file.")
+
+
+def test_an_unknown_flag_of_the_command_line_names_no_flagfile(capsys, tmp_path):
+    (tmp_path / "my.flags").write_text("--batchsize=4\n")
+    message = refused(capsys, tmp_path, "--batchsize=4", f"--flagfile={tmp_path / 'my.flags'}")
+    assert message.startswith("Unknown command line flag 'batchsize'")
 
 
 def folder_of_digits(root, *, damaged=(), **options):

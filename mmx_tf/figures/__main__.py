@@ -9,7 +9,7 @@ from mmx_tf import exit_codes, quiet, startup
 from mmx_tf.figures import options
 from mmx_tf.recipe import flagfiles
 
-parse_flags = functools.partial(exit_codes.parse_flags, program="figures", named=flagfiles.named)
+parse_flags = functools.partial(exit_codes.parse_flags, program="figures", parsed=flagfiles.parsed)
 
 
 def main(argv: list[str], flag_values: flags.FlagValues = flags.FLAGS) -> None:
