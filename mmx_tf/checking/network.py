@@ -20,6 +20,7 @@ from mmx_tf.export.reading.tflite_file import parse
 from mmx_tf.files.loading import loaded
 from mmx_tf.folding.convert import convert
 from mmx_tf.folding.fold import fold
+from mmx_tf.folding.pixels import takes_bytes
 from mmx_tf.folding.registry import refusal
 from mmx_tf.metamix import augment_checks
 from mmx_tf.metamix.augment import augment, plan
@@ -63,6 +64,7 @@ class NetworkCheck:
       layers: those that are searched where the network can be, else the user's own.
       problems: a sentence for each thing that has to be changed first, with what to do.
       file: what the file of an untrained trial holds, and where it runs; None where there are problems.
+      takes_bytes: the layer by which it scales pixels of 0 to 255 itself; "" where there is none.
       micro: what TensorFlow Lite Micro refuses in that file.
       c_source: that file as C source for microcontrollers (`export.c_source`).
       qonnx: that file as QONNX for FPGA flows (`export.qonnx`).
@@ -74,6 +76,7 @@ class NetworkCheck:
     layers: tuple[LayerCheck, ...]
     problems: tuple[str, ...] = ()
     file: FileSummary | None = None
+    takes_bytes: str = ""
     micro: tuple[Refusal, ...] = ()
     c_source: forms.FormCheck | None = None
     qonnx: forms.FormCheck | None = None
@@ -128,6 +131,7 @@ def check_network(model: keras.Model | str | os.PathLike) -> NetworkCheck:
     return dataclasses.replace(
         found,
         file=summarize(file),
+        takes_bytes=takes_bytes(network) if _takes_images(network) else "",
         micro=refusals(file),
         c_source=forms.as_c_source(data),
         qonnx=forms.as_qonnx(data),
@@ -139,6 +143,10 @@ def _reason(layer) -> str:
         "it has no integer form yet. Write it with layers that have one, such as convolutions, or leave it "
         "to what prepares the images or takes the outputs."
     )
+
+
+def _takes_images(network) -> bool:
+    return any(len(tensor.shape) == 4 and tensor.shape[-1] in (1, 3) for tensor in network.inputs)
 
 
 def _plan(model):

@@ -47,6 +47,11 @@ def _verdict(found: NetworkCheck) -> Iterator[str]:
     file = found.file
     of = f"{len(searched)} of {len(weighted)} weighted layers have bits to choose"
     yield f"It can be searched ({of}), trained and exported."
+    if found.takes_bytes:
+        yield (
+            f"It scales pixels of 0 to 255 itself (layer {found.takes_bytes!r}): train it with "
+            "--pixel_scaling=1,0, else it is given pixel / 127.5 - 1."
+        )
     counts = collections.Counter()
     for one in file.operators:
         counts[one.kind] += one.count  # Those of one kind with other types of weights are apart.

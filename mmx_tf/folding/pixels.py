@@ -2,11 +2,31 @@
 
 import numbers
 
+import numpy as np
 import tf_keras as keras
 
+from mmx_tf.folding import carriers
 from mmx_tf.layers.quantizers.pixels import zero_point_of
 from mmx_tf.network import graph
 from mmx_tf.network.kinds import WEIGHTED
+
+# A rescaling by less was written for pixels of 0 to 255: of images in [-1, 1] it would leave next to nothing.
+LARGEST_SCALE = 1 / 16
+
+
+def takes_bytes(network: keras.Model) -> str:
+    """The name of the layer by which a network scales pixels of 0 to 255 itself; '' where there is none.
+
+    >>> takes_bytes(network)  # begins with Rescaling(1 / 127.5, -1), or a Normalization of such pixels
+    'rescaling'
+
+    Args:
+      network: canonical network, in which a Normalization is a Rescaling.
+    """
+    for name in carriers.image_rescalings(network):
+        if np.max(np.abs(network.get_layer(name).scale)) <= LARGEST_SCALE:
+            return name
+    return ""
 
 
 def pixel_layer(

@@ -11,6 +11,7 @@ from mmx_tf.data.examples import Examples
 from mmx_tf.errors import RecipeError
 from mmx_tf.files.loading import load_model
 from mmx_tf.files.other_formats import FormatError
+from mmx_tf.folding.pixels import takes_bytes
 from mmx_tf.network import canonical, graph
 from mmx_tf.network.heads import gives_logits
 from mmx_tf.recipe.recipe import Recipe
@@ -33,10 +34,11 @@ def load_or_build(recipe: Recipe, data: Examples) -> tuple[keras.Model, bool]:
         name = f"--float_model={recipe.float_model}"
         model = _load(recipe.float_model, name)
         try:
-            canonical.canonicalize(model)
+            network = canonical.canonicalize(model)
         except ValueError as error:
             raise RecipeError(f"{name} cannot be used: {error}") from error
         _check(recipe, model, name, data)
+        _warn_of_scaled_twice(recipe, network, name, data)
         if data.source.held_out:
             logging.warning(
                 "%s is judged on %d examples that are taken out of %s. If it was trained on all of that, it "
@@ -140,6 +142,17 @@ def _check(recipe: Recipe, model, name: str, data: Examples) -> None:
             f"(layer {layer.name!r}) are NaN or infinite; all must be finite. Its training has "
             "diverged: give a network from before that."
         )
+
+
+def _warn_of_scaled_twice(recipe: Recipe, network, name: str, data: Examples) -> None:
+    """Warns where a network scales pixels of 0 to 255 itself and is given scaled ones by default."""
+    layer = data.pixel_scaling is not None and not recipe.pixel_scaling and takes_bytes(network)
+    if layer:
+        logging.warning(
+            "%s scales pixels of 0 to 255 itself (layer %r), but is given pixel / 127.5 - 1, so that they "
+            "are scaled twice. Give --pixel_scaling=1,0, unless it was trained on such images.",
+            name, layer,
+        )  # fmt: skip
 
 
 def _misfit(name: str, taken: tuple, data: Examples) -> str:
