@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmx_tf.report.comparison import QUANTITIES, comparison, with_comparison
+from mmx_tf.report.comparison import comparison, judged, verdict, with_comparison
 from mmx_tf.report.comparison_table import table
+from mmx_tf.report.gains import QUANTITIES, told
 from mmx_tf.report.terminal import print_summary
 
 SELECTION = {
@@ -73,14 +74,16 @@ def test_ratios_by_hand():
 def test_sentences_say_what_is_gained_and_what_is_lost():
     sentences = comparison(metrics_of()).sentences
     assert sentences == (
-        "Better than plain int8: 0.25 of the BOPs, 0.60 of the RAM of a microcontroller, 0.58 of "
-        "the flash and top-1 5.00 points higher.",
-        "Worse: 1.10 times the bytes of the .tflite and 1.12 times the time on this CPU.",
+        "Better than plain int8: 75% fewer BOPs, 40% less RAM on a microcontroller, 42% less flash on a "
+        "microcontroller and top-1 5.00 points higher.",
+        "Worse: 10% larger file and 12% slower on this CPU.",
         # 1.12 / 1.1 is within 3%; two standard errors of 0.75 and 0.74 on 10,000 images are 1.2 points.
+        "The chosen bits gain nothing over 4 bits everywhere here: no cost is lower, and the top-1 is no "
+        "better, as far as can be told.",
         "Better than 4 bits everywhere: nothing.",
-        "Worse: 1.20 times the RAM of a microcontroller.",
-        "Equal or too close to call (10,000 images, times within 3%): the same BOPs, the same bytes of the "
-        ".tflite, 1.02 times the time on this CPU, the same flash and top-1 1.00 points higher.",
+        "Worse: 20% more RAM on a microcontroller.",
+        "Equal or too close to call (10,000 images, times within 3%): the same BOPs, the same file "
+        "size, 2% slower on this CPU, the same flash on a microcontroller and top-1 1.00 points higher.",
     )
 
 
@@ -89,21 +92,80 @@ def test_the_same_figures_the_other_way_round_are_the_opposite():
     metrics["latency"]["median_ms"]["tflite"] = 0.5
     metrics["microcontroller"] = memory(200, 1000, 100, 500)
     gains, losses = comparison(metrics).sentences[:2]
-    assert gains == (
-        "Better than plain int8: 0.50 of the bytes of the .tflite and 0.50 of the time on this CPU."
-    )
+    assert gains == "Better than plain int8: 50% smaller file and 50% less time on this CPU."
     assert losses == (
-        "Worse: 2.00 times the BOPs, 2.00 times the RAM of a microcontroller, 2.00 times the flash and "
-        "top-1 5.00 points lower."
+        "Worse: 2.0 times the BOPs, 2.0 times the RAM on a microcontroller, 2.0 times the flash on a "
+        "microcontroller and top-1 5.00 points lower."
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "time", "words"),
+    [
+        # The other file: 0.74 on 10,000 images, 500 BOPs, 1100 bytes, 1.1 ms, 50 B of RAM, 290 B of flash.
+        # Two standard errors are 2 sqrt((0.75 * 0.25 + 0.74 * 0.26) / 10,000) = 1.23 points.
+        ({}, 1.1, "gain nothing over 4 bits everywhere here: no cost is lower, and the top-1 is no better"),
+        ({"bops": 600, "tflite_top1": 0.70}, 1.1, "gain nothing over"),
+        ({"bops": 450}, 1.1, "beat"),
+        ({"tflite_top1": 0.76}, 1.1, "beat"),  # 2.00 points
+        ({}, 1.068, "gain nothing over"),  # 2.9% less time
+        ({}, 1.066, "beat"),  # 3.1% less
+        ({"bops": 450, "file_bytes": 1101}, 1.1, "neither beat 4 bits everywhere nor lose"),
+        ({"bops": 450, "tflite_top1": 0.72}, 1.1, "trade with 4 bits everywhere: a worse top-1 at lower"),
+        ({"bops": 550, "tflite_top1": 0.76}, 1.1, "trade with 4 bits everywhere: a better top-1 at higher"),
+        (
+            {"bops": 550, "file_bytes": 1000, "tflite_top1": 0.76},
+            1.1,
+            "trade with 4 bits everywhere: a better top-1, some costs lower and others higher",
+        ),
+    ],
+)  # fmt: skip
+def test_the_verdict_on_the_search_by_hand(changes, time, words):
+    metrics = metrics_of(microcontroller=memory(50, 290, 100, 500), **changes)
+    metrics["latency"]["median_ms"]["tflite"] = time
+    (sentence,) = [one for one in comparison(metrics).sentences if one.startswith("The chosen bits")]
+    assert sentence.startswith(f"The chosen bits {words}")
+
+
+def test_without_a_score_or_that_baseline_there_is_no_verdict():
+    found = comparison(metrics_of())
+    own, _, other = found.candidates
+    kinds = judged(own, other, found.score, 10_000)
+    assert kinds == {
+        "bops": "even", "file_bytes": "even", "latency_ms": "even", "ram_bytes": "worse",
+        "flash_bytes": "even", "score": "even",
+    }  # fmt: skip
+    del kinds["score"]
+    assert verdict(kinds, "top-1", other.name) == ""
+    metrics = metrics_of()
+    del metrics["baselines"]["uniform"]
+    assert not any("The chosen bits" in one for one in comparison(metrics).sentences)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "bops", "time"),
+    [
+        (0.44, "56% fewer BOPs", "56% less time on this CPU"),
+        (1.03, "3% more BOPs", "3% slower on this CPU"),
+        (0.9996, "0.04% fewer BOPs", "0.04% less time on this CPU"),
+        (0.004, "99.6% fewer BOPs", "99.6% less time on this CPU"),
+        (1.999, "99.9% more BOPs", "99.9% slower on this CPU"),
+        (2, "2.0 times the BOPs", "2.0 times the time on this CPU"),
+        (1, "the same BOPs", "the same time on this CPU"),
+    ],
+)
+def test_ratios_are_told_as_a_person_says_them(ratio, bops, time):
+    assert (told("bops", ratio), told("latency_ms", ratio)) == (bops, time)
 
 
 def test_few_images_cannot_tell_accuracies_apart():
     # 2 sqrt((0.75 * 0.25 + 0.7 * 0.3) / n) is 5 points at n = 636.
-    for images, told in ((640, "Better"), (630, "too close to call")):
-        sentences = comparison(metrics_of(eval_images=images)).sentences[:3]
+    for images, side in ((640, "Better"), (630, "too close to call")):
+        metrics = metrics_of(eval_images=images)
+        del metrics["baselines"]["uniform"]
+        sentences = comparison(metrics).sentences
         (one,) = [sentence for sentence in sentences if "top-1" in sentence]
-        assert told in one
+        assert side in one
 
 
 def test_of_an_error_less_is_a_gain():
@@ -122,17 +184,21 @@ def test_every_difference_is_told_on_its_side_and_never_rounded_to_one(own, othe
     del metrics["baselines"]["uniform"]
     metrics["baselines"]["int8"][quantity] = other
     found = comparison(metrics)
-    words = QUANTITIES[quantity][1]
+    quantities = QUANTITIES[quantity]
     if own == other:
-        assert any("too close" in one and f"the same {words}" in one for one in found.sentences)
+        assert any("too close" in one and f"the same {quantities.noun}" in one for one in found.sentences)
         return
-    (sentence,) = [one for one in found.sentences if f"the {words}" in one]
-    number, of = re.search(rf"([\d.]+) (of|times) the {re.escape(words)}", sentence).groups()
+    less, more = quantities.less, quantities.more or f"more {quantities.noun}"
+    words = (less, more, f"the {quantities.noun}")
+    (sentence,) = [one for one in found.sentences if any(part in one for part in words)]
     assert ("Better" if own < other else "Worse:") in sentence
-    assert (of == "of") == (own < other)
-    if abs(own / other - 1) > 1e-6:
-        assert float(number) != 1
-    assert float(number) == pytest.approx(own / other, rel=0.51, abs=0.0051)
+    number, percent = re.search(rf"([\d.]+)(%?) (?:{less}|{more}|times the)", sentence).groups()
+    found = float(number)
+    if percent:
+        found = 1 + found / 100 * (1 if own > other else -1)
+        if abs(own / other - 1) > 1e-6:
+            assert found not in (0, 1)
+    assert found == pytest.approx(own / other, abs=0.0051 if percent else 0.051)
 
 
 def test_a_baseline_that_cannot_be_made_is_told_and_the_other_is_the_reference():
@@ -141,7 +207,7 @@ def test_a_baseline_that_cannot_be_made_is_told_and_the_other_is_the_reference()
     found = table(metrics)
     assert found.head == ("This file", "4 bits everywhere")
     assert found.words[-1].endswith("There is no int8 baseline: no reason.")
-    assert "Ratios (x) and differences are to 4 bits everywhere." in found.note
+    assert found.scale.startswith("Ratios (x) and differences are to 4 bits everywhere:")
     metrics["baselines"]["uniform"] = {"refused": "there is no uniform baseline: none."}
     found = table(metrics)
     assert not found.rows and "no int8" in found.words[0] and "no uniform" in found.words[0]
@@ -179,7 +245,8 @@ def test_the_summary_leads_with_the_table_and_ends_with_the_files():
     assert lines[0].split() == ["This", "file", "Plain", "int8", "4", "bits", "everywhere"]
     assert lines[1].split() == ["Top-1", "75.00%", "+5.00", "points", "70.00%", "74.00%", "+4.00", "points"]
     assert lines[2].split()[-7:] == ["0.25", "2.000", "kBOPs", "500", "BOPs", "x", "0.25"]
-    assert "Better than plain int8: 0.25 of the BOPs" in lines[7]
+    assert lines[7] == "Ratios (x) and differences are to plain int8: x 0.50 is half of its figure."
+    assert "Better than plain int8: 75% fewer BOPs" in lines[8]
     assert [line.split() for line in lines[-2:]] == [
         ["the", "file", "runs/one/model.tflite"],
         ["the", "report", "runs/one/report.html"],

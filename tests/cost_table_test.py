@@ -226,7 +226,7 @@ def test_a_run_with_a_cost_table(digits, tmp_path):
     assert selection.cost == SelectedCost("us", value, 15.0) and value <= 15
     assert metrics["cost"] == {"unit": "us", "value": value, "target": 15.0}
     assert metrics["target_bops"] is None and metrics["bops"] == selection.bops
-    assert f"{value:.4g} us (budget 15)" in (tmp_path / "run" / "report.html").read_text()
+    assert f"it takes {value:.4g} us of a budget of 15" in (tmp_path / "run" / "report.html").read_text()
     table.write_text(json.dumps(changed(fixed=6.0)))
     said = "--cost_table=.*: the file is not what this run began with: .* is kept as .*cost_table.json"
     with pytest.raises(RecipeError, match=said):

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from comparison_test import metrics_of
 from networks import small_network
 from report_test import _write, metrics, selection  # noqa: F401 (fixtures)
 
@@ -10,6 +11,7 @@ import mmx_tf
 from mmx_tf.export.c_source import c_source
 from mmx_tf.export.c_source.memory_facts import memory_facts
 from mmx_tf.metamix.file_bytes import TrialFiles
+from mmx_tf.report.comparison import comparison
 from mmx_tf.report.memory import memory
 
 
@@ -47,6 +49,20 @@ def test_a_peak_of_8_bits_says_why_packing_saves_nothing(data):
     assert set(facts["packed"]["wide"]) <= set(facts["packed"]["peak"]) and facts["int8"]["wide"]
     equal = memory({"packed": facts["int8"], "int8": facts["int8"]}).words
     assert "Both are equal here" in equal and facts["int8"]["wide"][0] in equal
+
+
+def test_plain_int8_is_told_from_8_bits_everywhere_where_they_differ(data):
+    facts = memory_facts(data)
+    ours = facts["int8"]
+    for more, told in ((0, False), (8, True)):
+        int8 = {"ram_bytes": ours["ram_bytes"], "flash_bytes": ours["flash_bytes"] + more}
+        found = metrics_of(microcontroller=facts)
+        found["baselines"]["int8"]["microcontroller"] = {"int8": int8}
+        words = memory(facts, comparison(found)).words
+        assert ("plain int8 in the table above is another file" in words) == told
+    assert "plain int8" not in memory(facts).words
+    share = facts["packed"]["ram_bytes"] / ours["ram_bytes"]
+    assert f"fullest step, {100 - 100 * share:.0f}% less than 8 bits take." in words
 
 
 def test_a_file_without_c_source_says_why(tmp_path, selection, metrics):  # noqa: F811

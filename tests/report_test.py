@@ -107,7 +107,7 @@ def test_page_says_what_the_run_gave(tmp_path, selection, metrics):
         "81.20 k BOPs",
         "0.98% below the budget",
         "15.42% below what 8-bit activations everywhere would cost",  # 81200 / 96000
-        "8 bits for 0, 4 bits for 1 and 3 bits for 1",
+        "width of the activations: 4 bits for 1 and 3 bits for 1.",
         "91.85%",
         "93.12%",
         "-1.27 points",
@@ -355,7 +355,7 @@ def test_a_budget_in_bytes_is_told_to_the_byte(selection, metrics, tmp_path):
     metrics["cost"] = {"unit": "bytes", "value": 2_893_111, "target": 2_900_000.0}
     write_report(tmp_path / "report.html", selection=selection, metrics=metrics)
     page = (tmp_path / "report.html").read_text()
-    assert "2,893,111 bytes (budget 2,900,000)" in page
+    assert "it takes 2,893,111 bytes of a budget of 2,900,000." in page
     assert "BOPs</strong>, 15.42% below what 8-bit activations everywhere would cost" in page
 
 
@@ -363,7 +363,10 @@ def test_all_of_several_budgets_are_told(selection, metrics, tmp_path, capsys):
     ram = {"unit": "bytes of RAM", "value": 47_112, "target": 48_000.0}
     metrics |= {"cost": ram, "costs": [ram, {"unit": "us", "value": 8.5, "target": 9.0}]}
     write_report(tmp_path / "report.html", selection=selection, metrics=metrics)
-    told = "below the budget; 47,112 bytes of RAM (budget 48,000); 8.5 us (budget 9)"
+    told = (
+        "below the budget; it takes 47,112 bytes of RAM of a budget of 48,000; it takes 8.5 us of a budget "
+        "of 9."
+    )
     assert told in (tmp_path / "report.html").read_text()
     print_summary(selection, metrics)
     rows = [line for line in capsys.readouterr().out.splitlines() if "budget's unit" in line]

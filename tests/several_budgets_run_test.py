@@ -55,4 +55,4 @@ def test_selection_metrics_and_report_have_both(workdir, limits):
     assert all(cost["value"] <= cost["target"] for cost in metrics["costs"])
     assert metrics["costs"][1]["value"] >= metrics["microcontroller"]["packed"]["flash_bytes"]
     page = (workdir / "report.html").read_text()
-    assert all(f"{cost['value']:,.0f} {cost['unit']} (budget" in page for cost in metrics["costs"])
+    assert all(f"{cost['value']:,.0f} {cost['unit']} of a budget of" in page for cost in metrics["costs"])

@@ -9,9 +9,10 @@ Each answer has a figure to remember and the sentences that it needs. All of it 
 import dataclasses
 
 from mmx_tf.notation import si
-from mmx_tf.report import device
-from mmx_tf.report.comparison import Comparison, noise, share
-from mmx_tf.report.facts import RunFacts, own_cost
+from mmx_tf.report.comparison import Comparison, noise
+from mmx_tf.report.device import BUDGETS
+from mmx_tf.report.facts import RunFacts, cost_form
+from mmx_tf.report.gains import told
 from mmx_tf.report.reasons import short
 from mmx_tf.report.summary import against, counts, exactness, weights
 
@@ -46,15 +47,21 @@ def answers(
 
 
 def _chosen(facts: RunFacts) -> Answer:
-    budgets, met = [own_cost(cost) for cost in facts.costs], []
-    met += [cost["value"] <= cost["target"] for cost in facts.costs if cost["target"] is not None]
+    cost, met = f"One image costs {si(facts.bops)}BOPs", []
+    of_device = (facts.device or {}).get("budgets", {})
     if facts.target_bops:
-        budgets.insert(0, against(facts.bops, facts.target_bops, "the budget"))
+        cost += f", {against(facts.bops, facts.target_bops, 'the budget')}"
         met.append(facts.bops <= facts.target_bops)
-    if facts.device and facts.device.get("budgets"):
-        budgets += [": ".join(line) for line in device.budgets(facts.device)]
-        met += [one["met"] for one in facts.device["budgets"].values()]
-    words = [f"One image costs {si(facts.bops)}BOPs: {'; '.join(budgets) or 'no budget in BOPs was given'}."]
+    elif not facts.costs and not of_device:
+        cost += "; no budget in BOPs was given"
+    for one in facts.costs:
+        cost += f"; it takes {_of_budget(one['value'], one['unit'], one['target'], cost_form(one))}"
+        met.append(one["target"] is None or one["value"] <= one["target"])
+    for name, one in of_device.items():
+        what = f"by the device's tool, the {BUDGETS.get(name, name)}"
+        cost += f"; {what} is {_of_budget(one['figure'], one['unit'], one['target'], ',.6g', one['met'])}"
+        met.append(one["met"])
+    words = [f"{cost}."]
     value = f"{facts.layers[0].activation_bits} bits at both ends"
     if facts.searched:
         words.insert(0, f"{counts(facts)} of {len(facts.searched)} searched layers. {weights(facts)}")
@@ -62,6 +69,15 @@ def _chosen(facts: RunFacts) -> Answer:
         value = f"{average:.2f} bits on average"
     words.append(f"The file has {facts.file_bytes:,} bytes.")
     return Answer("What was chosen", value, " ".join(words), "" if all(met) else "bad")
+
+
+def _of_budget(value: float, unit: str, target: float | None, form: str, met: bool | None = None) -> str:
+    """'12,820 bytes of RAM of a budget of 14,000'; beyond it 'which exceeds a budget of 12,000'."""
+    text = f"{value:{form}} {unit}"
+    if target is None:
+        return text
+    met = value <= target if met is None else met
+    return f"{text}{' of' if met else ', which exceeds'} a budget of {target:{form}}"
 
 
 def _gain(facts: RunFacts, compared: Comparison | None) -> Answer:
@@ -72,13 +88,13 @@ def _gain(facts: RunFacts, compared: Comparison | None) -> Answer:
         else:
             words += " " + " ".join(compared.refused)
         ratio = facts.bops / facts.uniform_bops(8)
-        return Answer("What it gains over 8-bit activations", share("bops", ratio), words, _mood(ratio))
+        return Answer("What it gains over 8-bit activations", told("bops", ratio), words, _mood(ratio))
     own, other = compared.candidates[0], compared.reference
     known = {name: compared.ratio(own, name) for name in own.figures}
     quantity = next((name for name in _budgeted(facts) if known.get(name) is not None), "bops")
     ratio = known[quantity]
     words = " ".join(compared.about[other.key])
-    return Answer(f"What it gains over {other.name}", share(quantity, ratio), words, _mood(ratio))
+    return Answer(f"What it gains over {other.name}", told(quantity, ratio), words, _mood(ratio))
 
 
 def _trust(facts: RunFacts, ties: int, choices: int) -> Answer:
@@ -93,7 +109,7 @@ def _trust(facts: RunFacts, ties: int, choices: int) -> Answer:
         words.append(f"{facts.eval_images:,} images tell the {score.words} to ±{100 * chance:.1f} points.")
     if short(ties, choices):
         words.append(f"The search was short: {ties} of {choices} choices of bits are near ties.")
-    value = f"{'Exact: ' if exact else ''}{score.text(found)} {score.words}"
+    value = f"{'Exact; ' if exact else ''}{score.text(found)} {score.words}"
     return Answer("Can it be trusted", value, " ".join(words), "good" if exact else "")
 
 

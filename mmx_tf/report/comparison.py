@@ -1,7 +1,7 @@
 """What a run's file is worth beside what one would ship otherwise: a table, and sentences that say it.
 
     found = comparison(metrics)
-    found.sentences[0]      # "Better than plain int8: 0.50 of the BOPs and 0.60 of the flash."
+    found.sentences[0]      # "Better than plain int8: 50% fewer BOPs and 40% smaller file."
 
 Everything follows from `metrics.json`: its own figures, those of its `baselines`, and the times in `latency`.
 All ratios are to plain int8 where the run has it, else to the other baseline. A figure is a gain or a loss by
@@ -14,6 +14,7 @@ import math
 from collections.abc import Mapping
 
 from mmx_tf.notation import si
+from mmx_tf.report.gains import QUANTITIES, told
 from mmx_tf.report.rendering import listed
 from mmx_tf.report.scores import Score, scores_of
 
@@ -22,18 +23,6 @@ TIME_NOISE = 0.03
 STANDARD_ERRORS = 2
 """Differences of shares below this many standard errors are told as none."""
 OWN = "tflite"
-QUANTITIES = {
-    "bops": ("bit operations of one image", "BOPs"),
-    "file_bytes": ("bytes of the file", "bytes of the .tflite"),
-    "latency_ms": ("time on this CPU, one thread", "time on this CPU"),
-    "ram_bytes": ("RAM on a microcontroller", "RAM of a microcontroller"),
-    "flash_bytes": ("flash on a microcontroller", "flash"),
-    "device_latency_ms": ("time on the device, by its tool", "time on the device"),
-    "device_flash_bytes": ("flash of the device, by its tool", "flash of the device"),
-    "device_dram_bytes": ("DRAM of the device, by its tool", "DRAM of the device"),
-    "device_sram_bytes": ("SRAM of the device, by its tool", "SRAM of the device"),
-}
-"""What is compared beside the score: its name in the table, and behind a ratio in a sentence."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,16 +165,6 @@ def shown(quantity: str, value: float) -> str:
     return f"{value:.3g} ms" if quantity.endswith("latency_ms") else f"{value:,} B"
 
 
-def share(quantity: str, ratio: float) -> str:
-    """A ratio of one of `QUANTITIES` in words: '0.26 of the BOPs', '1.12 times the flash'."""
-    words = QUANTITIES[quantity][1]
-    return (
-        f"the same {words}"
-        if ratio == 1
-        else f"{_number(ratio)} {'of' if ratio < 1 else 'times'} the {words}"
-    )
-
-
 def noise(one: float, other: float, score: Score, images: int) -> float:
     """The difference of two shares of as many images that chance alone may make; 0 of other numbers."""
     if not score.share or not images:
@@ -209,35 +188,79 @@ def _ratio(one: Candidate, other: Candidate | None, quantity: str) -> float | No
     return one.figures[quantity] / other.figures[quantity]
 
 
-def _sentences(own: Candidate, other: Candidate, score: Score, images: int) -> tuple[str, ...]:
-    """Where the file is better than another one, where worse, and where there is nothing between them."""
-    found: dict[str, list[str]] = {"better": [], "worse": [], "even": []}
+def judged(own: Candidate, other: Candidate, score: Score, images: int) -> dict[str, str]:
+    """By quantity whether the file is "better", "worse" or "even"; "score" is the main metric.
+
+    A cost is judged by its sign, a time is even within `TIME_NOISE`, and the score within `noise`. What is
+    not known of both is left out.
+    """
+    found = {}
     for quantity in QUANTITIES:
         ratio = _ratio(own, other, quantity)
-        if ratio is None:
-            continue
-        even = abs(ratio - 1) <= (TIME_NOISE if quantity == "latency_ms" else 0)
-        kind = "even" if even else "better" if ratio < 1 else "worse"
-        found[kind].append(share(quantity, ratio))
+        if ratio is not None:
+            even = abs(ratio - 1) <= (TIME_NOISE if quantity == "latency_ms" else 0)
+            found[quantity] = "even" if even else "better" if ratio < 1 else "worse"
     if own.score is not None and other.score is not None:
         change = own.score - other.score
         even = abs(change) <= noise(own.score, other.score, score, images)
         gains = (change < 0) == score.less_is_better
+        found["score"] = "even" if even else "better" if gains else "worse"
+    return found
+
+
+def verdict(found: Mapping[str, str], words: str, name: str) -> str:
+    """Whether the choice of bits pays beside one bit-width everywhere, in a sentence.
+
+    Args:
+      found: what `judged` gives of the two; without "score" there is no verdict.
+      words: the name of the score.
+      name: the other file, "4 bits everywhere".
+    """
+    if "score" not in found:
+        return ""
+    costs = {kind for quantity, kind in found.items() if quantity != "score"} - {"even"}
+    score = found["score"]
+    if "better" not in costs and score != "better":
+        return (
+            f"The chosen bits gain nothing over {name} here: no cost is lower, and the {words} is no better, "
+            "as far as can be told."
+        )
+    if "worse" not in costs and score != "worse":
+        return (
+            f"The chosen bits beat {name}: they are better at what is listed next, and worse at nothing "
+            "that can be told."
+        )
+    if score == "even":
+        return (
+            f"The chosen bits neither beat {name} nor lose: some costs are lower and others higher, with a "
+            f"{words} that is too close to call."
+        )
+    if costs == {"better"} or costs == {"worse"}:
+        way = "lower" if costs == {"better"} else "higher"
+        return f"The chosen bits trade with {name}: a {score} {words} at {way} costs."
+    return f"The chosen bits trade with {name}: a {score} {words}, some costs lower and others higher."
+
+
+def _sentences(own: Candidate, other: Candidate, score: Score, images: int) -> tuple[str, ...]:
+    """Where the file is better than another one, where worse, and where there is nothing between them.
+
+    Beside one bit-width everywhere the verdict comes first.
+    """
+    found: dict[str, list[str]] = {"better": [], "worse": [], "even": []}
+    kinds = judged(own, other, score, images)
+    for quantity, kind in kinds.items():
+        if quantity != "score":
+            found[kind].append(told(quantity, _ratio(own, other, quantity)))
+    if "score" in kinds:
+        change = own.score - other.score
         size = score.change(abs(change), 0.0).removeprefix("+")
         way = "higher" if change > 0 else "lower"
         text = f"{score.words} {size} {way}" if change else f"the same {score.words}"
-        found["even" if even else "better" if gains else "worse"].append(text)
+        found[kinds["score"]].append(text)
     better, worse, even = (listed(parts) if parts else "nothing" for parts in found.values())
-    sentences = [f"Better than {other.name}: {better}.", f"Worse: {worse}."]
+    sentences = [verdict(kinds, score.words, other.name)] if other.key == "uniform" else []
+    sentences += [f"Better than {other.name}: {better}.", f"Worse: {worse}."]
     if found["even"]:
         bounds = f"{images:,} images, times within {TIME_NOISE:.0%}"
         sentences.append(f"Equal or too close to call ({bounds}): {even}.")
-    return tuple(sentences)
-
-
-def _number(ratio: float) -> str:
-    """A ratio with as many digits as tell it from 1: 0.58, 1.12, 0.9996."""
-    digits = 2
-    while f"{ratio:.{digits}f}" == f"{1:.{digits}f}" and ratio != 1 and digits < 6:
-        digits += 1
-    return f"{ratio:.{digits}f}"
+    return tuple(filter(None, sentences))

@@ -7,7 +7,8 @@ view.head, [(row.name, row.cells) for row in view.rows], view.words
 import dataclasses
 from collections.abc import Mapping
 
-from mmx_tf.report.comparison import QUANTITIES, Comparison, comparison, shown
+from mmx_tf.report.comparison import Comparison, comparison, shown
+from mmx_tf.report.gains import QUANTITIES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Table:
       rest: what the figures are of, and why something is missing; "" where there is neither.
       head: names of the files; () where there is nothing to compare with.
       rows: the score first.
+      scale: what the ratios and differences are to; "" without rows.
       note: what the files and the figures are.
     """
 
@@ -42,6 +44,7 @@ class Table:
     rest: str
     head: tuple[str, ...]
     rows: tuple[Row, ...]
+    scale: str
     note: str
 
     @property
@@ -59,14 +62,15 @@ def table(metrics: Mapping) -> Table | None:
     told = tuple(" ".join(sentences) for sentences in found.about.values())
     rest = " ".join((*found.remarks, *found.refused))
     if found.reference is None:
-        return Table(told, rest, (), (), "")
+        return Table(told, rest, (), (), "", "")
     rows = [Row(_capital(found.score.words), tuple(_score_cell(found, one) for one in found.candidates))]
-    for quantity, (name, _) in QUANTITIES.items():
-        if any(quantity in one.figures for one in found.candidates):
-            cells = tuple(_cell(found, one, quantity) for one in found.candidates)
-            rows.append(Row(_capital(name), cells))
+    for key, quantity in QUANTITIES.items():
+        if any(key in one.figures for one in found.candidates):
+            cells = tuple(_cell(found, one, key) for one in found.candidates)
+            rows.append(Row(_capital(quantity.row), cells))
     head = tuple(_capital(one.name) for one in found.candidates)
-    return Table(told, rest, head, tuple(rows), _note(found, metrics))
+    scale = f"Ratios (x) and differences are to {found.reference.name}: x 0.50 is half of its figure."
+    return Table(told, rest, head, tuple(rows), scale, _note(found, metrics))
 
 
 def _cell(found: Comparison, one, quantity: str) -> Cell:
@@ -86,7 +90,7 @@ def _score_cell(found: Comparison, one) -> Cell:
 
 def _note(found: Comparison, metrics: Mapping) -> str:
     keys, latency = {one.key for one in found.candidates}, metrics.get("latency") or {}
-    parts = [f"Ratios (x) and differences are to {found.reference.name}."]
+    parts = []
     if "int8" in keys:
         parts.append("Plain int8 is the float network as AI Edge Quantizer makes it after training.")
     if "uniform" in keys:

@@ -176,10 +176,14 @@ def run_facts(selection: Mapping, metrics: Mapping) -> RunFacts:
 
 def own_cost(cost: Mapping) -> str:
     """A cost in another unit than BOPs, and its budget: '12.5 us (budget 13)'."""
-    # Bytes are written like the size of the file.
-    form = ",.0f" if cost["unit"].startswith("bytes") else ".4g"
+    form = cost_form(cost)
     text = f"{cost['value']:{form}} {cost['unit']}"
     return text if cost["target"] is None else f"{text} (budget {cost['target']:{form}})"
+
+
+def cost_form(cost: Mapping) -> str:
+    """The format of a cost's figures; bytes are written like the size of the file."""
+    return ",.0f" if cost["unit"].startswith("bytes") else ".4g"
 
 
 def _average_bits(searched: tuple[LayerFacts, ...]) -> dict[str, float]:

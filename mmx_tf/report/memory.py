@@ -7,6 +7,8 @@ from matplotlib.figure import Figure
 
 from mmx_tf.notation import some
 from mmx_tf.report import plots
+from mmx_tf.report.comparison import Comparison
+from mmx_tf.report.gains import beside
 from mmx_tf.report.parts import Bar, Meters, Picture, picture
 from mmx_tf.report.themes import Theme
 
@@ -32,8 +34,12 @@ class Memory:
     words: str
 
 
-def memory(document: Mapping | None) -> Memory | str | None:
+def memory(document: Mapping | None, compared: Comparison | None = None) -> Memory | str | None:
     """The section of what `export.c_source.memory_facts` gives.
+
+    Args:
+      document: what it gives; None where nothing was recorded.
+      compared: the comparison on the same page, whose plain int8 is another program than 8 bits everywhere.
 
     Returns:
       The section; the reason where the file has no C source; None where nothing was recorded.
@@ -48,8 +54,8 @@ def memory(document: Mapping | None) -> Memory | str | None:
     packed, wide = document["packed"], document["int8"]
     share = packed["ram_bytes"] / wide["ram_bytes"]
     words = (
-        f"Packed activations take {packed['ram_bytes']:,} bytes at the fullest step, {share:.2f} of what "
-        f"8 bits take. Live at that step: {some(packed['peak'], 4)}. Fewer bits pay where the line is "
+        f"Packed activations take {packed['ram_bytes']:,} bytes at the fullest step, {beside(share)} 8 bits "
+        f"take. Live at that step: {some(packed['peak'], 4)}. Fewer bits pay where the line is "
         "highest: --target_ram lowers the tensors there and leaves the others at the most bits."
     )
     if packed["ram_bytes"] == wide["ram_bytes"] and packed.get("wide"):
@@ -58,6 +64,13 @@ def memory(document: Mapping | None) -> Memory | str | None:
             f"{some(packed['wide'], 4)}. Tensors that are added or read by several layers are stored so "
             "(carriers), and those of layers for which 8 bits were chosen; fewer bits elsewhere do not "
             "change it."
+        )
+    int8 = [one.figures for one in compared.candidates if one.key == "int8"] if compared else []
+    if any(figures.get(key, wide[key]) != wide[key] for figures in int8 for key in _LOOK):
+        words += (
+            " 8 bits everywhere is this file's own network with 8 bits for every activation and weight; "
+            "plain int8 in the table above is another file, which AI Edge Quantizer made, with operators and "
+            "constants of its own: so their figures differ."
         )
     alt = (
         f"Bytes of activations that are live at each of {len(packed['steps'])} steps: "

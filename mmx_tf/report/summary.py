@@ -70,9 +70,12 @@ def unit(facts: RunFacts) -> str:
 
 
 def counts(facts: RunFacts) -> str:
-    """How many searched layers have each candidate: '8 bits for 8, 4 bits for 26 and 3 bits for 17'."""
-    widths = sorted(facts.bit_widths, reverse=True)
-    return listed(f"{bits} bits for {facts.layers_at(bits)}" for bits in widths)
+    """How many searched layers have each width that occurs: '8 bits for 8, 4 bits for 26 and 3 bits for 17'.
+
+    "" of a network without searched layers.
+    """
+    widths = sorted({layer.activation_bits for layer in facts.searched}, reverse=True)
+    return listed(f"{bits} bits for {facts.layers_at(bits)}" for bits in widths) if widths else ""
 
 
 def weights(facts: RunFacts) -> str:

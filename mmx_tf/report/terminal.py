@@ -17,6 +17,7 @@ from mmx_tf.notation import percent, si
 from mmx_tf.report import device, front
 from mmx_tf.report.comparison_table import table
 from mmx_tf.report.facts import own_cost, run_facts
+from mmx_tf.report.gains import beside
 from mmx_tf.report.scores import FORMS, NAMED
 
 
@@ -63,7 +64,7 @@ def print_summary(
     if facts.microcontroller and "packed" in facts.microcontroller:
         packed, wide = (facts.microcontroller[width]["ram_bytes"] for width in ("packed", "int8"))
         totals.append(
-            ("RAM of the C source", f"{packed:,} bytes  ({packed / wide:.2f} of 8 bits everywhere)")
+            ("RAM of the C source", f"{packed:,} bytes  ({beside(packed / wide)} with 8 bits everywhere)")
         )
     totals += [(f"{facts.device['name']}: {what}", text) for what, text in device.lines(facts.device)]
     if facts.average_bits:
@@ -131,7 +132,7 @@ def _compared(metrics: Mapping, *, width: int) -> list[str]:
         (row.name, *(text for cell in row.cells for text in (cell.value, cell.ratio))) for row in found.rows
     ]
     words = [line for paragraph in found.words for line in textwrap.wrap(paragraph, width)]
-    return [*(_align(rows, left=(0,)) if found.rows else []), *words]
+    return [*([*_align(rows, left=(0,)), found.scale] if found.rows else []), *words]
 
 
 def _align(rows: Sequence[Sequence[str]], *, left: Sequence[int]) -> list[str]:

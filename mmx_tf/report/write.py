@@ -55,7 +55,7 @@ def write_report(
       TypeError: `selection` or `metrics` is not a mapping.
       ValueError: `selection` or `metrics` lacks required keys; the message names them.
     """
-    facts = run_facts(selection, metrics)
+    facts, compared = run_facts(selection, metrics), comparison(metrics)
     settings = settings or {}
     page = rendered(
         "report.html.jinja",
@@ -63,14 +63,14 @@ def write_report(
         facts=facts,
         comparison=table(metrics),
         summary=summary.summary(facts, settings),
-        answers=answers(facts, comparison(metrics), near_ties=near_ties(reasons)),
+        answers=answers(facts, compared, near_ties=near_ties(reasons)),
         exactness=summary.exactness(facts),
         bits=sections.bits(facts),
         reasons=why(reasons, settings),
         accuracy=sections.accuracy(facts),
         parity=certificate(parity),
         cost=sections.cost(facts),
-        memory=memory(facts.microcontroller),
+        memory=memory(facts.microcontroller, compared),
         device=dict(device.lines(facts.device)),
         curves=curves(facts, history or {}, settings),
         run=sections.run(settings, seconds=facts.seconds, versions=facts.versions),
