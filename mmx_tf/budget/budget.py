@@ -58,20 +58,23 @@ class Budget:
             low, high = costs.reachable
             # What a limit leaves free is no mistake; `augment` says so.
             if not low <= target <= (math.inf if costs.is_limit else high):
-                weights = f" and {self.weight_bits} for weights" if self.searches_weights else ""
+                weights = f" and {_listed(self.weight_bits)} for weights" if self.searches_weights else ""
+                advice = self._advice(too_low=target < low)
                 target, low, high = map(_exactly, (target, low, high))
                 raise UnreachableBudgetError(
-                    f"the target of {target} {costs.unit} is out of reach: with candidates "
-                    f"{self.bit_widths}{weights} this network takes {low} to {high} {costs.unit}."
+                    f"the target of {target} {costs.unit} is out of reach: with candidates of "
+                    f"{_listed(self.bit_widths)} bits{weights} this network takes {low} to {high} "
+                    f"{costs.unit}. {advice}"
                 )
         low, high = self.reachable
-        weights = ", ".join(map(str, self.weight_bit_widths))
+        weights = _listed(self.weight_bit_widths)
         if self.target_bops is not None and not low <= self.target_bops <= high:
             raise UnreachableBudgetError(
                 f"target_bops={self.target_bops} ({self.target_bops / 1e9:.4g} GBOPs) is out of reach: "
-                f"with candidates {self.bit_widths} and {weights}-bit weights this network "
+                f"with candidates of {_listed(self.bit_widths)} bits and {weights}-bit weights this network "
                 f"takes {low} to {high} BOPs ({low / 1e9:.4g} to {high / 1e9:.4g} GBOPs), on average "
-                f"{min(self.bit_widths)} to {max(self.bit_widths)} bits."
+                f"{min(self.bit_widths)} to {max(self.bit_widths)} bits. "
+                + self._advice(too_low=self.target_bops < low)
             )
         if not self._reachable_together:
             ranges = [(target, costs.unit, *costs.reachable) for costs, target in self.constraints]
@@ -171,6 +174,17 @@ class Budget:
         """Whether a choice costs no more than the targets."""
         return constrained.meets(self.constraints, choice)
 
+    def _advice(self, *, too_low: bool) -> str:
+        """What to do about a target out of reach."""
+        if not too_low:
+            return "Ask for less."
+        if self.searches_weights:
+            smaller = ", or add smaller candidates" if min(*self.bit_widths, *self.weight_bits) > 2 else ""
+        else:
+            where = "--candidate_bits, in a notebook bit_widths"
+            smaller = f", or add a smaller candidate, such as 2 ({where})" if min(self.bit_widths) > 2 else ""
+        return f"Ask for more{smaller}."
+
     @property
     def _reachable_together(self) -> bool:
         """Whether some choice meets all targets, each of which can be met."""
@@ -193,3 +207,7 @@ def _costs_from(config: dict) -> Costs:
 def _exactly(cost: float) -> str:
     """A cost with every digit that matters when it is given as a target."""
     return str(int(cost)) if float(cost).is_integer() else f"{cost:g}"
+
+
+def _listed(bits: Sequence[int]) -> str:
+    return ", ".join(map(str, bits))
