@@ -111,7 +111,7 @@ def test_lines_of_the_log_stand_above_the_bar(terminal, monkeypatch):
     with terminal(80) as shown, waiting.busy("training", first=0):
         # Where flags have been parsed, absl keeps to the stream that was there at first.
         monkeypatch.setattr(handler.python_handler, "stream", sys.stderr)
-        handler.handle(logger.makeRecord("", 20, __file__, 1, "a line", (), None))
+        handler.handle(logger.makeRecord("", logging.WARNING, __file__, 1, "a line", (), None))
     # The bar is emptied, the line written (absl's first one has a line before it), the bar drawn anew.
     bar = r"\rmmx_tf: training 00:00"
     assert re.search(rf"{bar}\r +\r(WARNING[^\n]*\n)?[^\r]*a line\r\n{bar}", shown[0]), repr(shown[0])

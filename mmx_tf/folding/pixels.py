@@ -17,8 +17,10 @@ LARGEST_SCALE = 1 / 16
 def takes_bytes(network: keras.Model) -> str:
     """The name of the layer by which a network scales pixels of 0 to 255 itself; '' where there is none.
 
-    >>> takes_bytes(network)  # begins with Rescaling(1 / 127.5, -1), or a Normalization of such pixels
-    'rescaling'
+    >>> image = keras.Input((8, 8, 3))
+    >>> scaled = keras.layers.Rescaling(1 / 127.5, -1, name="scale")(image)
+    >>> takes_bytes(keras.Model(image, keras.layers.Conv2D(4, 3)(scaled)))
+    'scale'
 
     Args:
       network: canonical network, in which a Normalization is a Rescaling.
