@@ -22,8 +22,10 @@ assert export.mine and layers.mine
 assert "tensorflow" not in __import__("sys").modules
 import numpy as np
 import tf_keras as keras
+keras.utils.set_random_seed(0)
 data = mmx_tf.data.load("digits", image_size=16)
-model = mmx_tf.models.build("mobilenet_v2", input_shape=(16, 16, 1), num_classes=10, width=0.1)
+# Untrained, and of few layers: the scales of many, such as MobileNet-v2's, may be too far apart for a file.
+model = mmx_tf.models.build("resnet8", input_shape=(16, 16, 1), num_classes=10, width=0.25)
 search = mmx_tf.augment(model, bit_widths=(8, 4, 3), target_average_bits=4)
 images = np.concatenate([images for images, _ in data.evaluation(batch_size=90)])
 search(images[:32], branch=0)
