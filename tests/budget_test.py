@@ -53,7 +53,13 @@ def test_reachable_targets(target):
 def test_unreachable_targets_are_refused_with_the_range(target):
     with pytest.raises(UnreachableBudgetError) as error:
         budget(target)
-    for part in (f"target_bops={target} ", "8, 4, 3 bits", "4-bit weights", "612 to 1312 BOPs", "3 to 8 bits"):
+    for part in (
+        f"target_bops={target} ",
+        "8, 4, 3 bits",
+        "4-bit weights",
+        "612 to 1312 BOPs",
+        "3 to 8 bits",
+    ):
         assert part in str(error.value)
 
 
