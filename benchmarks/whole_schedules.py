@@ -3,9 +3,10 @@
     python -m benchmarks.whole_schedules --workdir=W --json=results/cifar10/whole_schedules.json \\
         --png=results/cifar10/whole_schedules.png -- --data_dir=DIR
 
-4-bit weights, activation candidates {8,4,3,2}, budgets of 3 and 4 bits on average by operations, which one
-bit-width everywhere spends exactly. 5,000 training images are held out; all that is chosen on the way (the
-best epoch of weight training) is chosen on them, and the test images are for the end. For each seed:
+The network has its published strides, which reduce 32 pixels to one. 4-bit weights, activation candidates
+{8,4,3,2}, budgets of 3 and 4 bits on average by operations, which one bit-width everywhere spends exactly.
+5,000 training images are held out; all that is chosen on the way (the best epoch of weight training) is
+chosen on them, and the test images are for the end. For each seed:
 
   float_seed0: the float network of all arms, 60 epochs; the run is stopped when it has one.
   metamix: one epoch of bit-meta steps, one of bit-meta and bit-search steps, then stopped; its meta-state and
@@ -42,12 +43,14 @@ from mmx_tf.report import plots
 
 MODULE = "benchmarks.whole_schedules"
 BASE = (
-    "--model=mobilenet_v1", "--width=0.25", "--image_size=32", "--dataset=cifar10", "--batch_size=128",
-    "--validation_images=5000", "--candidate_bits=8,4,3,2", "--weight_bits=4", "--float_epochs=60",
-    "--select_epochs=2", "--train_epochs=40", "--learning_rate=0.02", "--alpha_learning_rate=0.02",
+    "--model=mobilenet_v1", "--network_variant=published", "--width=0.25", "--image_size=32",
+    "--dataset=cifar10", "--batch_size=128", "--validation_images=5000",
+    "--candidate_bits=8,4,3,2", "--weight_bits=4", "--float_epochs=60", "--select_epochs=2",
+    "--train_epochs=40", "--learning_rate=0.02", "--alpha_learning_rate=0.02",
     "--weight_decay=1e-4", "--weight_decay_kind=l2", "--parity_images=32",
 )  # fmt: skip
-ARMS = ("metamix", "additive", "meta_single", "random", "single", "joint", "trained_weights")
+ARMS = ("metamix", "meta_single", "joint", "additive", "random", "single", "trained_weights")
+"""In the order in which a seed's are run: what the question hangs on comes first."""
 FROM_META_STATE = ("additive", "meta_single", "random")
 DRAWS = 2
 """Random selections of a seed that are trained."""

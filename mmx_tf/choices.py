@@ -5,6 +5,8 @@ They stand below everything else, so that a wrong flag is refused before TensorF
 
 NETWORKS = ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "resnet8", "resnet18")
 """The built-in networks (`mmx_tf.models`)."""
+NETWORK_VARIANTS = ("auto", "published", "small_images")
+"""Strides of a built-in network: they reduce images by 32 as published, or by 8; auto goes by their size."""
 TASKS = ("classification", "binary", "multi_label", "regression", "segmentation")
 """What a network's outputs stand for (`export.comparing.heads`)."""
 AUGMENTATIONS = ("none", "crop", "crop_flip")

@@ -124,6 +124,24 @@ def test_a_built_network_saves_and_loads(small, tmp_path):
     np.testing.assert_array_equal(loaded(images).numpy(), small(images).numpy())
 
 
+@pytest.mark.parametrize("name", ["mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "resnet18"])
+def test_the_published_strides_reduce_small_images_by_32_too(name):
+    kwargs = {"input_shape": (64, 64, 3), "num_classes": 10, "width": 0.25}
+    found = {}
+    for variant in ("auto", "small_images", "published"):
+        network = models.build(name, variant=variant, **kwargs)
+        pooling = [layer for layer in network.layers if "GlobalAverage" in type(layer).__name__]
+        found[variant] = pooling[-1].input_shape[1:3]
+    assert found == {"auto": (8, 8), "small_images": (8, 8), "published": (2, 2)}
+
+
+def test_a_network_of_one_variant_refuses_others():
+    with pytest.raises(models.ModelError, match="resnet8 has one variant.*'published'.*network_variant"):
+        models.build("resnet8", input_shape=(32, 32, 3), num_classes=10, variant="published")
+    with pytest.raises(models.ModelError, match="'big'; allowed are auto, published, small_images"):
+        models.build("resnet18", input_shape=(32, 32, 3), num_classes=10, variant="big")
+
+
 def test_bad_requests_are_named():
     for name, shape, classes, width, message in [
         (

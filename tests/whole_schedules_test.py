@@ -25,10 +25,10 @@ W = pathlib.Path("/w")
 
 def test_the_first_budget_comes_first_and_metamix_leads_every_seed():
     names = [run.folder for run in planned(list(whole_schedules.ARMS), [3.0, 3.5], [0, 1])]
-    arms = ["metamix", "additive", "meta_single", "random", "random", "single", "joint", "trained_weights"]
+    arms = ["metamix", "meta_single", "joint", "additive", "random", "random", "single", "trained_weights"]
     assert len(names) == 2 * 8 + 2 * 6  # no single bit-width has 3.5 bits
     assert [name.split("_3")[0] for name in names[:8]] == arms
-    assert names[3:5] == ["random_3_seed0_draw0", "random_3_seed0_draw1"]
+    assert names[4:6] == ["random_3_seed0_draw0", "random_3_seed0_draw1"]
     assert names[8] == "metamix_3_seed1" and names[16] == "metamix_3.5_seed0"
     assert len(set(names)) == len(names)
 
@@ -167,7 +167,7 @@ def test_a_command_is_stopped_when_a_file_is_there(tmp_path):
 def test_the_command_has_no_path_of_this_machine():
     options, own = whole_schedules.parsed(["--workdir=/a/w", "--seeds=0", "--", "--data_dir=/a/data"])
     assert whole_schedules._command(options, own) == (
-        "python -m benchmarks.whole_schedules --arms=metamix,additive,meta_single,random,single,joint,"
+        "python -m benchmarks.whole_schedules --arms=metamix,meta_single,joint,additive,random,single,"
         "trained_weights --average_bits=3.0,4.0 --seeds=0 --workdir=W -- --data_dir=DIR"
     )
 
@@ -176,7 +176,7 @@ SMALL = [
     "--arms=metamix,additive,meta_single", "--average_bits=3", "--seeds=1", "--title=digits", "--",
     "--dataset=digits", "--image_size=16", "--batch_size=32", "--validation_images=64", "--float_epochs=1",
     "--train_epochs=1", "--steps_per_epoch=2", "--eval_images=64", "--parity_images=8",
-    "--sensitivity_images=32", "--model=resnet8", "--width=0.25",
+    "--sensitivity_images=32", "--model=resnet8", "--network_variant=auto", "--width=0.25",
 ]  # fmt: skip
 
 
@@ -195,7 +195,7 @@ def test_small_runs_from_float_networks_to_differences_with_a_kill(tmp_path):
     assert whole_schedules.main(words) == 0
     assert network.stat().st_mtime_ns == before
     written = json.loads(out.read_text())
-    assert [r["method"] for r in written["runs"]] == ["metamix", "additive", "meta_single"]
+    assert [r["method"] for r in written["runs"]] == ["metamix", "meta_single", "additive"]
     assert written["unfinished"] == []
     for r in written["runs"]:
         metrics = json.loads((folder / f"{r['method']}_3_seed1" / "metrics.json").read_text())

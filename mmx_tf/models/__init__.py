@@ -41,6 +41,7 @@ def build(
     num_classes: int,
     width: float = 1.0,
     classifier: bool = True,
+    variant: str = "auto",
 ) -> keras.Model:
     """Build the network `name` with random weights.
 
@@ -50,15 +51,22 @@ def build(
         num_classes: number of logits.
         width: multiplier of the channel counts (1.0 is the published network).
         classifier: False where outputs are no classes of one set: a binary network has one, others numbers.
+        variant: "published" strides, which reduce images by 32 on their way; those of "small_images", by 8;
+            "auto" takes the latter below 96 pixels.
 
     Returns:
         A functional `tf_keras` model: float32 [B, H, W, C] in [-1, 1] -> logits [B, num_classes].
 
     Raises:
-        ModelError: unknown name, fewer than 2 classes, a width of 0 or less, images that are too small.
+        ModelError: unknown name, fewer than 2 classes, a width of 0 or less, images that are too small, a
+            variant that is unknown or that the network does not have.
     """
     network = _module(name).build(
-        input_shape=input_shape, num_classes=num_classes, width=width, classifier=classifier
+        input_shape=input_shape,
+        num_classes=num_classes,
+        width=width,
+        classifier=classifier,
+        variant=variant,
     )
     strided_pointwise.avoid_damage(network)
     return network

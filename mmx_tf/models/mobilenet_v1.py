@@ -26,14 +26,19 @@ STEM_FILTERS = 32
 
 
 def build(
-    *, input_shape: tuple[int, int, int], num_classes: int, width: float = 1.0, classifier: bool = True
+    *,
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    width: float = 1.0,
+    classifier: bool = True,
+    variant: str = "auto",
 ) -> keras.Model:
     """Build MobileNet-v1 with random weights; see `mmx_tf.models.build` for arguments and errors."""
     rules.check(
         "mobilenet_v1", input_shape=input_shape, num_classes=num_classes, width=width, classifier=classifier
     )
-    small = rules.is_small(input_shape)
-    momentum = 0.9 if small else 0.99
+    small = rules.is_small(input_shape, variant)
+    momentum = 0.9 if rules.is_small(input_shape) else 0.99
 
     inputs = keras.Input(input_shape, name="image")
     x = keras.layers.Conv2D(

@@ -65,14 +65,19 @@ def _block(x, *, prefix: str, filters: int, stride: int, expansion: int, padded:
 
 
 def build(
-    *, input_shape: tuple[int, int, int], num_classes: int, width: float = 1.0, classifier: bool = True
+    *,
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    width: float = 1.0,
+    classifier: bool = True,
+    variant: str = "auto",
 ) -> keras.Model:
     """Build MobileNet-v2 with random weights; see `mmx_tf.models.build` for arguments and errors."""
     rules.check(
         "mobilenet_v2", input_shape=input_shape, num_classes=num_classes, width=width, classifier=classifier
     )
-    small = rules.is_small(input_shape)
-    momentum = batch_norm_momentum(small=small)
+    small = rules.is_small(input_shape, variant)
+    momentum = batch_norm_momentum(small=rules.is_small(input_shape))
     stem, *blocks, head = _channels(width)
 
     inputs = keras.Input(input_shape, name="image")

@@ -41,7 +41,12 @@ IMAGENET_SIZES = (224,)
 
 
 def build(
-    *, input_shape: tuple[int, int, int], num_classes: int, width: float = 1.0, classifier: bool = True
+    *,
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    width: float = 1.0,
+    classifier: bool = True,
+    variant: str = "auto",
 ) -> keras.Model:
     """Build MobileNet-v3-large with random weights; see `mmx_tf.models.build` for arguments and errors.
 
@@ -54,8 +59,8 @@ def build(
         width=width,
         classifier=classifier,
     )
-    small = rules.is_small(input_shape)
-    momentum = batch_norm_momentum(small=small)
+    small = rules.is_small(input_shape, variant)
+    momentum = batch_norm_momentum(small=rules.is_small(input_shape))
     *blocks, head, hidden = _channels(width)
 
     inputs = keras.Input(input_shape, name="image")

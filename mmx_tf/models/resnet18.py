@@ -22,13 +22,18 @@ BLOCKS_PER_STAGE = 2
 
 
 def build(
-    *, input_shape: tuple[int, int, int], num_classes: int, width: float = 1.0, classifier: bool = True
+    *,
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    width: float = 1.0,
+    classifier: bool = True,
+    variant: str = "auto",
 ) -> keras.Model:
     """Build ResNet-18 with random weights; see `mmx_tf.models.build` for arguments and errors."""
     rules.check(
         "resnet18", input_shape=input_shape, num_classes=num_classes, width=width, classifier=classifier
     )
-    small = rules.is_small(input_shape)
+    small = rules.is_small(input_shape, variant)
     stages = [max(1, round(filters * width)) for filters in STAGES]
 
     inputs = keras.Input(input_shape, name="image")

@@ -21,12 +21,18 @@ STAGES = (16, 32, 64)
 
 
 def build(
-    *, input_shape: tuple[int, int, int], num_classes: int, width: float = 1.0, classifier: bool = True
+    *,
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    width: float = 1.0,
+    classifier: bool = True,
+    variant: str = "auto",
 ) -> keras.Model:
     """Build ResNet-8 with random weights; see `mmx_tf.models.build` for arguments and errors."""
     rules.check(
         "resnet8", input_shape=input_shape, num_classes=num_classes, width=width, classifier=classifier
     )
+    rules.check_one_variant("resnet8", variant)
     stages = [max(1, round(filters * width)) for filters in STAGES]
 
     inputs = keras.Input(input_shape, name="image")

@@ -5,6 +5,7 @@ Arguments are checked before any layer is made.
 
 import numbers
 
+from mmx_tf.choices import NETWORK_VARIANTS
 from mmx_tf.errors import ModelError
 
 SMALL_IMAGE_BELOW = 96
@@ -35,9 +36,25 @@ def check(name: str, *, input_shape: tuple, num_classes: int, width: float, clas
         )
 
 
-def is_small(input_shape: tuple[int, int, int]) -> bool:
-    """Whether images get the *small-image variant* of a network, which reduces them by 8 in place of 32."""
-    return min(input_shape[:2]) < SMALL_IMAGE_BELOW
+def is_small(input_shape: tuple[int, int, int], variant: str = "auto") -> bool:
+    """Whether images get the *small-image variant* of a network, which reduces them by 8 in place of 32.
+
+    Raises:
+        ModelError: variant is none of `NETWORK_VARIANTS`.
+    """
+    if variant not in NETWORK_VARIANTS:
+        raise ModelError(f"There is no variant {variant!r}; allowed are {', '.join(NETWORK_VARIANTS)}.")
+    if variant == "auto":
+        return min(input_shape[:2]) < SMALL_IMAGE_BELOW
+    return variant == "small_images"
+
+
+def check_one_variant(name: str, variant: str) -> None:
+    """Raises ModelError for a variant of a network that has but one."""
+    if variant != "auto":
+        raise ModelError(
+            f"{name} has one variant for images of every size, not {variant!r}: leave out --network_variant."
+        )
 
 
 def make_divisible(filters: float) -> int:

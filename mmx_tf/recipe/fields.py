@@ -28,6 +28,12 @@ class RecipeFields(TrainingPractice, RecipeOptions, SearchSettings, ReportOption
         "Height and width of the images in pixels; 0 takes the dataset's own. Arrays are not resized.",
         allowed=Between(8, 2048, or_zero=True),
     )
+    network_variant: str = flag(
+        "auto",
+        "Strides of the built-in network: {allowed}. As published they reduce images by 32; those for small "
+        "images reduce them by 8, for about ten times the operations. auto takes these below 96 pixels.",
+        allowed=OneOf(choices.NETWORK_VARIANTS),
+    )
     width: float = flag(1.0, "Multiplier of the built-in network's channel counts.", allowed=AboveZero())
     task: str = flag(
         "",

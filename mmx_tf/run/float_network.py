@@ -55,6 +55,7 @@ def load_or_build(recipe: Recipe, data: Examples) -> tuple[keras.Model, bool]:
         num_classes=outputs,
         width=recipe.width,
         classifier=bool(data.num_classes) and recipe.task != "binary",
+        variant=recipe.network_variant,
     )
     if recipe.float_model == IMAGENET_WEIGHTS:
         models.load_imagenet_weights(recipe.model, model)

@@ -38,7 +38,7 @@ from mmx_tf.workdir import results
 from mmx_tf.workdir.workdir import Workdir
 
 OF_FLOAT_TRAINING = ("float_epochs", "float_learning_rate", "float_global_clipnorm")
-OF_BUILT_IN = ("model", "width", *OF_FLOAT_TRAINING)
+OF_BUILT_IN = ("model", "network_variant", "width", *OF_FLOAT_TRAINING)
 """Flags of a network that is built here: a file as --float_model leaves them without effect."""
 
 
