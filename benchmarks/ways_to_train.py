@@ -9,6 +9,7 @@ that a first call traces once.
 """
 
 import contextlib
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -92,11 +93,12 @@ def _meta_and_search(network, images, labels):
     return search, lambda images, labels: search.train_step((images, labels))
 
 
-def _fixed(network, images, labels):
+def _fixed(network, images, labels, *, share_step_sizes=False):
     search = mmx_tf.augment(network, bit_widths=BIT_WIDTHS, weight_bits=BITS)
     search(images[:2], branch=0)  # gives every branch its first step size
     branch = BIT_WIDTHS.index(BITS)
-    fixed = mmx_tf.rebuild(search, search.selection_of([branch] * len(search.quantizers)))
+    selection = search.selection_of([branch] * len(search.quantizers))
+    fixed = mmx_tf.rebuild(search, selection, share_step_sizes=share_step_sizes)
     initialize_before_tracing(fixed, fixed, images)  # as the command line does
     return _float(fixed, images, labels)
 
@@ -127,6 +129,7 @@ WAYS = {
     "search": _bit_search,
     "meta_and_search": _meta_and_search,
     "fixed": _fixed,
+    "fixed_shared": functools.partial(_fixed, share_step_sizes=True),
     "tfmot_8bit": _tfmot_8bit,
     "tfmot_n_bit": _tfmot_n_bit,
 }

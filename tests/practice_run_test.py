@@ -18,7 +18,7 @@ EVERY_OPTION = (
     "--alpha_initial_stddev=0.001", "--alpha_schedule=constant", "--activation_epochs=1",
     "--optimizer=adam", "--learning_rate=0.0003", "--weight_decay_kind=l2", "--weight_decay=5e-6",
     "--global_clipnorm=1", "--step_size_learning_rate_factor=3", "--oscillation_dampening=0.01",
-    "--batch_norm_images=128",
+    "--batch_norm_images=128", "--share_step_sizes",
 )  # fmt: skip
 POINTS = (("select", 2), ("select", reliability.STEPS + 2), ("activation", 3), ("train", 4))
 

@@ -13,6 +13,7 @@ on one grid, they get a carrier besides.
 """
 
 import collections
+from collections.abc import Collection
 
 import tensorflow as tf
 import tf_keras as keras
@@ -87,17 +88,21 @@ def final_softmaxes(network: keras.Model) -> set[str]:
     }
 
 
-def plan(network: keras.Model) -> dict[int, ActivationQuantizer]:
+def plan(network: keras.Model, shared: Collection[str] = ()) -> dict[int, ActivationQuantizer]:
     """Carriers of a quantized network.
 
     Args:
       network: flat functional network with an activation quantizer in front of every weighted layer.
+      shared: names of quantizers in whose place another one of the same tensor quantizes.
 
     Returns:
       Maps ids of the network's symbolic tensors to the carrier that quantizes them. Tensors that must share
       a grid map to the same layer object.
     """
-    uses = graph.consumers(network)
+    uses = {
+        tensor_id: [layer for layer in layers if layer is None or layer.name not in shared]
+        for tensor_id, layers in graph.consumers(network).items()
+    }
     calls = graph.nodes(network)
     outputs_of_layer = {node.layer.name: node.outputs for node in calls}
     known: dict[int, float] = {}  # tensor id -> what it cannot fall below

@@ -28,6 +28,7 @@ from mmx_tf.layers.quantizers.weights import LsqWeightConfig, quantize_weights
 from mmx_tf.metamix import augment_checks
 from mmx_tf.metamix.search import SearchModel, quantizer_name
 from mmx_tf.metamix.selection import BitSelection, as_selection
+from mmx_tf.metamix.shared_steps import shared_quantizers
 from mmx_tf.network import graph
 from mmx_tf.network.heads import is_quantizer
 from mmx_tf.network.ours import next_step
@@ -41,6 +42,7 @@ def rebuild(
     quantized_weights: bool = True,
     per_channel: bool = True,
     carriers: bool = True,
+    share_step_sizes: bool = False,
     start: keras.Model | None = None,
 ) -> keras.Model:
     """Builds the fixed network of a selection, an ordinary tf_keras model.
@@ -55,6 +57,8 @@ def rebuild(
         weights, statistics and activations' step sizes are taken from it instead of from the search, and
         step sizes of weights come from its kernels by LSQ's rule.
       carriers: put the 8-bit carriers in place; without them the network cannot be exported exactly.
+      share_step_sizes: give layers that read one tensor at equal bits one step size, the first layer's at the
+        beginning. The file then has one QUANTIZE for all of them, or none.
 
     Raises:
       SelectionMismatchError: if the selection is not of this network, or its file or dict is damaged.
@@ -71,18 +75,23 @@ def rebuild(
     selection.check_fits(search.selection_of([0] * len(search.quantizers)))
     chosen = {layer.name: layer for layer in selection.layers}
     bits_of_quantizer = {quantizer_name(name): layer.activation_bits for name, layer in chosen.items()}
-    tensor_carriers = carrier_plan.plan(search.network) if carriers else {}
+    shared = shared_quantizers(search.network, bits_of_quantizer) if share_step_sizes else {}
+    tensor_carriers = carrier_plan.plan(search.network, shared) if carriers else {}
     left_out = carrier_plan.final_softmaxes(search.network)
 
     outputs_of = {node.layer.name: node.outputs for node in graph.nodes(search.network)}
 
     sources = _sources(search.network, start)
+    quantized = {}
 
     def call(layer, args, kwargs):
+        if layer.name in shared:
+            return quantized[shared[layer.name]]
         if isinstance(layer, PixelQuantizer):
             value = PixelQuantizer.from_config(layer.get_config())(args[0])
         elif is_quantizer(layer):
             value = _fixed_quantizer(layer, bits_of_quantizer[layer.name])(args[0])
+            quantized[layer.name] = value
         elif layer.name in chosen:
             searched = None if start else search.weight_quantizers.get(layer.name)
             source, of_layer = sources[layer.name], chosen[layer.name]

@@ -31,6 +31,11 @@ class TrainingPractice:
     global_clipnorm: float = flag(
         0.0, "The same in weight training, of weights and step sizes by one norm.", allowed=Between(0)
     )
+    share_step_sizes: bool = flag(
+        False,
+        "Layers that read one tensor at equal bits have one step size from weight training on: the file has "
+        "one QUANTIZE for all of them, or none, where each has its own otherwise.",
+    )
     activation_epochs: int = flag(
         0,
         "Epochs before weight training with the selected bits of activations alone, weights in full "

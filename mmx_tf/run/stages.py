@@ -243,14 +243,14 @@ def settings(run: Run) -> dict[str, str]:
 
 def weight_stage(run: Run, search: SearchModel, selection: BitSelection) -> keras.Model:
     """The network at the selected bits, fine-tuned or taken up from its last checkpoint; not saved yet."""
-    start = None
+    start, shared = None, run.recipe.share_step_sizes
     if run.recipe.activation_epochs and not run.workdir.finished:
         seed(run.recipe, "activation")
-        start = rebuild(search, selection, quantized_weights=False)
+        start = rebuild(search, selection, quantized_weights=False, share_step_sizes=shared)
         with run.workdir.timed("activation"):
             phases.train_activations(run.workdir, run.recipe, run.data, start, teacher=run.teacher)
     seed(run.recipe, "train")
-    fixed = rebuild(search, selection, start=start)
+    fixed = rebuild(search, selection, start=start, share_step_sizes=shared)
     with run.workdir.timed("train"):
         phases.train_fixed(run.workdir, run.recipe, run.data, fixed, teacher=run.teacher)
     return fixed
