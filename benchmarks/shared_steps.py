@@ -30,7 +30,7 @@ def flags_of(options, way: str, seed: int) -> list[str]:
         f"--float_model={options.float_model}", f"--dataset={options.dataset}",
         f"--data_dir={options.data_dir}", "--selection=uniform", f"--uniform_bits={bits}",
         f"--candidate_bits={bits}", f"--weight_bits={options.weight_bits}", "--batch_size=128",
-        f"--steps_per_epoch={options.steps}", "--select_epochs=1", f"--train_epochs={options.train_epochs}",
+        f"--steps_per_epoch={options.steps}", "--select_epochs=2", f"--train_epochs={options.train_epochs}",
         "--parity_images=32", "--sensitivity_images=0", "--baselines=int8", f"--seed={seed}",
         f"--workdir={options.workdir / f'{way}_{seed}'}", *WAYS[way],
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Layers that read one tensor at equal bits, with one step size: their quantizer, their file, their gradient."""
+"""Layers that read one tensor at equal bits, with one step size: quantizer, file and gradient."""
 
 import collections
 
@@ -17,7 +17,7 @@ EQUAL, OTHER = [1, 1, 1, 1], [1, 2, 1, 1]
 """Choices of 8, 4 and 3 bits for main, shortcut, second and expand."""
 
 
-def network():
+def two_readers():
     """A block whose input two convolutions read, and one whose input a convolution and an addition read."""
     inputs = keras.Input((16, 16, 1))
     x = layers.Conv2D(6, 3, strides=2, padding="same", activation="relu", name="stem")(inputs)
@@ -33,7 +33,7 @@ def network():
 @pytest.fixture(scope="module")
 def search(digits):
     keras.utils.set_random_seed(2)
-    search = mmx_tf.augment(network(), bit_widths=(8, 4, 3))
+    search = mmx_tf.augment(two_readers(), bit_widths=(8, 4, 3))
     search(next(iter(digits.train(batch_size=64, seed=0)))[0], branch=1)
     return search
 
