@@ -150,13 +150,17 @@ class Experiment:
     """
 
     def __init__(self, options: argparse.Namespace, flags: list[str]):
-        self.workdir, self.flags = options.workdir, flags
+        self.workdir, self.flags, self.float_networks = options.workdir, flags, options.float_networks
         self._jobs, self._begin = Jobs(1), time.monotonic()
 
     def prepare(self, run: Run) -> bool:
         """Makes what a run starts from, where it is missing: whether all of it is there."""
         network = float_network(run.seed, self.workdir)
         flags = float_flags(run.seed, self.flags)
+        given = self.float_networks and self.float_networks / f"float_seed{run.seed}.keras"
+        if given and given.exists() and not network.exists():
+            network.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(network, given.read_bytes())
         if not network.exists() and not self._train(f"float_seed{run.seed}", flags, until=network):
             return False
         selected = self.workdir / run.start.folder / "sensitivity.json"
@@ -256,6 +260,12 @@ def parsed(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     command_line.add_choice(parser, "--arms", ARMS)
     parser.add_argument("--average_bits", type=command_line.numbers, default=[3.0, 4.0], help="default: 3,4")
     parser.add_argument("--seeds", type=command_line.integers, default=[0, 1, 2], help="default: 0,1,2")
+    parser.add_argument(
+        "--float_networks",
+        type=pathlib.Path,
+        metavar="DIR",
+        help="folder of float_seed0.keras, ..., trained before with the same flags; others are trained",
+    )
     parser.add_argument("--title", default="MobileNet-v1 0.25 on CIFAR-10", help="default: %(default)s")
     parser.add_argument("--png", type=pathlib.Path, metavar="OUT", help="where the plot is written")
     options = parser.parse_args(words[:cut])

@@ -124,6 +124,19 @@ def test_a_run_is_given_a_meta_state_whenever_it_is_killed(tmp_path):
     assert "random was trained from another meta-state" in other_start(source, folder)
 
 
+def test_a_float_network_that_is_given_is_not_trained(tmp_path):
+    (tmp_path / "float_seed1.keras").write_bytes(b"theirs")
+    # Runs that are refused at once, so that it is seen which ones are begun.
+    words = [f"--workdir={tmp_path / 'w'}", f"--float_networks={tmp_path}", "--", "--dataset=folder:nowhere"]
+    options, flags = whole_schedules.parsed(words)
+    options.workdir.mkdir()
+    experiment = whole_schedules.Experiment(options, [*BASE, *flags])
+    assert not experiment.prepare(Run("joint", 3.0, 1)) and not experiment.prepare(Run("joint", 3.0, 2))
+    assert whole_schedules.float_network(1, options.workdir).read_bytes() == b"theirs"
+    begun = {path.stem for path in options.workdir.glob("*.log")}
+    assert begun == {"metamix_3_seed1", "float_seed2"}
+
+
 def row(method, seed, top1, draw=0):
     return {
         "method": method, "target_average_bits": 3.0, "seed": seed, "fixed_top1": top1, "draw": draw,
