@@ -22,7 +22,8 @@ from mmx_tf.network import graph
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.run import float_network, phases, pipeline
 from mmx_tf.workdir import fingerprints
-from mmx_tf.workdir.workdir import Workdir, check_inputs, earlier_state
+from mmx_tf.workdir.belonging import check_inputs, earlier_state
+from mmx_tf.workdir.workdir import Workdir
 
 STATISTICS = ("batch", "running")
 """What batch norm normalizes by: the batch, as in training and bit-search steps, or running statistics.

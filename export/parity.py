@@ -44,9 +44,16 @@ def main(arguments=None) -> int:
         parser.error(f"--images={options.images}: at least 1 is needed.")
     from mmx_tf import quiet
     from mmx_tf.waiting import busy, images_done, loading_tensorflow
+    from mmx_tf.workdir import results
+    from mmx_tf.workdir.belonging import check_finished
 
-    commit()  # asked for now: the certificate names the code that this process has begun with
     quiet.set_up_logging()
+    try:
+        check_finished(options.workdir, (results.NETWORK, results.FILE))
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    commit()  # asked for now: the certificate names the code that this process has begun with
     with loading_tensorflow():
         # Only the command knows of workdirs: the library stands below the rooms that do.
         from mmx_tf.export.comparing.certificate import certify, summary

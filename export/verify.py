@@ -28,8 +28,15 @@ def main(arguments=None) -> int:
     workdir = parser.parse_args(arguments).workdir
     from mmx_tf import quiet
     from mmx_tf.waiting import busy, images_done, loading_tensorflow
+    from mmx_tf.workdir import results
+    from mmx_tf.workdir.belonging import check_finished
 
     quiet.set_up_logging()
+    try:
+        check_finished(workdir, (results.NETWORK, results.FILE))
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
     with loading_tensorflow():
         # Only the command knows of workdirs: the library stands below the rooms that do.
         from mmx_tf.export.comparing.whole_file import verify

@@ -15,24 +15,25 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from mmx_tf import choices, command_line, exit_codes
+from mmx_tf import choices, command_line, exit_codes, quiet
 from mmx_tf.errors import DisagreementError, RecipeError
 from mmx_tf.exit_codes import ExitCode
+from mmx_tf.waiting import loading_tensorflow
+from mmx_tf.workdir import results
+from mmx_tf.workdir.belonging import check_finished
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the file that the command line asks for; returns the exit code."""
     options = _options(arguments)
-    # Only now, since it takes seconds: a wrong argument is told before.
-    from mmx_tf import quiet
-    from mmx_tf.waiting import loading_tensorflow
-
     quiet.set_up_logging()
-    with loading_tensorflow():
-        from mmx_tf.export.running.noise import provoke_native_noise
-
-        provoke_native_noise()
     try:
+        _check_folder(options)
+        # Only now, since it takes seconds: a wrong argument is told before.
+        with loading_tensorflow():
+            from mmx_tf.export.running.noise import provoke_native_noise
+
+            provoke_native_noise()
         print(reexport(options), flush=True)
     except exit_codes.ERRORS as error:
         print(error, file=sys.stderr)
@@ -74,6 +75,14 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
+def _check_folder(options: argparse.Namespace) -> None:
+    """Refuses (RecipeError) what the file system tells: no finished workdir, a result of it as --out."""
+    root = options.workdir
+    if options.out.name in results.RESULTS and options.out.parent.resolve() == root.resolve():
+        raise RecipeError(f"--out={options.out} is the name of a result of the run itself; give another one.")
+    check_finished(root, results.SOURCES)
+
+
 def reexport(options: argparse.Namespace) -> str:
     """Writes another file of a finished run; returns what is to be told of it.
 
@@ -95,11 +104,8 @@ def reexport(options: argparse.Namespace) -> str:
     from mmx_tf.run.finished import open_network
     from mmx_tf.run.run import evaluation, evaluation_images
     from mmx_tf.waiting import images_done
-    from mmx_tf.workdir import results
 
     root = options.workdir
-    if options.out.name in results.RESULTS and options.out.parent.resolve() == root.resolve():
-        raise RecipeError(f"--out={options.out} is the name of a result of the run itself; give another one.")
     recipe, data, fixed = open_network(root, needed=results.SOURCES)
     asked = {
         name: value

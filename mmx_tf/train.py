@@ -33,6 +33,7 @@ from mmx_tf.exit_codes import ExitCode
 from mmx_tf.recipe import flagfiles
 from mmx_tf.recipe import recipe as recipes
 from mmx_tf.recipe.recipe import Recipe
+from mmx_tf.workdir import belonging, results
 
 FLAGS = flags.FLAGS
 ADVICE = {
@@ -68,6 +69,8 @@ def _main(flag_values: flags.FlagValues) -> None:
         recipe.validate()
         _check_tool(recipe)
         kinds.check(recipe.dataset, data_dir=recipe.data_dir)
+        if recipe.strategy != "multi_worker":  # whose chief looks, and tells the others
+            belonging.check_first(recipe)
         if recipe.deterministic:
             startup.make_deterministic()
         # What a run needs takes seconds to load, and a wrong flag is told before.
@@ -97,9 +100,6 @@ def _check_tool(recipe: Recipe) -> None:
     try:
         recipe.check_tool()
     except RecipeError:
-        # Loads TensorFlow, for which nobody else waits.
-        from mmx_tf.workdir import results
-
         if not all(results.is_judged(pathlib.Path(one), recipe.baselines) for one in recipe.finished_in):
             raise
 

@@ -22,7 +22,8 @@ import mmx_tf
 from mmx_tf import data
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.workdir import fingerprints
-from mmx_tf.workdir.workdir import WORKDIR_FORMAT, Workdir
+from mmx_tf.workdir.belonging import WORKDIR_FORMAT
+from mmx_tf.workdir.workdir import Workdir
 
 L = keras.layers
 IMAGE = tfds.features.Image(shape=(8, 8, 1))

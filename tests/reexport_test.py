@@ -14,7 +14,7 @@ from mmx_tf import reexport
 from mmx_tf.errors import RecipeError
 from mmx_tf.metamix.selection import BitSelection
 from mmx_tf.recipe.recipe import Recipe
-from mmx_tf.workdir import workdir as workdirs
+from mmx_tf.workdir import belonging
 
 
 @pytest.fixture(scope="module")
@@ -137,13 +137,13 @@ def test_a_run_with_other_flags_of_the_file_names_the_command(finished, float_fi
     workdir, flags = finished
     other = Recipe.from_flagfile("\n".join([*flags, "--weight_storage=int4", "--output_type=class"]))
     with pytest.raises(RecipeError) as told:
-        workdirs.check(other, {})
+        belonging.check(other, {})
     words = f"`python -m mmx_tf.reexport --workdir={workdir} --weight_storage=int4 --output_type=class --out="
     assert words in str(told.value)
     # What it was trained with is not the file's alone.
     for more in (["--seed=5"], ["--seed=5", "--weight_storage=int4"]):
         with pytest.raises(RecipeError, match="Give another --workdir") as told:
-            workdirs.check(Recipe.from_flagfile("\n".join([*flags, *more])), {})
+            belonging.check(Recipe.from_flagfile("\n".join([*flags, *more])), {})
         assert "reexport" not in str(told.value)
 
 

@@ -20,11 +20,8 @@ from mmx_tf.workdir.workdir import Workdir
 ROOT = Path(__file__).parents[1]
 # Holds the lock until its standard input is closed, or it is killed.
 HOLDER = """
-import importlib.util, pathlib, sys
-# The module alone: with its room comes TensorFlow.
-spec = importlib.util.spec_from_file_location("lock", "mmx_tf/workdir/lock.py")
-lock = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(lock)
+import pathlib, sys
+from mmx_tf.workdir import lock
 with lock.held(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -17,6 +17,7 @@ def main(argv: list[str], flag_values: flags.FlagValues = flags.FLAGS) -> None:
     quiet.set_up_logging()
     try:
         wanted, recipe = options.from_flags(flag_values)
+        options.check_first(wanted, recipe)
         if recipe.deterministic:
             startup.make_deterministic()
         # What figures need takes seconds to load, and a wrong flag is told before.

@@ -20,7 +20,7 @@ from mmx_tf.recipe import budget_rules
 from mmx_tf.recipe.budget_rules import KINDS
 from mmx_tf.recipe.recipe import EXPORT_FLAGS, FREE_FLAGS, Recipe
 from mmx_tf.workdir import fingerprints, results
-from mmx_tf.workdir.workdir import check_inputs, earlier_state
+from mmx_tf.workdir.belonging import check_inputs, earlier_state
 
 _COPIED = (
     "bops", "target_bops", "average_bits", "float_top1", "fixed_top1", "folded_top1", "tflite_top1",

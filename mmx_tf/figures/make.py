@@ -35,7 +35,7 @@ from mmx_tf.figures import comparison
 from mmx_tf.figures import documents as figure_documents
 from mmx_tf.figures import plots as paper_plots
 from mmx_tf.figures.instability import Instability
-from mmx_tf.figures.options import OF_FLOAT_NETWORK, TRAINED, FigureOptions
+from mmx_tf.figures.options import OF_FLOAT_NETWORK, TRAINED, FigureOptions, check_first
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.report import plots
 from mmx_tf.run import export_stage, float_network
@@ -70,6 +70,7 @@ def make(options: FigureOptions, recipe: Recipe, *, command: str = "") -> dict[s
       DivergenceError: if training has diverged.
     """
     options.validate()
+    check_first(options, recipe)
     commit()  # asked for now: the figures name the code that this process has begun with
     if recipe.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -78,21 +79,9 @@ def make(options: FigureOptions, recipe: Recipe, *, command: str = "") -> dict[s
     compare = [pathlib.Path(path) for path in options.compare]
     if "5" in options.which:
         own = [workdir] if results.finished_folders(workdir) else []
-        if not own and not compare:
-            raise RecipeError(
-                f"--workdir={workdir}: there is no finished workdir to draw, and --compare names none; "
-                "allowed: finished workdirs."
-            )
         accuracies = figure_documents.accuracy_document([*own, *compare])
         makers["5"] = lambda: accuracies
     if set(options.which) & set(OF_FLOAT_NETWORK):
-        recipe.validate()
-        trained = [which for which in options.which if which in TRAINED]
-        if trained and len(recipe.candidate_bits) < 2:
-            raise RecipeError(
-                f"--candidate_bits={recipe.candidate_bits[0]} is not allowed for --which="
-                f"{','.join(trained)}; allowed: two or more, such as 8,4,3, which are compared."
-            )
         data = datasets.of_recipe(recipe)
         recipe.check_classes(num_classes=data.num_classes, dataset=data.name)
         network = float_network.load_trained(recipe, data)

@@ -2,14 +2,17 @@
 
 import dataclasses
 import os
+import pathlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from absl import flags
 
+from mmx_tf.data import kinds
 from mmx_tf.errors import RecipeError
 from mmx_tf.recipe.allowed import flag
 from mmx_tf.recipe.recipe import Recipe, define_flags
+from mmx_tf.workdir import results
 
 FIGURES = ("1", "2", "5", "6", "7")
 TRAINED = ("1", "2", "6")
@@ -139,6 +142,33 @@ def from_flags(flag_values: flags.FlagValues) -> tuple[FigureOptions, Recipe]:
     ]
     recipe = Recipe.from_flagfile("\n".join([*text.splitlines(), *lines]))
     return options, recipe
+
+
+def check_first(options: FigureOptions, recipe: Recipe) -> None:
+    """Refuses what shows without a dataset or a network, before TensorFlow is loaded.
+
+    Raises:
+      RecipeError: where there is no finished workdir to draw, or no float network, or for the recipe.
+      DataError: for a dataset that there is not.
+    """
+    if "5" in options.which and not options.compare:
+        if not results.finished_folders(pathlib.Path(recipe.workdir)):
+            raise RecipeError(
+                f"--workdir={recipe.workdir}: there is no finished workdir to draw, and --compare names "
+                "none; allowed: finished workdirs."
+            )
+    if not set(options.which) & set(OF_FLOAT_NETWORK):
+        return
+    recipe.validate()
+    trained = [which for which in options.which if which in TRAINED]
+    if trained and len(recipe.candidate_bits) < 2:
+        raise RecipeError(
+            f"--candidate_bits={recipe.candidate_bits[0]} is not allowed for --which="
+            f"{','.join(trained)}; allowed: two or more, such as 8,4,3, which are compared."
+        )
+    kinds.check(recipe.dataset, data_dir=recipe.data_dir)
+    if not recipe.float_model:
+        results.trained_float(pathlib.Path(recipe.workdir))
 
 
 def _check_writable(out: str) -> None:

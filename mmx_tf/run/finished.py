@@ -33,8 +33,9 @@ from mmx_tf.run import export_stage, stages
 from mmx_tf.run.given_selection import selection_of_bits
 from mmx_tf.run.run import Run, evaluation
 from mmx_tf.workdir import fingerprints, results
+from mmx_tf.workdir.belonging import check_finished
 from mmx_tf.workdir.results import FILE, METRICS, NETWORK, PARITY, REPORT, SELECTION
-from mmx_tf.workdir.workdir import Workdir, check_format, earlier_state
+from mmx_tf.workdir.workdir import Workdir
 
 
 def completed(
@@ -204,18 +205,7 @@ def open_network(
       root: the workdir.
       needed: the results that have to be there, as the run wrote them.
     """
-    wanted = ("run.flags", *needed)
-    missing = [name for name in wanted if not (root / name).exists()]
-    if missing:
-        folders = sorted(str(path.parent) for path in root.glob("target_*/model.tflite"))
-        advice = f" It is that of several targets: give one of {', '.join(folders)}." if folders else ""
-        if not folders and (root / "run.flags").exists():
-            advice = f" `python -m mmx_tf.train --flagfile={root / 'run.flags'}` makes what is missing."
-        raise RecipeError(f"{root} is not a finished workdir: {', '.join(missing)} missing.{advice}")
-    check_format(root)
-    state = earlier_state(root)
-    if (root / results.METRICS).exists():
-        results.check(root, state, needed)
+    state = check_finished(root, needed)
     recipe = Recipe.from_flagfile((root / "run.flags").read_text())
     data = datasets.of_recipe(recipe)
     changes = fingerprints.changes(recipe, state.get("inputs", {}), {"dataset": fingerprints.of_data(data)})

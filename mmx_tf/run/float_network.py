@@ -17,6 +17,7 @@ from mmx_tf.network.heads import gives_logits
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.recipe.rules import FLOAT_TEACHER, IMAGENET_WEIGHTS, SEVERAL_INPUTS, SEVERAL_OUTPUTS
 from mmx_tf.run.task import task_of
+from mmx_tf.workdir import results
 
 MAX_REASON = 400
 
@@ -72,14 +73,7 @@ def load_trained(recipe: Recipe, data: Examples) -> keras.Model:
     model, trained = load_or_build(recipe, data)
     if trained:
         return model
-    path = pathlib.Path(recipe.workdir, "checkpoints", "float.keras")
-    if not path.exists():
-        raise RecipeError(
-            f"--workdir={recipe.workdir} has no trained float network: {path.name} is not in its "
-            "checkpoints. Give one with --float_model=FILE.keras, or let a run of `python -m mmx_tf.train` "
-            "train it."
-        )
-    return load_model(path)
+    return load_model(results.trained_float(pathlib.Path(recipe.workdir)))
 
 
 def load_teacher(recipe: Recipe, data: Examples) -> keras.Model | None:

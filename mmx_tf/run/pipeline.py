@@ -45,8 +45,9 @@ from mmx_tf.training.forecast import Forecast
 from mmx_tf.training.task import judged
 from mmx_tf.waiting import busy
 from mmx_tf.workdir import fingerprints, results
+from mmx_tf.workdir.belonging import COST_TABLE, check
 from mmx_tf.workdir.lock import check_free
-from mmx_tf.workdir.workdir import COST_TABLE, Workdir, check
+from mmx_tf.workdir.workdir import Workdir
 
 
 @keras_defaults.float32()

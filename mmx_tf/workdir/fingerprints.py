@@ -13,15 +13,17 @@ import hashlib
 import os
 import pathlib
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
-import tensorflow as tf
-import tf_keras as keras
-
-from mmx_tf.data.examples import Examples
-from mmx_tf.data.source import Split
 from mmx_tf.errors import DataError
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.recipe.rules import FLOAT_TEACHER, IMAGENET_WEIGHTS
+
+if TYPE_CHECKING:  # they load TensorFlow, and files are told apart without it
+    import tf_keras as keras
+
+    from mmx_tf.data.examples import Examples
+    from mmx_tf.data.source import Split
 
 FILES = {"float_model": IMAGENET_WEIGHTS, "teacher": FLOAT_TEACHER, "bit_selection": "", "cost_table": ""}
 """Flags that name a file, and the word that means something else there."""
@@ -37,7 +39,7 @@ def sha256_of(path: str | os.PathLike) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def of_inputs(recipe: Recipe, data: Examples, network: "keras.Model | None" = None) -> Inputs:
+def of_inputs(recipe: Recipe, data: "Examples", network: "keras.Model | None" = None) -> Inputs:
     """Flag -> what tells its input from another one: the files that flags name, and the dataset.
 
     Args:
@@ -48,11 +50,16 @@ def of_inputs(recipe: Recipe, data: Examples, network: "keras.Model | None" = No
       DataError: if a file of the dataset has gone.
       OSError: if another file cannot be read.
     """
-    given = {flag: getattr(recipe, flag) for flag, word in FILES.items() if getattr(recipe, flag) != word}
-    found = {flag: of_file(path) for flag, path in given.items() if path}
+    found = of_files(recipe)
     if network is not None and recipe.float_model == IMAGENET_WEIGHTS:
         found["float_model"] = of_weights(network)
     return found | {"dataset": of_data(data)}
+
+
+def of_files(recipe: Recipe) -> Inputs:
+    """Flag -> what tells its file from another one. Raises OSError if a file cannot be read."""
+    given = {flag: getattr(recipe, flag) for flag, word in FILES.items() if getattr(recipe, flag) != word}
+    return {flag: of_file(path) for flag, path in given.items() if path}
 
 
 def of_file(path: str | os.PathLike) -> dict:
@@ -67,7 +74,7 @@ def of_file(path: str | os.PathLike) -> dict:
     }
 
 
-def of_weights(model: keras.Model) -> dict:
+def of_weights(model: "keras.Model") -> dict:
     """`sha256` and `bytes` of a network's numbers, in the order of its layers."""
     weights = model.get_weights()
     found = hashlib.sha256()
@@ -77,12 +84,14 @@ def of_weights(model: keras.Model) -> dict:
     return {"sha256": found.hexdigest(), "bytes": sum(weight.nbytes for weight in weights)}
 
 
-def of_data(data: Examples) -> dict:
+def of_data(data: "Examples") -> dict:
     """A dataset's `version` (where it has one), `classes`, and for each of both splits what `of_split` gives.
 
     Raises:
       DataError: if a file has gone since it was listed.
     """
+    import tensorflow as tf
+
     source = data.source
     names = _sha256_of_lines(source.class_names)
     found = {"version": source.version, "classes": len(source.class_names), "class_names": names}
@@ -93,7 +102,7 @@ def of_data(data: Examples) -> dict:
         raise DataError(f"--dataset={source.name} cannot be read: {error}.") from error
 
 
-def of_split(split: Split) -> dict:
+def of_split(split: "Split") -> dict:
     """`images`, and of their files the number (`files`), the `bytes`, and a `sha256` of names and sizes.
 
     Of a part of a split also its `rows`.

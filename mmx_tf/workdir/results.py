@@ -42,6 +42,22 @@ def has_sources(root: pathlib.Path) -> bool:
     return not {*SOURCES} & {*missing(root)}
 
 
+def trained_float(root: pathlib.Path) -> pathlib.Path:
+    """The file of the float network that a workdir's run has trained.
+
+    Raises:
+      RecipeError: if there is none.
+    """
+    path = root / "checkpoints" / "float.keras"
+    if not path.exists():
+        raise RecipeError(
+            f"--workdir={root} has no trained float network: {path.name} is not in its "
+            "checkpoints. Give one with --float_model=FILE.keras, or let a run of `python -m mmx_tf.train` "
+            "train it."
+        )
+    return path
+
+
 def missing(root: pathlib.Path) -> list[str]:
     """The results that a workdir does not have."""
     return [name for name in RESULTS if not (root / name).exists()]

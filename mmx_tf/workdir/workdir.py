@@ -1,7 +1,6 @@
-"""The folder of one run: which recipe it belongs to, where its files are, what was done and in what time."""
+"""The folder of one run: where its files are, what was done and in what time."""
 
 import contextlib
-import dataclasses
 import json
 import pathlib
 import time
@@ -12,21 +11,20 @@ from absl import logging
 
 from mmx_tf.distribution.job import ALONE, Job
 from mmx_tf.errors import RecipeError
-from mmx_tf.export.atomic import is_left_over, write_atomically
-from mmx_tf.recipe.recipe import EXPORT_FLAGS, Recipe
+from mmx_tf.export.atomic import write_atomically
+from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.version import VERSION
-from mmx_tf.workdir import fingerprints, results
 from mmx_tf.workdir import lock as workdir_lock
+from mmx_tf.workdir import results
+from mmx_tf.workdir.belonging import (
+    FLAG_FILE,
+    STATE_FILE,
+    WORKDIR_FORMAT,
+    check_flags,
+    earlier_state,
+    errors,
+)
 from mmx_tf.workdir.fingerprints import Inputs
-
-WORKDIR_FORMAT = 2
-"""Number of what a workdir holds and how; one more whenever a run can no longer go on from what was left."""
-FINISHED_FORMATS = (1, WORKDIR_FORMAT)
-"""Formats whose results are still read; checkpoints of a search in format 1 have an alpha per layer."""
-_STATE_FILE = pathlib.Path("checkpoints", "state.json")
-_FLAG_FILE = "run.flags"
-COST_TABLE = "cost_table.json"
-"""The run's copy of --cost_table."""
 
 
 class Workdir:
@@ -59,8 +57,8 @@ class Workdir:
             that no run of ours wrote, or cannot be written.
         """
         self.root, self.job, self.inputs = pathlib.Path(recipe.workdir), job, inputs
-        with _errors(self.root):
-            _check(self.root, recipe, inputs)
+        with errors(self.root):
+            check_flags(self.root, recipe, inputs)
             self.state = earlier_state(self.root)
             self.finished = "results" in self.state or bool(results.finished_folders(self.root))
             if not job.is_chief:
@@ -72,7 +70,7 @@ class Workdir:
                 return
             self.root.mkdir(parents=True, exist_ok=True)
             # First of all files but the lock: a folder without it is refused.
-            write_atomically(self.path(_FLAG_FILE), recipe.to_flagfile())
+            write_atomically(self.path(FLAG_FILE), recipe.to_flagfile())
             self.path("checkpoints").mkdir(exist_ok=True)
             unknown = inputs is not None and "inputs" not in self.state
             if unknown and (self.state or results.missing(self.root) != list(results.RESULTS)):
@@ -104,9 +102,9 @@ class Workdir:
         with contextlib.ExitStack() as lock:
 
             def made():
-                with _errors(root):
+                with errors(root):
                     # Before the lock, which makes a file in the folder.
-                    _check(root, recipe, inputs)
+                    check_flags(root, recipe, inputs)
                     root.mkdir(parents=True, exist_ok=True)
                     lock.enter_context(workdir_lock.held(root))
                 return cls(recipe, job, inputs)
@@ -123,7 +121,7 @@ class Workdir:
         self.state.update(facts)
         if not self.job.is_chief:
             return
-        write_atomically(self.path(_STATE_FILE), json.dumps(self.state, indent=1) + "\n")
+        write_atomically(self.path(STATE_FILE), json.dumps(self.state, indent=1) + "\n")
 
     @contextmanager
     def timed(self, phase: str):
@@ -141,147 +139,3 @@ class Workdir:
             seconds = self.state["seconds"]
             seconds[phase] = round(seconds.get(phase, 0.0) + time.monotonic() - start, 2)
             self.record()
-
-
-def check(recipe: Recipe, inputs: Inputs) -> None:
-    """Refuses a workdir that a run cannot be resumed in, or whose results are damaged; changes nothing.
-
-    Raises:
-      RecipeError: as `Workdir` and `results.check`.
-    """
-    root = pathlib.Path(recipe.workdir)
-    with _errors(root):
-        _check(root, recipe, inputs)
-        state = earlier_state(root)
-        if "results" in state or (root / results.METRICS).exists():
-            results.check(root, state)
-
-
-def check_format(root: pathlib.Path) -> None:
-    """Refuses a workdir whose results are of an unknown format; one without a number is let through.
-
-    Raises:
-      RecipeError: names the numbers, and the version that began the run.
-    """
-    state = earlier_state(root)
-    if state.get("format", WORKDIR_FORMAT) not in FINISHED_FORMATS:
-        raise RecipeError(_other_format(root, state))
-
-
-def earlier_state(root: pathlib.Path) -> dict:
-    """What checkpoints/state.json holds; {} where a run has not come so far.
-
-    Raises:
-      RecipeError: if it cannot be read.
-    """
-    path = root / _STATE_FILE
-    if not path.exists():
-        return {}
-    try:
-        state = json.loads(path.read_text())
-        if not isinstance(state, dict):
-            raise ValueError("it holds no facts of a run")
-        parts = (state["seconds"], state.get("inputs", {}), state.get("results", {}))
-        if not all(isinstance(part, dict) for part in parts):
-            raise ValueError("it holds no facts of a run")
-    except (ValueError, KeyError) as error:
-        raise RecipeError(f"{path} cannot be read: {error}. Give a new --workdir.") from error
-    return state
-
-
-def _other_format(root: pathlib.Path, state: dict) -> str:
-    began = state.get("mmx_tf", "one before 0.1.0 that recorded no version")
-    return (
-        f"--workdir={root} has format {state.get('format', 'without a number')} (mmx_tf {began}); this "
-        f"version ({VERSION}) goes on with format {WORKDIR_FORMAT} alone. Finish the run with the version "
-        "that began it, or give a new --workdir."
-    )
-
-
-@contextmanager
-def _errors(root: pathlib.Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise RecipeError(
-            f"--workdir={root} cannot be used: {error}. Give a folder that can be made and written."
-        ) from error
-
-
-def _left_by_a_beginning(path: pathlib.Path) -> bool:
-    """Whether a file is what a run that was killed before it had its run.flags leaves behind."""
-    return path.name == workdir_lock.LOCK_FILE or is_left_over(path, _FLAG_FILE)
-
-
-def _check(root: pathlib.Path, recipe: Recipe, inputs: Inputs | None) -> None:
-    """Refuses a folder that is no workdir of this run; changes nothing."""
-    flagfile = root / _FLAG_FILE
-    if not flagfile.exists():
-        if root.exists() and not all(_left_by_a_beginning(path) for path in root.iterdir()):
-            raise RecipeError(
-                f"--workdir={root} holds files but no run.flags, so it is no workdir of a run. Give a new or "
-                "empty folder."
-            )
-        return
-    # Before the flags: those of another version need not be readable.
-    state = earlier_state(root)
-    begun = state or not all(
-        is_left_over(path, _STATE_FILE.name) for path in (root / "checkpoints").glob("*")
-    )
-    finished = "results" in state or bool(results.finished_folders(root))
-    if begun and state.get("format") not in (FINISHED_FORMATS if finished else (WORKDIR_FORMAT,)):
-        raise RecipeError(_other_format(root, state))
-    try:
-        earlier = Recipe.from_flagfile(flagfile.read_text())
-    except ValueError as error:  # not one of our flagfiles, or not even a text
-        raise RecipeError(
-            f"{flagfile} does not describe a run of this program: {error} Give a new --workdir."
-        ) from error
-    differences = recipe.differences(earlier)
-    if differences:
-        raise RecipeError(
-            f"--workdir={root} holds a run with other flags: {'; '.join(differences)}. "
-            f"{_way_on(root, recipe, earlier)}Give another --workdir, or the same flags to resume that run."
-        )
-    if inputs is not None:
-        check_inputs(recipe, state, inputs)
-
-
-def _way_on(root: pathlib.Path, recipe: Recipe, earlier: Recipe) -> str:
-    """The command that makes what other flags ask of a finished run, where it need not be trained for it."""
-    of_the_file = {name: getattr(earlier, name) for name in EXPORT_FLAGS}
-    folders = results.finished_folders(root)
-    if not folders or dataclasses.replace(recipe, **of_the_file).differences(earlier):
-        return ""
-    asked = [
-        f"--{name}={getattr(recipe, name)}"
-        for name in EXPORT_FLAGS
-        if getattr(recipe, name) not in ("", of_the_file[name])
-    ]
-    words = " ".join(["python -m mmx_tf.reexport", f"--workdir={folders[0]}", *asked, "--out=FILE.tflite"])
-    others = f" (or another of its {len(folders)} targets' folders)" if len(folders) > 1 else ""
-    return f"`{words}`{others} writes that file of the finished run without training. "
-
-
-def check_inputs(recipe: Recipe, state: dict, inputs: Inputs) -> None:
-    """Refuses inputs that are not those that a workdir's run began with.
-
-    Args:
-      recipe: with the workdir.
-      state: what its checkpoints/state.json holds.
-      inputs: what is given now, or a part of it.
-
-    Raises:
-      RecipeError: says what has changed.
-    """
-    root = pathlib.Path(recipe.workdir)
-    before, copy = dict(state.get("inputs", {})), root / COST_TABLE
-    if "cost_table" in inputs and "cost_table" not in before and copy.exists():
-        before["cost_table"] = fingerprints.of_file(copy)
-    changes = fingerprints.changes(recipe, before, inputs)
-    if changes:
-        kept = f" The cost table is kept as {copy}." if any("--cost_table" in c for c in changes) else ""
-        raise RecipeError(
-            f"--workdir={root} holds a run with other input. {'; '.join(changes)}. Put back what the run "
-            f"began with, or give a new --workdir.{kept}"
-        )
