@@ -17,6 +17,7 @@ COMMANDS = {
     "reexport": ("mmx_tf.reexport", "main", "another .tflite of a finished run, without training"),
     "figures": ("mmx_tf.figures.__main__", "command", "the paper's figures for one's own network"),
     "check": ("mmx_tf.check", "main", "whether a network can be searched and exported, without data"),
+    "run": ("mmx_tf.export.run", "main", "what a .tflite says of images: its top classes, or its outputs"),
     "verify": (
         "mmx_tf.export.verify",
         "main",

@@ -1,4 +1,4 @@
-"""Sets of values that flags and arguments of the notebook have in common, each declared once.
+"""Values that flags, arguments of the notebook and commands have in common, each declared once.
 
 They stand below everything else, so that a wrong flag is refused before TensorFlow is loaded.
 """
@@ -26,3 +26,9 @@ STORAGES = ("int8", "int4", "int4_xnnpack", "int4_micro")
 INPUT_TYPES = ("uint8", "int8", "float32")
 OUTPUT_TYPES = ("int8", "float32", "class")
 """Types at the ends of the file (`export.writing.borders`)."""
+PIXEL_SCALING = (1 / 127.5, -1.0)
+"""Scale and offset: images are pixel * scale + offset, in [-1, 1], where nothing else is asked for."""
+SMALL_IMAGE_BELOW = 96
+"""Pixels from which on training cuts windows out of images, and evaluation takes their centre."""
+EVAL_MARGIN = 256 / 224
+"""Evaluation resizes the shorter side of larger images to so many crops, of which it takes the centre."""

@@ -36,10 +36,10 @@ FLOORS = (
     ("metamix", "training"),
     ("checking", "run"),
     ("check", "figures", "reexport", "train"),
-    ("export.parity", "export.verify"),
+    ("export.parity", "export.run", "export.verify"),
 )
 """Rooms and single files of mmx_tf from the ground up: a room imports what stands below it. The last are
-commands of `export` that read a finished workdir."""
+commands of `export` that read a workdir."""
 HEIGHT = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 LARGEST_FILE = 300
 MOST_FLOORS = 7

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import tensorflow as tf
 
+from mmx_tf.choices import EVAL_MARGIN, SMALL_IMAGE_BELOW
 from mmx_tf.data import images
 from mmx_tf.data.damaged import DamagedImages, check_evaluation
 from mmx_tf.data.examples import Examples, check_batch, rows_in_batches, with_random_pairs
@@ -26,7 +27,6 @@ from mmx_tf.data.reading import in_order, read_all, rows_of_batches
 from mmx_tf.data.source import ImageSource, Split
 from mmx_tf.startup import MEMORY_BYTES
 
-SMALL_IMAGE_BELOW = 96
 # Making a tensor of the pixels takes three times their memory for a moment.
 MEMORY_LIMIT_BYTES = MEMORY_BYTES // 8
 
@@ -144,9 +144,7 @@ class ImageData(Examples):
     def _fit(self, stored: tf.Tensor) -> tf.Tensor:
         """One stored image as evaluation sees it: uint8 [H, W, C]."""
         image = images.decode(stored, channels=self.source.channels)
-        return images.centre_square(
-            image, size=self.image_size, margin=1.0 if self._small else images.EVAL_MARGIN
-        )
+        return images.centre_square(image, size=self.image_size, margin=1.0 if self._small else EVAL_MARGIN)
 
     def _fit_for_training(self, augment: bool):
         """(stored image, number) -> the image at the size of training, uint8 [H, W, C]."""

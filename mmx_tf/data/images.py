@@ -15,6 +15,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.config import is_op_determinism_enabled
 
+from mmx_tf.choices import PIXEL_SCALING
+
 # A training crop of a photograph covers this share of its area, at an aspect ratio in this range, as ImageNet
 # recipes have done since Inception.
 CROP_AREA = (0.08, 1.0)
@@ -22,11 +24,6 @@ CROP_ASPECT = (3 / 4, 4 / 3)
 CROP_ATTEMPTS = 10
 # libjpeg decodes an image at 1/2, 1/4 and 1/8 of its size with less work than at all of it.
 JPEG_DIVISORS = (1, 2, 4, 8)
-# Evaluation resizes the shorter side to 256/224 of the crop that it then takes from the centre.
-EVAL_MARGIN = 256 / 224
-
-PIXEL_SCALING = (1 / 127.5, -1.0)
-"""Scale and offset: images are pixel * scale + offset, in [-1, 1], where nothing else is asked for."""
 MAX_SHIFT = 1 / 8
 
 
