@@ -38,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         outputs = shown.outputs_of(
             file, labels=_labels(options.labels), task=recipe.told_task if recipe else None
         )
+        for path in options.examples:
+            if not path.is_file():
+                raise ValueError(f"{path}: there is no such file.")
         with startup.without_native_noise():
             runner = litert.Runner(file.data)
             # LiteRT says once that it has made its delegate.
@@ -167,8 +170,6 @@ def _pixels(path: pathlib.Path, tensor: Tensor, recipe: Recipe | None) -> np.nda
 def _of_array(path: pathlib.Path, tensor: Tensor, scaling) -> Iterator[tuple[str, np.ndarray]]:
     try:
         array = np.load(path, allow_pickle=False, mmap_mode="r")
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: there is no such file.") from error
     except (OSError, ValueError, EOFError) as error:
         raise ValueError(f"{path} is no array of numbers: {error}.") from error
     shape = tensor.shape[1:]

@@ -12,6 +12,7 @@ import logging
 import os
 import pathlib
 import re
+import sys
 
 from absl import flags
 from absl import logging as absl_logging
@@ -33,7 +34,8 @@ _OUR_FOLDERS = tuple(f"{folder}{os.sep}" for folder in _OURS)
 def set_up_logging() -> None:
     """Logs lines such as "mmx_tf: select: epochs 1 to 2"; others' lines only from level WARNING."""
     absl_logging.set_verbosity(absl_logging.INFO)
-    if not logging.root.handlers:
+    # Python's own handler is there once something was logged before; absl's takes its place.
+    if all(type(one) is logging.StreamHandler and one.stream is sys.stderr for one in logging.root.handlers):
         # Commands that are no program of absl's have its flags, which say where lines go, at their defaults.
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()

@@ -83,9 +83,13 @@ with waiting.busy("writing the file", first=0):
 """
 
 
-def test_commands_log_in_one_form_without_others_lines():
-    """Also those that are no program of absl's, which would give its handler to the log."""
+@pytest.mark.parametrize("before", ["", "from absl import logging as early; early.debug('a line before')"])
+def test_commands_log_in_one_form_without_others_lines(before):
+    """Also those that are no program of absl's, which would give its handler to the log.
+
+    What logs before them has Python set up a handler of its own form, INFO:absl:...
+    """
     done = subprocess.run(
-        [sys.executable, "-c", LOGGING], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", before + LOGGING], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stderr.splitlines() == ["tensorflow: warning: a warning", "mmx_tf: writing the file ..."]

@@ -208,7 +208,7 @@ def test_what_cannot_be_run_is_refused_in_a_line(files, capsys, tmp_path):
     text, half, missing = (tmp_path / name for name in ("text.jpg", "half.png", "no.jpg"))
     half.write_bytes((files / "0.png").read_bytes()[:-60])
     assert refused(capsys, model, text) == f"{text} is no image that Pillow can read.\n"
-    assert refused(capsys, model, missing) == f"{missing}: there is no such file.\n"
+    assert refused(capsys, model, files / "0.png", missing) == f"{missing}: there is no such file.\n"
     assert f"{half} is no image that Pillow can read (" in refused(capsys, model, half)
     assert "not a .tflite file" in refused(capsys, files / "0.png", files / "0.png")
     for array, said in {

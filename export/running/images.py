@@ -24,7 +24,7 @@ def read(path, *, channels: int) -> np.ndarray:
     """The pixels of an image file, uint8 [h, w, channels]; grey ones are repeated, coloured ones made grey.
 
     Raises:
-      ImageFileError: if there is no such file, or no image in it.
+      ImageFileError: if it holds no image, or a damaged one.
     """
     path = pathlib.Path(path)
     try:
@@ -33,8 +33,6 @@ def read(path, *, channels: int) -> np.ndarray:
             if image.mode.startswith("I"):  # 16 bits a pixel, of which the upper ones are shown
                 image = Image.fromarray((np.asarray(image, np.uint32) >> 8).astype(np.uint8))
             pixels = np.asarray(image.convert(MODES[channels]))
-    except FileNotFoundError as error:
-        raise ImageFileError(f"{path}: there is no such file.") from error
     except Exception as error:  # Pillow raises what its decoders raise, among them SyntaxError.
         reason = "" if isinstance(error, Image.UnidentifiedImageError) else f" ({error})"
         raise ImageFileError(f"{path} is no image that Pillow can read{reason}.") from error

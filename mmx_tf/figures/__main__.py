@@ -25,9 +25,10 @@ def main(argv: list[str], flag_values: flags.FlagValues = flags.FLAGS) -> None:
 
         with loading_tensorflow():
             from mmx_tf.export.running.noise import provoke_native_noise
-            from mmx_tf.figures.make import make
 
+            # Before the figures, which load TensorFlow as it comes.
             provoke_native_noise()
+            from mmx_tf.figures.make import make
         make(wanted, recipe, command=" ".join(["python -m mmx_tf.figures", *sys.argv[1:]]))
     except exit_codes.ERRORS as error:
         exit_codes.end(exit_codes.of(error), str(error))
