@@ -84,7 +84,7 @@ def _main(flag_values: flags.FlagValues) -> None:
         run(recipe, command=" ".join(["python -m mmx_tf.train", *sys.argv[1:]]))
     except exit_codes.ERRORS as error:
         code = exit_codes.of(error)
-        exit_codes.end(code, ADVICE.get(code, "{}").format(error))
+        exit_codes.end(code, ADVICE.get(code, "{}").format(flagfiles.located(error)))
     except KeyboardInterrupt:
         exit_codes.end(
             ExitCode.INTERRUPTED, "interrupted; the same command continues from the last checkpoint."

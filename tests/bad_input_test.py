@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 import tf_keras as keras
+from commands import called, train_main
 from data_test import digit_examples, store, write_digits, write_png
 from networks import small_network
 from refusals import files_of, refused
@@ -58,9 +59,12 @@ def test_flags(capsys, tmp_path, good, case):
 
 FLAGFILES = {
     "no text": (b"\xff\xfe\x00", ["{path}", "is no text"]),
-    "words": (b"batch_size=4\n", ["'batch_size=4' is no flag"]),
-    "unknown flag": (b"--seed=1\n--batchsize=4\n", ["{path}: Unknown", "batchsize", "batch_size"]),
-    "bad value": (b"--batch_size=4 # small\n", ["--batch_size=4 # small"]),
+    "words": (b"\nbatch_size=4\n", ["{path}, line 2: 'batch_size=4' is no flag"]),
+    "unknown flag": (b"--seed=1\n--batchsize=4\n", ["{path}, line 2: Unknown", "batchsize", "batch_size"]),
+    "bad value": (b"# mine\n--batch_size=4 # small\n", ["{path}, line 2: flag --batch_size=4 # small: inv"]),
+    "not allowed": (b"--batch_size=8\n--batch_size=0\n", ["{path}, line 2: --batch_size=0 is not allowed"]),
+    "no number": (b"// mine\n\n--target_bops=many\n", ["{path}, line 3: --target_bops=many is not a number"]),
+    "switched off": (b"--norepair\n--width=-1\n", ["{path}, line 2: --width=-1"]),
     "a folder": (None, ["--flagfile={path} cannot be read: Is a directory."]),
 }
 
@@ -76,6 +80,30 @@ def test_flagfiles(capsys, tmp_path, case):
     message = refused(capsys, tmp_path, f"--flagfile={path}", "--float_epochs=1")
     for part in parts:
         assert part.format(path=path) in message
+
+
+@pytest.mark.parametrize("case", [name for name in FLAGFILES if name not in ("no text", "a folder")])
+def test_a_flagfile_that_another_one_names(capsys, tmp_path, case):
+    content, parts = FLAGFILES[case]
+    path, outer = tmp_path / "my.flags", tmp_path / "outer.flags"
+    path.write_bytes(content)
+    outer.write_text(f"--seed=3\n--flagfile={path}\n")
+    message = refused(capsys, tmp_path, "--flagfile", outer, "--float_epochs=1")
+    for part in parts:
+        assert part.format(path=path) in message
+    path.unlink()
+    message = refused(capsys, tmp_path, f"--flagfile={outer}", "--float_epochs=1")
+    assert message.startswith(f"{outer}, line 2: --flagfile={path}: there is no such file.")
+
+
+def test_what_the_command_line_gives_is_not_put_on_a_flagfile(capsys, tmp_path):
+    path = tmp_path / "my.flags"
+    path.write_text(f"--batch_size=8\n--flagfile={path}\n")  # it names itself too
+    words = [f"--flagfile={path}", "--float_epochs=1", f"--workdir={tmp_path / 'run'}"]
+    for value, said in {"0": "--batch_size=0 is not allowed", "x": "flag --batch_size=x: invalid"}.items():
+        done = called(capsys, train_main, *words, f"--batch_size={value}")
+        # absl says before that the file names itself.
+        assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(said)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def main(argv: list[str], flag_values: flags.FlagValues = flags.FLAGS) -> None:
             from mmx_tf.figures.make import make
         make(wanted, recipe, command=" ".join(["python -m mmx_tf.figures", *sys.argv[1:]]))
     except exit_codes.ERRORS as error:
-        exit_codes.end(exit_codes.of(error), str(error))
+        exit_codes.end(exit_codes.of(error), flagfiles.located(error))
     except KeyboardInterrupt:
         exit_codes.end(
             exit_codes.ExitCode.INTERRUPTED, "interrupted; figures that were finished are written."

@@ -5,8 +5,11 @@
 """
 
 import difflib
+import os
 import pathlib
+import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from absl import flags
 
@@ -46,47 +49,101 @@ def parsed(flag_values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
     """Reads a command line with its recipes and flagfiles into the flags; returns the words that are none.
 
     Raises:
-      RecipeError: for a recipe or a flagfile that there is not.
-      flags.Error: for a flag that there is not, with the flagfile that holds it, or for its value.
+      RecipeError: for a recipe or a flagfile that there is not, or a line of one that is no flag.
+      flags.Error: for a flag that there is not, or for its value. Both name flagfile and line.
     """
     words = named(argv)
     try:
-        return flag_values(words)
+        rest = flag_values(words)
     except flags.CantOpenFlagFileError as error:
-        raise RecipeError(_not_opened(error.__context__)) from error
+        raise RecipeError(_not_opened(error.__context__, words)) from error
     except flags.UnrecognizedFlagError as error:
-        path = _holding(words, error.flagname)
-        if not path:
-            raise
-        raise flags.Error(f"{path}: {error}") from error
+        found = [one for one in _given(words) if one.name == error.flagname]
+        raise flags.Error(f"{_place(found[:1])}{error}") from error
+    except flags.IllegalFlagValueError as error:
+        found = [one for one in _given(words) if str(error).startswith(f"flag --{one.text.lstrip('-')}: ")]
+        raise flags.Error(f"{_place(found[:1])}{error}") from error
+    _GIVEN[:] = _given(words)
+    found = [one for one in _GIVEN if one.path and one.text in rest[1:2]]
+    if found:
+        raise RecipeError(f"{_place(found)}{rest[1]!r} is no flag; everything is given as --name=value.")
+    return rest
 
 
-def _not_opened(error: OSError) -> str:
+def located(error: Exception) -> str:
+    """The message of an error about the value of a flag, with the flagfile and the line that has given it.
+
+    Others are as they are, and so are those of flags that the command line itself gives.
+    """
+    match = re.match(r"--(\w+)=", str(error))
+    found = [one for one in _GIVEN if match and one.name.removeprefix("no") == match[1].removeprefix("no")]
+    return f"{_place(found[-1:])}{error}"
+
+
+class _Word(NamedTuple):
+    """A word of a command line, or a line of a flagfile (`path`, and its `number` from 1 on)."""
+
+    text: str
+    path: str = ""
+    number: int = 0
+
+    @property
+    def name(self) -> str:
+        return _flag_of(self.text)
+
+
+_GIVEN: list[_Word] = []
+"""What this process's command line gives, in its order; the last word for a flag counts."""
+
+
+def _place(found: Sequence[_Word]) -> str:
+    """'my.flags, line 3: ' for a line of a flagfile; '' for a word of the command line, or none."""
+    return f"{found[0].path}, line {found[0].number}: " if found and found[0].path else ""
+
+
+def _given(words: Sequence[str]) -> list[_Word]:
+    """The words of a command line, in which the lines of flagfiles stand in the place of these."""
+    found, rest = [], list(words)
+    while rest:
+        word = rest.pop(0)
+        found.append(_Word(word))
+        if word in ("--flagfile", "-flagfile") and rest:
+            found += _lines(rest.pop(0), ())
+        elif _flag_of(word) == "flagfile":
+            found += _lines(word.partition("=")[2], ())
+    return found
+
+
+def _lines(path: str, inside: tuple[str, ...]) -> list[_Word]:
+    """The flags of a flagfile, and of those that it names; [] of one that cannot be read, or names itself."""
+    try:
+        lines = pathlib.Path(path).expanduser().read_text().splitlines()
+    except (OSError, ValueError):
+        return []
+    found = []
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not text or line.startswith(("#", "//")):
+            continue
+        found.append(_Word(text, path, number))
+        if _flag_of(text) == "flagfile" and path not in inside:
+            found += _lines(text.partition("=")[2], (*inside, path))
+    return found
+
+
+def _not_opened(error: OSError, words: Sequence[str]) -> str:
     """What is said of a flagfile that cannot be opened."""
+    named_in = [
+        one
+        for one in _given(words)
+        if one.name == "flagfile" and os.path.expanduser(one.text.partition("=")[2]) == error.filename
+    ]
+    place = _place(named_in)
     if not isinstance(error, FileNotFoundError):
-        return f"--flagfile={error.filename} cannot be read: {error.strerror}."
+        return f"{place}--flagfile={error.filename} cannot be read: {error.strerror}."
     close = difflib.get_close_matches(pathlib.Path(error.filename).stem, names(), n=1)
     advice = f" Did you mean {FLAG}={close[0]}?" if close else ""
-    return f"--flagfile={error.filename}: there is no such file.{advice}"
-
-
-def _holding(words: Sequence[str], flag: str) -> str:
-    """The flagfile of a command line in which a flag is given; '' if the command line itself gives it.
-
-    Args:
-      words: the command line, all of whose flagfiles can be read. Those in other flagfiles are not looked at.
-      flag: name of the flag.
-    """
-    if any(_flag_of(word) == flag for word in words):
-        return ""
-    paths = [word.partition("=")[2] for word in words if _flag_of(word) == "flagfile" and "=" in word]
-    pairs = zip(words, words[1:], strict=False)
-    paths += [path for word, path in pairs if word in ("--flagfile", "-flagfile")]
-    for path in paths:
-        lines = pathlib.Path(path).expanduser().read_text().splitlines()
-        if any(_flag_of(line.strip()) == flag for line in lines):
-            return path
-    return ""
+    return f"{place}--flagfile={error.filename}: there is no such file.{advice}"
 
 
 def _flag_of(word: str) -> str:
