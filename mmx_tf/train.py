@@ -30,12 +30,14 @@ from mmx_tf import exit_codes, quiet, startup
 from mmx_tf.data import kinds
 from mmx_tf.errors import RecipeError
 from mmx_tf.exit_codes import ExitCode
-from mmx_tf.recipe import flagfiles
+from mmx_tf.recipe import flagfiles, help
 from mmx_tf.recipe import recipe as recipes
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.workdir import belonging, results
 
 FLAGS = flags.FLAGS
+EXAMPLES = ("--recipe=quick", "--recipe=mbv2 --data_dir=DIR --workdir=DIR", "--flagfile=FILE --workdir=DIR")
+"""Of --help."""
 ADVICE = {
     ExitCode.DISAGREEMENT: "{} The file and parity.json are in the workdir.",
     ExitCode.UNWRITABLE: (
@@ -114,8 +116,10 @@ def _terminate(number, frame):
 
 def command(argv: list[str] | None = None) -> None:
     """Runs the command line; `argv` is the program's name and its arguments, by default those of Python's."""
+    if help.is_asked(sys.argv if argv is None else argv):
+        help.show("train", __doc__.splitlines()[0], EXAMPLES)
+        return
     recipes.define_flags()
-    flags.adopt_module_key_flags(recipes)  # --help shows the flags of the main module only.
     signal.signal(signal.SIGTERM, _terminate)
     app.run(main, argv=argv, flags_parser=parse_flags)
 

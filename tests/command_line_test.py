@@ -1,5 +1,6 @@
 """The names by which commands go in their usage lines."""
 
+import dataclasses
 import importlib
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import pytest
 
 import mmx_tf
 from mmx_tf.__main__ import COMMANDS, main
+from mmx_tf.figures.options import FigureOptions
+from mmx_tf.recipe.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
 OF_ARGPARSE = [name for name, (_, function, _) in COMMANDS.items() if function == "main"]
@@ -33,6 +36,37 @@ def test_a_command_that_python_calls_has_the_name_of_the_subcommand(name, capsys
     with pytest.raises(SystemExit):
         getattr(importlib.import_module(module), function)(["--help"])
     assert capsys.readouterr().out.startswith(f"usage: mmx_tf {name} ")
+
+
+@pytest.mark.parametrize("name, word", [("train", "--help"), ("figures", "-h")])
+def test_the_flags_of_a_run_are_listed_in_their_groups(name, word):
+    """A line each, with the default as a flagfile has it, in 80 columns and without TensorFlow."""
+    code = (
+        "import sys; from mmx_tf.__main__ import main; sys.argv[0] = 'mmx_tf'; main(sys.argv[1:]); "
+        "sys.exit('tensorflow' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, name, word], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    lines = done.stdout.splitlines()
+    assert done.stderr == "" and lines[0] == f"usage: mmx_tf {name} [--recipe=NAME] [--name=value ...]"
+    assert max(map(len, lines)) <= 80
+    shown = [line.split()[0] for line in lines if line.startswith("  --")]
+    flags = Recipe().flag_texts
+    wanted = [f"--{flag}={default}" for flag, default in flags.items()]
+    assert shown[-len(wanted) :] == wanted
+    others = [one.name for one in dataclasses.fields(FigureOptions)] if name == "figures" else []
+    assert [flag.lstrip("-").split("=")[0] for flag in shown[: -len(wanted)]] == others
+    headings = [field.metadata["group"] for field in dataclasses.fields(Recipe) if field.metadata["group"]]
+    assert set(headings) <= set(lines)
+    assert "  --seed=0                      Seed of initial weights, shuffling and ..." in lines
+    assert "  --batch_size=128              Images per training step." in lines
+
+
+def test_a_reader_that_takes_some_lines_of_the_help_ends_it_quietly():
+    words = ["bash", "-c", "$0 -m mmx_tf train --help | head -n 1", sys.executable]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr == "" and len(done.stdout.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """`python -m mmx_tf.figures`: see `mmx_tf.figures.make`."""
 
+import dataclasses
 import functools
 import sys
 
@@ -7,8 +8,11 @@ from absl import app, flags
 
 from mmx_tf import exit_codes, quiet, startup
 from mmx_tf.figures import options
-from mmx_tf.recipe import flagfiles
+from mmx_tf.recipe import flagfiles, help
 
+ABOUT = "The paper's Figures 1, 2, 5, 6 and 7 for one's own network."
+EXAMPLES = ("--which=5 --workdir=DIR --compare=DIR,DIR", "--which=7 --workdir=DIR")
+"""Of --help."""
 parse_flags = functools.partial(exit_codes.parse_flags, program="figures", parsed=flagfiles.parsed)
 
 
@@ -40,6 +44,10 @@ def main(argv: list[str], flag_values: flags.FlagValues = flags.FLAGS) -> None:
 
 def command(argv: list[str] | None = None) -> None:
     """Runs the command line; `argv` is the program's name and its arguments, by default those of Python's."""
+    if help.is_asked(sys.argv if argv is None else argv):
+        others = dataclasses.fields(options.FigureOptions)
+        help.show("figures", ABOUT, EXAMPLES, others)
+        return
     options.define()
     app.run(main, argv=argv, flags_parser=parse_flags)
 
