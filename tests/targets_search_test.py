@@ -1,5 +1,7 @@
 """Several targets on one meta-state: each is searched as if it were alone."""
 
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -161,6 +163,23 @@ def test_it_saves_and_loads_with_the_alphas_of_every_target(joint, tmp_path):
 def test_lists_that_make_no_search_are_refused(target, message):
     with pytest.raises(ValueError, match=message):
         mmx_tf.augment(small_network(), bit_widths=BITS, target_bops=target)
+
+
+@pytest.mark.parametrize("averages", [[3.5, 4], (4,), np.array([3.5, 4])])
+def test_a_list_of_averages_is_refused_with_the_way_to_several_budgets(averages):
+    with pytest.raises(ValueError) as refused:
+        mmx_tf.augment(small_network(), bit_widths=BITS, target_average_bits=averages)
+    said = str(refused.value)
+    assert said.startswith(f"target_average_bits={averages!r}: one number above 0, for example 4. Several")
+    (way,) = re.findall(r"mmx_tf\.augment\(model, (\w+)=4\)\.budget\.target_bops", said)
+    each = [mmx_tf.augment(small_network(), bit_widths=BITS, **{way: bits}) for bits in (3.5, 4)]
+    bops = [search.budget.target_bops for search in each]
+    joint = mmx_tf.augment(small_network(), bit_widths=BITS, target_bops=bops)
+    assert [target.budget.target_bops for target in joint.targets] == bops
+    with pytest.raises(ValueError) as refused:
+        mmx_tf.augment(small_network(), bit_widths=BITS, target_ram=[48e3, 64e3])
+    assert "target_ram=[48000.0, 64000.0]: one number" in str(refused.value)
+    assert "an average is" not in str(refused.value)
 
 
 def test_the_watch_sees_the_alphas_of_every_target(batches):

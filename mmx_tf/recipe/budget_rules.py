@@ -124,7 +124,11 @@ class AskedBudget(_Asked):
             kind.check_candidates(self, bit_widths)
 
     def _check_number(self, kind: Kind, value) -> None:
-        listed = kind.listed and isinstance(value, Sequence) and not isinstance(value, str)
+        row = isinstance(value, Sequence) or getattr(value, "ndim", 0) > 0
+        several = row and not isinstance(value, str)
+        if several and not kind.listed and not self.flags:
+            raise BudgetRuleError(f"{self.said(kind.name)}: {self._way_to_several(kind)}")
+        listed = kind.listed and several
         for one in value if listed else (value,):
             # True is a number to Python, and would be a budget of 1.
             if isinstance(one, bool) or not (isinstance(one, numbers.Real) and 0 < one < math.inf):
@@ -132,6 +136,16 @@ class AskedBudget(_Asked):
                 raise BudgetRuleError(f"{said}: a number above 0, for example {kind.example}.")
         if listed and not 0 < len(value) == len({int(one) for one in value}):
             raise BudgetRuleError(f"{self.said(kind.name)}: a number, or a list of different numbers.")
+
+    def _way_to_several(self, kind: Kind) -> str:
+        listed = next(one.name for one in KINDS.values() if one.listed)
+        said = (
+            f"one number above 0, for example {kind.example}. Several budgets share a search where they are "
+        )
+        said += f"in operations, {listed}=[5.3e9, 4.5e9]"
+        if kind.counts_bops(self):
+            said += f"; an average is mmx_tf.augment(model, {kind.name}={kind.example}).budget.target_bops"
+        return f"{said}. Others are a call of augment each."
 
     def named(self, name: str) -> str:
         """An argument or flag, as the user knows it."""
