@@ -55,9 +55,15 @@ def test_rows(document):
 
 
 def test_a_quarter_of_near_ties_is_a_warning_with_the_flags_that_mend_it(document):
+    document["search"] = {"steps": 100, "steps_per_epoch": 100, "rate": 0.02}
     warning = tie_warning(document, SETTINGS)
     assert warning.startswith("1 of 4 choices of bits are near ties")
-    assert warning.endswith("more --select_epochs (2 now) or a larger --alpha_learning_rate (0.01 now).")
+    # 300 steps are enough at 0.02, in three epochs of 100 after the first.
+    assert "had 100 bit-search steps; 300 are enough" in warning and "--select_epochs=4 " in warning
+    # A workdir of an earlier version has no length; the report then has the flags, as texts.
+    del document["search"]
+    assert "600 bit-search steps are enough" in tie_warning(document, {"alpha_learning_rate": "0.01"})
+    assert "more --select_epochs" in tie_warning(document, {})
     document["layers"].append({"name": "e", "activation": choice(4, None, None, 0.3), "weights": None})
     assert tie_warning(document, SETTINGS) == ""
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mmx_tf.metamix.settled import SearchState, entropies, margins
+from mmx_tf.recipe.search_length import SearchLength
 
 # softmax: (1/2, 1/4, 1/4) and (1/3, 1/3, 1/3).
 ALPHA = [[math.log(2), 0.0, 0.0], [5.0, 5.0, 5.0]]
@@ -38,6 +39,14 @@ def test_a_search_with_many_close_layers_is_not_finished():
     assert SearchState.of([*close, *[[4.0, 0.0]] * 18], flips=[0]).finished
     state = SearchState.of([*close, *[[4.0, 0.0]] * 17], flips=[0])
     assert not state.finished and "in 2 of 19 layers" in state.sentence
+
+
+def test_a_search_that_is_not_finished_says_how_many_epochs_are_enough():
+    length = SearchLength(steps=20, steps_per_epoch=10, rate=0.05)
+    state = SearchState.of([[0.0, 0.0]], flips=[0] * 20, length=length)
+    # 6 / 0.05 = 120 steps.
+    assert "120 are enough" in state.sentence and "--select_epochs=13" in state.sentence
+    assert state.to_json()["length"] == {"steps": 20, "steps_per_epoch": 10, "rate": 0.05}
 
 
 def test_rows_of_weights_count_too():

@@ -20,6 +20,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mmx_tf.recipe.search_length import SearchLength
+
 LAST_SHARE = 0.1
 """Share of the bit-search steps, the last ones, in which no layer of a finished search flips."""
 CLOSE_MARGIN = 0.05
@@ -67,6 +69,7 @@ class SearchState:
       close: layers whose margin is below `CLOSE_MARGIN`.
       last_steps: the last bit-search steps that are looked at; 0 where nothing is known of steps.
       flips: changes of a layer's most probable candidate in them.
+      length: how long the search was; None where this is not known.
     """
 
     layers: int
@@ -76,14 +79,16 @@ class SearchState:
     close: int
     last_steps: int
     flips: int
+    length: SearchLength | None = None
 
     @classmethod
-    def of(cls, *alphas, flips: Sequence[float] = ()) -> "SearchState":
+    def of(cls, *alphas, flips: Sequence[float] = (), length: SearchLength | None = None) -> "SearchState":
         """The state of one target's search.
 
         Args:
           *alphas: (L, B) of the activations and, where they are searched too, (L, W) of the weights.
           flips: layers that flipped in each bit-search step.
+          length: how long the search was.
 
         Raises:
           ValueError: if no layer is searched.
@@ -101,6 +106,7 @@ class SearchState:
             close=int((gaps < CLOSE_MARGIN).sum()),
             last_steps=last,
             flips=round(sum(flips[len(flips) - last :])),
+            length=length,
         )
 
     @property
@@ -125,11 +131,17 @@ class SearchState:
         numbers = f"mean entropy {self.entropy:.2f} of 1, median margin {self.median_margin:.2f}"
         if self.finished:
             return (
-                f"The search is finished: the bits of its last {self.last_steps} steps are one ({numbers})."
+                f"The search is finished: no layer changed its bits in the last {self.last_steps} steps "
+                f"({numbers})."
             )
+        advice = (
+            self.length.advice
+            if self.length
+            else "More --select_epochs or a larger --alpha_learning_rate tell them apart."
+        )
         return (
-            f"The search is not finished: {' and '.join(reasons)} ({numbers}). Other bits may be as good: "
-            "more --select_epochs or a larger --alpha_learning_rate tell them apart."
+            f"The search is not finished: {' and '.join(reasons)} ({numbers}). Other bits may be as good. "
+            f"{advice}"
         )
 
     def to_json(self) -> dict:

@@ -108,7 +108,10 @@ def _trust(facts: RunFacts, ties: int, choices: int) -> Answer:
     if chance:
         words.append(f"{facts.eval_images:,} images tell the {score.words} to ±{100 * chance:.1f} points.")
     if short(ties, choices):
-        words.append(f"The search was short: {ties} of {choices} choices of bits are near ties.")
+        words.append(
+            f'{ties} of {choices} choices of bits are near ties: "Why these bits" says how long a search '
+            "tells them apart."
+        )
     value = f"{'Exact; ' if exact else ''}{score.text(found)} {score.words}"
     return Answer("Can it be trusted", value, " ".join(words), "good" if exact else "")
 

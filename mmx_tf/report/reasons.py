@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
+from mmx_tf.recipe.search_length import advice_of
 from mmx_tf.report import plots
 from mmx_tf.report.parts import Picture, picture
 from mmx_tf.report.rendering import listed
@@ -20,7 +21,7 @@ _LOOK = (
     "could not tell apart."
 )
 MANY = 0.25
-"""Share of near ties from which on the search is called too short."""
+"""Share of near ties from which on a warning asks for a longer search."""
 STANDARD_ERRORS = 2
 
 
@@ -96,33 +97,27 @@ def tie_warning(document: Mapping, settings: Mapping) -> str:
 
     Args:
       document: the contents of sensitivity.json.
-      settings: flags by name; `select_epochs` and `alpha_learning_rate` are told.
+      settings: flags by name; `alpha_learning_rate` counts where the document has no length of the search.
     """
     ties, choices = near_ties(document)
     if not short(ties, choices):
         return ""
-    now = [
-        f"{what} --{flag} ({settings[flag]} now)" if flag in settings else f"{what} --{flag}"
-        for what, flag in (("more", "select_epochs"), ("a larger", "alpha_learning_rate"))
-    ]
     return (
         f"{ties} of {choices} choices of bits are near ties: the probabilities of the two best "
-        f"candidates differ by less than {document['near_tie']:g}, so the search was too short to tell them "
-        "apart. Give it "
-        f"{' or '.join(now)}."
+        f"candidates differ by less than {document['near_tie']:g}, so the search did not tell them apart. "
+        f"{advice_of(document.get('search'), settings)}"
     )
 
 
 def near_ties(document: Mapping | None) -> tuple[int, int]:
-    """How many choices of bits are near ties, and of how many; (0, 0) of a run that has no "
-    "sensitivity.json."""
+    """How many choices of bits are near ties, and of how many; (0, 0) for a run without sensitivity.json."""
     parts = _parts(document) if document else []
     margins = [one["margin"] for _, _, one in parts if one["margin"] is not None]
     return sum(margin < document["near_tie"] for margin in margins), len(margins)
 
 
 def short(ties: int, choices: int) -> bool:
-    """Whether a search with so many near ties was too short to tell the candidates apart."""
+    """Whether so many near ties call for a longer search."""
     return choices > 0 and ties >= MANY * choices
 
 

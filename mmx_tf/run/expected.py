@@ -13,13 +13,17 @@ import math
 import pathlib
 from collections.abc import Iterator, Sequence
 
+from absl import logging
+
 from mmx_tf.data.examples import Examples
 from mmx_tf.metamix.target import TargetSearch, cost_logs
 from mmx_tf.recipe.recipe import Recipe
-from mmx_tf.run.run import evaluation_images
+from mmx_tf.recipe.search_length import SearchLength
+from mmx_tf.run.run import Run, evaluation_images
 from mmx_tf.training.forecast import CHECK, META, Stage
 from mmx_tf.training.phase import steps_per_epoch
 from mmx_tf.training.told import Told
+from mmx_tf.workdir import results
 
 SEARCH_PASS = 1.0
 """Cost of a bit-search step for one target, beside the meta step, in training steps of the fixed network."""
@@ -44,6 +48,20 @@ def stages_of(recipe: Recipe, data: Examples, *, trains_float: bool) -> list[Sta
     for target in map(recipe.for_target, recipe.exported_targets) if several else (recipe,):
         stages += _of_target(target, data)
     return stages
+
+
+def search_length(recipe: Recipe, data: Examples) -> SearchLength:
+    """How many bit-search steps a recipe that searches has on its data."""
+    steps = steps_per_epoch(recipe, data)
+    return SearchLength.of_epochs(recipe.select_epochs, steps, recipe.alpha_learning_rate)
+
+
+def warn_of_short_search(run: Run) -> None:
+    """Tells a run that has not begun to search that its search will be too short, and what is long enough."""
+    begun = run.workdir.path("checkpoints", "select").exists() or run.workdir.path(results.SELECTION).exists()
+    warning = search_length(run.recipe, run.data).warning if run.recipe.searches and not begun else ""
+    if warning:
+        logging.warning("%s", warning)
 
 
 def _of_target(recipe: Recipe, data: Examples) -> Iterator[Stage]:

@@ -35,7 +35,7 @@ from mmx_tf.report import scores
 from mmx_tf.run import device_budget, finished, phases, reasons, several_targets, stages
 from mmx_tf.run import float_network as float_model
 from mmx_tf.run.baselines import Baselines
-from mmx_tf.run.expected import stages_of
+from mmx_tf.run.expected import stages_of, warn_of_short_search
 from mmx_tf.run.export_stage import convert_options
 from mmx_tf.run.given_selection import given_selection
 from mmx_tf.run.run import Run
@@ -179,6 +179,7 @@ def _run_in(run: Run, networks: Networks) -> dict:
     if not several and job.chief_says(workdir.finished):
         given = networks.search
         return finished.completed(run, search=given, network=lambda: networks.built(run), **ending())
+    job.on_chief(lambda: warn_of_short_search(run))
     search = networks.built(run)
     stages.earlier_selection(workdir, search)  # an edited one is refused before anything is trained
     job.on_chief(lambda: _judge(run, networks.model))

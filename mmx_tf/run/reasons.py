@@ -3,6 +3,7 @@
 What is measured is in `mmx_tf.metamix.sensitivity`; the report shows it (`mmx_tf.report.reasons`).
 """
 
+import dataclasses
 import json
 
 import tensorflow as tf
@@ -15,6 +16,7 @@ from mmx_tf.metamix.selection import BitSelection
 from mmx_tf.metamix.sensitivity import NEAR_TIE, sensitivities
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.report.reasons import tie_warning
+from mmx_tf.run.expected import search_length
 from mmx_tf.run.run import Run
 from mmx_tf.training import task
 from mmx_tf.training.phase import epoch_seed
@@ -45,11 +47,10 @@ def keep(run: Run, search: SearchModel, selection: BitSelection, *, target: int 
             target=target,
             searched=recipe.searches,
         )
-    document = {"schema": 1, "near_tie": NEAR_TIE, **found.to_json()}
+    # Near ties are not told here: the log of the search's end has told them (`stages.record_search`).
+    length = dataclasses.asdict(search_length(recipe, run.data)) if recipe.searches else None
+    document = {"schema": 1, "near_tie": NEAR_TIE, "search": length, **found.to_json()}
     write_atomically(path, json.dumps(document, indent=1) + "\n")
-    warning = tie_warning(document, _settings(run))
-    if warning:
-        logging.warning("%s", warning)
 
 
 def kept(run: Run) -> dict | None:
@@ -59,7 +60,7 @@ def kept(run: Run) -> dict | None:
         return None
     try:
         document = json.loads(path.read_text())
-        tie_warning(document, _settings(run))
+        tie_warning(document, run.recipe.flag_texts)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         logging.warning("%s is damaged (%r), and the report goes without it.", path, error)
         return None
@@ -89,8 +90,3 @@ def training_batches(recipe: Recipe, data: Examples, images: int, *, skip: int =
     seed = epoch_seed(recipe.seed, "select", 0)
     batches = data.train(batch_size=size, seed=seed, augment=False, skip_batches=skip)
     return batches.take(max(1, images // size))
-
-
-def _settings(run: Run) -> dict:
-    names = ("select_epochs", "alpha_learning_rate")
-    return {name: getattr(run.recipe, name) for name in names}

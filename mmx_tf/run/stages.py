@@ -30,6 +30,7 @@ from mmx_tf.recipe.rules import IMAGENET_WEIGHTS
 from mmx_tf.report.comparison import with_comparison
 from mmx_tf.report.facts import own_cost
 from mmx_tf.run import device_budget, phases, reasons
+from mmx_tf.run.expected import search_length
 from mmx_tf.run.export_stage import export_and_verify
 from mmx_tf.run.run import Run
 from mmx_tf.training.phase import epoch_seed
@@ -86,7 +87,7 @@ def record_search(run: Run, search: SearchModel) -> list[dict]:
         # Epochs of bit-meta steps alone come first, in which nothing can flip.
         flips = steps.get(f"{target.prefix}alpha_flips", [])
         flips = flips[len(flips) * search.meta_epochs // run.recipe.select_epochs :]
-        state = SearchState.of(*parts, flips=flips)
+        state = SearchState.of(*parts, flips=flips, length=search_length(run.recipe, run.data))
         tell = logging.info if state.finished else logging.warning
         tell("%s%s", f"{target.prefix.rstrip('/')}: " if target.prefix else "", state.sentence)
         states.append(state.to_json())
