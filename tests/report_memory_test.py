@@ -11,8 +11,9 @@ import mmx_tf
 from mmx_tf.export.c_source import c_source
 from mmx_tf.export.c_source.memory_facts import memory_facts
 from mmx_tf.metamix.file_bytes import TrialFiles
+from mmx_tf.report import themes
 from mmx_tf.report.comparison import comparison
-from mmx_tf.report.memory import memory
+from mmx_tf.report.memory import layer_of, memory, ram_figure
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,29 @@ def test_the_page_shows_them(tmp_path, selection, metrics, data):  # noqa: F811
     assert facts["packed"]["peak"][0] in page.text
     assert "mmx_tf c_source model.tflite --out=FOLDER" in page.text and "python -m" not in page.text
     assert any(re.search(r"live at each of \d+ steps", alt) for alt in page.alts)
+
+
+def test_layers_have_the_names_of_the_users_network(data):
+    assert layer_of("sep_input_quantizer_lower_clip") == "the input of sep"
+    assert (layer_of("add_carrier_2"), layer_of("my_sum_2")) == ("add", "my_sum_2")
+    # Every name is either a layer's or says whose input it is.
+    own = {layer.name for layer in small_network().layers}
+    for name in memory_facts(data)["packed"]["steps"]:
+        assert layer_of(name).removeprefix("the input of ") in own
+    facts = memory_facts(data)
+    facts["packed"]["peak"] = ["conv_input_quantizer", "conv_input_quantizer_shared"]
+    assert "Live at that step: the input of conv. " in memory(facts).words
+
+
+def test_the_figure_names_the_fullest_step_and_has_units(data):
+    facts = memory_facts(data)
+    axes = ram_figure(facts, theme=themes.LIGHT).axes[0]
+    live = facts["packed"]["live_bytes"]
+    place = live.index(max(live))
+    (note,) = axes.texts
+    layer = layer_of(facts["packed"]["steps"][place])
+    assert note.get_text() == f"{layer}: {max(live) / 1000:,.1f} kB packed"
+    assert axes.get_ylabel().endswith(", kB") and axes.get_ylim()[1] > max(facts["int8"]["live_bytes"]) / 1000
 
 
 def test_a_peak_of_8_bits_says_why_packing_saves_nothing(data):

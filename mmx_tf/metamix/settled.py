@@ -121,7 +121,7 @@ class SearchState:
         if self.flips:
             reasons.append(
                 f"in the last {self.last_steps} bit-search steps the most probable bits changed {self.flips} "
-                "times"
+                f"time{'' if self.flips == 1 else 's'}"
             )
         if self.close > CLOSE_SHARE * self.layers:
             reasons.append(

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
@@ -22,14 +23,26 @@ _TRAINING = (
     "accuracy on evaluation images does not rise, they would not."
 )
 _SCORES = ("acc", "top1", "top5")
+_TITLES = {
+    "losses": ("loss", "loss"),
+    "accuracy": ("accuracy", "accuracy, %"),
+    "regularizer": ("distance from the budgets", "share of the budget"),
+    "alpha_entropy": ("entropy of alpha", "entropy, nats"),
+    "weight_alpha_entropy": ("entropy of alpha of the weight bits", "entropy, nats"),
+    "alpha_margin": ("lead of the most probable bits over the next", "difference of probabilities"),
+    "alpha_flips": ("layers whose bits a step has changed", "layers"),
+}
+"""Log name -> title and unit of its panel; others are shown by their names."""
+_COST = re.compile(r"cost(?:_(\d+))?")
 
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-    """One set of curves: name -> values, over `x_label`. `level` is a horizontal line as (name, value)."""
+    """One set of curves: name -> values in `unit` over `x_label`; `level` is a line across: (name, value)."""
 
     title: str
     curves: Mapping[str, Sequence[float]]
+    unit: str
     x_label: str = "step"
     level: tuple[str, float] | None = None
 
@@ -61,30 +74,46 @@ def curves(facts: RunFacts, history: Mapping, settings: Mapping) -> list[Curves]
 
 
 def _panels(facts: RunFacts, curves: Mapping[str, Sequence[float]], epochs: object) -> list[Panel]:
-    """One panel for BOPs, one for losses, one for accuracies, and one for every other curve."""
+    """One panel for each cost, one for losses, one for accuracies, and one for every other curve."""
     groups: dict[str, dict[str, Sequence[float]]] = {}
     for name, values in curves.items():
         low = name.lower()
-        group = (
-            "losses"
-            if "loss" in low
-            else "accuracy"
-            if any(score in low for score in _SCORES)
-            else name.replace("_", " ")
-        )
+        group = "losses" if "loss" in low else "accuracy" if any(score in low for score in _SCORES) else name
         groups.setdefault(group, {})[name] = values
     panels = []
     for group, lines in groups.items():
         length = max(len(values) for values in lines.values())
-        heading, level = group, None
-        if group == "bops":
-            factor, prefix = prefix_of(facts.bops)
-            heading = f"{prefix}BOPs of the most probable bits"
-            lines = {"bops": [value / factor for value in lines["bops"]]}
-            level = ("budget", facts.target_bops / factor) if facts.target_bops else None
+        named = group.replace("_", " ")
+        (heading, unit), level, factor = _TITLES.get(group, (named, named)), None, 1
+        cost = _cost_of(facts, group)
+        if cost:
+            factor, unit, target = cost
+            heading = f"{unit} of the most probable bits"
+            level = ("budget", target / factor) if target else None
+        if group == "accuracy":
+            factor = 0.01
+        lines = {name: [value / factor for value in values] for name, values in lines.items()}
         x_label = "epoch" if str(length) == str(epochs) else "step"
-        panels.append(Panel(heading, lines, x_label=x_label, level=level))
+        panels.append(Panel(heading, lines, unit, x_label=x_label, level=level))
     return panels
+
+
+def _cost_of(facts: RunFacts, name: str) -> tuple[float, str, float | None] | None:
+    """What the values of a cost's log are divided by, their unit then, and the budget; None of other logs.
+
+    The logs `cost`, `cost_2`, ... are of `facts.costs`, in this order: budgets in other units than BOPs.
+    """
+    if name == "bops":
+        factor, prefix = prefix_of(facts.bops)
+        return factor, f"{prefix}BOPs", facts.target_bops
+    found = _COST.fullmatch(name)
+    place = int(found[1] or 1) - 1 if found else len(facts.costs)
+    if place >= len(facts.costs):
+        return None
+    cost = facts.costs[place]
+    if cost["unit"].startswith("bytes"):
+        return 1000, cost["unit"].replace("bytes", "kB", 1), cost["target"]
+    return 1, cost["unit"], cost["target"]
 
 
 def _figure(panels: Sequence[Panel], *, theme: Theme) -> Figure:
@@ -114,6 +143,7 @@ def _figure(panels: Sequence[Panel], *, theme: Theme) -> Figure:
             axes.axhline(value, color=theme.ink, linestyle="--", linewidth=1.5, label=name)
         axes.set_title(panel.title, fontsize=13, color=theme.ink, loc="left", parse_math=False)
         axes.set_xlabel(panel.x_label, fontsize=11, color=theme.muted)
+        axes.set_ylabel(panel.unit, fontsize=11, color=theme.muted, parse_math=False)
         axes.xaxis.get_major_locator().set_params(integer=True)
         if len(panel.curves) + bool(panel.level) > 1:
             plots.literally(axes.legend(frameon=False, fontsize=10.5, labelcolor=theme.ink))

@@ -1,7 +1,8 @@
 """The report's section on microcontrollers: RAM over the steps of the C source, and flash."""
 
 import dataclasses
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
@@ -21,6 +22,8 @@ _LOOK = {
     "save.",
     "flash_bytes": "Look for the same in flash: the constants, which are weights for the most part.",
 }
+_ADDED = re.compile(r"_(input_quantizer|carrier)(_lower_clip|_shared|_\d+)*$")
+"""What is added to the name of a layer whose input or output is stored on a grid of its own."""
 NAMES = {"int8": "8 bits everywhere", "packed": "packed"}
 
 
@@ -55,15 +58,15 @@ def memory(document: Mapping | None, compared: Comparison | None = None) -> Memo
     share = packed["ram_bytes"] / wide["ram_bytes"]
     words = (
         f"Packed activations take {packed['ram_bytes']:,} bytes at the fullest step, {beside(share)} 8 bits "
-        f"take. Live at that step: {some(packed['peak'], 4)}. Fewer bits pay where the line is "
+        f"take. Live at that step: {some(_layers(packed['peak']), 4)}. Fewer bits pay where the line is "
         "highest: --target_ram lowers the tensors there and leaves the others at the most bits."
     )
     if packed["ram_bytes"] == wide["ram_bytes"] and packed.get("wide"):
         words += (
             " Both are equal here, since what fills that step has 8 bits in either: "
-            f"{some(packed['wide'], 4)}. Tensors that are added or read by several layers are stored so "
-            "(carriers), and those of layers for which 8 bits were chosen; fewer bits elsewhere do not "
-            "change it."
+            f"{some(_layers(packed['wide']), 4)}. Tensors that are added or read by several layers are "
+            "stored in 8 bits (carriers), and those of layers for which 8 bits were chosen. Fewer bits "
+            "elsewhere do not change it."
         )
     int8 = [one.figures for one in compared.candidates if one.key == "int8"] if compared else []
     if any(figures.get(key, wide[key]) != wide[key] for figures in int8 for key in _LOOK):
@@ -88,12 +91,43 @@ def ram_figure(document: Mapping, *, theme: Theme) -> Figure:
         live = [count / 1000 for count in document[width]["live_bytes"]]
         edges = range(len(live) + 1)
         axes.stairs(live, edges, fill=width == "packed", color=colour, linewidth=2, label=name)
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel("step of the network", fontsize=11, color=theme.muted)
-    axes.set_ylabel("kB of activations", fontsize=12, color=theme.ink)
+    live = document["packed"]["live_bytes"]
+    fullest = live.index(max(live))
+    axes.annotate(
+        f"{layer_of(document['packed']['steps'][fullest])}: {live[fullest] / 1000:,.1f} kB packed",
+        (fullest + 0.5, live[fullest] / 1000),
+        xytext=(0, 4),
+        textcoords="offset points",
+        ha="left" if fullest < len(live) / 2 else "right",
+        fontsize=11,
+        color=theme.ink,
+        bbox={"facecolor": theme.paper, "edgecolor": "none", "alpha": 0.8, "pad": 1},
+        parse_math=False,
+    )
+    axes.set_ylim(0, 1.12 * max(max(document[width]["live_bytes"]) for width in NAMES) / 1000)
+    axes.set_xlabel("step of the network, in the order of its layers", fontsize=11, color=theme.muted)
+    axes.set_ylabel("activations in RAM, kB", fontsize=12, color=theme.ink)
     axes.xaxis.get_major_locator().set_params(integer=True)
     plots.literally(axes.legend(frameon=False, fontsize=11, labelcolor=theme.ink))
     return figure
+
+
+def layer_of(tensor: str) -> str:
+    """What the user's network calls a tensor of the file.
+
+    >>> layer_of("conv_input_quantizer_lower_clip"), layer_of("block_2_add"), layer_of("add_carrier_2")
+    ('the input of conv', 'block_2_add', 'add')
+    """
+    found = _ADDED.search(tensor)
+    if not found:
+        return tensor
+    layer = tensor[: found.start()]
+    return f"the input of {layer}" if found[1] == "input_quantizer" else layer
+
+
+def _layers(tensors: Sequence[str]) -> list[str]:
+    """The layers of tensors in their order, each once."""
+    return list(dict.fromkeys(map(layer_of, tensors)))
 
 
 def _bars(document: Mapping, key: str, what: str) -> Meters:
