@@ -48,8 +48,8 @@ def avoid_damage_in(layer: keras.layers.Layer) -> None:
         return
     logging.log_first_n(
         logging.INFO,
-        "layer %s, a 1x1 convolution of stride %d and %d channels, takes the pixels %d apart first, because "
-        "oneDNN's kernel for its gradient writes beyond its memory; so do all such layers.",
+        "layer %s, a 1x1 convolution of stride %d and %d channels, picks every %d-th pixel first, because "
+        "oneDNN's kernel for its gradient writes beyond its memory. All such layers do so.",
         1,
         layer.name,
         layer.strides[0],

@@ -96,5 +96,5 @@ def parse_flags(
     except flags.Error as error:
         end(ExitCode.USAGE, f"{error}. `{command_line.program(program)} --helpfull` lists the flags.")
     if rest[1:]:
-        end(ExitCode.USAGE, f"{rest[1]!r} is no flag; everything is given as --name=value.")
+        end(ExitCode.USAGE, f"{rest[1]!r} is not a flag; write every setting as --name=value.")
     return rest

@@ -207,7 +207,7 @@ REFUSED = {
     "both ways": ({**OK, "x_test": SIGNALS}, "not some of both"),
     "y_test alone": ({"x_train": SIGNALS, "y_train": CLASSES, "y_test": CLASSES}, "y_test and no x_test"),
     "labels of one half": ({k: v for k, v in HALVES.items() if k != "y_test"}, "labels for one half alone"),
-    "lengths": ({"x": SIGNALS, "y": CLASSES[:59]}, r"x \(60, 12, 2\) and y \(59,\) are not as many"),
+    "lengths": ({"x": SIGNALS, "y": CLASSES[:59]}, r"x \(60, 12, 2\) and y \(59,\) differ in number"),
     "halves of two shapes": ({**HALVES, "x_test": SIGNALS[:5, :4]}, "have different shapes"),
     "a number": ({"x": np.float32(1.0)}, r"x \(\) is not one of \(N, features\)"),
     "videos": ({"x": np.zeros((4, 2, 3, 4, 5))}, "is not one of"),
@@ -224,7 +224,7 @@ REFUSED = {
     "a class below 0": ({**OK, "y": CLASSES - 1}, "has the label -1: classes are whole numbers from 0 on"),
     "more classes": ({**OK, "class_names": np.array(["a", "b"])}, "label 2, and classes are 0 to 1"),
     "one class": ({**OK, "y": CLASSES * 0}, "all labels of .* are 0; a classifier needs at least 2"),
-    "names of numbers": ({"x": SIGNALS, "y": SIGNALS + 1, "class_names": np.array(["a"])}, "are numbers and"),
+    "names of numbers": ({"x": SIGNALS, "y": SIGNALS + 1, "class_names": np.array(["a"])}, "not classes"),
     "names of nothing": ({"x": SIGNALS, "class_names": np.array(["a"])}, "no labels that have them"),
 }  # fmt: skip
 
@@ -263,8 +263,8 @@ def test_files_that_are_none_are_refused_without_tensorflow(tmp_path, saved):
     stored = open(whole, "rb").read()
     cases = {
         "missing.npz": (None, "No such file"),
-        "text.npz": (b"x, y\n1, 2\n", "no whole .npz file"),
-        "empty.npz": (b"", "no whole .npz file"),
+        "text.npz": (b"x, y\n1, 2\n", "not a whole .npz file"),
+        "empty.npz": (b"", "not a whole .npz file"),
         "half.npz": (stored[: len(stored) // 2], "may be truncated"),
     }
     for file, (content, message) in cases.items():
@@ -291,7 +291,7 @@ def test_arrays_above_the_memory_are_refused_by_their_headers(tmp_path):
     header = {"descr": "<f4", "fortran_order": False, "shape": (10**9, 640)}
     with zipfile.ZipFile(tmp_path / "huge.npz", "w") as archive, archive.open("x.npy", "w") as member:
         np.lib.format.write_array_header_1_0(member, header)
-    with pytest.raises(DataError, match=r"take 2560.0 GB in memory.*module:NAME:FUNCTION"):
+    with pytest.raises(DataError, match=r"take 2560.0 GB, and this machine has .*module:NAME:FUNCTION"):
         kinds.check(f"npz:{tmp_path / 'huge.npz'}", data_dir="")
 
 

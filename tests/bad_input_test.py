@@ -59,7 +59,7 @@ def test_flags(capsys, tmp_path, good, case):
 
 FLAGFILES = {
     "no text": (b"\xff\xfe\x00", ["{path}", "is no text"]),
-    "words": (b"\nbatch_size=4\n", ["{path}, line 2: 'batch_size=4' is no flag"]),
+    "words": (b"\nbatch_size=4\n", ["{path}, line 2: 'batch_size=4' is not a flag"]),
     "unknown flag": (b"--seed=1\n--batchsize=4\n", ["{path}, line 2: Unknown", "batchsize", "batch_size"]),
     "bad value": (b"# mine\n--batch_size=4 # small\n", ["{path}, line 2: flag --batch_size=4 # small: inv"]),
     "not allowed": (b"--batch_size=8\n--batch_size=0\n", ["{path}, line 2: --batch_size=0 is not allowed"]),

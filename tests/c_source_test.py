@@ -189,15 +189,15 @@ def test_bad_words_are_refused(tmp_path, capsys, files):
     data = files["residual"]
     np.save(tmp_path / "wrong.npy", np.zeros((2, 5, 5, 1), np.uint8))
     for word, said in {
-        "--max_ram=0": "--max_ram=0 is no number of bytes above 0",
-        "--max_ram=64Q": "--max_ram=64Q is no number of bytes",
+        "--max_ram=0": "--max_ram=0 is not a number of bytes above 0",
+        "--max_ram=64Q": "--max_ram=64Q is not a number of bytes",
         "--name=int": "--name='int' is no C identifier",
         "--name=MMX_Kernels": "is the name of the kernels' files",
         "--name=stdint": "is the name of a header of C, stdint.h",
         f"--name={'n' * 41}": "has 41 characters; give one of at most 40",
         "--check=": "--check= names no file",
         f"--check={tmp_path / 'none.npy'}": "no such file",
-        f"--check={__file__}": "is no file of numpy",
+        f"--check={__file__}": "is not a NumPy file",
         f"--check={tmp_path / 'wrong.npy'}": "has shape (2, 5, 5, 1); the file takes [N, *(16, 16, 1)]",
     }.items():
         assert command(tmp_path, data, word) == 2

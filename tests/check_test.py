@@ -54,7 +54,7 @@ def test_everything_that_has_to_be_changed_is_told_at_once(folder, capsys):
     for name in ("norm", "memory"):
         assert rows[name].endswith("cannot be used") and f"* Layer {name!r} (" in said
     assert not rows["stem"].endswith("cannot be used")
-    assert "To be changed (2):" in said
+    assert "Change this (2):" in said
 
 
 def test_a_layer_without_an_integer_form_is_told(capsys, tmp_path):
@@ -105,7 +105,8 @@ def test_a_network_of_keras_3_that_cannot_be_imported_is_told_as_any_other(tmp_p
         found = mmx_tf.check_network(given)
         assert not found.exportable and "'norm' (LayerNormalization, Keras 3)" in found.problems[0]
     assert check.main([str(tmp_path / "norm.keras")]) == 1
-    assert "It cannot go all the way. To be changed (1):\n* 'norm'" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "It cannot be searched and exported as it is. Change this (1):\n* 'norm'" in said
 
 
 def test_a_subclassed_network_that_was_not_called_is_told_of():

@@ -78,8 +78,8 @@ def test_sentences_say_what_is_gained_and_what_is_lost():
         "microcontroller and top-1 5.00 points higher.",
         "Worse: 10% larger file and 12% slower on this CPU.",
         # 1.12 / 1.1 is within 3%; two standard errors of 0.75 and 0.74 on 10,000 images are 1.2 points.
-        "The chosen bits gain nothing over 4 bits everywhere here: no cost is lower, and the top-1 is no "
-        "better, as far as can be told.",
+        "The chosen bits gain nothing over 4 bits everywhere here: no cost is lower, and the top-1 is not "
+        "better by more than chance.",
         "Better than 4 bits everywhere: nothing.",
         "Worse: 20% more RAM on a microcontroller.",
         "Equal or too close to call (10,000 images, times within 3%): the same BOPs, the same file "
@@ -104,7 +104,7 @@ def test_the_same_figures_the_other_way_round_are_the_opposite():
     [
         # The other file: 0.74 on 10,000 images, 500 BOPs, 1100 bytes, 1.1 ms, 50 B of RAM, 290 B of flash.
         # Two standard errors are 2 sqrt((0.75 * 0.25 + 0.74 * 0.26) / 10,000) = 1.23 points.
-        ({}, 1.1, "gain nothing over 4 bits everywhere here: no cost is lower, and the top-1 is no better"),
+        ({}, 1.1, "gain nothing over 4 bits everywhere here: no cost is lower, and the top-1 is not better"),
         ({"bops": 600, "tflite_top1": 0.70}, 1.1, "gain nothing over"),
         ({"bops": 450}, 1.1, "beat"),
         ({"tflite_top1": 0.76}, 1.1, "beat"),  # 2.00 points

@@ -325,7 +325,7 @@ def test_a_flagfile_that_is_no_text_is_refused(tmp_path, capsys):
     [
         (["--which=4", "--workdir=x"], "--which=4 is not allowed"),
         (["--which=1"], "--workdir= is not allowed"),
-        (["--which=1", "--workdir=x", "--float_epochs=1", "more"], "'more' is no flag"),
+        (["--which=1", "--workdir=x", "--float_epochs=1", "more"], "'more' is not a flag"),
         (["--which=1", "--workdir=x", "--batch_size=9"], "no float network to start from"),
         (["--which=1", "--workdir=/nope"], "--workdir=/nope: there is no such folder; give that of a run"),
         (["--which=5", "--workdir=/nope"], "--workdir=/nope: there is no such folder; figure 5 is drawn of"),

@@ -185,12 +185,12 @@ def test_a_workdir_without_a_record_is_told_of_once_and_gets_one(given, copy, ca
     warnings.clear()
     metrics = json.loads((copy / "metrics.json").read_text())
     run(recipe_of(given, copy))
-    (told,) = [line for line in warnings if "without a record of what it was given" in line]
+    (told,) = [line for line in warnings if "has no record of the input" in line]
     assert "--float_model, --teacher, --dataset" in told
     assert facts_of(copy)["inputs"] == before["inputs"]
     assert facts_of(copy)["results"] == before["results"]
     run(recipe_of(given, copy))
-    assert len([line for line in warnings if "without a record" in line]) == 1
+    assert len([line for line in warnings if "has no record" in line]) == 1
     assert json.loads((copy / "metrics.json").read_text()) == metrics
     with replaced(given / "float.keras", another_network):
         assert "--float_model" in refused(capsys, copy.parent, *arguments(given, copy))

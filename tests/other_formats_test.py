@@ -166,8 +166,8 @@ CASES = {
     "Git LFS": ("a.keras", text("version https://git-lfs.github.com/spec/v1"), ["Git LFS", "`git lfs pull`"]),
     "web page": ("a.h5", text("<!DOCTYPE html><html></html>"), ["is a web page"]),
     "empty folder": ("a", lambda path: path.mkdir(), ["is a folder, but no SavedModel", TAKEN]),
-    "empty file": ("a.h5", text(""), ["is no file of a network that is known here", TAKEN]),
-    "text": ("a.txt", text("hello"), ["is no file of a network that is known here", TAKEN]),
+    "empty file": ("a.h5", text(""), ["is not a file of a network in a known format", TAKEN]),
+    "text": ("a.txt", text("hello"), ["is not a file of a network in a known format", TAKEN]),
 }  # fmt: skip
 
 

@@ -311,7 +311,7 @@ def test_a_loss_that_takes_logits_and_a_head_without_a_loss_are_told(networks):
     with logged() as lines:
         compiled(networks["fixed"], loss={"class": logits})
     assert "the loss of output 'class' takes logits, but the network ends with a softmax there" in lines[0]
-    assert "output 'box' has no loss, so that nothing trains the layers" in lines[1]
+    assert "output 'box' has no loss, so nothing trains the layers" in lines[1]
     assert "quant_box_features" in lines[1] and "stem" not in lines[1]
 
 

@@ -281,7 +281,7 @@ def test_bad_files_and_words_are_refused_and_nothing_is_written(tmp_path, capsys
         f"--out={tmp_path / 'none' / 'model.onnx'}": "none is not there",
         "--check=": "--check= names no file",
         f"--check={tmp_path / 'none.npy'}": "no such file",
-        f"--check={__file__}": "is no file of numpy",
+        f"--check={__file__}": "is not a NumPy file",
         f"--check={tmp_path / 'wrong.npy'}": "has shape (2, 5, 5, 1); the file takes [N, *(16, 16, 1)]",
     }.items():
         assert command(tmp_path, data, word) == 2

@@ -80,6 +80,6 @@ def test_whether_it_can_be_trusted(exact):
     assert ("on 50.00% of the images; 25.00% of the logit codes differ" in trust.text) != exact
     assert "-1.00 points against the float network." in trust.text
     # Two standard errors of 0.75 on 10,000 images: 2 * sqrt(0.75 * 0.25 / 10,000) = 0.87 points.
-    assert "10,000 images tell the top-1 to ±0.9 points." in trust.text
+    assert "On 10,000 images the top-1 is known to ±0.9 points." in trust.text
     assert '1 of 4 choices of bits are near ties: "Why these bits" says' in trust.text
     assert "near ties" not in asked(near_ties=(1, 5))[2].text

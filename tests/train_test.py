@@ -48,7 +48,7 @@ NETWORKS = {
 BAD_FLAGS = {
     "unknown flag": (["--float_modle=x"], ["float_modle", "Did you mean: float_model"]),
     "not a number": (["--batch_size=many"], ["--batch_size=many"]),
-    "trailing argument": (["--float_epochs=1", "digits"], ["'digits' is no flag"]),
+    "trailing argument": (["--float_epochs=1", "digits"], ["'digits' is not a flag"]),
     "missing flagfile": (["--flagfile=nowhere.flags"], ["nowhere.flags"]),
     "unknown dataset": (["--float_epochs=1", "--dataset=cifar11"], ["'cifar11'", "cifar10", "folder:PATH"]),
     "not an image folder": (["--float_epochs=1", "--dataset=folder:/nowhere"], ["folder:/nowhere"]),
@@ -58,7 +58,7 @@ BAD_FLAGS = {
     "no float network": ([], ["--float_model=FILE.keras", "--float_epochs=N"]),
     "missing float network": (
         ["--float_model=no.keras"],
-        ["--float_model=no.keras is not a file, nor a folder", ".keras or .h5 file"],
+        ["--float_model=no.keras is neither a file nor a folder", ".keras or .h5 file"],
     ),
     "class count": (["--float_epochs=1", "--num_classes=7"], ["--num_classes=7", "digits has 10 classes"]),
     "two budgets": (

@@ -20,7 +20,7 @@ def test_statistics_that_a_few_steps_do_not_change_are_told_of(caplog):
     # 0.999^200 = 0.8187; 0.999^2994.2 = 0.05.
     phases.warn_of_slow_statistics(network(0.9, 0.999), 200)
     assert "momentum of 0.999 is slow for the 200 steps of weight training" in caplog.text
-    assert "statistics: 82% of them will be those from before" in caplog.text
+    assert "statistics: 82% of these, which evaluation and the file normalize by, will" in caplog.text
     assert "Train for 2,995 steps or more, or give a network" in caplog.text
 
 
@@ -32,7 +32,7 @@ def test_enough_steps_are_passed_over(momenta, steps, caplog):
 
 def test_statistics_that_never_change_are_told_of(caplog):
     phases.warn_of_slow_statistics(network(1.0), 5000)
-    assert "100% of them" in caplog.text and "Give a network" in caplog.text
+    assert "100% of these" in caplog.text and "Give a network" in caplog.text
 
 
 def test_a_full_disk_ends_the_events_alone(tmp_path, warnings):

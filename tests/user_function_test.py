@@ -110,7 +110,7 @@ def test_training_examples_that_change_are_a_warning(function, warnings):
     body = "train, test = halves(); return train.shuffle(60), test"
     first, second = (datasets.load(function(body)).source.version for _ in range(2))
     assert first == second
-    assert "training examples are others in every iteration" in warnings[0]
+    assert "training examples change each time they are read" in warnings[0]
 
 
 REFUSED = {
@@ -134,7 +134,7 @@ REFUSED = {
     "numbers": ("return halves(x=X[:, 0, 0])", r"has the shape \(\); \(features,\)"),
     "two shapes": ("return of(X[:60], Y[:60]), of(X[60:, :4], Y[60:])", "must have the same shapes"),
     "NaN": ("X[5] = np.nan; return halves()", "its training example 5 holds NaN"),
-    "other ones": ("train, test = halves(); return train, test.shuffle(30)", "others in a second iteration"),
+    "other ones": ("train, test = halves(); return train, test.shuffle(30)", "change when they are read"),
     "a label": ("return (*halves(), ['a', 'b'])", "label 2, and classes are 0 to 1 .its class_names."),
     "shapes": (
         """

@@ -94,7 +94,7 @@ def _bytes(text):
     match = re.fullmatch(r"([0-9]+)([KM]?)", text)
     if not match or not int(match[1]):
         raise ValueError(
-            f"--max_ram={text} is no number of bytes above 0; write it like 65536, or 64K for 64,000."
+            f"--max_ram={text} is not a number of bytes above 0; write it like 65536, or 64K for 64,000."
         )
     return int(match[1]) * _UNITS[match[2]]
 
@@ -105,7 +105,7 @@ def _images(path, made):
     try:
         images = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise ValueError(f"--check={path} is no file of numpy with one array of numbers.") from error
+        raise ValueError(f"--check={path} is not a NumPy file with one array of numbers.") from error
     if not isinstance(images, np.ndarray) or not images.ndim or not len(images):
         raise ValueError(f"--check={path} holds no images.")
     if len(made.program.inputs) != 1:

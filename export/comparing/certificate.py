@@ -82,8 +82,8 @@ class Certificate:
             broken.append(f"logits of the whole file: {100 * runtime.code_disagreement:.4g}% of the codes")
         if broken:
             raise DisagreementError(
-                f"under the {kernels} kernels these differ from the folded model by more than the share "
-                f"{max_disagreement:g} of their codes that is allowed: {'; '.join(broken)}."
+                f"under the {kernels} kernels these differ from the folded model in a larger share of their "
+                f"codes than {max_disagreement:g}, which is allowed: {'; '.join(broken)}."
             )
 
 

@@ -72,7 +72,7 @@ def _images(given, image_shape):
     }
     if len({len(part) for part in found.values()}) > 1:
         sizes = ", ".join(f"{name!r}: {len(part)}" for name, part in found.items())
-        raise ValueError(f"eval_ds gives inputs that are not as many ({sizes}).")
+        raise ValueError(f"eval_ds gives inputs with different numbers of images ({sizes}).")
     return found
 
 
@@ -99,7 +99,7 @@ def _check(labels: np.ndarray, images: int, of: str) -> None:
     if labels.shape[:1] != (images,) or labels.dtype.kind not in "iufb":
         raise ValueError(
             f"eval_ds gives {labels.dtype} labels{of} of shape {labels.shape} for {images} images; "
-            "numbers are needed, for each image its own."
+            "give numbers, one label for each image."
         )
     if labels.dtype.kind == "f" and not np.all(np.isfinite(labels)):
         raise ValueError(f"eval_ds gives labels{of} that are NaN or infinite.")

@@ -62,8 +62,8 @@ class Outputs:
             return list(given.values() if isinstance(given, dict) else given) if alone else [given]
         if isinstance(given, dict) and (unknown := [name for name in given if name not in self.names]):
             raise ValueError(
-                f"{what} the names {sorted(map(str, given))}, of which {', '.join(map(repr, unknown))} "
-                f"is no output; the network has the outputs {self.quoted}."
+                f"{what} the names {sorted(map(str, given))}, but {', '.join(map(repr, unknown))} "
+                f"is not an output; the network has the outputs {self.quoted}."
             )
         if isinstance(given, list | tuple) and len(given) != len(self.names):
             raise ValueError(

@@ -84,7 +84,7 @@ def _checked(options, data, made):
     try:
         images = np.load(options.check, allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise ValueError(f"--check={options.check} is no file of numpy with one array of numbers.") from error
+        raise ValueError(f"--check={options.check} is not a NumPy file with one array of numbers.") from error
     if not isinstance(images, np.ndarray) or not images.ndim or not len(images):
         raise ValueError(f"--check={options.check} holds no images.")
     inputs = list(made.model.graph.input)

@@ -83,8 +83,8 @@ class Budget:
                 for target, unit, low, high in ranges
             )
             raise UnreachableBudgetError(
-                f"no choice of bits takes {each} or less together, though each alone is within reach. Raise "
-                "one of these targets, or give more candidates."
+                f"no choice of bits takes {each} or less together, though each of them can be met alone. "
+                "Raise one of these targets, or give more candidates."
             )
 
     @classmethod

@@ -140,8 +140,8 @@ def check_network(model: keras.Model | str | os.PathLike) -> NetworkCheck:
 
 def _reason(layer) -> str:
     return refusal(layer) or (
-        "it has no integer form yet. Write it with layers that have one, such as convolutions, or leave it "
-        "to what prepares the images or takes the outputs."
+        "it has no integer form yet. Write it with layers that have one, such as convolutions, or move "
+        "it out of the network, into the code that prepares the images or reads the outputs."
     )
 
 

@@ -39,7 +39,7 @@ def _row(layer: LayerCheck) -> tuple[str, ...]:
 
 def _verdict(found: NetworkCheck) -> Iterator[str]:
     if found.problems:
-        yield f"It cannot go all the way. To be changed ({len(found.problems)}):"
+        yield f"It cannot be searched and exported as it is. Change this ({len(found.problems)}):"
         yield from (f"* {problem}" for problem in found.problems)
         return
     searched = [layer for layer in found.layers if layer.cost and not layer.cost.end]

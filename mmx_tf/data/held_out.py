@@ -38,9 +38,9 @@ def with_validation(source: Source, count: int, *, seed: int) -> Source:
         )
     if not source.train.in_order:
         raise DataError(
-            f"--validation_images={count}: the training examples of {source.name} come in another order or "
-            "are others in every iteration, so that none of them can be kept out of training. Let the "
-            "function return them in a fixed order; training shuffles them."
+            f"--validation_images={count}: the training examples of {source.name} change, or change their "
+            "order, each time they are read, so none of them can be held out of training. Let the function "
+            "return them in a fixed order; training shuffles them."
         )
     train, validation = (source.train.parted or _parted_stream(source.train))(count, seed)
     return dataclasses.replace(source, train=train, validation=validation)

@@ -85,7 +85,7 @@ def form_of(
         found = Form(shape=shape or (1,))
     if found.shape:
         if class_names:
-            raise DataError(f"{where} has class_names, but its labels are numbers and no classes.")
+            raise DataError(f"{where} has class_names, but its labels are numbers, not classes.")
         return found
     names = _names_of(labels, found, asked, class_names, where)
     return dataclasses.replace(found, class_names=names)
@@ -114,8 +114,8 @@ def _names_of(labels, form: Form, asked: Asked, class_names, where) -> tuple[str
         wrong = (one < 0) | (one != np.floor(one)) if one.dtype.kind == "f" else one < 0
         if one.dtype.kind != "b" and wrong.any():
             raise DataError(
-                f"{where} has the label {one[wrong][0]}: classes are whole numbers from 0 on. Numbers that "
-                "are no classes need --task=regression."
+                f"{where} has the label {one[wrong][0]}: classes are whole numbers from 0 on. Labels that "
+                "are not classes need --task=regression."
             )
     highest = max(int(one.max()) for one in flat)
     count = len(class_names) or asked.num_classes or highest + 1
@@ -123,7 +123,7 @@ def _names_of(labels, form: Form, asked: Asked, class_names, where) -> tuple[str
         by = "its class_names" if class_names else "--num_classes" if asked.num_classes else "at most"
         raise DataError(
             f"{where} has the label {highest}, and classes are 0 to {min(count, MOST_CLASSES) - 1} ({by}). "
-            "Numbers that are no classes need --task=regression."
+            "Labels that are not classes need --task=regression."
         )
     if count < 2:
         raise DataError(f"all labels of {where} are 0; a classifier needs at least 2 classes.")

@@ -136,7 +136,7 @@ def _headers(path: str, where: str) -> dict[str, Header]:
         if isinstance(error, DataError):
             raise
         raise DataError(
-            f"{where} is no whole .npz file of np.savez ({_one_line(error)}): it may be truncated."
+            f"{where} is not a whole .npz file of np.savez ({_one_line(error)}): it may be truncated."
         ) from error
 
 
@@ -168,7 +168,7 @@ def _check_numbers(where: str, found: Headers) -> None:
         raise DataError(f"{where}: training and evaluation arrays have different shapes: {both}.")
     for one, label in zip(examples, labels, strict=False):
         if not label.shape or label.shape[0] != one.shape[0]:
-            raise DataError(f"{where}: {one} and {label} are not as many: give one label for each example.")
+            raise DataError(f"{where}: {one} and {label} differ in number: give one label for each example.")
     if found.evaluation is None and found.train.shape[0] < 2:
         raise DataError(f"{where} has one example; at least 2 are needed, one of which is held out.")
     names = found.class_names
@@ -179,9 +179,9 @@ def _check_numbers(where: str, found: Headers) -> None:
     needed = sum(int(np.prod(one.shape)) * (1 if one.dtype == np.uint8 else 4) for one in examples)
     if needed > LARGEST_SHARE_OF_MEMORY * MEMORY_BYTES:
         raise DataError(
-            f"{where}: its examples take {needed / 1e9:.1f} GB in memory, of which there are "
-            f"{MEMORY_BYTES / 1e9:.1f}. Give them bit by bit, from a function "
-            "(--dataset=module:NAME:FUNCTION)."
+            f"{where}: its examples take {needed / 1e9:.1f} GB, and this machine has "
+            f"{MEMORY_BYTES / 1e9:.1f} GB of memory, of which they may take a quarter. Give them one by one, "
+            "from a function (--dataset=module:NAME:FUNCTION)."
         )
 
 

@@ -89,7 +89,7 @@ def _builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
         raise DataError(f"{folder_meant(name)}{kinds.unknown(name)}{advice}.") from error
     # A configuration or version that TFDS does not know, or a description that it cannot read.
     except (ValueError, AssertionError, json_format.ParseError) as error:
-        raise DataError(f"The TFDS dataset {name!r} cannot be had: {_one_line(error)}") from error
+        raise DataError(f"The TFDS dataset {name!r} cannot be loaded: {_one_line(error)}") from error
     if not builder.is_prepared() or not builder.info.splits:
         raise DataError(folder_meant(name) + not_prepared(name, data_dir))
     return builder

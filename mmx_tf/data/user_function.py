@@ -236,15 +236,15 @@ def _version(where: str, looks, train, evaluation, split: Split) -> tuple[str, S
         same = all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
         if not same and what == "evaluation":
             raise DataError(
-                f"{where}: its evaluation examples are others in a second iteration. Float network and file "
-                "are judged on the same ones: return a dataset without shuffling and augmentation."
+                f"{where}: its evaluation examples change when they are read again. The float network "
+                "and the file must be judged on the same ones: return a dataset without shuffling and "
+                "augmentation."
             )
         if not same:
             split = dataclasses.replace(split, in_order=False)
             logging.warning(
-                "%s: its training examples are others in every iteration. A run that is killed and resumed "
-                "will not "
-                "see the ones that it would have seen.", where,
+                "%s: its training examples change each time they are read. A run that is killed and resumed "
+                "sees other examples than a run that was not.", where,
             )  # fmt: skip
         for values in first if same else ():
             found.update(f"{what} {values.dtype} {values.shape}".encode())

@@ -119,7 +119,7 @@ class Job:
         finally:
             failed = self._wait(not done) if self.workers > 1 else False
         if failed:
-            raise PeerError("the chief has ended with an error, which its own output tells.")
+            raise PeerError("the chief has ended with an error: see the output of that process.")
         return result
 
     def _wait(self, flag: bool) -> bool:

@@ -151,8 +151,8 @@ def _connected() -> tf.distribute.Strategy:
         reason = " ".join(str(error).split())[:300]
         raise RecipeError(
             f"--strategy=multi_worker: the processes that {TF_CONFIG} names cannot be connected: "
-            f"{reason.rstrip('.')}. Its addresses are those of machines that see each other, its own port is "
-            "free."
+            f"{reason.rstrip('.')}. Check that these machines can reach each other, and that this process's "
+            "own port is free."
         ) from error
 
 

@@ -82,7 +82,7 @@ def _format_of_file(path: str) -> str:
     for what, suffixes in SUFFIXES.items():
         if name.endswith(suffixes) or (what == "checkpoint" and ".data-0" in name):
             raise refusal(what, path)
-    raise FormatError(f"{path!r} is no file of a network that is known here. {TAKEN}")
+    raise FormatError(f"{path!r} is not a file of a network in a known format. {TAKEN}")
 
 
 def _format_of_archive(path: str, name: str) -> str:
@@ -107,7 +107,7 @@ def _format_of_archive(path: str, name: str) -> str:
     for what, suffixes in SUFFIXES.items():
         if name.endswith(suffixes):
             raise refusal(what, path)
-    raise FormatError(f"{path!r} is an archive without a network that is known here. {TAKEN}")
+    raise FormatError(f"{path!r} is an archive that holds no network in a known format. {TAKEN}")
 
 
 def _is_tfjs(path: str) -> bool:

@@ -105,8 +105,8 @@ def _check_object(value: dict, owner: str) -> None:
         )
     if not _is_known(kind, module, registered):
         raise UnsafeFileError(
-            f"{where} is of class {kind!r} of {module or 'no module'}, which is not one of Keras's or "
-            "mmx_tf's; it is not looked for. Load the network where its class is, and give it to "
+            f"{where} is of class {kind!r} of {module or 'no module'}, a class of neither Keras nor "
+            "mmx_tf, which is never loaded by a file. Load the network where its class is, and give it to "
             "mmx_tf.augment itself."
         )
 

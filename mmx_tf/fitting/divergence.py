@@ -73,13 +73,13 @@ class Watch:
             if not np.isfinite(value):
                 raise DivergenceError(f"{where}: the {name} is {value}; {self._origin(epoch, step)}.")
         if not finite:
-            raise DivergenceError(f"{where}: a weight is no finite number; {self._origin(epoch, step)}.")
+            raise DivergenceError(f"{where}: a weight is NaN or infinite; {self._origin(epoch, step)}.")
         if collapsed:
             fallen = [name for name in collapsed_quantizers(self._network) if name not in self._collapsed]
             if fallen:
                 raise DivergenceError(
-                    f"{where}: the step size of {', '.join(fallen)} has fallen to its floor, so that the "
-                    "layer behind sees next to nothing."
+                    f"{where}: the step size of {', '.join(fallen)} has fallen to its floor, so the layer "
+                    "behind it sees almost nothing."
                 )
         first, last = self._early
         if saturated and first <= epoch * self._steps_per_epoch + step < last:
@@ -126,11 +126,7 @@ class Watch:
         broken = first_broken(self._trained, images, labels)
         if broken:
             return broken
-        return (
-            f"the update of layer {updated[0]!r} went beyond all numbers"
-            if updated
-            else "no layer is at fault"
-        )
+        return f"the update of layer {updated[0]!r} overflowed" if updated else "no layer is at fault"
 
 
 def first_broken(trained: Trained, images, labels) -> str | None:

@@ -114,8 +114,8 @@ def warn_of_slow_statistics(fixed: keras.Model, steps: int) -> None:
             enough = math.ceil(math.log(LARGEST_STATISTICS_SHARE) / math.log(momentum))
             advice = f"Train for {enough:,} steps or more, or give"
         logging.warning(
-            "batch norm's momentum of %g is slow for the %d steps of weight training that move running "
-            "statistics: %.0f%% of them will be those from before, and evaluation and the file normalize by "
-            "them. %s a network whose batch norm has a smaller one.",
+            "batch norm's momentum of %g is slow for the %d steps of weight training that move its running "
+            "statistics: %.0f%% of these, which evaluation and the file normalize by, will still be from "
+            "before weight training. %s a network whose batch norm has a smaller momentum.",
             momentum, steps, 100 * momentum**steps, advice,
         )  # fmt: skip

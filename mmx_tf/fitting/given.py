@@ -119,8 +119,8 @@ class Given:
             and len(self.x) > 1
         ):
             raise ValueError(
-                f"x is a list of {len(self.x)} arrays, which Keras reads as one for each input, and the "
-                "network has one: give np.stack(x)."
+                f"x is a list of {len(self.x)} arrays. Keras takes them as one array for each input, and the "
+                "network has one input: give np.stack(x)."
             )
         images = images_of(parts[0], network)
         named = [("images", image) for image in images] + [("labels", labels) for labels in parts[1:2]]

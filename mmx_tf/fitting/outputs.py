@@ -100,7 +100,7 @@ class TrainedOutputs:
         ]
         if idle:
             logging.warning(
-                "%s has no loss, so that nothing trains the layers that it alone has: %s.",
+                "%s has no loss, so nothing trains the layers that only it uses: %s.",
                 f"output {' and '.join(repr(output.name) for output in without)}", some(idle),
             )  # fmt: skip
 

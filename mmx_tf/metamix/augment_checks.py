@@ -109,8 +109,8 @@ def check_names(network, budget, quantizer_name) -> None:
     for cost in budget.costs:
         if quantizer_name(cost.name) in names:
             raise ValueError(
-                f"a layer has the name {quantizer_name(cost.name)!r}, which the quantizer in front of "
-                f"{cost.name!r} gets: call it something else."
+                f"a layer has the name {quantizer_name(cost.name)!r}, but the quantizer in front of "
+                f"{cost.name!r} needs this name: rename the layer."
             )
 
 

@@ -50,8 +50,8 @@ class Selecting:
         """`bit_selection` of every target, in the order of the targets."""
         if self.quantizers and not self.alpha_initial_stddev and not np.any(self.alpha.numpy()):
             logging.warning(
-                "no bit-search step has run (they join in after %d epochs): the selection is the first "
-                "candidate in every layer, and what the repair makes of it.",
+                "no bit-search step has run (they begin after %d epochs): every layer has the first "
+                "candidate, but where the repair lowered it to meet the budget.",
                 self.meta_epochs,
             )
         return [

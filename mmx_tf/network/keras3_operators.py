@@ -41,8 +41,8 @@ def call(operation, args: tuple, kwargs: dict, outputs: list, names: Names):
     if value is None:
         raise Keras3Error(
             operation,
-            "is an operation that equals no layer as it is called.",
-            f"Operations that have one: {', '.join(OPERATORS)}. Build the network with layers.",
+            "is an operation that, as it is called here, no layer computes.",
+            f"Operations that a layer computes: {', '.join(OPERATORS)}. Build the network with layers.",
         )
     return value
 

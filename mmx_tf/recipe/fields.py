@@ -43,8 +43,8 @@ class RecipeFields(TrainingPractice, RecipeOptions, SearchSettings, ReportOption
     )
     num_classes: int = flag(
         0,
-        "Number of classes; 0 takes the dataset's, any other value must equal it. Of arrays it says how "
-        "many there are.",
+        "Number of classes; 0 takes the dataset's, any other value must equal it. For arrays: how many "
+        "classes there are.",
         allowed=Between(2, or_zero=True),
     )
     float_model: str = flag(
@@ -68,8 +68,8 @@ class RecipeFields(TrainingPractice, RecipeOptions, SearchSettings, ReportOption
     pixel_scaling: tuple[float, float] | tuple[()] = flag(
         (),
         "scale,offset of uint8 pixels: the network is given pixel * scale + offset, such as 1/255,0 or 1,0 "
-        "(empty: 1/127.5,-1). Of an array of other numbers: the pixels that they are made of, which the file "
-        "then takes (empty: none; they are given as they are, and the file's input has a learnt grid).",
+        "(empty: 1/127.5,-1). For an array of other numbers: how they were made from pixels, which the file "
+        "then takes (empty: the network gets the numbers as they are, and the file's input a learnt grid).",
         text=True,
     )
     augmentation: str = flag(
@@ -150,14 +150,14 @@ class RecipeFields(TrainingPractice, RecipeOptions, SearchSettings, ReportOption
     target_latency: float = flag(
         0.0,
         "Budget in time of one image on --device, such as 2ms or 150us (a number alone: milliseconds): "
-        "Vela's estimate of an ethos-u, measured on this machine of cpu.",
+        "for an ethos-u Vela estimates it, for cpu it is measured on this machine.",
         text=True,
     )
     device: str = flag(
         "bops",
-        "The part that the network is made for: {allowed}. It sets what is not given of --weight_storage, "
-        "--input_type and --output_type, says what bits cost, makes its own form of the file in W/device and "
-        "judges it. bops is none in particular.",
+        "The part that the network is made for: {allowed}. It sets --weight_storage, --input_type and "
+        "--output_type where they are not given, says what bits cost, makes its own form of the file in "
+        "W/device and judges it. bops: no part in particular.",
         allowed=OneOf(devices.NAMES),
     )
     repair: bool = flag(
@@ -168,7 +168,8 @@ class RecipeFields(TrainingPractice, RecipeOptions, SearchSettings, ReportOption
 
     select_epochs: int = flag(
         2,
-        "Epochs of bit selection: the first is meta training, the rest meta and search steps.",
+        "Epochs of bit selection: the first is meta training, the rest meta and search steps. Steps count: "
+        "6 / --alpha_learning_rate search steps are enough, which are many epochs of a small dataset.",
         group="training",
         allowed=Between(2),
     )
@@ -270,8 +271,8 @@ class RecipeFields(TrainingPractice, RecipeOptions, SearchSettings, ReportOption
     )
     on_divergence: str = flag(
         "stop",
-        "What a loss or weight that is no finite number, a step size at its floor, or an alpha that is "
-        "saturated in the first steps leads to: stop (exit code 4), or recover: go back to the last "
+        "What to do when training diverges (a loss or weight is NaN or infinite, a step size falls to its "
+        "floor, an alpha saturates in the first steps): stop (exit code 4), or recover: go back to the last "
         "checkpoint and on at half the learning rates, three times in a phase at most.",
         allowed=OneOf(("stop", "recover")),
     )

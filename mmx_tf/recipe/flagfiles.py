@@ -66,7 +66,7 @@ def parsed(flag_values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
     _GIVEN[:] = _given(words)
     found = [one for one in _GIVEN if one.path and one.text in rest[1:2]]
     if found:
-        raise RecipeError(f"{_place(found)}{rest[1]!r} is no flag; everything is given as --name=value.")
+        raise RecipeError(f"{_place(found)}{rest[1]!r} is not a flag; write every setting as --name=value.")
     return rest
 
 

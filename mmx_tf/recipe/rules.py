@@ -205,7 +205,7 @@ def _check_there(name: str, path: str, other: str) -> None:
             "`model.save('model.keras')`, and give that file."
         )
     raise RecipeError(
-        f"--{name}={path} is not a file, nor a folder; give the path of {NETWORK_FILES}, or {other}."
+        f"--{name}={path} is neither a file nor a folder; give the path of {NETWORK_FILES}, or {other}."
     )
 
 

@@ -106,7 +106,9 @@ def _trust(facts: RunFacts, ties: int, choices: int) -> Answer:
         words.append(f"{score.change(found, score.values['float'])} against the float network.")
     chance = noise(found, 0.0, score, facts.eval_images)
     if chance:
-        words.append(f"{facts.eval_images:,} images tell the {score.words} to ±{100 * chance:.1f} points.")
+        words.append(
+            f"On {facts.eval_images:,} images the {score.words} is known to ±{100 * chance:.1f} points."
+        )
     if short(ties, choices):
         words.append(
             f'{ties} of {choices} choices of bits are near ties: "Why these bits" says how long a search '

@@ -222,13 +222,13 @@ def verdict(found: Mapping[str, str], words: str, name: str) -> str:
     score = found["score"]
     if "better" not in costs and score != "better":
         return (
-            f"The chosen bits gain nothing over {name} here: no cost is lower, and the {words} is no better, "
-            "as far as can be told."
+            f"The chosen bits gain nothing over {name} here: no cost is lower, and the {words} is not "
+            "better by more than chance."
         )
     if "worse" not in costs and score != "worse":
         return (
             f"The chosen bits beat {name}: they are better at what is listed next, and worse at nothing "
-            "that can be told."
+            "by more than chance."
         )
     if score == "even":
         return (

@@ -29,7 +29,7 @@ _OF_FLOAT = (
 )
 _ACCURACY = (
     "Look for the step at which {lost}: {float}from the fixed-bit network to its folded twin it is the "
-    "rounding of biases. From the twin to the file there may be no step."
+    "rounding of biases. From the twin to the file there must be no step."
 )
 _COST = (
     "Look for the row of the chosen bits between the rows of one bit-width everywhere: a mix pays where it "

@@ -112,7 +112,8 @@ def selection(run: Run, search: SearchModel) -> BitSelection:
     if any(figures[name] > target for name, target in asked.items()):
         logging.warning(
             "--device=%s: no bits were found whose file meets the budget before weight training: %s. The run "
-            "goes on with these. Give more candidates of --weight_bits, or a larger budget.",
+            "goes on with those that exceed it the least. Give more candidates of --weight_bits, or a larger "
+            "budget.",
             device.name, _said(asked, figures),
         )  # fmt: skip
     return _with_figures(search.selection_of(choice), device, figures)
@@ -170,7 +171,7 @@ def judged(run: Run, data: bytes) -> dict:
         if not one["met"]:
             logging.warning(
                 "the finished file takes %g %s on %s, more than the %g of --%s: trained weights compress, or "
-                "run, otherwise than those of the search. Give a budget smaller by the difference.",
+                "run, differently from those of the search. Give a budget smaller by the difference.",
                 one["figure"], one["unit"], device.name, one["target"], name,
             )  # fmt: skip
     files = [f"{FOLDER}/{name}" for name in made]

@@ -89,9 +89,9 @@ def _tell_of_memory(recipe: Recipe, memory: Mapping) -> None:
     taken = memory["packed"]["ram_bytes"] if "packed" in memory else 0
     if recipe.target_ram and taken > recipe.target_ram:
         logging.warning(
-            "the C source of the file takes %d bytes of RAM, more than the %d of --target_ram: in training "
-            "grids have become equal that were different ones when RAM was measured, so that its tensors are "
-            "others. Give a smaller --target_ram.",
+            "the C source of the file takes %d bytes of RAM, more than the %d of --target_ram: training has "
+            "made grids equal that differed when RAM was measured, and this changes which tensors are "
+            "stored. Give a smaller --target_ram.",
             taken, recipe.target_ram,
         )  # fmt: skip
     flash = memory["packed"]["flash_bytes"] if "packed" in memory else 0

@@ -159,8 +159,8 @@ def _check_known(workdir: Workdir, name: str, content: bytes, made_from: str) ->
     if known not in (None, found):
         raise RecipeError(
             f"{workdir.path(name)} as {made_from} gives it now (SHA-256 {found[:12]}...) is not what the run "
-            f"wrote ({known[:12]}...), as with other versions of mmx_tf or of what it needs. Put back what "
-            f"is missing, or remove {workdir.path(METRICS)}: the same command then exports and verifies "
+            f"wrote ({known[:12]}...): mmx_tf or a package that it needs has another version now. Put back "
+            f"what is missing, or remove {workdir.path(METRICS)}: the same command then exports and verifies "
             "again."
         )
 

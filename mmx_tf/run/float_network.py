@@ -42,8 +42,8 @@ def load_or_build(recipe: Recipe, data: Examples) -> tuple[keras.Model, bool]:
         _warn_of_scaled_twice(recipe, network, name, data)
         if data.source.held_out:
             logging.warning(
-                "%s is judged on %d examples that are taken out of %s. If it was trained on all of that, it "
-                "has seen them, and its accuracy comes out higher than on new ones. Keep examples for "
+                "%s is judged on %d examples that are taken out of %s. If it was trained on all of them, it "
+                "has seen these, and its accuracy looks better than it is on new ones. Keep examples for "
                 "evaluation apart: in a folder test beside train, or as x_test and y_test.",
                 name, data.eval_images, data.name,
             )  # fmt: skip

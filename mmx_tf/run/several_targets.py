@@ -120,8 +120,8 @@ def _write_front(run: Run) -> dict:
         document = front.document(found, seconds=workdir.state["seconds"], searched=len(recipe.target_bops))
     except (ValueError, KeyError, TypeError) as error:
         raise RecipeError(
-            f"the metrics of a target of {workdir.root} are damaged: {error!r}. Remove the metrics.json that "
-            "is: the same command then exports and verifies that target again."
+            f"the metrics of a target of {workdir.root} are damaged: {error!r}. Remove the damaged "
+            "metrics.json: the same command then exports and verifies that target again."
         ) from error
     text = json.dumps(document, indent=1) + "\n"
     there = results.digests(workdir.root, RESULTS)

@@ -225,8 +225,8 @@ class Phase:
             ) from error
         if recoveries == MAX_RECOVERIES or not progress.restore():
             raise DivergenceError(
-                f"{error} So it did after {recoveries} recoveries. Train in a new --workdir with a lower "
-                f"{rates}."
+                f"{error} The same has happened after {recoveries} recoveries. Train in a new --workdir "
+                f"with a lower {rates}."
             ) from error
         self.rate_scale.assign(self.rate_scale * RECOVERY_FACTOR)
         # With the new scale: the next recovery lowers it further.

@@ -166,8 +166,8 @@ class Checkpoints:
         except (ValueError, AssertionError) as error:
             reason = " ".join(str(error).split())[:400]
             raise RecipeError(
-                f"checkpoint {path} is of another network, as one that another version of mmx_tf built would "
-                f"be: {reason} Start the run in a new --workdir."
+                f"checkpoint {path} is of another network, perhaps one that another version of mmx_tf built: "
+                f"{reason} Start the run in a new --workdir."
             ) from error
         except _DAMAGE as error:
             raise DamagedCheckpointError(" ".join(str(error).split())[:400]) from error

@@ -145,14 +145,14 @@ def _data_changes(before: Mapping, now: Mapping) -> list[str]:
             continue
         then, today = (_split_text(one.get(split, {}), one.get("classes", 0)) for one in (before, now))
         if then == today:
-            found.append(f"the names or sizes of the files of its {today[0]} {images} images are others now")
+            found.append(f"the names or sizes of the files of its {today[0]} {images} images have changed")
         else:
             had = f"it had {then[0]} {images} images {then[1]} when this run began"
             found.append(f"{had} and has {' '.join(today)} now")
     if not found and before.get("validation") != now.get("validation"):
-        found.append("the images that are held out for validation are others now")
+        found.append("the images that are held out for validation have changed")
     if not found:
-        found.append(f"the names of its {now['classes']} classes are not those that this run began with")
+        found.append(f"the names of its {now['classes']} classes have changed")
     return found
 
 

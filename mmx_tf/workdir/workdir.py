@@ -64,7 +64,7 @@ class Workdir:
             if not job.is_chief:
                 if not self.state:
                     raise RecipeError(
-                        f"--workdir={self.root}: what the chief has written there is not to be seen here. "
+                        f"--workdir={self.root}: this process cannot see what the chief has written there. "
                         "All processes need the same folder, on a file system that they share."
                     )
                 return
@@ -75,8 +75,8 @@ class Workdir:
             unknown = inputs is not None and "inputs" not in self.state
             if unknown and (self.state or results.missing(self.root) != list(results.RESULTS)):
                 logging.warning(
-                    "%s was begun without a record of what it was given: whether %s are what it began with "
-                    "is not known. They are recorded now.",
+                    "%s has no record of the input that it began with, so changes of %s since then cannot be "
+                    "noticed. They are recorded now.",
                     self.root, ", ".join(f"--{flag}" for flag in inputs),
                 )  # fmt: skip
             begun = bool(self.state)
