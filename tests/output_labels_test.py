@@ -198,7 +198,7 @@ def test_one_array_of_labels_is_for_all_outputs(digits):
 LABELS = {
     "a name that there is not": (
         lambda m, x, c, b, w: m.fit(x, {"klass": c, "box": b}),
-        "labels have the names .'box', 'klass'., of which 'klass' is no output.*outputs 'class' and 'box'",
+        "labels have the names .'box', 'klass'., but 'klass' is not an output.*outputs 'class' and 'box'",
     ),
     "a missing head": (
         lambda m, x, c, b, w: m.fit(x, {"class": c}),
