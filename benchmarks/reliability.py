@@ -9,7 +9,7 @@ metrics.json but for the times.
 
 For the corruptions, a run is killed in a training phase and a file of its newest checkpoint is damaged before
 it is resumed: one bit flipped, the file cut at a random place, or removed. It has to end with the same bytes
-and to name the checkpoint in a warning. Last, the table of bad input in `tests/bad_input_test.py` is run.
+and to name the checkpoint in a warning. Last, the tables of bad input in `tests/bad_input*_test.py` are run.
 """
 
 import argparse
@@ -196,10 +196,11 @@ def damage(folder: pathlib.Path, generator: np.random.Generator, way: str) -> st
 
 
 def bad_inputs() -> dict[str, int]:
-    """How many rows of the table of bad input were `tried`, and how many of them `refused` as they should."""
+    """How many rows of the tables of bad input were `tried`, and how many of them `refused` as due."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "results.xml"
-        words = [sys.executable, "-m", "pytest", "-q", "tests/bad_input_test.py", f"--junitxml={path}"]
+        tables = sorted(str(table) for table in _ROOT.glob("tests/bad_input*_test.py"))
+        words = [sys.executable, "-m", "pytest", "-q", *tables, f"--junitxml={path}"]
         subprocess.run(words, cwd=_ROOT, stdout=subprocess.DEVNULL, check=False)
         suite = ElementTree.parse(path).getroot().find("testsuite")
     tried = int(suite.get("tests")) - int(suite.get("skipped"))

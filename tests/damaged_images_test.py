@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import warm_starts
-from data_test import all_of, check_skipped, digit_examples, store, write_digits
+from loaded_data import all_of, check_skipped
 from networks import small_network
+from stored_datasets import digit_examples, store, write_digits
 from tensorflow.python.framework.config import disable_op_determinism
 from tensorflow_datasets.core import features as tfds_features
 

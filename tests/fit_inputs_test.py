@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
-from notebook_errors_test import CROSSENTROPY, tiny_network
+from notebook_stages import CROSSENTROPY, tiny_network
 
 import mmx_tf
 from mmx_tf.network import keras3_twins

@@ -6,10 +6,10 @@ import logging
 import numpy as np
 import pytest
 import tensorflow as tf
-from data_test import all_of, message_of, write_digits
 from listening import logged
+from loaded_data import all_of, message_of
 from PIL import Image
-from stored_datasets import write_png
+from stored_datasets import write_digits, write_png
 
 from mmx_tf.data import image_files, kinds
 from mmx_tf.data.loading import load

@@ -5,8 +5,9 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from data_test import SHARED_TFDS, all_of, message_of, write_digits
+from loaded_data import SHARED_TFDS, all_of, message_of
 from networks import small_network
+from stored_datasets import write_digits
 
 from mmx_tf.data.chosen import chosen_range, chosen_rows
 from mmx_tf.data.loading import load

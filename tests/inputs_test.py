@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import warm_starts
-from data_test import write_digits, write_png
 from listening import logged
 from networks import pretrained, small_network
 from refusals import refused
+from stored_datasets import write_digits, write_png
 from workdirs import facts_of, forget
 
 from benchmarks import meta_state

@@ -1,65 +1,15 @@
 """What people do in a notebook that cannot work: one sentence or two, before anything long."""
 
-import os
 import re
-import types
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
-from listening import logged
+from notebook_stages import CROSSENTROPY, dataset, labels_to_ten, stages_of, told, uncompiled, with_nan
 
 import mmx_tf
 from mmx_tf.errors import DivergenceError
-
-SAME = keras.optimizers.SGD()
-CROSSENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-
-
-def tiny_network(activation="relu"):
-    keras.utils.set_random_seed(1)
-    inputs = keras.Input((16, 16, 1), name="image")
-    x = keras.layers.Conv2D(4, 3, strides=4, activation="relu")(inputs)
-    x = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 1, name="middle")(x))
-    x = keras.layers.Activation(activation, name="odd")(x)
-    x = keras.layers.GlobalAveragePooling2D()(x)
-    return keras.Model(inputs, keras.layers.Dense(10, name="logits")(x), name="tiny")
-
-
-@pytest.fixture(scope="module")
-def stages(digits, tmp_path_factory):
-    """Networks of every stage, data, and files, as people have them in a notebook."""
-    images, labels = next(iter(digits.train(batch_size=64, seed=0)))
-    images, labels = images.numpy(), labels.numpy()
-    has = types.SimpleNamespace(images=images, labels=labels, folder=tmp_path_factory.mktemp("notebook"))
-    has.float_model = tiny_network()
-    has.search = mmx_tf.augment(has.float_model, bit_widths=(8, 4), target_average_bits=6)
-    has.search(images, branch=0)
-    has.selection = has.search.bit_selection()
-    has.untouched = mmx_tf.rebuild(has.search, has.selection)
-    has.fixed = mmx_tf.rebuild(has.search, has.selection)
-    has.fixed(images)
-    has.folded = mmx_tf.fold(has.fixed)
-    has.file = mmx_tf.convert(has.folded)
-    for model in (has.search, has.fixed):
-        model.compile("sgd", CROSSENTROPY)
-    return has
-
-
-def with_nan(images):
-    images = images.copy()
-    images[3, 2, 1, 0] = np.nan
-    return images
-
-
-def labels_to_ten(labels):
-    return np.where(labels == 3, 10, labels)
-
-
-def dataset(*parts, batch=16):
-    return tf.data.Dataset.from_tensor_slices(parts if len(parts) > 1 else parts[0]).batch(batch)
-
 
 # What is done, and what the sentence must say: the value, what is expected, what to do.
 FITS = {
@@ -182,154 +132,10 @@ FITS = {
     ),
 }  # fmt: skip
 
-STAGES = {
-    "augment of no network": (lambda s: mmx_tf.augment(7), "got .*int.*tf_keras"),
-    "augment of no file": (lambda s: mmx_tf.augment("nowhere.keras"), "no file 'nowhere.keras'"),
-    "augment of what cannot be exported": (
-        lambda s: mmx_tf.augment(tiny_network("log_softmax"), target_average_bits=4),
-        "'odd' .Activation. cannot be folded.*allow_unexportable=True",
-    ),
-    "augment with a misspelt argument": (
-        lambda s: mmx_tf.augment(s.float_model, weight_bit=4), "no argument 'weight_bit'.*weight_bits",
-    ),
-    "augment with text for numbers": (
-        lambda s: mmx_tf.augment(s.float_model, regularizer_weight="1"), "regularizer_weight='1': a number",
-    ),
-    "augment with text for a switch": (
-        lambda s: mmx_tf.augment(s.float_model, signed={"middle": "no"}), "'middle'.='no': True or False",
-    ),
-    "augment with a list of costs": (
-        lambda s: mmx_tf.augment(s.float_model, cost_table=[1], target_cost=1), "cost_table is a list.*dict",
-    ),
-    "convert with one text as labels": (
-        lambda s: mmx_tf.convert(s.folded, labels="0123456789"), "labels='0123456789': a list",
-    ),
-    "an activity regularizer behind an activation": (
-        lambda s: mmx_tf.augment(regularized_network()), "'odd' .Conv2D. has an activity_regularizer, which",
-    ),
-    "a loss added by the network": (lambda s: mmx_tf.augment(network_with_a_loss()), "cannot be handled"),
-    "one switch for all layers": (
-        lambda s: mmx_tf.augment(s.float_model, signed=True), "signed=True: a dict, layer name",
-    ),
-    "bits that cannot be": (
-        lambda s: mmx_tf.count_bops(s.float_model, weight_bits=2.5), "weight_bits=2.5: .*integer in 1..32",
-    ),
-    "a selection from its numbers": (
-        lambda s: mmx_tf.BitSelection.load(s.selection.to_json()), "got a dict: give the path.*from_json",
-    ),
-    "convert with a budget below zero": (
-        lambda s: mmx_tf.convert(s.folded, target_bops=-3), "target_bops=-3: a number",
-    ),
-    "a number as an optimizer": (
-        lambda s: s.search.compile("sgd", CROSSENTROPY, step_optimizer=0.01), "step_optimizer=0.01: give",
-    ),
-    "training of a folded network": (
-        lambda s: s.folded.fit(s.images, s.labels), "nothing to train.*fold_for_training",
-    ),
-    "an optimizer of another network": (
-        lambda s: with_the_optimizer_of_its_search(s).fit(s.images, s.labels),
-        "SGD has trained another network.*Give compile a new one",
-    ),
-    "a frozen search": (lambda s: frozen(s).fit(s.images, s.labels), "trainable is False, but a search"),
-    "convert with a list among the labels": (
-        lambda s: mmx_tf.convert(s.folded, labels=[["a"], None]), r"labels hold \['a'\]: a name is a text",
-    ),
-    "an average beyond the candidates": (
-        lambda s: mmx_tf.augment(s.float_model, bit_widths=(8, 4), target_average_bits=3),
-        "target_average_bits=3 is out of reach: with candidates .8, 4. the average is 4 to 8 bits",
-    ),
-    "a selection saved into no folder": (
-        lambda s: s.selection.save(s.folder / "nowhere" / "bits.json"), "no such folder to write.*nowhere'",
-    ),
-    "NaN images in a folded network": (
-        lambda s: s.folded.predict(with_nan(s.images), verbose=0), "images hold NaN or infinite values",
-    ),
-    "convert with text as budget": (
-        lambda s: mmx_tf.convert(s.folded, target_bops="5G"), "target_bops='5G': a number",
-    ),
-    "verify with text as a number": (
-        lambda s: mmx_tf.verify(s.folded, s.file, [], traced_images="all"), "traced_images='all': an integer",
-    ),
-    "rebuild of a float network": (
-        lambda s: mmx_tf.rebuild(s.float_model, s.selection), "rebuild got .*'tiny'.*mmx_tf.augment",
-    ),
-    "rebuild of a fixed network": (
-        lambda s: mmx_tf.rebuild(s.fixed, s.selection), "rebuild got FixedNetwork.*mmx_tf.fold",
-    ),
-    "rebuild with bits": (lambda s: mmx_tf.rebuild(s.search, 4), "type int.*bit_selection"),
-    "rebuild with no file": (lambda s: mmx_tf.rebuild(s.search, "bits.json"), "no file.*bits.json"),
-    "fold of a search": (lambda s: mmx_tf.fold(s.search), "fold got SearchModel.*rebuild"),
-    "fold of a float network": (lambda s: mmx_tf.fold(s.float_model), "fold got .*mmx_tf.augment"),
-    "fold of the folded graph": (
-        lambda s: mmx_tf.fold(mmx_tf.fold_for_training(s.fixed)), "made to train it. Fold that network",
-    ),
-    "NaN images before any other": (
-        lambda s: s.untouched.predict(with_nan(s.images)), "NaN or infinite.*would set the step sizes",
-    ),
-    "one optimizer for all": (
-        lambda s: s.search.compile(SAME, CROSSENTROPY, step_optimizer=SAME), "given twice.*object for each",
-    ),
-    "load of no path": (lambda s: mmx_tf.load_model(None), "got a NoneType: give the path"),
-    "count of a fixed network": (lambda s: mmx_tf.count_bops(s.fixed), "has quantizers.*selection.bops"),
-    "fold without quantized weights": (
-        lambda s: mmx_tf.fold(mmx_tf.rebuild(s.search, s.selection, quantized_weights=False)),
-        "its weights are not: call mmx_tf.rebuild",
-    ),
-    "augment of a search": (
-        lambda s: mmx_tf.augment(s.search, target_average_bits=6), "takes a float network.*mmx_tf.rebuild",
-    ),
-    "augment of a fixed network": (
-        lambda s: mmx_tf.augment(s.fixed, target_average_bits=6), "takes a float network.*mmx_tf.fold",
-    ),
-    "fold of a folded network": (lambda s: mmx_tf.fold(s.folded), "fold got.*folded already"),
-    "fold of what has seen no image": (
-        lambda s: mmx_tf.fold(s.untouched), "seen no image.*fixed.fit.*fixed.predict",
-    ),
-    "convert of a search": (lambda s: mmx_tf.convert(s.search), "convert got SearchModel.*rebuild"),
-    "convert of a float network": (lambda s: mmx_tf.convert(s.float_model), "convert got .*mmx_tf.augment"),
-    "verify with no file": (lambda s: mmx_tf.verify(s.folded, "x.tflite", []), "no file 'x.tflite'"),
-    "verify with a network": (lambda s: mmx_tf.verify(s.folded, s.folded, []), "bytes that convert"),
-    "verify of a fixed network": (lambda s: mmx_tf.verify(s.fixed, s.file, []), "fold"),
-}  # fmt: skip
 
-
-def regularized_network():
-    inputs = keras.Input((16, 16, 1))
-    x = keras.layers.Conv2D(4, 3, activation="relu", activity_regularizer="l2", name="odd")(inputs)
-    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 1)(x))
-    return keras.Model(inputs, keras.layers.Dense(10)(x))
-
-
-def network_with_a_loss():
-    network = tiny_network()
-    network.add_loss(0.01 * tf.reduce_mean(network.layers[1].output))
-    return network
-
-
-def with_the_optimizer_of_its_search(stages):
-    fixed = mmx_tf.rebuild(stages.search, stages.selection)
-    fixed.compile(stages.search.optimizer, CROSSENTROPY)
-    return fixed
-
-
-def frozen(stages):
-    search = uncompiled(stages.search, stages)
-    search.compile("sgd", CROSSENTROPY)
-    search.trainable = False
-    return search
-
-
-def uncompiled(model, stages):
-    if isinstance(model, mmx_tf.SearchModel):
-        return mmx_tf.augment(stages.float_model, bit_widths=(8, 4), target_average_bits=6)
-    return mmx_tf.rebuild(stages.search, stages.selection)
-
-
-def told(error) -> str:
-    text = " ".join(str(error.value).split())
-    assert 30 < len(text) < 900
-    assert "Traceback" not in text and "user code" not in text
-    return text
+@pytest.fixture(scope="module")
+def stages(digits, tmp_path_factory):
+    return stages_of(digits, tmp_path_factory.mktemp("notebook"))
 
 
 @pytest.mark.parametrize("stage", ["search", "fixed"])
@@ -343,13 +149,6 @@ def test_fit_says_in_a_sentence_what_is_wrong(stage, action, expected, stages):
     if "NaN images in" in expected or "epoch 1, step 1" in expected:
         for old, variable in zip(before, model.trained_network.trainable_variables, strict=True):
             np.testing.assert_array_equal(old, variable.numpy())
-
-
-@pytest.mark.parametrize(("action", "expected"), STAGES.values(), ids=STAGES)
-def test_a_call_at_the_wrong_stage_says_which_comes_next(action, expected, stages):
-    with pytest.raises((ValueError, TypeError, OSError, tf.errors.InvalidArgumentError)) as error:
-        action(stages)
-    assert re.search(expected, told(error))
 
 
 @pytest.mark.parametrize(
@@ -467,105 +266,3 @@ def test_weights_that_are_lost_are_named_after_the_epoch(stages):
         model.fit(stages.images, stages.labels, batch_size=64, epochs=3, verbose=0)
     with pytest.raises(ValueError, match="Layer '.*' .*NaN or infinite"):
         mmx_tf.fold(model)
-
-
-def test_what_is_a_path_is_loaded(stages, digits):
-    network, bits, file = (str(stages.folder / name) for name in ("float.keras", "bits.json", "x.tflite"))
-    fixed = stages.folder / "fixed.keras"
-    stages.float_model.save(network)
-    stages.selection.save(bits)
-    stages.fixed.save(fixed)
-    with open(file, "wb") as out:
-        out.write(stages.file)
-    search = mmx_tf.augment(network, bit_widths=(8, 4), target_average_bits=6)
-    for selection in (bits, stages.selection.to_json()):
-        assert mmx_tf.rebuild(search, selection).count_params() == stages.fixed.count_params()
-    assert mmx_tf.convert(os.fspath(fixed)) == mmx_tf.convert(stages.fixed)
-    assert mmx_tf.verify(stages.folded, file, digits.evaluation(batch_size=64, limit=64)).eval_images == 64
-
-
-def test_kerass_own_load_model_reads_files_of_every_stage(stages):
-    for name in ("search", "fixed", "folded"):
-        path = stages.folder / f"{name}.keras"
-        getattr(stages, name).save(path)
-        loaded = keras.models.load_model(path)
-        np.testing.assert_array_equal(
-            loaded(stages.images[:4]).numpy(), getattr(stages, name)(stages.images[:4]).numpy()
-        )
-
-
-def test_a_search_without_a_budget_is_told_what_it_does(stages, warnings):
-    mmx_tf.augment(stages.float_model, bit_widths=(8, 4))
-    assert re.search(r"no budget.*accuracy alone.*average_bits=6.*target_bops in \d+ to \d+", warnings[0])
-
-
-def test_what_cannot_be_exported_can_be_allowed(warnings):
-    mmx_tf.augment(tiny_network("log_softmax"), target_average_bits=4, allow_unexportable=True)
-    assert "fold will refuse 'odd'" in warnings[0]
-
-
-def test_a_batch_of_more_images_than_there_are_is_a_warning(stages, warnings):
-    stages.fixed.fit(stages.images[:8], stages.labels[:8], batch_size=100, verbose=0)
-    assert any("batch_size=100, but there are 8 images" in line for line in warnings)
-
-
-def test_running_statistics_that_will_not_follow_are_told_in_a_notebook_too(stages):
-    with logged() as lines:
-        stages.fixed.fit(stages.images, stages.labels, batch_size=32, verbose=0)
-    assert any("momentum of 0.99 is slow for the" in line for line in lines)
-    on_folded_graph = mmx_tf.fold_for_training(stages.fixed)
-    on_folded_graph.compile("sgd", CROSSENTROPY)
-    with logged() as lines:
-        on_folded_graph.fit(stages.images, stages.labels, batch_size=32, verbose=0)
-    assert not lines
-
-
-def test_a_fit_after_a_failed_validation_takes_its_own_validation_data(stages):
-    spoilt = (stages.images, labels_to_ten(stages.labels))
-    with pytest.raises(ValueError, match="validation"):
-        stages.fixed.fit(stages.images, stages.labels, verbose=0, validation_data=spoilt)
-    history = stages.fixed.fit(stages.images, stages.labels, verbose=0, validation_split=0.25).history
-    assert np.isfinite(history["val_loss"]).all()
-
-
-def test_a_loss_that_takes_probabilities_for_logits_is_a_warning(stages, warnings):
-    stages.fixed.compile("sgd", "sparse_categorical_crossentropy")
-    stages.fixed.compile("sgd", CROSSENTROPY)
-    assert [line for line in warnings if "takes" in line] == [
-        "the loss takes probabilities, but the network ends without softmax or sigmoid: it will train for "
-        "something else. Give the loss from_logits=True."
-    ]
-
-
-def test_costs_of_a_dict_may_have_numbers_as_bit_widths(stages):
-    table = {"unit": "us", "layers": {"middle": {8: 4.0, 4: 2.0}}}
-    search = mmx_tf.augment(stages.float_model, bit_widths=(8, 4), cost_table=table, target_cost=3)
-    assert search.budget.others[0][0].table == ((4.0, 2.0),)
-
-
-def test_a_loaded_fixed_network_goes_on_training_as_it_was_compiled(stages):
-    path = stages.folder / "compiled.keras"
-    stages.fixed.compile(keras.optimizers.SGD(0.125), CROSSENTROPY)
-    stages.fixed.save(path)
-    loaded = keras.models.load_model(path)
-    assert float(loaded.optimizer.learning_rate) == 0.125
-    assert np.isfinite(loaded.fit(stages.images, stages.labels, verbose=0).history["loss"]).all()
-
-
-def test_every_metric_of_a_search_is_told_once(stages):
-    names = [metric.name for metric in stages.search.metrics]
-    assert sorted(set(names)) == sorted(names) and "search_loss" in names
-
-
-def test_frozen_layers_are_told(stages, warnings):
-    network = tiny_network()
-    network.get_layer("middle").trainable = False
-    mmx_tf.augment(network, bit_widths=(8, 4), target_average_bits=6)
-    assert "1 layer(s) of tiny are frozen (middle); bit selection and weight training" in warnings[0]
-
-
-def test_images_that_set_step_sizes_in_inference_are_told(stages, warnings):
-    fixed = uncompiled(stages.fixed, stages)
-    fixed.predict(stages.images[:4], verbose=0)
-    fixed.predict(stages.images[:4], verbose=0)
-    assert [line for line in warnings if "has seen no image" in line] == warnings[:1]
