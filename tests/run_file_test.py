@@ -17,6 +17,7 @@ from mmx_tf.choices import EVAL_MARGIN, PIXEL_SCALING
 from mmx_tf.data.images import centre_square
 from mmx_tf.export import run
 from mmx_tf.export.reading import tflite_file
+from mmx_tf.export.reading.contents import Tensor
 from mmx_tf.export.running import images as image_files
 from mmx_tf.export.running import litert, shown
 
@@ -186,6 +187,76 @@ def test_an_image_of_another_size_and_form_is_made_to_fit(files, pixels, capsys,
     Image.fromarray(deep).save(tmp_path / "deep.png")
     done = called(capsys, run.main, files / "model.tflite", tmp_path / "deep.png", "--top=1")
     assert done.stdout.splitlines()[1] == line
+
+
+def output(shape, *, scale=None, zero_point=0, **facts):
+    """An output of floats, or of int8 codes on a grid."""
+    grid = np.array([] if scale is None else [scale], np.float32), np.array([zero_point], np.int64)
+    none = np.array([], np.float32)
+    tensor = Tensor("out", "FLOAT32" if scale is None else "INT8", (1, *shape), *grid, none, none, None)
+    return shown.Output(tensor=tensor, **{"name": "", "labels": (), "are_probabilities": False} | facts)
+
+
+# What is printed for codes or numbers, computed by hand.
+TOLD = {
+    "binary logit": (
+        output((1,), task="binary", labels=("no", "yes")), [np.log(3)], ["  yes  75.00%", "  no   25.00%"],
+    ),
+    "binary probability": (
+        # (code + 128) / 256
+        output((1,), task="binary", scale=1 / 256, zero_point=-128, are_probabilities=True), [-64],
+        ["  class 0  75.00%", "  class 1  25.00%"],
+    ),
+    "several labels": (
+        output((3,), task="multi_label", labels=("a", "b", "c")), [0.0, np.log(9), -np.log(9)],
+        ["  b  90.00%", "  a  50.00%"],
+    ),
+    "equal classes": (
+        # exp(0.5) / (1 + 3 exp(0.5)); the first of equal ones comes first.
+        output((4,), task="classification", scale=0.5), [0, 1, 1, 1],
+        ["  class 1  27.73%", "  class 2  27.73%"],
+    ),
+    "pixels": (
+        output((2, 2, 3), task="segmentation", labels=("sky", "sea", "land")),
+        [[[0, 1, 0], [0, 2, 0]], [[3, 0, 0], [0, 1, 0]]],
+        ["  sea  75.00% of the image", "  sky  25.00% of the image"],
+    ),
+    "pixels of two classes": (
+        output((2, 2, 1), task="segmentation"), [[[1], [-1]], [[-1], [0]]],
+        ["  class 0  75.00% of the image", "  class 1  25.00% of the image"],
+    ),
+    "a regression": (output((2,), task="regression", scale=0.25, zero_point=1), [3, -1], ["  [0.5, -0.5]"]),
+    "many numbers": (
+        output((3, 8), task=None), np.arange(24).reshape(3, 8), ["  3 x 8 numbers from 0 to 23, mean 11.5"],
+    ),
+    "one of several": (output((1,), task="regression", name="size"), [1.5], ["  size:", "    [1.5]"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TOLD)
+def test_each_kind_of_output_is_told_as_what_it_is(case):
+    one, numbers, told = TOLD[case]
+    found = {"out": np.array([numbers], np.int8 if one.tensor.type == "INT8" else np.float32)}
+    assert shown.lines([one], found, top=2) == told
+
+
+def test_several_outputs_go_by_their_names_and_labels(capsys, tmp_path, files):
+    image = keras.Input((16, 16, 1), name="image")
+    x = keras.layers.Flatten()(keras.layers.Conv2D(4, 3, strides=4, activation="relu")(image))
+    ends = [keras.layers.Dense(3, name="kind")(x), keras.layers.Dense(2, name="box")(x)]
+    search = mmx_tf.augment(keras.Model(image, ends), bit_widths=(8, 4), pixel_scaling=PIXEL_SCALING)
+    fixed = mmx_tf.rebuild(search, search.selection_of([0] * len(search.quantizers)))
+    fixed(np.random.default_rng(0).random((8, 16, 16, 1), np.float32))
+    options = {"output_type": {"kind": "class"}, "labels": {"kind": ["x", "y", "z"]}}
+    tasks = {"kind": "classification", "box": "regression"}
+    (tmp_path / "two.tflite").write_bytes(mmx_tf.convert(fixed, task=tasks, **options))
+    done = called(capsys, run.main, tmp_path / "two.tflite", files / "0.png")
+    lines = done.stdout.splitlines()
+    assert [line for line in lines if line.endswith(":")] == ["  kind:", "  box:"], done
+    assert sorted(line.split()[0] for line in lines[2:5]) == ["x", "y", "z"]
+    assert len(json.loads(lines[6])) == 2
+    message = refused(capsys, tmp_path / "two.tflite", files / "0.png", f"--labels={files / 'labels.txt'}")
+    assert message == "labels are for one output; the file has 'kind', 'box'.\n"
 
 
 def two_inputs():
