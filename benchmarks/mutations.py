@@ -90,7 +90,7 @@ MUTATIONS = (
     ),
     Mutation(
         "regularizer_not_relative", "mmx_tf/metamix/target.py",
-        "tf.cast(gap / target, tf.float32)", "tf.cast(gap, tf.float32)",
+        "(selected_cost(alpha, costs, budget) - goal) / goal", "(selected_cost(alpha, costs, budget) - goal)",
         ("targets_search_test", "search_test"),
     ),
     Mutation(
