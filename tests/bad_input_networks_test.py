@@ -80,7 +80,7 @@ FLOAT_MODELS = {
     "infinite": ("a.keras", with_weight(np.inf), ["2 of the 48 numbers", "'expand'", "must be finite"]),
     "two inputs": ("a.keras", two_inputs, ["takes the inputs", "the datasets of this command give one"]),
     "unbuilt": ("a.keras", unbuilt, ["built", "Input of fixed size"]),
-    "subclassed": ("a.keras", subclassed, ["Own", "not one of Keras's"]),
+    "subclassed": ("a.keras", subclassed, ["Own", "neither Keras nor"]),
     "two inputs, Keras 3": (
         "a.keras",
         keras_3_with_two_inputs,
