@@ -74,7 +74,7 @@ FITS = {
         lambda m, s: m.fit(s.images[..., 0], s.labels), r"\(64, 16, 16\).*images\[\.\.\., np\.newaxis\]",
     ),
     "a list of images": (
-        lambda m, s: m.fit(list(s.images), s.labels), r"list of 64 arrays.*one array for each input.*np\.stack",
+        lambda m, s: m.fit(list(s.images), s.labels), r"list of 64 arrays.*one array for each.*np\.stack",
     ),
     "labels under another name": (
         lambda m, s: m.fit(s.images, {"digit": s.labels}), "labels have the names .'digit'.*one output",

@@ -223,4 +223,4 @@ def test_all_epochs_can_be_on_the_folded_graph(killed_after_selection, said, war
     epochs = ["train: epochs 1 to 2 on the folded graph"]
     assert [line for line in said if line.startswith("train: epochs")] == epochs
     assert metrics["code_disagreement"] == 0.0
-    assert any("the 0 steps of weight training that move running statistics: 100%" in w for w in warnings)
+    assert any("the 0 steps of weight training that move its running statistics: 100%" in w for w in warnings)

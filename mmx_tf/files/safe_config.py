@@ -106,8 +106,8 @@ def _check_object(value: dict, owner: str) -> None:
     if not _is_known(kind, module, registered):
         raise UnsafeFileError(
             f"{where} is of class {kind!r} of {module or 'no module'}, a class of neither Keras nor "
-            "mmx_tf. A file's own classes are not loaded. Load the network where its class is, and give it to "
-            "mmx_tf.augment itself."
+            "mmx_tf. A file's own classes are not loaded. Load the network where its class is, and give it "
+            "to mmx_tf.augment itself."
         )
 
 
