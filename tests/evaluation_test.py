@@ -29,7 +29,7 @@ def test_batches_come_as_float_images_and_their_labels():
         (batches(IMAGES[..., :1], LABELS), r"\(4, 4, 5, 1\); the network takes"),
         ([(IMAGES[0], LABELS[0])], r"shape \(4, 5, 3\); the network takes"),
         (batches(IMAGES + np.nan, LABELS), "NaN or infinite"),
-        (batches(IMAGES, LABELS + 1j), r"complex128 labels of shape \(4,\) for 4 images; numbers"),
+        (batches(IMAGES, LABELS + 1j), r"complex128 labels of shape \(4,\) for 4 images; give numbers"),
         (batches(IMAGES, LABELS + np.nan), "labels that are NaN or infinite"),
         (tf.data.Dataset.from_tensor_slices(IMAGES).batch(4), r"must give pairs of \(images, labels\)"),
         ([(IMAGES, LABELS, LABELS)], "must give pairs"),

@@ -120,7 +120,7 @@ def test_a_layer_with_the_name_of_a_quantizer_is_named():
     x = layers.Conv2D(4, 3, name="b")(layers.Conv2D(4, 3, name="a")(inputs))
     x = layers.ReLU(name="b_input_quantizer")(x)
     model = keras.Model(inputs, layers.Dense(10)(layers.GlobalAveragePooling2D()(x)))
-    with pytest.raises(ValueError, match="'b_input_quantizer', which the quantizer in front of 'b' gets"):
+    with pytest.raises(ValueError, match="'b_input_quantizer', but the quantizer in front of 'b' needs"):
         mmx_tf.augment(model, target_average_bits=6)
 
 
