@@ -94,7 +94,7 @@ def test_settings_name_no_built_in_network_beside_a_float_model():
     imagenet = told("--float_model=imagenet")
     assert (built["model"], built["width"], built["float_epochs"]) == ("mobilenet_v2", "1.0", "9")
     assert built.keys() - imagenet.keys() == {"float_epochs", "float_learning_rate", "float_global_clipnorm"}
-    assert imagenet.keys() - given.keys() == {"model", "width"}
+    assert imagenet.keys() - given.keys() == {"model", "network_variant", "width"}
     assert given["float_model"] == "n.h5" and given["command"] == "a command"
 
 
