@@ -33,6 +33,8 @@ from mmx_tf.layers.integer.softmax import IntegerSoftmax
 from mmx_tf.layers.quantizers.slopes import EightBitPReLU
 from mmx_tf.layers.quantizers.smooth_gates import FUNCTIONS, Smooth
 
+pytestmark = pytest.mark.heavy
+
 layers = keras.layers
 ALL_CODES = np.arange(-128, 128, dtype=np.int8)
 CHANNELS = 4

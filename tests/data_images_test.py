@@ -13,6 +13,8 @@ from mmx_tf.data import dataset as data_module
 from mmx_tf.data.images import _random_window, flip_and_normalise, random_resized_crop, resize, shift
 from mmx_tf.data.loading import load
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture(scope="module")
 def photos() -> list[np.ndarray]:

@@ -12,6 +12,8 @@ import mmx_tf
 from mmx_tf.layers.quantizers.activation import ActivationQuantizer
 from mmx_tf.metamix.shared_steps import shared_quantizers
 
+pytestmark = pytest.mark.heavy
+
 layers = keras.layers
 EQUAL, OTHER = [1, 1, 1, 1], [1, 2, 1, 1]
 """Choices of 8, 4 and 3 bits for main, shortcut, second and expand."""
