@@ -128,8 +128,12 @@ def test_the_curves_of_a_targets_report_are_its_own(finished):
     for folder in TARGETS:
         page = (workdir / folder / "report.html").read_text()
         panels = re.search("Bit selection over time: (.*?)\\.", page)[1].split("; ")
-        alpha = {"alpha entropy", "alpha margin", "alpha flips"}
-        assert set(panels) == {"kBOPs of the most probable bits", "losses", "regularizer"} | alpha
+        alpha = {
+            "entropy of alpha",
+            "lead of the most probable bits over the next",
+            "layers whose bits a step has changed",
+        }
+        assert set(panels) == {"kBOPs of the most probable bits", "loss", "distance from the budgets"} | alpha
 
 
 def test_a_targets_folder_is_a_workdir_and_the_run_names_it(finished):
