@@ -82,7 +82,7 @@ def test_a_run_meets_its_budget_in_bytes(finished, target):
     assert searched[-1]["weight_bits"] < 8  # 24 bytes are more than the 20
     assert metrics["code_disagreement"] == 0.0 and metrics["tensor_codes_differing"] == 0
     page = (finished / "report.html").read_text()
-    assert f"of a budget of {target:,}" in page and "weight alpha entropy" in page
+    assert f"of a budget of {target:,}" in page and "entropy of alpha of the weight bits" in page
 
 
 def test_its_flags_replay_it(finished, target):
