@@ -31,7 +31,9 @@ def recipe_of(float_file, workdir, *more) -> Recipe:
     lines = [
         f"--float_model={float_file}", "--image_size=16", "--batch_size=64", "--steps_per_epoch=4",
         "--train_epochs=2", f"--eval_images={IMAGES}", "--target_average_bits=4.5", "--parity_images=8",
-        "--learning_rate=0.002", "--keep_checkpoints=5", f"--workdir={workdir}", *more,
+        "--learning_rate=0.002", "--keep_checkpoints=5", f"--workdir={workdir}",
+        # A search of four steps may end with one bit-width everywhere, which is no baseline of itself.
+        "--selection=random", *more,
     ]  # fmt: skip
     recipe = Recipe.from_flagfile("\n".join(lines))
     recipe.validate()

@@ -93,18 +93,20 @@ def ram_figure(document: Mapping, *, theme: Theme) -> Figure:
         axes.stairs(live, edges, fill=width == "packed", color=colour, linewidth=2, label=name)
     live = document["packed"]["live_bytes"]
     fullest = live.index(max(live))
+    most = max(max(document[width]["live_bytes"]) for width in NAMES) / 1000
     axes.annotate(
         f"{layer_of(document['packed']['steps'][fullest])}: {live[fullest] / 1000:,.1f} kB packed",
         (fullest + 0.5, live[fullest] / 1000),
-        xytext=(0, 4),
-        textcoords="offset points",
+        # Above both curves, so that neither runs through it.
+        xytext=(fullest + 0.5, 1.11 * most),
+        arrowprops={"arrowstyle": "-", "color": theme.muted},
         ha="left" if fullest < len(live) / 2 else "right",
+        va="top",
         fontsize=11,
         color=theme.ink,
-        bbox={"facecolor": theme.paper, "edgecolor": "none", "alpha": 0.8, "pad": 1},
         parse_math=False,
     )
-    axes.set_ylim(0, 1.12 * max(max(document[width]["live_bytes"]) for width in NAMES) / 1000)
+    axes.set_ylim(0, 1.12 * most)
     axes.set_xlabel("step of the network, in the order of its layers", fontsize=11, color=theme.muted)
     axes.set_ylabel("activations in RAM, kB", fontsize=12, color=theme.ink)
     axes.xaxis.get_major_locator().set_params(integer=True)
