@@ -88,6 +88,13 @@ def add_choice(parser: argparse.ArgumentParser, option: str, known: Iterable[str
     )
 
 
+def add_trained_network(parser: argparse.ArgumentParser) -> None:
+    """Adds --float_model, which is needed, and --dataset and --data_dir, on which it was trained."""
+    parser.add_argument("--float_model", required=True, type=pathlib.Path, help="a trained .keras file")
+    parser.add_argument("--dataset", default="cifar10", help="default: %(default)s")
+    parser.add_argument("--data_dir", default="")
+
+
 def add_batch_size(parser: argparse.ArgumentParser, *, default: int = 128) -> None:
     """Adds --batch_size, the images of a training step."""
     parser.add_argument("--batch_size", type=positive, default=default, help="default: %(default)s")

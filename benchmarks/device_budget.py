@@ -81,9 +81,7 @@ def compared(searched: dict, uniform: dict) -> dict:
 def parsed(argv: list[str] | None):
     """The options of a command line."""
     parser = command_line.argument_parser(MODULE, __doc__)
-    parser.add_argument("--float_model", type=pathlib.Path, required=True)
-    parser.add_argument("--dataset", default="cifar10", help="default: %(default)s")
-    parser.add_argument("--data_dir", default="")
+    command_line.add_trained_network(parser)
     parser.add_argument("--workdir", type=pathlib.Path, required=True, help="a folder for all runs")
     parser.add_argument("--device", default="ethos-u55-128", help="default: %(default)s")
     parser.add_argument("--target_flash", default="300K", help="default: %(default)s")

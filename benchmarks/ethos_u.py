@@ -8,6 +8,7 @@ Vela (extra ethos-u) for each of --accelerators: an NPU reads its weights compre
 compress well.
 """
 
+import argparse
 import dataclasses
 import json
 import pathlib
@@ -57,6 +58,17 @@ def measured(folder: pathlib.Path, accelerators: list[str]) -> dict:
     return results
 
 
+def add_accelerators(parser: argparse.ArgumentParser) -> None:
+    """Adds --accelerators, some of those that Vela knows; by default `ACCELERATORS`."""
+    parser.add_argument(
+        "--accelerators",
+        type=command_line.one_or_more_of(vela.ACCELERATORS),
+        default=list(ACCELERATORS),
+        metavar="A,B",
+        help=f"default: {','.join(ACCELERATORS)}",
+    )
+
+
 def main(argv: list[str] | None = None) -> int:
     """Makes or measures the files; returns the exit code."""
     parser = command_line.argument_parser(MODULE, __doc__)
@@ -76,13 +88,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--eval_images", type=command_line.positive, default=2000, help="default: %(default)s"
     )
-    parser.add_argument(
-        "--accelerators",
-        type=command_line.one_or_more_of(vela.ACCELERATORS),
-        default=list(ACCELERATORS),
-        metavar="A,B",
-        help=f"default: {','.join(ACCELERATORS)}",
-    )
+    add_accelerators(parser)
     options = parser.parse_args(argv)
     if (options.make is None) == (options.files is None) or (options.make and not options.float_model):
         parser.error("give --make=DIR with --float_model=FILE.keras, or --files=DIR.")

@@ -14,7 +14,6 @@ written after every network; the same command continues.
 
 import argparse
 import json
-import pathlib
 import sys
 import time
 
@@ -141,9 +140,7 @@ def table(rows: list[dict]) -> str:
 def parsed(argv: list[str] | None) -> argparse.Namespace:
     """The options, checked."""
     parser = command_line.argument_parser(MODULE, __doc__)
-    parser.add_argument("--float_model", required=True, type=pathlib.Path, help="a trained .keras file")
-    parser.add_argument("--dataset", default="cifar10", help="default: %(default)s")
-    parser.add_argument("--data_dir", default="")
+    command_line.add_trained_network(parser)
     parser.add_argument("--weight_bits", type=command_line.integers, default=[4, 3, 2], help="default: 4,3,2")
     command_line.add_choice(parser, "--weight_storages", STORAGES)
     parser.add_argument(

@@ -16,7 +16,6 @@ import sys
 from benchmarks import command_line, ethos_u, measuring
 from mmx_tf.export.benchmark import benchmark
 from mmx_tf.export.reading.summary import summary
-from mmx_tf.export.vela import ACCELERATORS
 
 MODULE = "benchmarks.shared_steps"
 WAYS = {"own": [], "shared": ["--share_step_sizes"]}
@@ -58,9 +57,7 @@ def of_files(paths: dict[str, pathlib.Path], options) -> dict:
 def parsed(argv: list[str] | None):
     """The options of a command line."""
     parser = command_line.argument_parser(MODULE, __doc__)
-    parser.add_argument("--float_model", type=pathlib.Path, required=True)
-    parser.add_argument("--dataset", default="cifar10", help="default: %(default)s")
-    parser.add_argument("--data_dir", default="")
+    command_line.add_trained_network(parser)
     parser.add_argument("--workdir", type=pathlib.Path, required=True, help="a folder for all runs")
     for name, default in (
         ("bits", 4), ("weight_bits", 4), ("steps", 150), ("train_epochs", 3), ("timed_runs", 200),
@@ -68,13 +65,7 @@ def parsed(argv: list[str] | None):
         kind = command_line.positive
         parser.add_argument(f"--{name}", type=kind, default=default, help=f"default: {default}")
     parser.add_argument("--seeds", type=command_line.integers, default=[0, 1], help="default: 0,1")
-    parser.add_argument(
-        "--accelerators",
-        type=command_line.one_or_more_of(ACCELERATORS),
-        default=list(ethos_u.ACCELERATORS),
-        metavar="A,B",
-        help=f"default: {','.join(ethos_u.ACCELERATORS)}",
-    )
+    ethos_u.add_accelerators(parser)
     return parser.parse_args(argv)
 
 

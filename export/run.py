@@ -23,9 +23,9 @@ from mmx_tf.export.reading.contents import Tensor, TfliteFile
 from mmx_tf.export.running import ends, images, litert, shown
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.recipe.texts import parse_pixel_scaling
+from mmx_tf.workdir.belonging import FLAG_FILE
 
 ARRAY = ".npy"
-FLAGS = "run.flags"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,7 +87,7 @@ def _asked(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _recipe_beside(path: pathlib.Path) -> Recipe | None:
     """The recipe of the run whose workdir a file lies in; None where there is none that can be read."""
-    flagfile = path.resolve().parent / FLAGS
+    flagfile = path.resolve().parent / FLAG_FILE
     if not flagfile.exists():
         return None
     try:

@@ -149,7 +149,7 @@ def check_first(options: FigureOptions, recipe: Recipe) -> None:
 
     Raises:
       RecipeError: where there is no finished workdir to draw, or no float network, or for the recipe.
-      DataError: for a dataset that there is not.
+      DataError: for a dataset that does not exist.
     """
     if "5" in options.which and not options.compare:
         if not results.finished_folders(pathlib.Path(recipe.workdir)):

@@ -49,8 +49,8 @@ def parsed(flag_values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
     """Reads a command line with its recipes and flagfiles into the flags; returns the words that are none.
 
     Raises:
-      RecipeError: for a recipe or a flagfile that there is not, or a line of one that is no flag.
-      flags.Error: for a flag that there is not, or for its value. Both name flagfile and line.
+      RecipeError: for a recipe or a flagfile that does not exist, or a line of a flagfile that is not a flag.
+      flags.Error: for an unknown flag or a bad value. The message names flagfile and line.
     """
     words = named(argv)
     try:
@@ -147,5 +147,5 @@ def _not_opened(error: OSError, words: Sequence[str]) -> str:
 
 
 def _flag_of(word: str) -> str:
-    """'--name=value', '-name' -> 'name'; '' for what is no flag."""
+    """'--name=value', '-name' -> 'name'; '' for a word that is not a flag."""
     return word.lstrip("-").partition("=")[0] if word.startswith("-") else ""

@@ -33,7 +33,7 @@ from mmx_tf.run import export_stage, stages
 from mmx_tf.run.given_selection import selection_of_bits
 from mmx_tf.run.run import Run, evaluation
 from mmx_tf.workdir import fingerprints, results
-from mmx_tf.workdir.belonging import check_finished
+from mmx_tf.workdir.belonging import FLAG_FILE, check_finished
 from mmx_tf.workdir.results import FILE, METRICS, NETWORK, PARITY, REPORT, SELECTION
 from mmx_tf.workdir.workdir import Workdir
 
@@ -206,7 +206,7 @@ def open_network(
       needed: the results that have to be there, as the run wrote them.
     """
     state = check_finished(root, needed)
-    recipe = Recipe.from_flagfile((root / "run.flags").read_text())
+    recipe = Recipe.from_flagfile((root / FLAG_FILE).read_text())
     data = datasets.of_recipe(recipe)
     changes = fingerprints.changes(recipe, state.get("inputs", {}), {"dataset": fingerprints.of_data(data)})
     if changes:
@@ -217,4 +217,4 @@ def open_network(
 
 def task_of(root: pathlib.Path) -> str:
     """What the outputs of a finished workdir's network stand for, one of `export.comparing.heads.TASKS`."""
-    return Recipe.from_flagfile((pathlib.Path(root) / "run.flags").read_text()).told_task
+    return Recipe.from_flagfile((pathlib.Path(root) / FLAG_FILE).read_text()).told_task

@@ -9,6 +9,7 @@ No TensorFlow is loaded here, so that commands refuse a wrong folder at once.
 import contextlib
 import dataclasses
 import errno
+import functools
 import json
 import os
 import pathlib
@@ -58,12 +59,13 @@ def check_first(recipe: Recipe) -> None:
     targets = [recipe.for_target(bops) for bops in recipe.target_bops] if len(recipe.target_bops) > 1 else []
     for folder in dict.fromkeys([recipe.workdir, *recipe.finished_in]):
         workdir_lock.check_free(pathlib.Path(folder))
+    # Files are read as a whole for it: once for all folders, and never for new ones.
+    given = functools.cache(lambda: fingerprints.of_files(recipe))
     for one in (recipe, *targets):
         root = pathlib.Path(one.workdir)
         with errors(root):
             begun = (root / FLAG_FILE).exists()
-        # Files are read as a whole for it, which a new folder needs not.
-        check(one, fingerprints.of_files(recipe) if begun else {})
+        check(one, given() if begun else {})
         with errors(root):
             _check_writable(root)
 
