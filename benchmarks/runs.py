@@ -128,3 +128,34 @@ class Jobs:
             self.stopped = True
             for process in self._running:
                 process.send_signal(signal.SIGTERM)
+
+
+class Told:
+    """Commands one after the other, each with a log in a folder; the end of each is printed.
+
+    Args:
+      workdir: the folder of the logs and of the workdirs of runs.
+    """
+
+    def __init__(self, workdir: pathlib.Path):
+        self.workdir = workdir
+        self._jobs, self._begin = Jobs(1), time.monotonic()
+
+    def train(self, name: str, flags: Sequence[str], *, until: pathlib.Path | None = None) -> bool:
+        """Begins the run in the folder of this name, or goes on with it: whether it went well.
+
+        Args:
+          name: of the folder.
+          flags: of the run.
+          until: the run is stopped when this file is there.
+        """
+        return self.run(name, train_command(flags, self.workdir / name), until=until)
+
+    def run(self, name: str, words: list[str], *, until: pathlib.Path | None = None) -> bool:
+        """Runs a command whose log has this name: whether it went well; `until` is as for `train`."""
+        log = self.workdir / f"{name}.log"
+        code = self._jobs.run(words, log, until=until and until.exists)
+        print(f"{time.monotonic() - self._begin:7.0f} s  {name}: exit code {code}", flush=True)
+        if code:
+            print(f"{name} failed: see {log}", file=sys.stderr)
+        return code == 0

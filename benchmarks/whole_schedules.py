@@ -29,11 +29,10 @@ import json
 import pathlib
 import signal
 import sys
-import time
 from dataclasses import dataclass
 
 from benchmarks import command_line, measuring, selection_methods
-from benchmarks.runs import Jobs, changed_file, refusal, train_command
+from benchmarks.runs import Told, changed_file, refusal
 from benchmarks.selection_summary import figure, summarized, table
 from benchmarks.shared_start import begin_from, other_start, sha256_of
 from mmx_tf.errors import RecipeError
@@ -101,6 +100,17 @@ def float_network(seed: int, workdir: pathlib.Path) -> pathlib.Path:
     return workdir / f"float_seed{seed}" / "checkpoints" / "float.keras"
 
 
+def take_float_network(folder: pathlib.Path | None, seed: int, workdir: pathlib.Path) -> bool:
+    """Copies a seed's float network to where its runs look for it: whether the folder has it."""
+    given = folder and folder / f"float_seed{seed}.keras"
+    if not (given and given.exists()):
+        return False
+    network = float_network(seed, workdir)
+    network.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(network, given.read_bytes())
+    return True
+
+
 def float_flags(seed: int, flags: list[str]) -> list[str]:
     """The flags of the run that trains a seed's float network, whose bits do not matter.
 
@@ -151,18 +161,15 @@ class Experiment:
 
     def __init__(self, options: argparse.Namespace, flags: list[str]):
         self.workdir, self.flags, self.float_networks = options.workdir, flags, options.float_networks
-        self._jobs, self._begin = Jobs(1), time.monotonic()
+        self._told = Told(options.workdir)
 
     def prepare(self, run: Run) -> bool:
         """Makes what a run starts from, where it is missing: whether all of it is there."""
         network = float_network(run.seed, self.workdir)
         flags = float_flags(run.seed, self.flags)
-        given = self.float_networks and self.float_networks / f"float_seed{run.seed}.keras"
-        if given and given.exists() and not network.exists():
-            network.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(network, given.read_bytes())
-        if not network.exists() and not self._train(f"float_seed{run.seed}", flags, until=network):
-            return False
+        if not (network.exists() or take_float_network(self.float_networks, run.seed, self.workdir)):
+            if not self._told.train(f"float_seed{run.seed}", flags, until=network):
+                return False
         selected = self.workdir / run.start.folder / "sensitivity.json"
         if not selected.exists() and not self._train_arm(run.start, until=selected):
             return False
@@ -193,7 +200,7 @@ class Experiment:
             f"--images={self._gate_images()}", f"--draw_seeds={seeds}",
             f"--selections={self.workdir / run.gate}", f"--json={path}", f"--png={path.with_suffix('.png')}",
         ]  # fmt: skip
-        return self._told(run.gate, self._jobs.run(words, self.workdir / f"{run.gate}.log"))
+        return self._told.run(run.gate, words)
 
     def _gate_images(self) -> int:
         """4,096, in 32 batches; as few as there are steps in an epoch where those are fewer."""
@@ -202,18 +209,7 @@ class Experiment:
         return min(4096, recipe.batch_size * max(2, steps))
 
     def _train_arm(self, run: Run, *, until: pathlib.Path | None = None) -> bool:
-        return self._train(run.folder, [*self.flags, *run.flags_in(self.workdir)], until=until)
-
-    def _train(self, name: str, flags: list[str], *, until: pathlib.Path | None = None) -> bool:
-        words = train_command(flags, self.workdir / name)
-        there = until and until.exists
-        return self._told(name, self._jobs.run(words, self.workdir / f"{name}.log", until=there))
-
-    def _told(self, name: str, code: int | None) -> bool:
-        print(f"{time.monotonic() - self._begin:7.0f} s  {name}: exit code {code}", flush=True)
-        if code:
-            print(f"{name} failed: see {self.workdir / name}.log", file=sys.stderr)
-        return code == 0
+        return self._told.train(run.folder, [*self.flags, *run.flags_in(self.workdir)], until=until)
 
 
 def document_of(rows: list[dict], gates: list[dict], command: str, unfinished: list[str]) -> dict:
