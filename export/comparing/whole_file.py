@@ -70,29 +70,30 @@ class OutputReport:
 class VerificationReport:
     """What `verify` found; all fractions are over the same images.
 
-    Of several outputs `outputs` has the figures of each. `code_disagreement` is then over the codes of all of
-    them, `agreement` the smallest, `task` a dict by their names; `metrics` have an output's name in front, as
-    Keras's ("box_mean_absolute_error"), and what is top-1 is None.
+    For a network of several outputs, `outputs` has the figures of each. Then `code_disagreement` counts the
+    codes of all outputs, `agreement` is the smallest of theirs, and `task` is a dict by their names. Names of
+    `metrics` begin with the output's, as Keras's do ("box_mean_absolute_error"), and top-1 is None.
 
     Attributes:
       eval_images: number of images.
-      folded_top1, tflite_top1: accuracy of the folded model and of the file: of a classification top-1, of a
-        binary one the binary accuracy; None for every other task.
-      top1_agreement: `agreement` of a classification or a binary one; None for every other task.
-      code_disagreement: share of logit codes that differ; where the network ends with a sigmoid, of the codes
-        of logits and probabilities together.
-      tensors: every operator's output on the first images (`traced_images` of them). Here a code that
-        differs goes on into the operators after it; `export.parity` tells them apart.
+      folded_top1, tflite_top1: accuracy of the folded model and of the file. It is top-1 for a
+        classification and the binary accuracy for a binary task; None for every other task.
+      top1_agreement: `agreement` for a classification or a binary task; None for every other task.
+      code_disagreement: share of the logits' codes that differ. If the network ends with a sigmoid, it is
+        over the codes of logits and probabilities together.
+      tensors: how many codes differ in the output of each operator, on the first `traced_images` images. A
+        code that differs here makes others differ in the operators behind it; `export.parity` tells the
+        operators apart.
       traced_images: number of images that `tensors` was counted on.
       partitions: XNNPACK partitions of the file on this machine.
       left_outside: operators that XNNPACK does not take, as (index, name).
       task: what the outputs stand for, one of `export.comparing.heads.TASKS`.
-      metrics: of the task (`export.comparing.quality`), metric -> {"folded": value, "tflite": value of the
-        file}. Those of decisions and areas are of the logits, also where the outputs are a sigmoid's.
-      agreement: share of what both name that is the same: the class of an image (of its largest logit, the
-        first of equal ones; of a binary one 1 where the logit is above 0), the decision on each label, the
-        class of each pixel, and for regression the number itself.
-      outputs: output's name -> its figures, in the network's order; empty where there is one.
+      metrics: metric of the task (`export.comparing.quality`) -> {"folded": value, "tflite": value of the
+        file}. Decisions and areas are computed from logits, also if the outputs are a sigmoid's.
+      agreement: share of answers that are the same in both. An answer is the class of an image (its largest
+        logit, of equal ones the first; 1 for a binary logit above 0), the decision on a label, the class of a
+        pixel, or the number of a regression.
+      outputs: output name -> its figures, in the network's order; empty for a network of one output.
     """
 
     eval_images: int
@@ -131,21 +132,21 @@ def verify(
 
     Args:
       folded: model made by `mmx_tf.fold`.
-      data: what `convert` made of it, with any input and output type, or the path of a file with it. Of a
-        file that gives classes, these and the logits' codes are compared.
+      data: what `convert` made of it, with any input and output type, or the path of that file. If the file
+        gives classes, they are compared, and the codes of the logits with them.
       eval_ds: batches of (float images, labels), as the network was trained on; `export.comparing.heads` has
-        the forms of labels that fit each task. Of several outputs they are in a dict by their names, or in a
-        tuple; for one that a dict leaves out codes alone are compared.
-      task: what the outputs stand for, one of `export.comparing.heads.TASKS`, of several in a dict by their
-        names. By default it is told from the network's last activation, the loss with which it was compiled
-        before `fold`, if it was, and the labels.
-      traced_images: images on which every tensor is compared, not only the logits.
-      trace: of `folded`, if there is one already.
-      progress: called with (images done) after every batch.
+        the forms of labels that fit each task. For several outputs labels are a dict by their names, or a
+        tuple; of an output that the dict leaves out only the codes are compared.
+      task: what the outputs stand for, one of `export.comparing.heads.TASKS`; for several outputs a dict by
+        their names. By default it follows from the network's last activation, the labels and the loss that
+        the network was compiled with before `fold`.
+      traced_images: the number of images on which every tensor is compared, and not the outputs alone.
+      trace: a trace of `folded` that was made before; without one it is made.
+      progress: called after every batch with the number of images that are done.
 
     Raises:
-      ValueError: if there are no images or they or their labels do not fit the network, the task cannot be
-        told, the file is damaged or not the folded model's, or LiteRT runs it without XNNPACK.
+      ValueError: if there are no images, images or labels do not fit the network, the task cannot be told,
+        the file is damaged or of another model, or LiteRT runs it without XNNPACK.
     """
     check_tasks(task)
     if not isinstance(traced_images, numbers.Integral) or traced_images < 0:

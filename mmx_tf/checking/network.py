@@ -88,13 +88,15 @@ class NetworkCheck:
 
 
 def check_network(model: keras.Model | str | os.PathLike) -> NetworkCheck:
-    """Checks a float network without data: every layer is looked at, and an untrained trial is exported.
+    """Checks whether a float network can be searched and exported, without data.
+
+    It looks at every layer, and it exports a network of the same layers that was not searched or trained.
 
     Args:
       model: float network of tf_keras or Keras 3, or the path of its file.
 
     Raises:
-      TypeError, FileNotFoundError, ValueError: if the file cannot be read, as `mmx_tf.load_model`.
+      TypeError, FileNotFoundError, ValueError: if the file cannot be read (see `mmx_tf.load_model`).
     """
     name = getattr(model, "name", None) or str(model)
     try:

@@ -35,20 +35,20 @@ def loaded(model):
 def load_model(path: str | os.PathLike) -> keras.Model:
     """Loads a network: one that mmx_tf wrote as a .keras file (search, fixed or folded), or a float one.
 
-    A float network may be a .keras or .h5 file of Keras 2 (tf_keras, or TensorFlow's until 2.15) or of Keras
-    3, or a SavedModel folder of Keras 2. One of Keras 3 is imported as `keras3.as_tf_keras` does; of a
-    SavedModel the layers and numbers are read and not the functions. What is loaded is not compiled, since
-    losses and metrics may be code of the file's; `tf_keras.models.load_model` compiles it and gives a fixed
-    network its optimizer's state back.
+    A float network may be a .keras or .h5 file of Keras 3 or of Keras 2 (tf_keras, or TensorFlow's Keras
+    until 2.15), or a SavedModel folder of Keras 2. A network of Keras 3 is imported (`keras3.as_tf_keras`).
+    From a SavedModel only layers and numbers are read; its functions are not used. The loaded network is
+    not compiled, because a loss or metric in the file may be code. For a file of your own,
+    `tf_keras.models.load_model` compiles it and restores the optimizer of a fixed network.
 
     Args:
-      path: of a file or folder. What is in it counts, and not its name.
+      path: of a file or folder. Its contents tell the format; its name does not matter.
 
     Raises:
-      TypeError: for something that is not a path.
+      TypeError: if `path` is not a path.
       FileNotFoundError: if nothing is there.
-      ValueError: if it is no network in one of these formats (the message says what it is, and what to give),
-        is damaged, or names code (as a Lambda does) or other files.
+      ValueError: if it is not a network in one of these formats (the message says what it is, and what to
+        give), is damaged, or names code (as a Lambda does) or other files.
       UnsupportedLayerError: for a layer of Keras 3 that cannot be imported.
     """
     if not isinstance(path, str | os.PathLike):

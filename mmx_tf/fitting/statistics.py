@@ -19,13 +19,13 @@ import tf_keras as keras
 def reestimate_batch_norm(network: keras.Model, batches: Iterable) -> int:
     """Sets the running statistics of a network to their means over batches, with the weights of now.
 
-    Each batch runs in training mode, so each layer sees what batch statistics make of the layers before it,
-    as in training. A batch norm that is frozen, or whose momentum is 1, keeps what it has.
+    Each batch runs in training mode: as in training, a layer sees inputs that were normalized by the batch. A
+    batch norm that is frozen, or whose momentum is 1, keeps its statistics.
 
     Args:
       network: a float or fixed network.
-      batches: of images, or tuples that begin with them, (batch, ...) as the network takes; batches of equal
-        size, since each counts the same.
+      batches: arrays of images (batch, ...), or tuples that begin with one. All batches have the same size,
+        because each counts the same in the mean.
 
     Returns:
       The number of batches.

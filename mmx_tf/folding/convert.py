@@ -42,39 +42,44 @@ def convert(
 ) -> bytes:
     """Writes the file that computes what the folded network computes.
 
-    The file carries each layer's bits, the BOPs of one image, budget, labels and version in the metadata
-    buffer `METADATA_NAME`, as JSON: `python -m export.inspect` shows it, hardware that has the widths can use
-    it.
+    The metadata buffer `METADATA_NAME` of the file has, as JSON, the bits of each layer, the BOPs of one
+    image, the budget, the labels and the version. `python -m export.inspect` shows it. Hardware that
+    computes with these bit-widths can read them there.
 
     Args:
-      model: a network made by `fold`, or one made by `rebuild`, which is folded first; or a path of such.
-      weight_storage: "int8", "int4_xnnpack", "int4" or "int4_micro" (see `fold`). By default that of a folded
-        model, which takes no other, and "int8" for one of `rebuild`.
-      input_type: "uint8", "int8" or "float32". The integer inputs hold the image's codes; scale and zero
-        point are in the file's input tensor. By default "uint8" for images (height, width, channels) and for
-        pixels (`pixel_scaling` of `augment`), "int8" for signals and vectors. Of several inputs one type for
-        all of them, or a dict by their names, where one that is missing has its default.
-      output_type: "int8" codes or "float32" of the folded network's outputs: logits, or the probabilities of
-        a network that ends with a sigmoid. Or "class", two outputs. For one of several classes: the index
-        `class` (int32 [N]; the first of equal logits) and the softmax `probabilities` (int8 [N, classes]; a
-        probability is (code + 128) / 256); for each pixel the same, [N, H, W] and [N, H, W, classes]. For a
-        binary task `class` is 1 where the logit is above 0, else 0 (int32 [N]), and `probabilities` are the
-        sigmoid's (int8 [N, 1]); for several labels both are [N, labels]. A final softmax of the network is in
-        the file with "class" only. Of a network of several outputs one type for all of them, or a dict by
-        their names, where one that is missing is "int8". They have their names in the file's signature, those
-        of "class" with the name in front (`box_class`).
-      labels: names of the classes, for the metadata: of a binary task two, else as many as outputs; of
-        several outputs in a dict by their names, as far as they have classes.
-      task: what the outputs stand for, one of `export.comparing.heads.TASKS`, of several in a dict by their
-        names; by default told from the network's last activation, the loss with which it was compiled before
-        `fold`, if it was, and the outputs' shape.
+      model: a network made by `fold`, or one made by `rebuild`, which is folded first; or the path of its
+        file.
+      weight_storage: "int8", "int4_xnnpack", "int4" or "int4_micro" (see `fold`). A folded model has one
+        already and takes no other; for one of `rebuild` the default is "int8".
+      input_type: "uint8", "int8" or "float32". Integer inputs are codes of the image; their scale and zero
+        point are in the file's input tensor. The default is "uint8" for images (height, width, channels) and
+        for pixels (`pixel_scaling` of `augment`), and "int8" for signals and vectors. For several inputs give
+        one type for all, or a dict by their names; an input that the dict leaves out has its default.
+      output_type: "int8", "float32" or "class". "int8" and "float32" give the folded network's outputs, which
+        are logits, or probabilities if the network ends with a sigmoid. "class" gives two outputs, `class`
+        and `probabilities`:
+
+        * one of several classes: the index of the largest logit, of equal ones the first (int32 [N]), and the
+          softmax (int8 [N, classes]; a probability is (code + 128) / 256);
+        * a class for each pixel: the same, [N, H, W] and [N, H, W, classes];
+        * a binary task: 1 if the logit is above 0, else 0 (int32 [N]), and the sigmoid (int8 [N, 1]);
+        * several labels: the same for each of them, both [N, labels].
+
+        Only "class" puts a final softmax into the file. For several outputs give one type for all, or a dict
+        by their names; an output that the dict leaves out is "int8". The file's signature has their names;
+        with "class" the name stands in front (`box_class`).
+      labels: names of the classes, for the metadata: two for a binary task, else one for each output unit.
+        For several outputs give a dict by their names; outputs without classes are left out.
+      task: what the outputs stand for, one of `export.comparing.heads.TASKS`; for several outputs a dict by
+        their names. By default it follows from the network's last activation, the shape of the outputs and
+        the loss that the network was compiled with before `fold`.
       target_bops: budget in BOPs, for the metadata.
 
     Raises:
-      ValueError: for an option outside its set, a name that no output has, a model folded for other storage,
-        labels that are not as many as the classes, output_type "class" for a regression, a task that cannot
-        be told for it, or a model that neither `fold` nor `rebuild` made.
-      FoldError: for a layer that has no integer form.
+      ValueError: if an option is none of those above, a dict names an output that the network lacks, the
+        model was folded for another storage, labels are not as many as classes, output_type is "class" for a
+        regression or where the task cannot be told, or neither `fold` nor `rebuild` made the model.
+      FoldError: if a layer has no integer form.
     """
     model = loaded(model)
     if any(isinstance(layer, QuantizeWrapper) for layer in getattr(model, "layers", ())):

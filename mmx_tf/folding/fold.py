@@ -34,23 +34,24 @@ def fold(fixed: keras.Model, *, weight_storage: str = "int8") -> keras.Model:
 
     Args:
       fixed: a network made by `rebuild`, with carriers and quantized weights, or the path of its .keras file.
-      weight_storage: "int8" stores b-bit weight codes k times finer (see `finer_codes`). "int4_xnnpack" packs
-        codes of at most 4 bits, two or four per byte, where XNNPACK takes them: dense layers and pointwise
-        convolutions. "int4" packs those of every layer, also where the slower kernels compute with them.
-        "int4_micro" packs those of all convolutions, two per byte, as TensorFlow Lite Micro takes them. Bias
-        grids differ, so it is decided here.
+      weight_storage: how the file stores weight codes. "int8": one byte per code; a b-bit code is stored k
+        times finer (see `finer_codes`). The others pack codes of at most 4 bits, two or four per byte, in
+        some layers. "int4_xnnpack": in dense layers and pointwise convolutions, where XNNPACK takes them.
+        "int4": in every layer, also where slower kernels then compute. "int4_micro": in all convolutions, two
+        per byte, as TensorFlow Lite Micro takes them. The grids of biases depend on it, so it is chosen here
+        and not in `convert`.
 
     Returns:
-      A functional tf_keras model from float images to dequantized float32 outputs: logits, or, of a network
-      that ends with a sigmoid, its probabilities on a grid of 1/256. A final softmax is left out: its largest
-      entry is that of the logits. What the network ended with, and the loss that `fixed` was compiled with,
-      if it was, are remembered (`Dequantize`), so that `verify` and `convert` can tell what the outputs are.
-      All this is so for each of several outputs, which keep their names (`output_names`).
+      A functional tf_keras model from float images to dequantized float32 outputs. The outputs are logits;
+      if the network ends with a sigmoid, they are its probabilities on a grid of 1/256. A final softmax is
+      left out: its largest entry is that of the logits. The model remembers what the network ended with and
+      the loss that `fixed` was compiled with (`Dequantize`), so that `verify` and `convert` know what the
+      outputs stand for. All of this holds for each of several outputs, which keep their names
+      (`output_names`).
 
     Raises:
-      FoldError: for a layer that has no integer form, a quantizer that has seen no image, or weights that
-        are not finite.
-      ValueError: for another weight_storage, or a model that `rebuild` did not make.
+      FoldError: if a layer has no integer form, a quantizer has seen no image, or weights are not finite.
+      ValueError: if weight_storage is none of these, or `rebuild` did not make the model.
     """
     return _folded(loaded(fixed), weight_storage, calibrated=True)
 

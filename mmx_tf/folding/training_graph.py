@@ -35,19 +35,20 @@ def fold_for_training(fixed: keras.Model, *, weight_storage: str = "int8", scope
 
     Args:
       fixed: a network made by `rebuild`. Its batch-norm statistics are frozen in the new network only.
-      weight_storage: one of `layers.integer.storage.STORAGES`, as `fold` will be given it: the bias grids
-        differ.
-      scope: of the `tf.distribute` strategy in which `fixed` was made, if in any.
+      weight_storage: the one that `fold` will be given (`layers.integer.storage.STORAGES`), since the grids
+        of biases depend on it.
+      scope: that of the `tf.distribute` strategy in which `fixed` was made; None without a strategy.
 
     Returns:
-      A functional tf_keras model with the input, the outputs and the variables of `fixed`. In inference its
-      outputs are those of `fold(fixed)`, but for codes that float32 sums flip, the exact halves of an
-      AveragePooling2D that pads, which the file rounds away from zero, and those of a bilinear resizing,
-      which it rounds up after mixing with weights of 11 bits. It is not saved itself; save `fixed`.
+      A functional tf_keras model with the input, the outputs and the variables of `fixed`. In inference it
+      gives what `fold(fixed)` gives, except in three cases: float32 sums may flip a code; the file rounds
+      exact halves away from zero in an AveragePooling2D that pads; and it rounds them up in a bilinear
+      resizing, which mixes with weights of 11 bits. Do not save this model; save `fixed`, whose variables it
+      shares.
 
     Raises:
-      FoldError: for a layer that has no integer form.
-      ValueError: for another weight_storage, or a model that `rebuild` did not make.
+      FoldError: if a layer has no integer form.
+      ValueError: if weight_storage is none of these, or `rebuild` did not make the model.
     """
     check_foldable(fixed, weight_storage=weight_storage)
     normalized = {

@@ -47,14 +47,16 @@ def augment(
     Budgets that are given together are all met; with none the search weighs accuracy alone.
 
     Args:
-      float_model: functional or built Sequential network of tf_keras or Keras 3 on images, signals (length,
-        channels) or vectors, or the path of its file or SavedModel folder, as `mmx_tf.load_model` reads it.
-        A subclassed one that has been called on a batch is read by its layers (`mmx_tf.network.subclassed`).
-        Several outputs are in a list, a tuple or a dict; the search gives them in the same form.
+      float_model: a functional or built Sequential network of tf_keras or Keras 3. Its inputs are images
+        (height, width, channels), signals (length, channels) or vectors. The path of its file or SavedModel
+        folder will do, if `mmx_tf.load_model` reads it. A subclassed network has to be called on a batch
+        first; its layers are then read (`mmx_tf.network.subclassed`). Several outputs may be a list, a tuple
+        or a dict, and the search network gives them in the same form.
       bit_widths: candidate activation bit-widths, distinct integers in 2..8.
-      weight_bits: bits of the weights in weight training and in the BOPs; they are full precision in the
-        search. Two or more distinct ones are candidates: each searched layer has a weight quantizer for each
-        of them on its one kernel, and the search chooses weight bits too.
+      weight_bits: one number, or several. One number is the bits of the weights in weight training and in
+        the BOPs; during the search weights are in full precision. Several distinct numbers are candidates:
+        the search then chooses weight bits too, and each searched layer has a weight quantizer for each
+        candidate, all of them on the layer's one kernel.
       **options: target_bops, target_average_bits and the like (`mmx_tf.recipe.budgets`), and the settings
         of the search (`mmx_tf.recipe.search_settings`); `help(mmx_tf.augment)` has a line for each.
       device: the part (`mmx_tf.devices`) whose tool says what bits cost for `target_flash` and
@@ -63,28 +65,28 @@ def augment(
         `mmx_tf.convert` that the file will be made with, such as {"weight_storage": "int4_xnnpack",
         "labels": labels}.
       first_last_bits: weight and activation bits of first and last layers, which are not searched.
-      signed: overrides, layer name -> whether that layer's input is quantized with symmetric codes (True) or
-        unsigned ones. By default this is inferred from what produces the input: unsigned after ReLU, ReLU6
-        and sigmoid, codes that end at the floor after hard-swish (-0.375), ELU, SELU, GELU and mish, else
-        symmetric.
-      pixel_scaling: (scale, offset), if the images that the network is given are pixel * scale + offset with
-        pixels 0..255, such as (1 / 127.5, -1): the file then takes the pixels themselves. Where one layer
-        takes the image, perhaps after a Rescaling by two numbers, the pixels are its input codes; elsewhere
-        what the network does to the image is among the file's operators. Without it the first layer's input
-        grid is learnt, and the network's Rescaling stays in front of the file. Of several inputs in a dict by
-        the names of those that are pixels.
-      meta_epochs: epochs of bit-meta steps alone.
-      allow_unexportable: take layers that can be searched and fine-tuned but that `fold` will refuse.
+      signed: layer name -> True if that layer's input is quantized with symmetric codes, False if with
+        unsigned ones. For a layer that is not named, the operator in front of it decides: codes are unsigned
+        after ReLU, ReLU6 and sigmoid; they begin at the smallest value of hard-swish (-0.375), ELU, SELU,
+        GELU and mish; they are symmetric after anything else.
+      pixel_scaling: (scale, offset) if the network is given pixel * scale + offset, with pixels in 0..255;
+        for example (1 / 127.5, -1). The file then takes the pixels themselves. If a single layer takes the
+        image, with at most a Rescaling by two numbers in front, the pixels are that layer's input codes.
+        Otherwise what the network does to the image becomes operators of the file. Without pixel_scaling the
+        step size of the first layer's input is trained, and a Rescaling is left out of the file: its user has
+        to do it. For several inputs give a dict, with the names of the inputs that are pixels.
+      meta_epochs: epochs of bit-meta steps before bit-search steps join in.
+      allow_unexportable: accept layers that can be searched and trained, but that `fold` will refuse.
 
     Raises:
-      ValueError: for bits that are no integers in 2..8, budgets or weights of the search that are no numbers,
-        a list of budgets that is empty or has one of them twice, two budgets in BOPs, a weighting that is
-        unknown, network weights that are not finite, outputs of several levels, an output that is the image
-        or the same tensor as another, a `signed` key that names no layer, or a
-        `pixel_scaling` that is no pair of numbers or has 0 for no pixel; for `target_bytes` where the file's
-        size does not depend on weight bits, and `convert_options` that `convert` refuses; for layers that
-        cannot be exported, unless they are allowed.
-      DeviceError: a ValueError, for a device that there is not, or on which a budget means nothing.
+      ValueError: for an argument that is wrong by itself (bits that are not integers in 2..8, a budget that
+        is not a number, an unknown weighting, a `signed` key that names no layer, a `pixel_scaling` that is
+        not a pair of numbers or maps no pixel to 0); for arguments that do not go together (two budgets in
+        BOPs, a list with one budget twice, `target_bytes` where the file's size does not depend on weight
+        bits, `convert_options` that `convert` refuses); and for a network that cannot be used (weights that
+        are not finite, nested outputs, an output that is the image or the same tensor as another, a layer
+        that cannot be exported, unless `allow_unexportable`).
+      DeviceError: a ValueError, for an unknown device, or a budget that means nothing on the device.
       MissingVelaError: a ValueError, for a device whose tool is not installed.
       CostTableError: a ValueError, for a cost table that does not fit the network.
       UnsupportedLayerError: for a layer that cannot be handled.

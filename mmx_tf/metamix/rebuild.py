@@ -53,17 +53,17 @@ def rebuild(
       quantized_weights: quantize the weights to the selection's bits; False keeps full precision.
       per_channel: one weight step size per output channel of a convolution; False has one per tensor, as
         dense layers always have. Step sizes that were searched per channel then start from LSQ's rule.
-      start: network of the same search and selection, made with `quantized_weights=False` and trained since:
-        weights, statistics and activations' step sizes are taken from it instead of from the search, and
-        step sizes of weights come from its kernels by LSQ's rule.
-      carriers: put the 8-bit carriers in place; without them the network cannot be exported exactly.
-      share_step_sizes: give layers that read one tensor at equal bits one step size, the first layer's at the
-        beginning. The file then has one QUANTIZE for all of them, or none.
+      start: a network of the same search and selection that was made with `quantized_weights=False` and has
+        been trained. Its weights, its batch-norm statistics and its activations' step sizes are taken instead
+        of the search's. Step sizes of weights are computed from its kernels by LSQ's rule.
+      carriers: insert the 8-bit carriers; without them the network cannot be exported exactly.
+      share_step_sizes: layers that read the same tensor at equal bits share one step size, which begins as
+        the first layer's. The file then has one QUANTIZE for all of them, or none.
 
     Raises:
-      SelectionMismatchError: if the selection is not of this network, or its file or dict is damaged.
-      TypeError: for something else in the place of the search network or the selection.
-      ValueError: for weights of the search that are not finite, or a `start` of another network.
+      SelectionMismatchError: if the selection belongs to another network, or its file or dict is damaged.
+      TypeError: if `search` is not a search network, or `selection` nothing that was named above.
+      ValueError: if weights of the search are not finite, or `start` is of another network.
     """
     if not isinstance(search, SearchModel):
         raise TypeError(

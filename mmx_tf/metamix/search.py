@@ -65,9 +65,10 @@ class SearchModel(Selecting, SearchContract, keras.Model):
       end_quantizers: first and last layer name -> ActivationQuantizer, or the image's PixelQuantizer.
       meta_epochs: epochs of bit-meta steps alone, before bit-search steps join in.
       finished_epochs: epochs that all calls of `fit` have trained.
-      settings: lambda_r (eq. 3) and what the search leaves out; each of its fields, such as
-        `regularizer_weight`, is an attribute of the search too.
-      output_names: the float network's names of its outputs, by which dicts give losses, metrics and labels.
+      settings: lambda_r (eq. 3), and the ablations. Each of its fields, such as `regularizer_weight`, is an
+        attribute of the search network too.
+      output_names: names of the outputs, as in the float network. Losses, metrics and labels may be dicts by
+        these names.
       batch_norm_statistics: running statistics of all batch norms.
     """
 
@@ -131,14 +132,14 @@ class SearchModel(Selecting, SearchContract, keras.Model):
         """Runs the network.
 
         Args:
-          inputs: images (batch, height, width, channels), or signals or vectors, as the float network takes;
-            several in a dict by their names, or in a list or tuple in its order.
+          inputs: images (batch, height, width, channels), signals or vectors, as the float network takes
+            them. Several inputs are a dict by their names, or a list or tuple in the network's order.
           training: whether batch norm uses batch statistics and dropout is active.
           branch: branch index for all searched layers (B-META-FWD), `MIXED` or `JOINT` (B-SEARCH-FWD), or
             None for the branch with the largest alpha in each.
-          alpha: a target's architectural parameters, (L, B) or (L, B + W); by default the first one's.
+          alpha: a target's architectural parameters, (L, B) or (L, B + W); by default the first target's.
           weight_branch: branch index of all weight quantizers, or None for the one with the largest alpha in
-            each. `MIXED` and `JOINT` (`layers.branches`) of `branch` are theirs too.
+            each. With `MIXED` or `JOINT` (`layers.branches`) as `branch` they mix too.
         """
         images = guards.shaped(inputs, self.network)
         return graph.replay(self.network, images, self.layer_call(branch, alpha, weight_branch))
@@ -182,7 +183,7 @@ class SearchModel(Selecting, SearchContract, keras.Model):
         return logs
 
     def begin_epoch(self, finished: int) -> None:
-        """Decides whether the coming epoch has bit-search steps; `finished` epochs are over."""
+        """Decides whether the coming epoch has bit-search steps, when `finished` epochs have been trained."""
         self.finished_epochs = finished
         before = self.is_searching()
         self.searching.assign(finished >= self.meta_epochs)

@@ -52,7 +52,7 @@ class LayerSelection:
 
 @dataclasses.dataclass(frozen=True)
 class SelectedCost:
-    """What a selection costs in another unit than BOPs: value and target (or None), in `unit`."""
+    """What a selection costs by a budget that is not in BOPs: value and target (or None), in `unit`."""
 
     unit: str
     value: float
@@ -67,7 +67,7 @@ class BitSelection:
       bit_widths: the candidates that were searched.
       layers: all weighted layers in graph order.
       target_bops: the budget, or None.
-      costs: what the selection costs in the units of budgets that are not in BOPs.
+      costs: what the selection costs by each budget that is not in BOPs, in the budget's unit.
       weight_bit_widths: the weight candidates that were searched; empty where weight bits were given.
     """
 
@@ -89,7 +89,7 @@ class BitSelection:
 
     @property
     def cost_entries(self) -> dict:
-        """Entries of JSON documents: `cost`, and `costs`, which has all, where there are several."""
+        """Entries for a JSON document: `cost`, the first, and `costs`, all of them if there are several."""
         entries = [dataclasses.asdict(cost) for cost in self.costs]
         return {**({"cost": entries[0]} if entries else {}), **({"costs": entries} if entries[1:] else {})}
 
@@ -97,7 +97,7 @@ class BitSelection:
     def average_bits(self) -> dict[str, float]:
         """Mean activation bits of the searched layers: plain, weighted by operations, and by input elements.
 
-        The last is the one that the paper reports. Where nothing was searched they are those of all layers.
+        The paper reports the one by input elements. If nothing was searched, the means are over all layers.
         """
         searched = [layer for layer in self.layers if layer.searched] or self.layers
 
