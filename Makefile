@@ -1,6 +1,7 @@
 # make quick: the main job on scikit-learn's digits (workdir runs/quick).
-# make test-fast: what trains nothing and builds no large network.  make test: lint, and all tests but the slow ones.
-# make test-slow: whole runs, kills, several processes.  make docs: the documentation, into build/site.
+# make test-fast: what trains nothing and builds no large network.  make test: lint, and a test of every part.
+# make test-slow: the rest, which is whole runs, kills, several processes, and many networks, formats and exporters.
+# make docs: the documentation, into build/site.
 # make notebook: Jupyter with the notebooks, in an environment that has mmx_tf in any folder.
 PYTHON ?= python3.11
 VENV := .venv
@@ -15,13 +16,13 @@ notebook: $(VENV)/notebook.stamp
 	$(BIN)/jupyter lab notebooks
 
 test: lint
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow" tests
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not (slow or broad)" tests
 
 test-fast: lint
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow and not heavy" tests
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not (slow or broad or heavy)" tests
 
 test-slow: lint
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow tests
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "slow or broad" tests
 
 docs: $(VENV)/dev.stamp
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/site

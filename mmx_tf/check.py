@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from mmx_tf import command_line, quiet
+from mmx_tf.formats.paths import format_of
 
 CANNOT, UNREADABLE = 1, 2
 
@@ -21,6 +22,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("files", nargs="+", metavar="FILE", help="a trained float network of Keras")
     files = parser.parse_args(arguments).files
     quiet.set_up_logging()
+    refused = {path: error for path in files if (error := _refusal(path))}
+    if len(refused) == len(files):
+        for path, error in refused.items():
+            print(f"{path}: {error}", file=sys.stderr)
+        return UNREADABLE
     # They take seconds to load, and a wrong argument is told before.
     from mmx_tf.checking.network import check_network
     from mmx_tf.checking.text import text
@@ -38,6 +44,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(("\n" if place else "") + text(found, path), flush=True)
         code = max(code, 0 if found.exportable else CANNOT)
     return code
+
+
+def _refusal(path: str) -> Exception | None:
+    """Why a path is no file of a network, as far as its beginning tells."""
+    try:
+        format_of(path)
+    except (OSError, ValueError) as error:
+        return error
+    return None
 
 
 if __name__ == "__main__":

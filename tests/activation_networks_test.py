@@ -19,6 +19,8 @@ from mmx_tf.layers.quantizers.smooth_gates import Smooth
 from mmx_tf.network import floors, graph
 from mmx_tf.network.canonical import canonicalize
 
+pytestmark = pytest.mark.broad
+
 layers = keras.layers
 
 

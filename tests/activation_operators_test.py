@@ -33,7 +33,7 @@ from mmx_tf.layers.integer.softmax import IntegerSoftmax
 from mmx_tf.layers.quantizers.slopes import EightBitPReLU
 from mmx_tf.layers.quantizers.smooth_gates import FUNCTIONS, Smooth
 
-pytestmark = pytest.mark.heavy
+pytestmark = pytest.mark.broad
 
 layers = keras.layers
 ALL_CODES = np.arange(-128, 128, dtype=np.int8)

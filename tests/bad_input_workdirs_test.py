@@ -15,6 +15,8 @@ from mmx_tf.workdir import fingerprints
 from mmx_tf.workdir.belonging import WORKDIR_FORMAT
 from mmx_tf.workdir.workdir import Workdir
 
+pytestmark = pytest.mark.broad
+
 
 def begun(tmp_path, good) -> Workdir:
     """The workdir of a run that has just begun."""

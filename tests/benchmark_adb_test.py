@@ -18,7 +18,7 @@ from mmx_tf.export.benchmark import main
 from mmx_tf.export.benchmark.program import program_abi
 from mmx_tf.export.benchmark.timing import file_operators
 
-pytestmark = pytest.mark.heavy
+pytestmark = pytest.mark.broad
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _HERE = {"x86_64": "x86_64", "aarch64": "arm64-v8a"}.get(platform.machine())

@@ -18,6 +18,8 @@ from sklearn.datasets import load_digits
 from mmx_tf.export.benchmark import Timing, benchmark, main, table, timing
 from mmx_tf.run.int8_baseline import int8_baseline
 
+pytestmark = pytest.mark.broad
+
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 

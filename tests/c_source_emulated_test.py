@@ -21,7 +21,7 @@ from mmx_tf.export.c_source import c_source
 from mmx_tf.export.c_source.check import check_program
 from mmx_tf.export.c_source.writer import RUNTIME, runtime
 
-pytestmark = cortex_m.needed
+pytestmark = [pytest.mark.broad, cortex_m.needed]
 FLAGS = ["-O2", "-std=c99", "-Wall", "-Wextra", "-Werror"]
 BUILDS = pytest.mark.parametrize("build", microcontroller.BUILDS)
 

@@ -63,6 +63,27 @@ def test_the_flags_of_a_run_are_listed_in_their_groups(name, word):
     assert "  --batch_size=128              Images per training step." in lines
 
 
+@pytest.mark.parametrize(
+    "words, code, said",
+    [
+        (["check", "no.keras"], 2, "no.keras: there is no file 'no.keras'."),
+        (["check", "README.md", "no.keras"], 2, "README.md: 'README.md' is not a file of a network"),
+        (["train", "--float_model=README.md"], 2, "--float_model=README.md cannot be loaded: 'README.md' is"),
+        (["train", "--float_model=README.md", "--teacher=no.h5"], 2, "--float_model=README.md cannot"),
+    ],
+)
+def test_what_is_no_network_is_refused_before_tensorflow_is_loaded(words, code, said):
+    program = (
+        "import sys; from mmx_tf.__main__ import main; sys.argv[0] = 'mmx_tf'\n"
+        "try: found = main(sys.argv[1:])\n"
+        "except SystemExit as end: found = end.code\n"
+        "sys.exit(99 if 'tensorflow' in sys.modules else found)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+
+
 def test_a_reader_that_takes_some_lines_of_the_help_ends_it_quietly():
     words = ["bash", "-c", "$0 -m mmx_tf train --help | head -n 1", sys.executable]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)

@@ -17,6 +17,8 @@ from mmx_tf.data.damaged import DamagedImages, decoded
 from mmx_tf.data.loading import load
 from mmx_tf.errors import DamagedDataError
 
+pytestmark = pytest.mark.broad
+
 NO_IMAGE = b"\xff\xd8\xff\xe0 no image"
 
 

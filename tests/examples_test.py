@@ -11,7 +11,7 @@ from examples import Names, Workplace, files
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGES = {"mmx_tf": "mmx_tf", "layers": "mmx_tf.layers", "export": "mmx_tf.export"}
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-pytestmark = pytest.mark.heavy
+pytestmark = pytest.mark.broad
 
 
 def modules() -> list[str]:

@@ -11,7 +11,7 @@ from mmx_tf.layers.quantizers.activation import ActivationQuantizer
 from mmx_tf.metamix.file_bytes import costs_in_bytes
 from tests import alphas
 
-pytestmark = pytest.mark.heavy
+pytestmark = pytest.mark.broad
 
 WEIGHTS = (8, 4, 2)
 # Elements of the searched kernels: 3*3*6 depthwise, 6*6 and 6*8 pointwise. A byte holds two codes of 4 bits;

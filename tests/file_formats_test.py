@@ -15,7 +15,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tf_keras.protobuf import saved_metadata_pb2
 
 import mmx_tf
-from mmx_tf.files.formats import format_of
+from mmx_tf.formats.paths import format_of
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.workdir import fingerprints
 
@@ -23,7 +23,10 @@ L = keras.layers
 MLPERF_TINY = pathlib.Path(__file__).parents[1].parent / "shared" / "models" / "mlperf_tiny"
 SHAPE = (16, 16, 1)
 
-pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+pytestmark = [
+    pytest.mark.broad,
+    pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file"),
+]
 
 
 def functional():

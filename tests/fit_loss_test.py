@@ -11,6 +11,8 @@ import mmx_tf
 from mmx_tf.layers.branches import MIXED
 from mmx_tf.metamix import algorithm, target
 
+pytestmark = pytest.mark.broad
+
 CLASSES = 4
 WEIGHTS = {0: 1.0, 1: 0.5, 2: 3.0, 3: 0.0}
 

@@ -15,6 +15,8 @@ from mmx_tf.layers.integer.weighted import WeightedLayer
 from mmx_tf.layers.quantizers.activation import ActivationQuantizer
 from mmx_tf.layers.quantizers.weights import LsqWeightConfig, QuantizeWrapper, quantize_weights
 
+pytestmark = pytest.mark.broad
+
 STORAGES = ("int8", "int4")
 FEW_CODES = 20
 """Of 360 images, 10 codes each: a float32 sum on the other side of a tie moves the codes of one image."""

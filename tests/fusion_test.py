@@ -18,6 +18,8 @@ from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.run import phases
 from mmx_tf.workdir.workdir import Workdir
 
+pytestmark = pytest.mark.broad
+
 L = keras.layers
 # What computes the output of a batch norm, of a ReLU or of a padding; a quantizer pads what it has quantized.
 TAKEN_OVER = ("affine", "FusedBatchNormV3", "Relu", "Relu6", "Pad")

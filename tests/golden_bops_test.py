@@ -14,7 +14,7 @@ import pytest
 from mmx_tf import models
 from mmx_tf.budget.bops import uniform_bops
 
-pytestmark = pytest.mark.heavy
+pytestmark = pytest.mark.broad
 
 GOLDEN = pathlib.Path(__file__).resolve().parents[2] / "shared" / "golden_bops.json"
 KINDS = {"conv": "conv", "se": "conv", "down": "conv", "dw": "depthwise", "fc": "dense"}

@@ -20,7 +20,7 @@ from mmx_tf.export.running.partitions import delegated_ops
 from mmx_tf.layers.grid import Grid
 from mmx_tf.layers.integer.layers import Dequantize
 
-pytestmark = pytest.mark.heavy
+pytestmark = pytest.mark.broad
 
 # What the trained heads reach at least (regression: at most) of the first metric of their task.
 REACHED = {"classification": 0.7, "binary": 0.75, "multi_label": 0.7, "regression": 2.5, "segmentation": 0.8}

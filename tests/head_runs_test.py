@@ -23,6 +23,8 @@ from mmx_tf.run.pipeline import run
 from mmx_tf.run.task import settled as settled_task
 from mmx_tf.training import task as training_task
 
+pytestmark = pytest.mark.broad
+
 FLAGS = (
     "--image_size=16", "--batch_size=64", "--steps_per_epoch=4", "--train_epochs=2", "--learning_rate=0.002",
     "--target_average_bits=6", "--candidate_bits=8,4", "--parity_images=16",

@@ -14,6 +14,8 @@ from mmx_tf.export.reference import RULES
 from mmx_tf.folding.fold import FoldError, check_foldable
 from mmx_tf.network.canonical import UnsupportedLayerError, canonicalize
 
+pytestmark = pytest.mark.broad
+
 L = keras.layers
 
 

@@ -18,6 +18,8 @@ from mmx_tf.layers.integer.moving import (
 from mmx_tf.layers.integer.shapes import IntegerAveragePool2D
 from mmx_tf.layers.integer.weighted import IntegerAffine, IntegerDepthwiseConv2D
 
+pytestmark = pytest.mark.broad
+
 GRID = Grid(0.077, -11)
 
 

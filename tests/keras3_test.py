@@ -9,6 +9,8 @@ from keras3_networks import SHAPE, L, assert_equal, functional, small_cnn, with_
 import mmx_tf
 from mmx_tf.network.keras3 import as_tf_keras
 
+pytestmark = pytest.mark.broad
+
 
 def test_a_sequential_network_keeps_names_and_weights():
     network = small_cnn()

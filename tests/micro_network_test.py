@@ -18,6 +18,8 @@ from mmx_tf.export.comparing.unpacked import unpacked
 from mmx_tf.export.reading.tflite_file import parse
 from mmx_tf.export.running import litert
 
+pytestmark = pytest.mark.broad
+
 PACKED = ("depthwise", "project", "expand")
 IMAGES = 40
 

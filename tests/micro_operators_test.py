@@ -12,7 +12,7 @@ from benchmarks import micro_interpreter
 from mmx_tf.export.reading.micro_operators import FORMS, SOFTMAX_LIMIT, refusals, resolver_method
 from mmx_tf.export.reading.tflite_file import parse
 
-pytestmark = [pytest.mark.heavy, micro_files.interpreter_needed]
+pytestmark = [pytest.mark.broad, micro_files.interpreter_needed]
 
 WEIGHT_TYPES = ("INT8", "INT4", "INT2", "UINT8", "INT16", "FLOAT16", "FLOAT32")
 CONVERTING = ("QUANTIZE", "DEQUANTIZE")

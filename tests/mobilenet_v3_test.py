@@ -7,7 +7,7 @@ from networks import randomize_statistics
 
 from mmx_tf import models
 
-pytestmark = pytest.mark.heavy
+pytestmark = pytest.mark.broad
 
 SHAPE, WIDTH = (64, 96, 3), 0.75
 

@@ -6,7 +6,7 @@ from networks import randomize_statistics
 
 from mmx_tf import models
 
-pytestmark = pytest.mark.heavy
+pytestmark = pytest.mark.broad
 
 
 def randomize(model: keras.Model, seed: int) -> None:

@@ -9,7 +9,7 @@ from mmx_tf.budget.bops import layer_costs, uniform_bops
 from mmx_tf.metamix.selection import BitSelection, LayerSelection
 from mmx_tf.network.canonical import canonicalize
 
-pytestmark = pytest.mark.heavy
+pytestmark = pytest.mark.broad
 
 RESNET_18 = {
     # 112x112 places, 7x7x3 taps, 64 filters

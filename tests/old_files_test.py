@@ -19,7 +19,7 @@ L = keras.layers
 SHAPE = (8, 8, 3)
 
 pytestmark = [
-    pytest.mark.heavy,
+    pytest.mark.broad,
     pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file"),
 ]
 

@@ -15,11 +15,14 @@ from networks import small_network
 from refusals import refused
 
 from mmx_tf import load_model
-from mmx_tf.files.other_formats import TAKEN, FormatError
+from mmx_tf.formats.refused import TAKEN, FormatError
 
 L = keras.layers
 
-pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+pytestmark = [
+    pytest.mark.broad,
+    pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file"),
+]
 
 
 def of_keras_3():
@@ -218,5 +221,6 @@ def test_the_command_knows_a_checkpoint(capsys, tmp_path, good):
         [f"--float_model={good}", f"--teacher={tmp_path / 'ckpt'}"],
     ):
         message = refused(capsys, tmp_path, *flags)
-        assert f"{flags[-1]} is a checkpoint of TensorFlow: weights alone" in message
+        path = str(tmp_path / "ckpt")
+        assert f"{flags[-1]} cannot be loaded: {path!r} is a checkpoint of TensorFlow: weights" in message
         assert f"`model.load_weights('{tmp_path / 'ckpt'}')`" in message

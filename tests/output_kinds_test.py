@@ -9,6 +9,8 @@ from head_networks import raster
 
 import mmx_tf
 
+pytestmark = pytest.mark.broad
+
 layers = keras.layers
 
 

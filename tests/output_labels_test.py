@@ -12,6 +12,8 @@ from several_heads import LOSSES, METRICS, WEIGHTS, detector, joined
 import mmx_tf
 from mmx_tf.network.tracing import build_before_tracing
 
+pytestmark = pytest.mark.broad
+
 COUNT = 48
 
 

@@ -10,6 +10,8 @@ import mmx_tf
 from mmx_tf.layers.branches import MIXED
 from mmx_tf.metamix import algorithm, target
 
+pytestmark = pytest.mark.broad
+
 LAMBDA = 0.5
 
 

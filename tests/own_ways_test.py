@@ -13,6 +13,8 @@ import mmx_tf
 from mmx_tf.network.canonical import canonicalize
 from mmx_tf.network.kinds import UnsupportedLayerError
 
+pytestmark = pytest.mark.broad
+
 layers = keras.layers
 CROSSENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 RNG = np.random.default_rng(0)

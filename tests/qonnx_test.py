@@ -21,6 +21,8 @@ from mmx_tf.export.qonnx.command import main
 from mmx_tf.export.qonnx.running import bops_of, compared
 from mmx_tf.export.qonnx.stored import integer_bits, stored_as
 
+pytestmark = pytest.mark.broad
+
 NETWORKS = {"residual": small_network, "gated": gated_network}
 
 

@@ -15,7 +15,7 @@ from mmx_tf.export.c_source.unpacked_graph import unpacked_graph
 from mmx_tf.metamix.file_bytes import TrialFiles
 from mmx_tf.metamix.ram import costs_in_ram
 
-pytestmark = pytest.mark.heavy
+pytestmark = pytest.mark.broad
 
 BITS = (8, 4, 2)
 

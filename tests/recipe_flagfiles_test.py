@@ -17,6 +17,8 @@ from mmx_tf.recipe.practice import TrainingPractice
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.recipe.search_settings import SearchSettings
 
+pytestmark = pytest.mark.broad
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -8,6 +8,8 @@ import tf_keras as keras
 import mmx_tf
 from mmx_tf.export import inspect
 
+pytestmark = pytest.mark.broad
+
 
 def unet(layers, up, outputs=3):
     """Three resolutions with skips, a class for each pixel; `up` makes an image twice as large."""

@@ -19,6 +19,8 @@ from mmx_tf.export.comparing.certificate import certify, summary
 from mmx_tf.export.running.partitions import delegated_ops
 from mmx_tf.export.writing.tflite import convert
 
+pytestmark = pytest.mark.broad
+
 NAMES = ["class", "box"]
 
 

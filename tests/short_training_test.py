@@ -14,7 +14,7 @@ from mmx_tf.figures.quantized_search import batch_norm_behind, quantized_search
 from mmx_tf.figures.short_training import ShortTraining
 from mmx_tf.recipe.recipe import Recipe
 
-pytestmark = pytest.mark.heavy
+pytestmark = pytest.mark.broad
 
 RECIPE = Recipe.from_flagfile("--batch_size=64\n--weight_decay=0.0001")
 MOMENTUM = 0.75

@@ -21,6 +21,7 @@ FLOORS = (
         "command_line",
         "errors",
         "exit_codes",
+        "formats",
         "notation",
         "quiet",
         "startup",

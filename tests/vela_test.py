@@ -19,6 +19,8 @@ from mmx_tf.export.reading import tflite_file
 from mmx_tf.export.vela import command, estimates, text
 from mmx_tf.export.vela.configurations import resolve
 
+pytestmark = pytest.mark.broad
+
 needed = pytest.mark.skipif(
     importlib.util.find_spec("ethosu") is None,
     reason="NO PACKAGE ethos-u-vela (extra ethos-u): Vela is not asked",

@@ -24,6 +24,8 @@ from mmx_tf.training.optimizers import weight_optimizer
 from mmx_tf.workdir import checkpoints
 from mmx_tf.workdir.workdir import Workdir
 
+pytestmark = pytest.mark.broad
+
 PLAIN = {"momentum": 0.0, "nesterov": False}
 ALL = (
     "--optimizer=adamw", "--learning_rate=0.002", "--ema_decay=0.7", "--label_smoothing=0.1",

@@ -21,6 +21,8 @@ from mmx_tf.metamix.selection import BitSelection, SelectionMismatchError
 from mmx_tf.metamix.trained_search import TrainedSearch
 from tests import alphas
 
+pytestmark = pytest.mark.broad
+
 BITS, WEIGHTS = (8, 4, 3), (8, 4, 2)
 # MACs of the network: ends 3456 + 80 at 8x8 bits; searched 3456, 2304 and 3072 at 2x3 to 8x8 bits.
 ENDS, MACS = 3536 * 64, (3456, 2304, 3072)

@@ -14,9 +14,9 @@ import tf_keras as keras
 from tf_keras.src.saving.legacy import hdf5_format
 
 from mmx_tf.files import keras3_h5, legacy_config, safe_hdf5
-from mmx_tf.files.formats import DAMAGE
-from mmx_tf.files.other_formats import TAKEN, FormatError, refusal
 from mmx_tf.files.safe_config import UnsafeFileError
+from mmx_tf.formats.paths import DAMAGE
+from mmx_tf.formats.refused import TAKEN, FormatError, refusal
 
 _CONFIG, _WEIGHTS, _VERSION, _BACKEND = "model_config", "model_weights", "keras_version", "backend"
 # What files of weights alone have at their root: old ones an attribute, new ones groups.

@@ -12,8 +12,8 @@ import importlib
 import tf_keras as keras
 
 from mmx_tf.files import keras_archive, old_names, safe_config
-from mmx_tf.files.formats import DAMAGE
 from mmx_tf.files.safe_config import UnsafeFileError
+from mmx_tf.formats.paths import DAMAGE
 
 REGISTERING = (
     "mmx_tf.layers.classes", "mmx_tf.fitting.fixed_network", "mmx_tf.fitting.losses",
@@ -28,7 +28,7 @@ def load(path: str) -> keras.Model:
 
     Raises:
       UnsafeFileError: if it is not such a file, or names what is not built from a file.
-      ValueError: or others of `formats.DAMAGE`, if it is damaged.
+      ValueError: or others of `mmx_tf.formats.paths.DAMAGE`, if it is damaged.
     """
     # By name, since most of them stand above this room, and nothing else of them is used here.
     for module in REGISTERING:

@@ -12,8 +12,8 @@ metrics of the user's own, are not read.
 import tf_keras as keras
 
 from mmx_tf.files import keras_archive
-from mmx_tf.files.formats import DAMAGE
 from mmx_tf.files.safe_config import UnsafeFileError
+from mmx_tf.formats.paths import DAMAGE
 from mmx_tf.network import refused
 from mmx_tf.network.keras3 import as_tf_keras
 from mmx_tf.network.keras3_layers import ADVICE, LAYERS, Keras3Error

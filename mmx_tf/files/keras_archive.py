@@ -22,7 +22,7 @@ MEMBERS = ("metadata.json", CONFIG, WEIGHTS)
 
 
 def json_of(path: str, member: str):
-    """A JSON member of the archive, as data. Raises one of `formats.DAMAGE`."""
+    """A JSON member of the archive, as data. Raises one of `mmx_tf.formats.paths.DAMAGE`."""
     with zipfile.ZipFile(path) as archive:
         return json.loads(archive.read(member))
 
@@ -32,7 +32,7 @@ def check(path: str) -> None:
 
     Raises:
       UnsafeFileError: names it.
-      OSError: or others of `formats.DAMAGE`, for a damaged file.
+      OSError: or others of `mmx_tf.formats.paths.DAMAGE`, for a damaged file.
     """
     with zipfile.ZipFile(path) as archive:
         for member in archive.namelist():

@@ -15,8 +15,8 @@ import tf_keras as keras
 from tf_keras.src.saving.legacy.saved_model import json_utils
 
 from mmx_tf.files import old_names, safe_config
-from mmx_tf.files.other_formats import FormatError
 from mmx_tf.files.safe_config import NETWORKS, UnsafeFileError
+from mmx_tf.formats.refused import FormatError
 
 
 def network_of(config, name: str) -> keras.Model:

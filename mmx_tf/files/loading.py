@@ -3,7 +3,7 @@
     >>> load_model("float.keras").output_shape   # of tf_keras or Keras 3: a tf_keras model either way
     (None, 10)
 
-What a path is, `mmx_tf.files.formats` tells; each format has a reader of its own. All check a network's
+What a path is, `mmx_tf.formats.paths` tells; each format has a reader of its own. All check a network's
 config as data before anything in it is built (`mmx_tf.files.safe_config`, `mmx_tf.files.keras3_file`).
 """
 
@@ -11,8 +11,9 @@ import os
 
 import tf_keras as keras
 
-from mmx_tf.files import formats, h5_file, keras2_file, keras3_file, saved_model_file
-from mmx_tf.files.other_formats import TAKEN
+from mmx_tf.files import h5_file, keras2_file, keras3_file, saved_model_file
+from mmx_tf.formats import paths
+from mmx_tf.formats.refused import TAKEN
 from mmx_tf.layers import keras_defaults
 
 READERS = {
@@ -54,10 +55,10 @@ def load_model(path: str | os.PathLike) -> keras.Model:
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"load_model got a {type(path).__name__}: give the path of a network. {TAKEN}")
     path = os.fspath(path)
-    read, what = READERS[formats.format_of(path)]
+    read, what = READERS[paths.format_of(path)]
     try:
         return read(path)
     except ValueError:
         raise
-    except (TypeError, *formats.DAMAGE) as error:
+    except (TypeError, *paths.DAMAGE) as error:
         raise ValueError(f"{path!r} is not a {what}: {error}") from error

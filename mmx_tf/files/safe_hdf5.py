@@ -31,7 +31,7 @@ def opened(source, name: str = "") -> Iterator[h5py.File]:
 
     Raises:
       UnsafeFileError: names the part that is read from elsewhere, or that cannot be as large as it says.
-      OSError: or others of `formats.DAMAGE`, for a damaged file.
+      OSError: or others of `mmx_tf.formats.paths.DAMAGE`, for a damaged file.
     """
     with h5py.File(source, "r") as file:
         _check(file, name or repr(os.fspath(source)))

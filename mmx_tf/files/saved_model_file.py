@@ -18,9 +18,9 @@ from tensorflow.core.protobuf import saved_model_pb2, trackable_object_graph_pb2
 from tf_keras.protobuf import saved_metadata_pb2
 
 from mmx_tf.files import legacy_config
-from mmx_tf.files.formats import DAMAGE
-from mmx_tf.files.other_formats import FormatError, refusal
 from mmx_tf.files.safe_config import UnsafeFileError
+from mmx_tf.formats.paths import DAMAGE
+from mmx_tf.formats.refused import FormatError, refusal
 
 _METADATA, _SAVED_MODEL, _VARIABLES = "keras_metadata.pb", "saved_model.pb", "variables/variables"
 _OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"

@@ -9,6 +9,8 @@ import os
 
 from mmx_tf import devices
 from mmx_tf.errors import RecipeError
+from mmx_tf.formats.paths import format_of
+from mmx_tf.formats.refused import FormatError
 from mmx_tf.notation import short_bops
 from mmx_tf.recipe import budget_rules
 from mmx_tf.recipe.budget_rules import BudgetRuleError
@@ -174,7 +176,7 @@ def _check_float_model(recipe: RecipeFields) -> None:
             "let the built-in network be trained first with --float_epochs=N."
         )
     if path and path != IMAGENET_WEIGHTS:
-        _check_there(
+        _check_network_file(
             "float_model",
             path,
             f"'{IMAGENET_WEIGHTS}' for Keras's ImageNet weights of --model={recipe.model}",
@@ -184,7 +186,7 @@ def _check_float_model(recipe: RecipeFields) -> None:
 def _check_teacher(recipe: RecipeFields) -> None:
     path = recipe.teacher
     if path and path != FLOAT_TEACHER:
-        _check_there("teacher", path, f"'{FLOAT_TEACHER}' for the float network itself")
+        _check_network_file("teacher", path, f"'{FLOAT_TEACHER}' for the float network itself")
     for name in ("distillation_weight", "distillation_temperature"):
         value = getattr(recipe, name)
         if not path and value != type(recipe).__dataclass_fields__[name].default:
@@ -194,19 +196,16 @@ def _check_teacher(recipe: RecipeFields) -> None:
             )
 
 
-def _check_there(name: str, path: str, other: str) -> None:
-    """Refuses a path with nothing there; what a file or folder holds is told when it is read."""
-    if os.path.exists(path):
-        return
-    if os.path.exists(f"{path}.index"):
+def _check_network_file(name: str, path: str, other: str) -> None:
+    """Refuses a path with nothing there, or of another format; the rest is told when it is read."""
+    try:
+        format_of(path)
+    except FileNotFoundError as error:
         raise RecipeError(
-            f"--{name}={path} is a checkpoint of TensorFlow: weights alone, without the network. In the "
-            f"program that builds the network, run `model.load_weights({path!r})` and "
-            "`model.save('model.keras')`, and give that file."
-        )
-    raise RecipeError(
-        f"--{name}={path} is neither a file nor a folder; give the path of {NETWORK_FILES}, or {other}."
-    )
+            f"--{name}={path} is neither a file nor a folder; give the path of {NETWORK_FILES}, or {other}."
+        ) from error
+    except FormatError as error:
+        raise RecipeError(f"--{name}={path} cannot be loaded: {error}") from error
 
 
 def _check_ablations(recipe: RecipeFields) -> None:

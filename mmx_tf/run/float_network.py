@@ -10,8 +10,8 @@ from mmx_tf.data.dataset import ImageData
 from mmx_tf.data.examples import Examples
 from mmx_tf.errors import RecipeError
 from mmx_tf.files.loading import load_model
-from mmx_tf.files.other_formats import FormatError
 from mmx_tf.folding.pixels import takes_bytes
+from mmx_tf.formats.refused import FormatError
 from mmx_tf.network import canonical, graph
 from mmx_tf.network.heads import gives_logits
 from mmx_tf.recipe.recipe import Recipe

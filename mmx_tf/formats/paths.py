@@ -11,7 +11,7 @@ import os
 import zipfile
 import zlib
 
-from mmx_tf.files.other_formats import CONTENTS, HDF5, SUFFIXES, TAKEN, FormatError, refusal
+from mmx_tf.formats.refused import CONTENTS, HDF5, SUFFIXES, TAKEN, FormatError, refusal
 
 DAMAGE = (
     OSError, EOFError, ValueError, KeyError, RuntimeError, zlib.error, zipfile.BadZipFile,
@@ -30,7 +30,7 @@ def format_of(path: str) -> str:
     """
     if not os.path.exists(path):
         if os.path.exists(f"{path}.index"):
-            raise refusal("checkpoint", path)
+            raise refusal("prefix", path)
         raise FileNotFoundError(f"there is no file {path!r}.")
     return _format_of_folder(path) if os.path.isdir(path) else _format_of_file(path)
 

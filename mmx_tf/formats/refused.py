@@ -3,7 +3,7 @@
 >>> raise refusal("tflite", "net.tflite")
 Traceback (most recent call last):
     ...
-mmx_tf.files.other_formats.FormatError: 'net.tflite' is a .tflite file: ...
+mmx_tf.formats.refused.FormatError: 'net.tflite' is a .tflite file: ...
 """
 
 TAKEN = "Taken are .keras and .h5 files of Keras 2 (tf_keras) and Keras 3, and SavedModel folders of Keras 2."
@@ -47,6 +47,10 @@ REFUSALS = {
     "weights": (
         f"{{path}} holds weights alone, without the network. {_AGAIN} `model.load_weights({{path}})` and "
         f"{_SAVE}, and give that file."
+    ),
+    "prefix": (
+        f"{{path}} is a checkpoint of TensorFlow: weights alone, without the network. {_AGAIN} "
+        f"`model.load_weights({{path}})` and {_SAVE}, and give that file."
     ),
     "checkpoint": (
         f"{{path}} is a checkpoint of TensorFlow: weights alone, without the network. {_AGAIN} "
