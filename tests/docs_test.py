@@ -115,6 +115,20 @@ def test_what_a_clone_alone_has_is_said_to_be_there(path):
             assert re.search(r"\bclone\b|\brepository\b", paragraph), paragraph
 
 
+def test_every_command_of_the_documentation_is_run_by_the_test_that_is_named_for_it():
+    page = (ROOT / "docs" / "design" / "tests.md").read_text()
+    named = {}
+    for commands, test in re.findall(r"^\| (`mmx_tf .*) \| `(\w+)` \|$", page, re.M):
+        named |= {name: test for name in re.findall(r"`mmx_tf (\w+)`", commands)}
+    assert named.keys() == COMMANDS.keys()
+    for name, test in named.items():
+        text = (ROOT / "tests" / f"{test}.py").read_text()
+        module = COMMANDS[name][0].removesuffix(".__main__").removesuffix(".command")
+        parent = module.rpartition(".")[0]
+        uses = rf"from {parent} import .*\b{name}\b|from {module}\S* import|import .*\btrain_main\b"
+        assert re.search(uses, text) and re.search(r"\bmain\b|\btrain_main\b", text), (name, test)
+
+
 def test_a_flag_that_is_not_there_is_found():
     with pytest.raises(flags.UnrecognizedFlagError):
         _parsed_as_flags(["--no_such_flag=1"])

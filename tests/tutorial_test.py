@@ -1,8 +1,10 @@
 """Lines of the documentation as they stand on their pages: one's own network, the labels of a file."""
 
+import json
 import pathlib
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -49,21 +51,83 @@ def test_the_labels_of_a_file_are_read_as_its_page_says(tmp_path, monkeypatch, c
     assert name == ["cat", "dog"][int(number)]
 
 
+class Shell:
+    """Commands as a reader types them, in a folder.
+
+    Args:
+      folder: where they run.
+    """
+
+    def __init__(self, folder):
+        self.folder = folder
+        self._environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(folder)}
+
+    def run(self, words, *, inside="."):
+        """What a command prints; it has to end well."""
+        if words[0] == "mmx_tf":
+            words = [sys.executable, "-m", *words]
+        done = subprocess.run(
+            words, cwd=self.folder / inside, env=self._environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, (words, done.stdout, done.stderr)
+        return done.stdout
+
+    def python(self, *blocks):
+        """Runs blocks of a page as one program."""
+        (self.folder / "tutorial.py").write_text("\n".join(blocks))
+        self.run([sys.executable, "tutorial.py"])
+
+
 @pytest.mark.slow
 def test_the_tutorial_of_ones_own_network_runs_as_it_stands(tmp_path):
-    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
-
-    def run(words):
-        done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, (words, done.stdout, done.stderr)
-
-    (tmp_path / "tutorial.py").write_text("\n".join([*_blocks("python"), ENDING]))
-    run([sys.executable, "tutorial.py"])
+    shell = Shell(tmp_path)
+    shell.python(*_blocks("python"), ENDING)
     commands = [line for body in _blocks("") for line in body.splitlines()]
     assert len(commands) == 5
     for line in commands:
-        name, *words = shlex.split(line)
-        assert name == "mmx_tf"
-        run([sys.executable, "-m", "mmx_tf", *words])
+        assert line.startswith("mmx_tf ")
+        shell.run(shlex.split(line))
     assert (tmp_path / "runs" / "own" / "report.html").exists()
     assert (tmp_path / "firmware" / "net" / "net.c").exists()
+
+
+def _flowers(folder, counts):
+    """Crops of scikit-learn's two photographs, and of one of them mirrored, as files in three classes."""
+    import numpy as np
+    from PIL import Image
+    from sklearn.datasets import load_sample_images
+
+    temple, flower = load_sample_images().images
+    rng = np.random.default_rng(0)
+    for name, photograph in {"daisy": flower, "rose": temple, "tulip": temple[::-1]}.items():
+        for part, count in counts.items():
+            (folder / part / name).mkdir(parents=True)
+            for number in range(count):
+                top, left = (rng.integers(0, size - 200) for size in photograph.shape[:2])
+                crop = Image.fromarray(photograph[top : top + 200, left : left + 200])
+                crop.save(folder / part / name / f"{number:04}.jpg")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="the C of the tutorial is not compiled: no gcc")
+def test_the_tutorial_of_ones_own_images_runs_as_it_stands(tmp_path):
+    page, shell = PAGE.with_name("own_images.md"), Shell(tmp_path)
+    _flowers(tmp_path / "flowers", {"train": 64, "val": 8, "test": 20})
+    network, pixels = _blocks("python", page)
+    check, train, *rest = [line for body in _blocks("", page) for line in body.splitlines()]
+    shell.python(network)
+    assert "flowers.keras" in shell.run(shlex.split(check))
+    shell.run(shlex.split(train))
+    assert (tmp_path / "runs" / "flowers" / "report.html").exists()
+    metrics = json.loads((tmp_path / "runs" / "flowers" / "metrics.json").read_text())
+    assert metrics["code_disagreement"] == 0 and metrics["fixed_top1"] > 0.8
+    shell.python(pixels)
+    c_source, enter, compiler, program = rest
+    shell.run(shlex.split(c_source))
+    assert enter == "cd firmware/net"
+    shell.run(shlex.split(compiler), inside="firmware/net")
+    said = shell.run([program], inside="firmware/net")
+    assert re.findall(r"\d+(?= of)", said)[:2] == ["0", "0"], said
+    photograph = "flowers/test/daisy/0000.jpg"
+    shown = shell.run(["mmx_tf", "run", "runs/flowers/model.tflite", photograph])
+    assert "daisy" in shown
