@@ -9,7 +9,8 @@
 import argparse
 import math
 import pathlib
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Sequence
 
 from benchmarks import measuring
 from mmx_tf.export import provenance
@@ -95,9 +96,33 @@ def add_trained_network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data_dir", default="")
 
 
+def divided(argv: list[str] | None) -> tuple[list[str], list[str]]:
+    """The words in front of `--` and those behind it, of the process's command line where argv is None."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    cut = words.index("--") if "--" in words else len(words)
+    return words[:cut], words[cut + 1 :]
+
+
 def add_batch_size(parser: argparse.ArgumentParser, *, default: int = 128) -> None:
     """Adds --batch_size, the images of a training step."""
     parser.add_argument("--batch_size", type=positive, default=default, help="default: %(default)s")
+
+
+def command_of_runs(
+    module: str, options: argparse.Namespace, names: Sequence[str], own: list[str], **shown: str
+) -> str:
+    """The command line of a benchmark that begins runs in a --workdir, with paths of this machine left out.
+
+    Args:
+      module: what `python -m` is given.
+      options: parsed.
+      names: the options that are shown.
+      own: the flags of the runs, which stand behind `--`.
+      **shown: further options, with what replaces their paths.
+    """
+    values = {name: getattr(options, name) for name in names}
+    words = ["--", *without_paths(own)] if own else []
+    return " ".join([command(module, argparse.Namespace(**values), workdir="W", **shown), *words])
 
 
 def command(module: str, options: argparse.Namespace, **shown: str) -> str:

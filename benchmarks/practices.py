@@ -22,9 +22,8 @@ from dataclasses import dataclass
 
 from benchmarks import command_line, measuring, whole_schedules
 from benchmarks.practices_summary import figure, summarized, table
-from benchmarks.runs import Told, refusal
+from benchmarks.runs import Told, refusal, refused
 from benchmarks.shared_start import begin_from, other_start
-from mmx_tf.errors import RecipeError
 from mmx_tf.export.atomic import write_atomically
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.report import plots
@@ -152,15 +151,13 @@ def write(runs: list[Run], options: argparse.Namespace, own: list[str]) -> list[
 
 def _command(options: argparse.Namespace, own: list[str]) -> str:
     """The command line, with paths of this machine left out."""
-    shown = argparse.Namespace(**{name: getattr(options, name) for name in ("practices", "bits", "seeds")})
-    words = ["--", *command_line.without_paths(own)] if own else []
-    return " ".join([command_line.command(MODULE, shown), "--workdir=W", "--float_networks=DIR", *words])
+    names = ("practices", "bits", "seeds")
+    return command_line.command_of_runs(MODULE, options, names, own, float_networks="DIR")
 
 
 def parsed(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """The options, checked, and the flags behind `--`."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    cut = words.index("--") if "--" in words else len(words)
+    words, own = command_line.divided(argv)
     parser = command_line.argument_parser(MODULE, __doc__)
     parser.add_argument("--workdir", required=True, type=pathlib.Path, help="folder of the runs' workdirs")
     parser.add_argument(
@@ -175,25 +172,20 @@ def parsed(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--seeds", type=command_line.integers, default=[0, 1], help="default: 0,1")
     parser.add_argument("--title", default="MobileNet-v1 0.25 on CIFAR-10", help="default: %(default)s")
     parser.add_argument("--png", type=pathlib.Path, metavar="OUT", help="where the plot is written")
-    options = parser.parse_args(words[:cut])
+    options = parser.parse_args(words)
     for seed in options.seeds:
         if not (options.float_networks / f"float_seed{seed}.keras").exists():
             parser.error(f"--float_networks={options.float_networks} has no float_seed{seed}.keras.")
     # The runs begin in another folder.
     options.workdir = options.workdir.resolve()
-    return options, words[cut + 1 :]
+    return options, own
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs what is not finished and prints the table; 1 if a run failed, 2 for folders of other runs."""
     options, own = parsed(argv)
     flags, runs = [*BASE, *own], planned(options.practices, options.bits, options.seeds)
-    try:
-        refused = refusals(runs, options.workdir, flags)
-    except RecipeError as error:
-        refused = [str(error)]
-    if refused:
-        print("\n".join(refused), file=sys.stderr)
+    if refused(lambda: refusals(runs, options.workdir, flags)):
         return 2
     options.workdir.mkdir(parents=True, exist_ok=True)
     experiment, rows = Experiment(options, flags), []

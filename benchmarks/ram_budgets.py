@@ -156,17 +156,13 @@ def write(runs: list[Run], options: argparse.Namespace, flags: list[str], earlie
 def _command(options: argparse.Namespace, flags: list[str]) -> str:
     """The command line, with paths of this machine left out."""
     names = ("shares", "seeds", "float_epochs", "train_epochs")
-    shown = argparse.Namespace(**{name: getattr(options, name) for name in names})
-    if options.float_model:
-        shown.float_model = options.float_model.name
-    words = ["--", *command_line.without_paths(flags)] if flags else []
-    return " ".join([command_line.command(MODULE, shown), "--workdir=W", "--data_dir=DIR", *words])
+    shown = {"float_model": options.float_model.name} if options.float_model else {}
+    return command_line.command_of_runs(MODULE, options, names, flags, **shown, data_dir="DIR")
 
 
 def parsed(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """The options, checked, and the flags behind `--`."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    cut = words.index("--") if "--" in words else len(words)
+    words, own = command_line.divided(argv)
     positive = command_line.positive
     parser = command_line.argument_parser(MODULE, __doc__)
     parser.add_argument("--workdir", required=True, type=pathlib.Path, help="folder of the runs' workdirs")
@@ -180,13 +176,13 @@ def parsed(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--train_epochs", type=positive, default=5, help="default: %(default)s")
     parser.add_argument("--title", default="ResNet-8 on CIFAR-10", help="of the plot; default: %(default)s")
     parser.add_argument("--png", type=pathlib.Path, metavar="OUT", help="where the plot is written")
-    options = parser.parse_args(words[:cut])
+    options = parser.parse_args(words)
     if max(options.shares) > 1:
         parser.error(f"--shares={','.join(f'{share:g}' for share in options.shares)}: none may be above 1.")
     # The runs begin in another folder.
     options.workdir = options.workdir.resolve()
     options.float_model = options.float_model and options.float_model.resolve()
-    return options, words[cut + 1 :]
+    return options, own
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -68,6 +68,21 @@ def changed_file(folder: pathlib.Path, flag: str, sha256: str) -> str | None:
     )
 
 
+def refused(reasons: Callable[[], Sequence[str | None]]) -> bool:
+    """Whether runs are refused; why is printed.
+
+    Args:
+      reasons: finds sentences, or None for a run that can be gone on with; may raise RecipeError.
+    """
+    try:
+        found = [reason for reason in reasons() if reason]
+    except RecipeError as error:
+        found = [str(error)]
+    if found:
+        print("\n".join(found), file=sys.stderr)
+    return bool(found)
+
+
 def cores_of(jobs: int) -> list[list[int]]:
     """The processor's cores dealt out to jobs that run at the same time, one at least for each."""
     cores = sorted(os.sched_getaffinity(0))

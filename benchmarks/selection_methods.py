@@ -27,9 +27,8 @@ import time
 from dataclasses import dataclass
 
 from benchmarks import command_line, measuring
-from benchmarks.runs import Jobs, refusal, train_command
+from benchmarks.runs import Jobs, refusal, refused, train_command
 from benchmarks.selection_summary import METHODS, figure, summarized, table
-from mmx_tf.errors import RecipeError
 
 MODULE = "benchmarks.selection_methods"
 REPORTED = ("fixed_top1", "folded_top1", "tflite_top1", "top1_agreement", "bops", "target_bops")
@@ -93,8 +92,7 @@ def row_of(run: Run, workdir: pathlib.Path) -> dict | None:
 
 def parsed(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """The options, checked, and the flags of all runs."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    cut = words.index("--") if "--" in words else len(words)
+    words, flags = command_line.divided(argv)
     parser = command_line.argument_parser(MODULE, __doc__)
     parser.add_argument("--workdir", required=True, type=pathlib.Path, help="folder of the runs' workdirs")
     methods = [method for method in METHODS if method != "additive"]
@@ -104,26 +102,21 @@ def parsed(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--jobs", type=command_line.positive, default=1, help="runs at a time; default: 1")
     parser.add_argument("--minutes", type=float, help="stop all runs after so long; the command continues")
     parser.add_argument("--png", type=pathlib.Path, metavar="OUT", help="where the plot is written")
-    options = parser.parse_args(words[:cut])
+    options = parser.parse_args(words)
     if not planned(options.methods, options.average_bits, options.seeds):
         parser.error(
             f"--methods={','.join(options.methods)} with --average_bits="
             f"{','.join(f'{bits:g}' for bits in options.average_bits)}: one bit-width everywhere needs a "
             "whole number of bits."
         )
-    return options, words[cut + 1 :]
+    return options, flags
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs what is not finished and prints the table; 1 if a run failed or was stopped, 2 for wrong flags."""
     options, flags = parsed(argv)
     runs = planned(options.methods, options.average_bits, options.seeds)
-    try:
-        refused = [refusal(options.workdir / run.folder, [*flags, *run.flags()]) for run in runs]
-    except RecipeError as error:
-        refused = [str(error)]
-    if any(refused):
-        print("\n".join(filter(None, refused)), file=sys.stderr)
+    if refused(lambda: [refusal(options.workdir / run.folder, [*flags, *run.flags()]) for run in runs]):
         return 2
     options.workdir.mkdir(parents=True, exist_ok=True)
     begin, jobs, failed = time.monotonic(), Jobs(options.jobs), []
@@ -171,10 +164,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _command(options: argparse.Namespace, flags: list[str]) -> str:
     """The command line, with paths of this machine left out."""
-    names = ("methods", "average_bits", "seeds", "jobs")
-    shown = argparse.Namespace(**{name: getattr(options, name) for name in names})
-    words = command_line.without_paths(flags)
-    return " ".join([command_line.command(MODULE, shown), "--workdir=W", "--", *words])
+    return command_line.command_of_runs(MODULE, options, ("methods", "average_bits", "seeds", "jobs"), flags)
 
 
 def _title(flags: list[str]) -> str:

@@ -32,10 +32,9 @@ import sys
 from dataclasses import dataclass
 
 from benchmarks import command_line, measuring, selection_methods
-from benchmarks.runs import Told, changed_file, refusal
+from benchmarks.runs import Told, changed_file, refusal, refused
 from benchmarks.selection_summary import figure, summarized, table
 from benchmarks.shared_start import begin_from, other_start, sha256_of
-from mmx_tf.errors import RecipeError
 from mmx_tf.export.atomic import write_atomically
 from mmx_tf.recipe.recipe import Recipe
 from mmx_tf.report import plots
@@ -242,15 +241,12 @@ def write(experiment: Experiment, runs: list[Run], options: argparse.Namespace, 
 
 def _command(options: argparse.Namespace, own: list[str]) -> str:
     """The command line, with paths of this machine left out."""
-    shown = argparse.Namespace(**{name: getattr(options, name) for name in ("arms", "average_bits", "seeds")})
-    words = ["--", *command_line.without_paths(own)] if own else []
-    return " ".join([command_line.command(MODULE, shown), "--workdir=W", *words])
+    return command_line.command_of_runs(MODULE, options, ("arms", "average_bits", "seeds"), own)
 
 
 def parsed(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """The options, checked, and the flags behind `--`."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    cut = words.index("--") if "--" in words else len(words)
+    words, own = command_line.divided(argv)
     parser = command_line.argument_parser(MODULE, __doc__)
     parser.add_argument("--workdir", required=True, type=pathlib.Path, help="folder of the runs' workdirs")
     command_line.add_choice(parser, "--arms", ARMS)
@@ -264,24 +260,19 @@ def parsed(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     )
     parser.add_argument("--title", default="MobileNet-v1 0.25 on CIFAR-10", help="default: %(default)s")
     parser.add_argument("--png", type=pathlib.Path, metavar="OUT", help="where the plot is written")
-    options = parser.parse_args(words[:cut])
+    options = parser.parse_args(words)
     if min(options.seeds) < 0:
         parser.error(f"--seeds={','.join(map(str, options.seeds))}: numbers of 0 or more.")
     # The runs begin in another folder.
     options.workdir = options.workdir.resolve()
-    return options, words[cut + 1 :]
+    return options, own
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs what is not finished and prints the table; 1 if a run failed, 2 for folders of other runs."""
     options, own = parsed(argv)
     flags, runs = [*BASE, *own], planned(options.arms, options.average_bits, options.seeds)
-    try:
-        refused = refusals(runs, options.workdir, flags)
-    except RecipeError as error:
-        refused = [str(error)]
-    if refused:
-        print("\n".join(refused), file=sys.stderr)
+    if refused(lambda: refusals(runs, options.workdir, flags)):
         return 2
     options.workdir.mkdir(parents=True, exist_ok=True)
     experiment, rows = Experiment(options, flags), []

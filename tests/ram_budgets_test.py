@@ -53,7 +53,7 @@ def test_a_float_network_that_is_given_is_that_of_all_runs(ended):
     options, flags = ram_budgets.parsed(["--workdir=w", "--float_model=a/given.keras", "--", "--data_dir=d"])
     assert ram_budgets._command(options, flags) == (
         "python -m benchmarks.ram_budgets --shares=0.75,0.5 --seeds=0,1 --float_epochs=12 --train_epochs=5 "
-        "--float_model=given.keras --workdir=W --data_dir=DIR -- --data_dir=DIR"
+        "--workdir=W --float_model=given.keras --data_dir=DIR -- --data_dir=DIR"
     )
 
 
