@@ -129,6 +129,11 @@ def document(command: str, **contents) -> dict:
     return {"command": command, "versions": versions(), **contents}
 
 
+def stamp_of(path: pathlib.Path | None) -> dict | None:
+    """The stamp of a result that is there, to be read before it is first written; None without one."""
+    return json.loads(path.read_text())["provenance"] if path and path.exists() else None
+
+
 def write_json(path: pathlib.Path, contents: dict, *, earlier: dict | None = None) -> None:
     """Writes a result and its origin (`export.provenance`), making its folder.
 

@@ -133,11 +133,10 @@ class Experiment:
         return self._told.train(run.folder, flags)
 
 
-def write(runs: list[Run], options: argparse.Namespace, own: list[str]) -> list[dict]:
-    """Writes what the finished runs found, and returns it."""
+def write(runs: list[Run], options: argparse.Namespace, own: list[str], earlier: dict | None) -> list[dict]:
+    """Writes what the finished runs found, and returns it; `earlier` is the stamp of what it continues."""
     rows = [row for run in runs if (row := row_of(run, options.workdir)) is not None]
     if rows and options.json:
-        earlier = json.loads(options.json.read_text())["provenance"] if options.json.exists() else None
         unfinished = [run.folder for run in runs if row_of(run, options.workdir) is None]
         written = measuring.document(
             _command(options, own), unfinished=unfinished, summary=summarized(rows), runs=rows
@@ -188,10 +187,10 @@ def main(argv: list[str] | None = None) -> int:
     if refused(lambda: refusals(runs, options.workdir, flags)):
         return 2
     options.workdir.mkdir(parents=True, exist_ok=True)
-    experiment, rows = Experiment(options, flags), []
+    experiment, rows, earlier = Experiment(options, flags), [], measuring.stamp_of(options.json)
     for run in runs:
         experiment.finish(run)
-        rows = write(runs, options, own)
+        rows = write(runs, options, own, earlier)
     print(table(summarized(rows)))
     return int(len(rows) < len(runs))
 

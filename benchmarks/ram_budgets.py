@@ -193,9 +193,7 @@ def main(argv: list[str] | None = None) -> int:
         flags.append(f"--data_dir={options.data_dir.resolve()}")
     flags += own_flags
     runs, failed, begin = planned(options.shares, options.seeds), [], time.monotonic()
-    earlier = None
-    if options.json and options.json.exists():
-        earlier = json.loads(options.json.read_text())["provenance"]
+    earlier = measuring.stamp_of(options.json)
     options.workdir.mkdir(parents=True, exist_ok=True)
     rows: list[dict] = []
     for run in runs:

@@ -218,8 +218,17 @@ def document_of(rows: list[dict], gates: list[dict], command: str, unfinished: l
     )
 
 
-def write(experiment: Experiment, runs: list[Run], options: argparse.Namespace, own: list[str]) -> list[dict]:
-    """Writes what the finished arms found, and the gates; returns the rows of the arms."""
+def write(
+    experiment: Experiment,
+    runs: list[Run],
+    options: argparse.Namespace,
+    own: list[str],
+    earlier: dict | None,
+) -> list[dict]:
+    """Writes what the finished arms found, and the gates; returns the rows of the arms.
+
+    `earlier` is the stamp of the file that they continue, if they do.
+    """
     rows = [row for run in runs if (row := experiment.row_of(run)) is not None]
     gates = []
     for run in dict.fromkeys(run.start for run in runs):
@@ -230,7 +239,6 @@ def write(experiment: Experiment, runs: list[Run], options: argparse.Namespace, 
             gates.append({"target_average_bits": run.average_bits, "seed": run.seed, **kept})
     unfinished = [run.folder for run in runs if experiment.row_of(run) is None]
     if options.json and (rows or gates):
-        earlier = json.loads(options.json.read_text())["provenance"] if options.json.exists() else None
         document = document_of(rows, gates, _command(options, own), unfinished)
         measuring.write_json(options.json, document, earlier=earlier)
     if options.png and rows:
@@ -275,12 +283,12 @@ def main(argv: list[str] | None = None) -> int:
     if refused(lambda: refusals(runs, options.workdir, flags)):
         return 2
     options.workdir.mkdir(parents=True, exist_ok=True)
-    experiment, rows = Experiment(options, flags), []
+    experiment, rows, earlier = Experiment(options, flags), [], measuring.stamp_of(options.json)
     for run in runs:
         if experiment.prepare(run):
-            write(experiment, runs, options, own)  # the gate, before hours of training
+            write(experiment, runs, options, own, earlier)  # the gate, before hours of training
             experiment.finish(run)
-        rows = write(experiment, runs, options, own)
+        rows = write(experiment, runs, options, own, earlier)
     print(table(summarized(rows)))
     return int(len(rows) < len(runs))
 

@@ -123,6 +123,8 @@ def test_small_runs_start_from_one_state(tmp_path):
     assert practices.main(words) == 0
     written = json.loads(out.read_text())
     assert [run["practice"] for run in written["runs"]] == ["plain", "two_stages"]
+    # One stamp, however often it was written.
+    assert "earlier" not in written["provenance"]
     assert written["unfinished"] == [] and str(tmp_path) not in out.read_text()
     for run in written["runs"]:
         metrics = json.loads((folder / f"{run['practice']}_3_seed1" / "metrics.json").read_text())

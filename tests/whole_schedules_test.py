@@ -209,6 +209,8 @@ def test_small_runs_from_float_networks_to_differences_with_a_kill(tmp_path):
     assert network.stat().st_mtime_ns == before
     written = json.loads(out.read_text())
     assert [r["method"] for r in written["runs"]] == ["metamix", "meta_single", "additive"]
+    # One stamp, however often it was written.
+    assert "earlier" not in written["provenance"]
     assert written["unfinished"] == []
     for r in written["runs"]:
         metrics = json.loads((folder / f"{r['method']}_3_seed1" / "metrics.json").read_text())
