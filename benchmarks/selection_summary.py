@@ -69,30 +69,36 @@ def table(summary: list[dict]) -> str:
 
 
 def figure(rows: list[dict], title: str) -> Figure:
-    """Fixed top-1 of each method, a panel for each budget: a dot for each seed, a line at their mean."""
+    """Fixed top-1 of each method, a panel for each budget: a dot for each run, a colour for each seed.
+
+    A line is at the mean over seeds, a dashed one at the float networks'.
+    """
     theme = themes.LIGHT
     budgets = sorted({row["target_average_bits"] for row in rows}, reverse=True)
+    seeds = sorted({row["seed"] for row in rows})
     methods = [method for method in METHODS if any(row["method"] == method for row in rows)]
-    figure = Figure(figsize=(1 + 4.5 * len(budgets), 4.5), facecolor=theme.paper, layout="constrained")
+    means = {(line["target_average_bits"], line["method"]): 100 * line["mean"] for line in summarized(rows)}
+    size = (3.2 + 4 * len(budgets), 1.4 + 0.45 * len(methods))
+    figure = Figure(figsize=size, facecolor=theme.paper, layout="constrained")
     figure.suptitle(title, color=theme.ink)
     panels = figure.subplots(1, len(budgets), sharey=True, squeeze=False)[0]
     for axes, bits in zip(panels, budgets, strict=True):
+        for number, seed in enumerate(seeds):
+            found = [row for row in rows if (row["target_average_bits"], row["seed"]) == (bits, seed)]
+            places = [methods.index(row["method"]) for row in found]
+            colour = theme.lines[number % len(theme.lines)]
+            top1 = [100 * row["fixed_top1"] for row in found]
+            axes.plot(top1, places, "o", color=colour, markersize=7, label=f"seed {seed}")
         for place, method in enumerate(methods):
-            found = [
-                100 * row["fixed_top1"]
-                for row in rows
-                if (row["target_average_bits"], row["method"]) == (bits, method)
-            ]
-            if found:
-                colour, spread = theme.lines[place % len(theme.lines)], 0.06 * (np.arange(len(found)))
-                axes.plot(place + spread - spread.mean(), found, "o", color=colour, markersize=8)
-                axes.hlines(np.mean(found), place - 0.3, place + 0.3, color=colour, linewidth=2)
-        axes.axhline(100 * rows[0]["float_top1"], color=theme.muted, linestyle="--", label="float network")
+            if (bits, method) in means:
+                axes.vlines(means[bits, method], place - 0.3, place + 0.3, color=theme.ink, linewidth=2)
+        floats = {row["seed"]: 100 * row["float_top1"] for row in rows}
+        axes.axvline(np.mean(list(floats.values())), color=theme.muted, linestyle="--", label="float network")
         axes.set_title(f"{bits:g} bits on average", color=theme.ink)
-        axes.set_xticks(range(len(methods)), [METHODS[m].replace(", ", ",\n") for m in methods], fontsize=9)
-        axes.set_xlim(-0.6, len(methods) - 0.4)
-        axes.grid(axis="y", color=theme.grid)
+        axes.set_yticks(range(len(methods)), [METHODS[method] for method in methods])
+        axes.set_ylim(len(methods) - 0.4, -0.6)
+        axes.set_xlabel("top-1 of the fixed network, %", color=theme.ink)
+        axes.grid(axis="x", color=theme.grid)
         axes.set_axisbelow(True)
-    panels[0].set_ylabel("top-1 of the fixed network, %", color=theme.ink)
-    panels[0].legend(frameon=False, labelcolor=theme.ink)
+    panels[0].legend(frameon=False, labelcolor=theme.ink, fontsize=9)
     return figure
