@@ -123,6 +123,7 @@ WEIGHTS = [
     "`model.save('model.keras')`",
 ]
 FUNCTIONS = ["is a SavedModel without Keras's description of its layers", "`model.save('model.keras')`"]
+PREFIX = ["is a checkpoint of TensorFlow", *WEIGHTS[1:]]
 CHECKPOINT = [
     "is a checkpoint of TensorFlow",
     "`model.load_weights('PREFIX')`",
@@ -135,7 +136,7 @@ CASES = {
     "weights of today": ("a.weights.h5", lambda path: small_network().save_weights(path), WEIGHTS),
     "weights of Keras 3": ("a.weights.h5", lambda path: of_keras_3().save_weights(path), WEIGHTS),
     "another HDF5 file": ("a.h5", other_hdf5, ["is an HDF5 file, and holds no network of Keras", TAKEN]),
-    "checkpoint": ("ckpt", checkpoint, CHECKPOINT),
+    "checkpoint": ("ckpt", checkpoint, PREFIX),
     "its index": ("ckpt.index", lambda path: checkpoint(path.with_suffix("")), CHECKPOINT),
     "its data": ("a.data-00000-of-00001", text("x"), CHECKPOINT),
     "checkpoints of a training": ("run", checkpoints_of_a_training, CHECKPOINT),

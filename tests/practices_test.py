@@ -116,7 +116,7 @@ def test_small_runs_start_from_one_state(tmp_path):
     import mmx_tf
 
     folder, out = tmp_path / "runs", tmp_path / "out.json"
-    network = mmx_tf.models.build("resnet8", input_shape=(16, 16, 3), num_classes=10, width=0.25)
+    network = mmx_tf.models.build("resnet8", input_shape=(16, 16, 1), num_classes=10, width=0.25)
     network.save(tmp_path / "float_seed1.keras")
     words = [f"--workdir={folder}", f"--float_networks={tmp_path}", f"--json={out}"]
     words += [f"--png={tmp_path / 'out.png'}", *SMALL]
