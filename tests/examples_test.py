@@ -39,7 +39,8 @@ def test_the_examples_of_a_module_show_what_they_say(name, workplace, monkeypatc
     said = []
     for example in doctest.DocTestFinder(exclude_empty=True).find(module, name):
         example.globs = Names(module, workplace)
-        doctest.DocTestRunner(optionflags=OPTIONS).run(example, out=said.append, clear_globs=False)
+        runner = doctest.DocTestRunner(optionflags=OPTIONS, verbose=False)  # whatever pytest was given
+        runner.run(example, out=said.append, clear_globs=False)
     assert not said, "".join(said)
 
 
@@ -59,5 +60,5 @@ def test_a_wrong_example_is_told(workplace):
     text = "An example.\n\n>>> 1 + 1\n3\n"
     example = doctest.DocTestParser().get_doctest(text, {}, "wrong", None, 0)
     said = []
-    doctest.DocTestRunner(optionflags=OPTIONS).run(example, out=said.append)
+    doctest.DocTestRunner(optionflags=OPTIONS, verbose=False).run(example, out=said.append)
     assert "Expected:\n    3\nGot:\n    2" in "".join(said)
