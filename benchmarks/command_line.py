@@ -96,6 +96,19 @@ def add_trained_network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data_dir", default="")
 
 
+def add_runs(parser: argparse.ArgumentParser, *, title: str) -> None:
+    """Adds --workdir, the folder of several runs' workdirs, and --png and --title of a plot of them."""
+    # Absolute, since the runs begin in another folder.
+    parser.add_argument(
+        "--workdir",
+        required=True,
+        type=lambda text: pathlib.Path(text).resolve(),
+        help="folder of the runs' workdirs",
+    )
+    parser.add_argument("--title", default=title, help="of the plot; default: %(default)s")
+    parser.add_argument("--png", type=pathlib.Path, metavar="OUT", help="where the plot is written")
+
+
 def divided(argv: list[str] | None) -> tuple[list[str], list[str]]:
     """The words in front of `--` and those behind it, of the process's command line where argv is None."""
     words = list(sys.argv[1:] if argv is None else argv)

@@ -17,11 +17,15 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mmx_tf.export.atomic import write_atomically
 from mmx_tf.export.provenance import provenance
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _PACKAGES = (
     "tensorflow", "tf-keras", "tensorflow-model-optimization", "ai-edge-litert", "ai-edge-quantizer", "numpy",
@@ -127,6 +131,25 @@ def versions() -> dict[str, str]:
 def document(command: str, **contents) -> dict:
     """A result with what is needed to judge it: the command that made it, the versions."""
     return {"command": command, "versions": versions(), **contents}
+
+
+def standard_errors(values: np.ndarray) -> np.ndarray:
+    """Standard errors of the means over the first axis, which has two entries at least."""
+    return np.std(values, axis=0, ddof=1) / np.sqrt(len(values))
+
+
+def mean_and_error(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """The mean of values and its standard error; None for what too few of them do not give."""
+    mean = float(np.mean(values)) if len(values) else None
+    return mean, float(standard_errors(np.asarray(values))) if len(values) > 1 else None
+
+
+def write_png(path: pathlib.Path, figure: "Figure") -> None:
+    """Writes a figure, making its folder; a reader sees the old file or the whole new one."""
+    from mmx_tf.report import plots  # Matplotlib is for those that draw, and not in what is timed or weighed
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, plots.render(figure, "png"))
 
 
 def stamp_of(path: pathlib.Path | None) -> dict | None:

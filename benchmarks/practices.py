@@ -7,7 +7,7 @@ number of activation bits and each seed all runs start from one state: two epoch
 candidate, from that seed's float network. "plain" trains weights from there, and every other run does the
 same with one practice on. Runs have the same number of epochs in all: those with a stage of their own give
 it epochs of weight training. Each run is judged by its fixed and by its folded network, on the test images;
-the best epoch is chosen on 5,000 held-out training images, of which the accuracy is told too.
+the best epoch is chosen on 5,000 held-out training images.
 
 Flags behind `--` go to all runs, after those of `BASE`. The same command goes on after any kill, and writes
 its results after every run.
@@ -16,21 +16,17 @@ its results after every run.
 import argparse
 import json
 import pathlib
-import signal
 import sys
 from dataclasses import dataclass
 
 from benchmarks import command_line, measuring, whole_schedules
-from benchmarks.practices_summary import figure, summarized, table
-from benchmarks.runs import Told, refusal, refused
+from benchmarks.practices_summary import PLAIN, figure, summarized, table
+from benchmarks.runs import Told, refusal, refused, run_as_program
 from benchmarks.shared_start import begin_from, other_start
-from mmx_tf.export.atomic import write_atomically
 from mmx_tf.recipe.recipe import Recipe
-from mmx_tf.report import plots
 
 MODULE = "benchmarks.practices"
 BASE = (*whole_schedules.BASE, "--float_epochs=30", "--train_epochs=20")
-PLAIN = "plain"
 PRACTICES = {
     PLAIN: (),
     "distillation": ("--teacher=float",),
@@ -128,6 +124,9 @@ class Experiment:
         flags = run.flags(self.flags, self.workdir)
         if run != run.start:
             source, folder = self.workdir / run.start.folder, self.workdir / run.folder
+            if not (source / "bit_selection.json").exists():  # stopped or failed before it was done
+                print(f"{run.folder} is not begun: {run.start.folder} has no state yet.", file=sys.stderr)
+                return False
             if not begin_from(source, folder, lambda state: self._told.train(run.folder, flags, until=state)):
                 return False
         return self._told.train(run.folder, flags)
@@ -135,16 +134,16 @@ class Experiment:
 
 def write(runs: list[Run], options: argparse.Namespace, own: list[str], earlier: dict | None) -> list[dict]:
     """Writes what the finished runs found, and returns it; `earlier` is the stamp of what it continues."""
-    rows = [row for run in runs if (row := row_of(run, options.workdir)) is not None]
+    found = {run.folder: row_of(run, options.workdir) for run in runs}
+    rows = [row for row in found.values() if row is not None]
     if rows and options.json:
-        unfinished = [run.folder for run in runs if row_of(run, options.workdir) is None]
+        unfinished = [name for name, row in found.items() if row is None]
         written = measuring.document(
             _command(options, own), unfinished=unfinished, summary=summarized(rows), runs=rows
         )
         measuring.write_json(options.json, written, earlier=earlier)
     if rows and options.png:
-        options.png.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(options.png, plots.render(figure(rows, options.title), "png"))
+        measuring.write_png(options.png, figure(rows, options.title))
     return rows
 
 
@@ -158,7 +157,7 @@ def parsed(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """The options, checked, and the flags behind `--`."""
     words, own = command_line.divided(argv)
     parser = command_line.argument_parser(MODULE, __doc__)
-    parser.add_argument("--workdir", required=True, type=pathlib.Path, help="folder of the runs' workdirs")
+    command_line.add_runs(parser, title="MobileNet-v1 0.25 on CIFAR-10")
     parser.add_argument(
         "--float_networks",
         required=True,
@@ -169,14 +168,10 @@ def parsed(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     command_line.add_choice(parser, "--practices", PRACTICES)
     parser.add_argument("--bits", type=command_line.integers, default=[3, 4], help="default: 3,4")
     parser.add_argument("--seeds", type=command_line.integers, default=[0, 1], help="default: 0,1")
-    parser.add_argument("--title", default="MobileNet-v1 0.25 on CIFAR-10", help="default: %(default)s")
-    parser.add_argument("--png", type=pathlib.Path, metavar="OUT", help="where the plot is written")
     options = parser.parse_args(words)
     for seed in options.seeds:
         if not (options.float_networks / f"float_seed{seed}.keras").exists():
             parser.error(f"--float_networks={options.float_networks} has no float_seed{seed}.keras.")
-    # The runs begin in another folder.
-    options.workdir = options.workdir.resolve()
     return options, own
 
 
@@ -196,6 +191,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    # As Ctrl-C does, it stops the run that goes on, with a checkpoint.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    sys.exit(main())
+    run_as_program(main)

@@ -3,25 +3,16 @@
 A row is what one run found: its `practice`, `bits`, `seed`, `float_top1`, `fixed_top1` and `folded_top1`.
 """
 
-import math
-from collections.abc import Sequence
-
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks import measuring
 from mmx_tf.report import themes
 
 JUDGED = ("fixed_top1", "folded_top1")
 MARKS = (("fixed_top1", "o", -0.12), ("folded_top1", "s", 0.12))
 """What is plotted, its marker and how far from the line of its practice."""
 PLAIN = "plain"
-
-
-def mean_and_error(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """The mean of values and its standard error; None for what too few of them do not give."""
-    mean = float(np.mean(values)) if len(values) else None
-    error = float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else None
-    return mean, error
 
 
 def summarized(rows: list[dict]) -> list[dict]:
@@ -43,7 +34,7 @@ def summarized(rows: list[dict]) -> list[dict]:
                 for seed in line["seeds"]
                 if (bits, PLAIN, seed) in found
             ]
-            mean, error = mean_and_error(gain)
+            mean, error = measuring.mean_and_error(gain)
             line[name] = {"top1": top1, "gain": gain, "gain_mean": mean, "gain_error": error}
         summary.append(line)
     return summary

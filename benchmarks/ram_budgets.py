@@ -19,21 +19,16 @@ RAM is the arena of the C source with packed activations, which stands in a run'
 import argparse
 import json
 import pathlib
-import signal
-import subprocess
 import sys
-import time
 from dataclasses import dataclass
 
 from benchmarks import command_line, measuring
 from benchmarks.ram_summary import figure, summarized, table
-from mmx_tf.export.atomic import write_atomically
-from mmx_tf.report import plots
+from benchmarks.runs import Told, run_as_program
 
 MODULE = "benchmarks.ram_budgets"
 BASE = ("--flagfile=cifar10_resnet8.flags", "--weight_bits=8")
 REPORTED = ("float_top1", "fixed_top1", "folded_top1", "tflite_top1", "bops", "average_bits", "seconds")
-_ROOT = pathlib.Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -123,33 +118,20 @@ def row_of(run: Run, workdir: pathlib.Path) -> dict | None:
     }
 
 
-def trained(run: Run, options: argparse.Namespace, flags: list[str]) -> int:
-    """Gives the command of a run, whose output goes to a file beside its workdir; returns its exit code."""
-    words = [sys.executable, "-m", "mmx_tf.train", *flags, *run.flags(options.workdir, options.float_model)]
-    with (options.workdir / f"{run.folder}.log").open("a") as file:
-        process = subprocess.Popen(words, cwd=_ROOT, stdout=file, stderr=subprocess.STDOUT)
-        try:
-            return process.wait()
-        except BaseException:  # Ctrl-C above all: the run saves a checkpoint before it ends.
-            process.terminate()
-            process.wait()
-            raise
-
-
 def write(runs: list[Run], options: argparse.Namespace, flags: list[str], earlier: dict | None) -> list[dict]:
     """Writes what the finished runs found; returns their rows."""
-    rows = [row for run in runs if (row := row_of(run, options.workdir)) is not None]
+    found = {run.folder: row_of(run, options.workdir) for run in runs}
+    rows = [row for row in found.values() if row is not None]
     if rows and options.json:
         document = measuring.document(
             _command(options, flags),
-            unfinished=[run.folder for run in runs if row_of(run, options.workdir) is None],
+            unfinished=[name for name, row in found.items() if row is None],
             summary=summarized(rows),
             runs=rows,
         )
         measuring.write_json(options.json, document, earlier=earlier)
     if rows and options.png:
-        options.png.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(options.png, plots.render(figure(rows, options.title), "png"))
+        measuring.write_png(options.png, figure(rows, options.title))
     return rows
 
 
@@ -165,7 +147,7 @@ def parsed(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     words, own = command_line.divided(argv)
     positive = command_line.positive
     parser = command_line.argument_parser(MODULE, __doc__)
-    parser.add_argument("--workdir", required=True, type=pathlib.Path, help="folder of the runs' workdirs")
+    command_line.add_runs(parser, title="ResNet-8 on CIFAR-10")
     parser.add_argument("--data_dir", type=pathlib.Path, metavar="DIR", help="folder of TFDS datasets")
     parser.add_argument("--float_model", type=pathlib.Path, metavar="FILE", help="that all runs start from")
     parser.add_argument(
@@ -174,13 +156,9 @@ def parsed(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--seeds", type=command_line.integers, default=[0, 1], help="default: 0,1")
     parser.add_argument("--float_epochs", type=positive, default=12, help="default: %(default)s")
     parser.add_argument("--train_epochs", type=positive, default=5, help="default: %(default)s")
-    parser.add_argument("--title", default="ResNet-8 on CIFAR-10", help="of the plot; default: %(default)s")
-    parser.add_argument("--png", type=pathlib.Path, metavar="OUT", help="where the plot is written")
     options = parser.parse_args(words)
     if max(options.shares) > 1:
         parser.error(f"--shares={','.join(f'{share:g}' for share in options.shares)}: none may be above 1.")
-    # The runs begin in another folder.
-    options.workdir = options.workdir.resolve()
     options.float_model = options.float_model and options.float_model.resolve()
     return options, own
 
@@ -192,23 +170,19 @@ def main(argv: list[str] | None = None) -> int:
     if options.data_dir:
         flags.append(f"--data_dir={options.data_dir.resolve()}")
     flags += own_flags
-    runs, failed, begin = planned(options.shares, options.seeds), [], time.monotonic()
+    runs, failed, told = planned(options.shares, options.seeds), [], Told(options.workdir)
     earlier = measuring.stamp_of(options.json)
     options.workdir.mkdir(parents=True, exist_ok=True)
     rows: list[dict] = []
     for run in runs:
         if row_of(run, options.workdir) is None and run.first not in failed:
-            code = trained(run, options, flags)
-            print(f"{time.monotonic() - begin:7.0f} s  {run.folder}: exit code {code}", flush=True)
-            if code:
+            own = run.flags(options.workdir, options.float_model)
+            if not told.run(run.folder, [sys.executable, "-m", "mmx_tf.train", *flags, *own]):
                 failed.append(run)
-                print(f"{run.folder} failed: see {options.workdir / run.folder}.log", file=sys.stderr)
         rows = write(runs, options, own_flags, earlier)
     print(table(summarized(rows)))
     return int(len(rows) < len(runs))
 
 
 if __name__ == "__main__":
-    # As Ctrl-C does, it stops the run that goes on, with a checkpoint.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    sys.exit(main())
+    run_as_program(main)

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from mmx_tf.errors import RecipeError
 from mmx_tf.recipe.recipe import Recipe
@@ -81,6 +82,15 @@ def refused(reasons: Callable[[], Sequence[str | None]]) -> bool:
     if found:
         print("\n".join(found), file=sys.stderr)
     return bool(found)
+
+
+def run_as_program(main: Callable[[], int]) -> NoReturn:
+    """Ends the process with the exit code of a function whose runs stop as by Ctrl-C on SIGTERM too.
+
+    Each run that goes on then saves a checkpoint.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    sys.exit(main())
 
 
 def cores_of(jobs: int) -> list[list[int]]:

@@ -20,14 +20,13 @@ import argparse
 import concurrent.futures
 import json
 import pathlib
-import signal
 import sys
 import threading
 import time
 from dataclasses import dataclass
 
 from benchmarks import command_line, measuring
-from benchmarks.runs import Jobs, refusal, refused, train_command
+from benchmarks.runs import Jobs, refusal, refused, run_as_program, train_command
 from benchmarks.selection_summary import METHODS, figure, summarized, table
 
 MODULE = "benchmarks.selection_methods"
@@ -175,6 +174,4 @@ def _title(flags: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    # As Ctrl-C does, it stops the runs, each with a checkpoint.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    sys.exit(main())
+    run_as_program(main)

@@ -6,6 +6,7 @@ A row is what one run found: its `method`, `target_average_bits`, `seed`, `fixed
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks import measuring
 from mmx_tf.report import themes
 
 METHODS = {
@@ -37,7 +38,7 @@ def summarized(rows: list[dict]) -> list[dict]:
         means = {seed: float(np.mean(values)) for seed, values in found.items()}
         ours = {seed: top1.get((bits, "metamix", seed)) for seed in found}
         ahead = [float(np.mean(ours[seed])) - means[seed] for seed in found if ours[seed] is not None]
-        error = float(np.std(ahead, ddof=1) / np.sqrt(len(ahead))) if len(ahead) > 1 else None
+        ahead_mean, error = measuring.mean_and_error(ahead)
         summary.append(
             {
                 "target_average_bits": bits,
@@ -46,7 +47,7 @@ def summarized(rows: list[dict]) -> list[dict]:
                 "smallest": min(value for values in found.values() for value in values),
                 "largest": max(value for values in found.values() for value in values),
                 "ahead": ahead,
-                "ahead_mean": float(np.mean(ahead)) if ahead else None,
+                "ahead_mean": ahead_mean,
                 "ahead_error": error,
             }
         )

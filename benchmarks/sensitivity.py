@@ -22,10 +22,8 @@ import sys
 import numpy as np
 
 from benchmarks import command_line, measuring, meta_state
-from benchmarks.sensitivity_summary import additive_choice, figure, forecast, standard_errors
-from mmx_tf.export.atomic import write_atomically
+from benchmarks.sensitivity_summary import additive_choice, figure, forecast
 from mmx_tf.metamix.sensitivity import losses_at
-from mmx_tf.report import plots
 from mmx_tf.run.given_selection import random_choice
 from mmx_tf.run.reasons import training_batches
 from mmx_tf.training import task
@@ -119,7 +117,7 @@ def main(argv: list[str] | None = None) -> int:
         forecast=forecasts,
         beside=next(iter(choices)),
         selections=selections,
-        layers=_layers(search.budget, means, standard_errors(changes)),
+        layers=_layers(search.budget, means, measuring.standard_errors(changes)),
     )
     if options.selections:
         options.selections.mkdir(parents=True, exist_ok=True)
@@ -127,8 +125,7 @@ def main(argv: list[str] | None = None) -> int:
             if name == ADDITIVE or name.startswith("random "):
                 search.selection_of(choice).save(options.selections / f"{name.replace(' ', '_')}.json")
     if options.png:
-        options.png.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(options.png, plots.render(figure(document, options.workdir.name), "png"))
+        measuring.write_png(options.png, figure(document, options.workdir.name))
     if options.json:
         measuring.write_json(options.json, document)
     return 0
@@ -152,7 +149,7 @@ def judged(search, choices: dict[str, list[int]], batches, loss, means: np.ndarr
             "bops": search.budget.bops_of(choice),
             "loss": float(losses[:, place].mean()),
             "change": float(differences[:, place].mean()),
-            "standard_error": float(standard_errors(differences)[place]),
+            "standard_error": float(measuring.standard_errors(differences)[place]),
             "predicted_change": float(alone[place] - alone[0]),
         }
         print(

@@ -24,6 +24,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.optimize import isotonic_regression
 
+from benchmarks import measuring
 from mmx_tf.budget import constrained
 from mmx_tf.budget.budget import Budget
 from mmx_tf.report import themes
@@ -57,7 +58,7 @@ def forecast(changes: np.ndarray, operations: Sequence[float]) -> dict:
       change was replaced by its error.
     """
     batches = len(changes)
-    errors = np.maximum(standard_errors(changes), np.finfo(np.float64).tiny)
+    errors = np.maximum(measuring.standard_errors(changes), np.finfo(np.float64).tiny)
 
     def gain(rows):
         return gain_in_bits(np.maximum(rows.mean(axis=0), errors), operations)
@@ -70,11 +71,6 @@ def forecast(changes: np.ndarray, operations: Sequence[float]) -> dict:
         "ratio": 4.0**found,
         "below_noise": int(np.sum(changes.mean(axis=0) < errors)),
     }
-
-
-def standard_errors(values: np.ndarray) -> np.ndarray:
-    """Standard errors of the means over the first axis, which has two entries at least."""
-    return np.std(values, axis=0, ddof=1) / np.sqrt(len(values))
 
 
 def additive_choice(budget: Budget, losses: np.ndarray) -> list[int]:

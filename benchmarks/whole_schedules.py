@@ -27,17 +27,15 @@ the two random draws of a seed count as one. Flags behind `--` go to all runs, a
 import argparse
 import json
 import pathlib
-import signal
 import sys
 from dataclasses import dataclass
 
 from benchmarks import command_line, measuring, selection_methods
-from benchmarks.runs import Told, changed_file, refusal, refused
+from benchmarks.runs import Told, changed_file, refusal, refused, run_as_program
 from benchmarks.selection_summary import figure, summarized, table
 from benchmarks.shared_start import begin_from, other_start, sha256_of
 from mmx_tf.export.atomic import write_atomically
 from mmx_tf.recipe.recipe import Recipe
-from mmx_tf.report import plots
 
 MODULE = "benchmarks.whole_schedules"
 BASE = (
@@ -229,21 +227,21 @@ def write(
 
     `earlier` is the stamp of the file that they continue, if they do.
     """
-    rows = [row for run in runs if (row := experiment.row_of(run)) is not None]
+    found = {run.folder: experiment.row_of(run) for run in runs}
+    rows = [row for row in found.values() if row is not None]
     gates = []
     for run in dict.fromkeys(run.start for run in runs):
         path = options.workdir / f"{run.gate}.json"
         if path.exists():
-            found = json.loads(path.read_text())
-            kept = {name: found[name] for name in found if name not in ("provenance", "command", "versions")}
+            gate = json.loads(path.read_text())
+            kept = {name: gate[name] for name in gate if name not in ("provenance", "command", "versions")}
             gates.append({"target_average_bits": run.average_bits, "seed": run.seed, **kept})
-    unfinished = [run.folder for run in runs if experiment.row_of(run) is None]
+    unfinished = [name for name, row in found.items() if row is None]
     if options.json and (rows or gates):
         document = document_of(rows, gates, _command(options, own), unfinished)
         measuring.write_json(options.json, document, earlier=earlier)
     if options.png and rows:
-        options.png.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(options.png, plots.render(figure(rows, options.title), "png"))
+        measuring.write_png(options.png, figure(rows, options.title))
     return rows
 
 
@@ -256,7 +254,7 @@ def parsed(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """The options, checked, and the flags behind `--`."""
     words, own = command_line.divided(argv)
     parser = command_line.argument_parser(MODULE, __doc__)
-    parser.add_argument("--workdir", required=True, type=pathlib.Path, help="folder of the runs' workdirs")
+    command_line.add_runs(parser, title="MobileNet-v1 0.25 on CIFAR-10")
     command_line.add_choice(parser, "--arms", ARMS)
     parser.add_argument("--average_bits", type=command_line.numbers, default=[3.0, 4.0], help="default: 3,4")
     parser.add_argument("--seeds", type=command_line.integers, default=[0, 1, 2], help="default: 0,1,2")
@@ -266,13 +264,9 @@ def parsed(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
         metavar="DIR",
         help="folder of float_seed0.keras, ..., trained before with the same flags; others are trained",
     )
-    parser.add_argument("--title", default="MobileNet-v1 0.25 on CIFAR-10", help="default: %(default)s")
-    parser.add_argument("--png", type=pathlib.Path, metavar="OUT", help="where the plot is written")
     options = parser.parse_args(words)
     if min(options.seeds) < 0:
         parser.error(f"--seeds={','.join(map(str, options.seeds))}: numbers of 0 or more.")
-    # The runs begin in another folder.
-    options.workdir = options.workdir.resolve()
     return options, own
 
 
@@ -294,6 +288,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    # As Ctrl-C does, it stops the run that goes on, with a checkpoint.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    sys.exit(main())
+    run_as_program(main)

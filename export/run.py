@@ -86,7 +86,7 @@ def _asked(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _recipe_beside(path: pathlib.Path) -> Recipe | None:
-    """The recipe of the run whose workdir a file lies in; None where there is none that can be read."""
+    """The recipe of the run whose workdir a file lies in; None if there is no run, or it cannot be read."""
     flagfile = path.resolve().parent / FLAG_FILE
     if not flagfile.exists():
         return None

@@ -22,37 +22,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("files", nargs="+", metavar="FILE", help="a trained float network of Keras")
     files = parser.parse_args(arguments).files
     quiet.set_up_logging()
-    refused = {path: error for path in files if (error := _refusal(path))}
-    if len(refused) == len(files):
-        for path, error in refused.items():
+    code = 0
+    for place, path in enumerate(files):
+        try:
+            format_of(path)
+            said, exportable = _checked(path)
+        except (OSError, TypeError, ValueError) as error:
             print(f"{path}: {error}", file=sys.stderr)
-        return UNREADABLE
-    # They take seconds to load, and a wrong argument is told before.
+            code = UNREADABLE
+            continue
+        print(("\n" if place else "") + said, flush=True)
+        code = max(code, 0 if exportable else CANNOT)
+    return code
+
+
+def _checked(path: str) -> tuple[str, bool]:
+    """What is said of a file's network, and whether it can be exported."""
+    # They load TensorFlow, which takes seconds: not for a path that its beginning refuses.
     from mmx_tf.checking.network import check_network
     from mmx_tf.checking.text import text
     from mmx_tf.export.running.noise import provoke_native_noise
 
     provoke_native_noise()
-    code = 0
-    for place, path in enumerate(files):
-        try:
-            found = check_network(path)
-        except (OSError, TypeError, ValueError) as error:
-            print(f"{path}: {error}", file=sys.stderr)
-            code = UNREADABLE
-            continue
-        print(("\n" if place else "") + text(found, path), flush=True)
-        code = max(code, 0 if found.exportable else CANNOT)
-    return code
-
-
-def _refusal(path: str) -> Exception | None:
-    """Why a path is no file of a network, as far as its beginning tells."""
-    try:
-        format_of(path)
-    except (OSError, ValueError) as error:
-        return error
-    return None
+    found = check_network(path)
+    return text(found, path), found.exportable
 
 
 if __name__ == "__main__":

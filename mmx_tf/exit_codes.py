@@ -79,7 +79,7 @@ def parse_flags(
       argv: the words of it.
       flag_values: takes the flags.
       program: the name of its subcommand.
-      parsed: reads the words into the flags and returns those that are none, such as
+      parsed: reads the words into the flags and returns those that are not flags, such as
         `mmx_tf.recipe.flagfiles.parsed`.
 
     Returns:

@@ -1,8 +1,11 @@
 """What TensorFlow and LiteRT say of themselves once per process, provoked where it is held back."""
 
+import functools
+
 from mmx_tf import startup
 
 
+@functools.cache
 def provoke_native_noise() -> None:
     """Makes TensorFlow look for a GPU and LiteRT for its delegate, which each say once per process."""
     startup.load_tensorflow()

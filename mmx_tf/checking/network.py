@@ -64,7 +64,7 @@ class NetworkCheck:
       layers: those that are searched where the network can be, else the user's own.
       problems: a sentence for each thing that has to be changed first, with what to do.
       file: what the file of an untrained trial holds, and where it runs; None where there are problems.
-      takes_bytes: the layer by which it scales pixels of 0 to 255 itself; "" where there is none.
+      takes_bytes: the layer by which it scales pixels of 0 to 255 itself; "" without such a layer.
       micro: what TensorFlow Lite Micro refuses in that file.
       c_source: that file as C source for microcontrollers (`export.c_source`).
       qonnx: that file as QONNX for FPGA flows (`export.qonnx`).

@@ -43,7 +43,7 @@ class Device:
       refuses: budgets (`target_latency`, ...) that mean nothing there, in `why`.
       measures: budget -> unit, of those whose costs its own tool tells (`table`, `figure`). Others cost what
         they cost without a device.
-      is_choosy: whether there are files of which `artefact` makes nothing. A run then asks it about an
+      is_choosy: whether `artefact` refuses some files. A run then asks it about an
         untrained trial, before training.
     """
 

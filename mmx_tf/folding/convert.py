@@ -76,7 +76,7 @@ def convert(
       target_bops: budget in BOPs, for the metadata.
 
     Raises:
-      ValueError: if an option is none of those above, a dict names an output that the network lacks, the
+      ValueError: if an option is not one of those above, a dict names an output that the network lacks, the
         model was folded for another storage, labels are not as many as classes, output_type is "class" for a
         regression or where the task cannot be told, or neither `fold` nor `rebuild` made the model.
       FoldError: if a layer has no integer form.

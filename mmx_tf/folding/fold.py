@@ -51,7 +51,7 @@ def fold(fixed: keras.Model, *, weight_storage: str = "int8") -> keras.Model:
 
     Raises:
       FoldError: if a layer has no integer form, a quantizer has seen no image, or weights are not finite.
-      ValueError: if weight_storage is none of these, or `rebuild` did not make the model.
+      ValueError: if weight_storage is not one of them, or `rebuild` did not make the model.
     """
     return _folded(loaded(fixed), weight_storage, calibrated=True)
 

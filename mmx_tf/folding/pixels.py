@@ -15,7 +15,7 @@ LARGEST_SCALE = 1 / 16
 
 
 def takes_bytes(network: keras.Model) -> str:
-    """The name of the layer by which a network scales pixels of 0 to 255 itself; '' where there is none.
+    """The name of the layer by which a network scales pixels of 0 to 255 itself; '' without such a layer.
 
     >>> image = keras.Input((8, 8, 3))
     >>> scaled = keras.layers.Rescaling(1 / 127.5, -1, name="scale")(image)

@@ -48,7 +48,7 @@ def fold_for_training(fixed: keras.Model, *, weight_storage: str = "int8", scope
 
     Raises:
       FoldError: if a layer has no integer form.
-      ValueError: if weight_storage is none of these, or `rebuild` did not make the model.
+      ValueError: if weight_storage is not one of them, or `rebuild` did not make the model.
     """
     check_foldable(fixed, weight_storage=weight_storage)
     normalized = {

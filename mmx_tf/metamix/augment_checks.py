@@ -51,7 +51,7 @@ def without_integer_form(network) -> list:
 
 
 def check_signed(signed) -> None:
-    """Refuses (ValueError) what is no dict of switches."""
+    """Refuses (ValueError) anything but a dict of switches."""
     if not isinstance(signed, Mapping | None):
         raise ValueError(f"signed={signed!r}: a dict, layer name -> True or False.")
     for name, value in dict(signed or {}).items():

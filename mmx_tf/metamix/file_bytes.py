@@ -66,7 +66,7 @@ def costs_in_bytes(search: SearchModel, convert_options: Mapping) -> CandidateCo
 
 
 def check_options(convert_options: Mapping) -> None:
-    """Refuses (ValueError) what is no dict of arguments."""
+    """Refuses (ValueError) anything but a dict of arguments."""
     if not isinstance(convert_options, Mapping):
         raise ValueError(
             f"convert_options={convert_options!r}: a dict of convert's arguments, such as "

@@ -19,7 +19,7 @@ def teacher_of(search, network, weight, temperature, losses) -> Teacher:
       losses: of the search's outputs; by a binary cross entropy each output decides for itself.
 
     Raises:
-      TypeError: for a teacher that is no network of tf_keras.
+      TypeError: if the teacher is not a network of tf_keras.
       ValueError: for several inputs or outputs, other shapes than the search's, numbers out of range.
     """
     where = f"{search.name}.compile"

@@ -40,7 +40,7 @@ def is_small(input_shape: tuple[int, int, int], variant: str = "auto") -> bool:
     """Whether images get the *small-image variant* of a network, which reduces them by 8 in place of 32.
 
     Raises:
-        ModelError: variant is none of `NETWORK_VARIANTS`.
+        ModelError: variant is not in `NETWORK_VARIANTS`.
     """
     if variant not in NETWORK_VARIANTS:
         raise ModelError(f"There is no variant {variant!r}; allowed are {', '.join(NETWORK_VARIANTS)}.")

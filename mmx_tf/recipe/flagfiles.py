@@ -46,7 +46,7 @@ def named(argv: Sequence[str]) -> list[str]:
 
 
 def parsed(flag_values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
-    """Reads a command line with its recipes and flagfiles into the flags; returns the words that are none.
+    """Reads a command line with recipes and flagfiles into the flags; returns the words that are not flags.
 
     Raises:
       RecipeError: for a recipe or a flagfile that does not exist, or a line of a flagfile that is not a flag.

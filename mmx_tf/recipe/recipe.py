@@ -84,7 +84,7 @@ class Recipe(RecipeFields):
         """Read back what `to_flagfile` wrote (or any flagfile's text); later lines override earlier ones.
 
         Raises:
-            RecipeError: a line that is no flag of ours or whose value cannot be read.
+            RecipeError: a line is not one of our flags, or its value cannot be read.
         """
         flag_values = flags.FlagValues()
         define_flags(flag_values)

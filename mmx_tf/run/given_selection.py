@@ -24,7 +24,7 @@ def given_selection(recipe: Recipe, search: SearchModel) -> BitSelection | None:
     """The selection that a recipe's flags determine without a search; None where a search makes it.
 
     Raises:
-      RecipeError: if --bit_selection is no selection of this network, its bits are no candidates, or it takes
+      RecipeError: if --bit_selection is of another network, its bits are not candidates, or it takes
         more BOPs than the budget.
     """
     if recipe.bit_selection:

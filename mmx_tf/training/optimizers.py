@@ -201,7 +201,7 @@ def weight_optimizer(
 
 
 def check_kind(kind: str) -> None:
-    """Refuses what is no kind of weight decay.
+    """Refuses an unknown kind of weight decay.
 
     Raises:
       ValueError: for another kind than `mmx_tf.choices.WEIGHT_DECAYS`.

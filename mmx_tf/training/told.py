@@ -21,7 +21,7 @@ class Told:
     Attributes:
       unit: "BOPs", "bytes of RAM", "us".
       names: of the logs, one for each target.
-      goals: the budgets, in the same order; () where there are none.
+      goals: the budgets, in the same order; () without budgets.
     """
 
     unit: str

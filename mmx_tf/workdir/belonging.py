@@ -169,7 +169,7 @@ def _left_by_a_beginning(path: pathlib.Path) -> bool:
 
 
 def check_flags(root: pathlib.Path, recipe: Recipe, inputs: Inputs | None) -> None:
-    """Refuses a folder that is no workdir of this run; changes nothing.
+    """Refuses a folder that is not a workdir of this run; changes nothing.
 
     Raises:
       RecipeError: if it holds a run with other flags, other inputs or of another format, or files that no run
